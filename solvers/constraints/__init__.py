@@ -1,0 +1,22 @@
+"""Convex sets of perturbations: frozen descriptions that bind to a batch of images."""
+
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
+from solvers.constraints.box import Box, Support
+from solvers.constraints.features import FeatureBall, LinearOperator
+from solvers.constraints.global_ssim import GlobalSSIM
+from solvers.constraints.lp import LpBall
+from solvers.constraints.window_ssim import WindowDual, WindowSSIM
+
+__all__ = [
+    "BoundConstraint",
+    "Box",
+    "ConicForm",
+    "Constraint",
+    "FeatureBall",
+    "GlobalSSIM",
+    "LinearOperator",
+    "LpBall",
+    "Support",
+    "WindowDual",
+    "WindowSSIM",
+]

@@ -1,0 +1,131 @@
+"""Pixel bounds and fixed pixels: the elementwise sets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
+from solvers.errors import ProblemError
+
+if TYPE_CHECKING:
+    import cvxpy as cp
+
+
+@dataclass(frozen=True)
+class Box(Constraint):
+    """``lower <= x + d <= upper`` for every pixel. A reference outside the box makes its image infeasible."""
+
+    lower: float = 0.0
+    upper: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.lower) and math.isfinite(self.upper) and self.lower < self.upper):
+            raise ProblemError(f"Box needs finite lower < upper, got lower={self.lower}, upper={self.upper}")
+
+    def bind(self, reference: Tensor) -> BoundBox:
+        return BoundBox(self, self.lower - reference, self.upper - reference)
+
+
+@dataclass(frozen=True, eq=False)
+class Support(Constraint):
+    """``d = 0`` outside ``mask``.
+
+    Attributes:
+        mask: bool, True where the perturbation may live; (H, W), (C, H, W) or (B, C or 1, H, W).
+    """
+
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        mask = torch.as_tensor(self.mask)
+        if mask.dtype != torch.bool:
+            raise ProblemError(f"Support needs a bool mask, got dtype {mask.dtype}")
+        if not 2 <= mask.ndim <= 4:
+            raise ProblemError(f"Support needs a mask (H, W) up to (B, C, H, W), got shape {tuple(mask.shape)}")
+        object.__setattr__(self, "mask", mask)
+
+    def check(self, reference: Tensor) -> None:
+        try:
+            fits = torch.broadcast_shapes(self.mask.shape, reference.shape) == reference.shape
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ProblemError(
+                f"Support mask of shape {tuple(self.mask.shape)} does not fit images {tuple(reference.shape)}"
+            )
+
+    def bind(self, reference: Tensor) -> BoundBox:
+        infinite = torch.full_like(reference, math.inf)
+        inside = self.mask.to(reference.device).expand_as(reference)
+        upper = torch.where(inside, infinite, torch.zeros_like(reference))
+        return BoundBox(self, -upper, upper)
+
+    def select(self, index: Tensor, batch: int) -> Support:
+        per_image = self.mask.ndim == 4 and self.mask.shape[0] > 1
+        return Support(self.mask[index.to(self.mask.device)]) if per_image else self
+
+    def to(self, *, dtype: torch.dtype, device: torch.device) -> Support:
+        return Support(self.mask.to(device))
+
+
+class BoundBox(BoundConstraint):
+    """Elementwise bounds on ``d``; infinite entries are free."""
+
+    def __init__(self, constraint: Constraint, lower: Tensor, upper: Tensor) -> None:
+        self.constraint = constraint
+        self.lower, self.upper = lower, upper
+
+    def excess(self, delta: Tensor) -> Tensor:
+        """In pixel units."""
+        return torch.maximum(self.lower - delta, delta - self.upper).flatten(1).amax(dim=1)
+
+    def scale_factor(self, delta: Tensor) -> Tensor:
+        # A bound of exactly 0 with a perturbation beyond it allows only t = 0: clip first (certificate.repair).
+        limit = torch.where(delta > 0, self.upper, self.lower)
+        beyond = delta.abs() > limit.abs()
+        ratio = torch.where(beyond, limit / torch.where(beyond, delta, torch.ones_like(delta)), 1.0)
+        return ratio.flatten(1).amin(dim=1).clamp(0, 1)
+
+    def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        return delta.clamp(self.lower, self.upper)
+
+    @property
+    def is_elementwise(self) -> bool:
+        return True
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        return self.lower, self.upper
+
+    def support(self, direction: Tensor) -> Tensor | None:
+        return elementwise_support(direction, self.lower, self.upper)
+
+    def project(self, point: Tensor) -> Tensor:
+        return point.clamp(self.lower, self.upper)
+
+    def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
+        lower, upper = self.lower[image].flatten().cpu().numpy(), self.upper[image].flatten().cpu().numpy()
+        finite_lower, finite_upper = (
+            (abs(lower) < math.inf).nonzero()[0],
+            (abs(upper) < math.inf).nonzero()[0],
+        )
+        constraints = []
+        if finite_lower.size:
+            constraints.append(delta[finite_lower] >= lower[finite_lower])
+        if finite_upper.size:
+            constraints.append(delta[finite_upper] <= upper[finite_upper])
+        return ConicForm(constraints)
+
+    def conic_size(self) -> int:
+        return 2 * self.lower[0].numel()
+
+
+def elementwise_support(direction: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """``sum_i max(lo_i z_i, hi_i z_i)`` per image, (B,); +inf where a non-zero z_i meets an infinite bound."""
+    zero = torch.zeros_like(direction)
+    limit = torch.where(direction > 0, upper, lower)
+    return torch.where(direction == 0, zero, direction * limit).flatten(1).sum(dim=1)

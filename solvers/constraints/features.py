@@ -1,0 +1,150 @@
+"""A ball in the linearised deep features of a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, norm
+from solvers.errors import ProblemError
+
+if TYPE_CHECKING:
+    import cvxpy as cp
+
+
+@dataclass(frozen=True, eq=False)
+class LinearOperator:
+    """A matrix known only through products.
+
+    Attributes:
+        forward: images (B, C, H, W) -> features (B, F), ``J v`` per image.
+        adjoint: features (B, F) -> images (B, C, H, W), ``J' u`` per image.
+        dtype: the precision in which the products are computed; arguments are cast to it and results back.
+            ``None`` (default): whatever the argument has. Certificates are then only as exact as the products.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    adjoint: Callable[[Tensor], Tensor]
+    dtype: torch.dtype | None = None
+
+    def apply(self, image: Tensor) -> Tensor:
+        """``J v`` in the dtype of v."""
+        return self.forward(image.to(self.dtype or image.dtype)).to(image.dtype)
+
+    def apply_adjoint(self, features: Tensor) -> Tensor:
+        """``J' u`` in the dtype of u."""
+        return self.adjoint(features.to(self.dtype or features.dtype)).to(features.dtype)
+
+    def select(self, index: Tensor, batch: int) -> LinearOperator:
+        """The operator for the images at ``index`` of a batch of ``batch``; the others are fed zeros."""
+
+        def widen(value: Tensor) -> Tensor:
+            wide = value.new_zeros(batch, *value.shape[1:])
+            wide[index] = value
+            return wide
+
+        return LinearOperator(
+            lambda image: self.forward(widen(image))[index],
+            lambda features: self.adjoint(widen(features))[index],
+            self.dtype,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBall(Constraint):
+    """``|J d| <= radius`` per image (design section 4), J seen only through products.
+
+    Alone it is unbounded along the null space of J: a problem needs a box or an lp ball beside it.
+
+    Attributes:
+        radius: positive; one number, or one per image as a tensor (B,).
+        jacobian: the pair of products; it must be linear and its adjoint exact.
+    """
+
+    radius: float | Tensor
+    jacobian: LinearOperator
+
+    def __post_init__(self) -> None:
+        radius = torch.as_tensor(self.radius, dtype=torch.float64)
+        if radius.ndim > 1:
+            raise ProblemError(f"FeatureBall takes one radius or one per image (B,), got shape {tuple(radius.shape)}")
+        if not bool((torch.isfinite(radius) & (radius > 0)).all()):
+            raise ProblemError(f"FeatureBall radius must be positive and finite, got {self.radius}")
+
+    def check(self, reference: Tensor) -> None:
+        radius = torch.as_tensor(self.radius)
+        if radius.ndim == 1 and radius.shape[0] != reference.shape[0]:
+            raise ProblemError(f"FeatureBall has {radius.shape[0]} radii for a batch of {reference.shape[0]} images")
+        features = self.jacobian.apply(torch.zeros_like(reference))
+        if features.ndim != 2 or features.shape[0] != reference.shape[0]:
+            raise ProblemError(
+                f"FeatureBall jacobian.forward must return (B, F) for images {tuple(reference.shape)}, "
+                f"got {tuple(features.shape)}"
+            )
+        image = self.jacobian.apply_adjoint(torch.zeros_like(features))
+        if image.shape != reference.shape:
+            raise ProblemError(
+                f"FeatureBall jacobian.adjoint must return images {tuple(reference.shape)}, got {tuple(image.shape)}"
+            )
+
+    def bind(self, reference: Tensor) -> BoundFeatureBall:
+        radius = torch.as_tensor(self.radius, dtype=reference.dtype, device=reference.device)
+        return BoundFeatureBall(self, radius.expand(reference.shape[0]), reference)
+
+    def select(self, index: Tensor, batch: int) -> FeatureBall:
+        radius = self.radius
+        if isinstance(radius, Tensor) and radius.ndim == 1:
+            radius = radius[index.to(radius.device)]
+        return FeatureBall(radius, self.jacobian.select(index, batch))
+
+
+class BoundFeatureBall(BoundConstraint):
+    """The ball; its dual block is a feature vector (B, F), ``A = J``, ``h(y) = radius |y|``."""
+
+    constraint: FeatureBall
+
+    def __init__(self, constraint: FeatureBall, radius: Tensor, reference: Tensor) -> None:
+        self.constraint = constraint
+        self.jacobian = constraint.jacobian
+        self.radius = radius
+        self.reference = reference
+
+    def excess(self, delta: Tensor) -> Tensor:
+        """Feature distance less radius."""
+        return norm(self.jacobian.apply(delta)) - self.radius
+
+    def scale_factor(self, delta: Tensor) -> Tensor:
+        size = norm(self.jacobian.apply(delta))
+        tiny = torch.finfo(size.dtype).tiny
+        return torch.where(size > self.radius, self.radius / size.clamp_min(tiny), 1.0)
+
+    def adjoint(self, block: Tensor) -> Tensor:
+        return self.jacobian.apply_adjoint(block)
+
+    def dual_value(self, block: Tensor) -> Tensor:
+        return self.radius * norm(block)
+
+    def matrix(self, image: int) -> np.ndarray:
+        """J of one image written out, (F, C*H*W), float64, by one product per pixel: for small problems only."""
+        pixels = self.reference[0].numel()
+        columns = []
+        for pixel in range(pixels):
+            unit = torch.zeros_like(self.reference)
+            unit[image].view(-1)[pixel] = 1
+            columns.append(self.jacobian.apply(unit)[image].double().cpu().numpy())
+        return np.stack(columns, axis=1)
+
+    def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
+        import cvxpy as cp
+
+        cone = cp.SOC(cp.Constant(float(self.radius[image])), self.matrix(image) @ delta)
+        return ConicForm([cone], lambda: -torch.as_tensor(cone.dual_value[1]).reshape(1, -1))
+
+    def conic_size(self) -> int:
+        features = self.jacobian.apply(torch.zeros_like(self.reference)).shape[1]
+        return features * self.reference[0].numel()

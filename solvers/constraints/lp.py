@@ -1,0 +1,143 @@
+"""Balls in the l1, l2 and l-infinity norms over the whole image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, per_image
+from solvers.errors import ProblemError
+
+if TYPE_CHECKING:
+    import cvxpy as cp
+
+_DUAL_ORDER = {1: math.inf, 2: 2, math.inf: 1}
+
+
+@dataclass(frozen=True, eq=False)
+class LpBall(Constraint):
+    """``|d|_p <= radius``, over all pixels and channels of an image.
+
+    Attributes:
+        p: 1, 2 or ``math.inf``.
+        radius: positive; one number, or one per image as a tensor (B,).
+    """
+
+    p: float
+    radius: float | Tensor
+
+    def __post_init__(self) -> None:
+        if self.p not in _DUAL_ORDER:
+            raise ProblemError(f"LpBall takes p in 1, 2, inf, got p={self.p!r}")
+        radius = torch.as_tensor(self.radius, dtype=torch.float64)
+        if radius.ndim > 1:
+            raise ProblemError(f"LpBall takes one radius or one per image (B,), got shape {tuple(radius.shape)}")
+        if not bool((torch.isfinite(radius) & (radius > 0)).all()):
+            raise ProblemError(f"LpBall radius must be positive and finite, got {self.radius}")
+
+    def check(self, reference: Tensor) -> None:
+        radius = torch.as_tensor(self.radius)
+        if radius.ndim == 1 and radius.shape[0] != reference.shape[0]:
+            raise ProblemError(
+                f"LpBall has {radius.shape[0]} radii for a batch of {reference.shape[0]} images; give one or that many"
+            )
+
+    def bind(self, reference: Tensor) -> BoundLpBall:
+        radius = torch.as_tensor(self.radius, dtype=reference.dtype, device=reference.device)
+        return BoundLpBall(self, radius.expand(reference.shape[0]), tuple(reference.shape[1:]))
+
+    def select(self, index: Tensor, batch: int) -> LpBall:
+        if isinstance(self.radius, Tensor) and self.radius.ndim == 1:
+            return LpBall(self.p, self.radius[index.to(self.radius.device)])
+        return self
+
+
+class BoundLpBall(BoundConstraint):
+    """The ball; its dual block is a tensor like the image, ``A = I``, ``h(y) = radius |y|_q``."""
+
+    def __init__(self, constraint: LpBall, radius: Tensor, image_shape: tuple[int, ...]) -> None:
+        self.constraint = constraint
+        self.p = constraint.p
+        self.radius = radius
+        self.image_shape = image_shape
+
+    def _norm(self, delta: Tensor, order: float) -> Tensor:
+        return torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1)
+
+    def excess(self, delta: Tensor) -> Tensor:
+        """Norm less radius."""
+        return self._norm(delta, self.p) - self.radius
+
+    def scale_factor(self, delta: Tensor) -> Tensor:
+        size = self._norm(delta, self.p)
+        return torch.where(size > self.radius, self.radius / size.clamp_min(torch.finfo(size.dtype).tiny), 1.0)
+
+    def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        if self.p == math.inf:
+            return delta.clamp(-per_image(self.radius), per_image(self.radius))
+        return delta
+
+    @property
+    def is_elementwise(self) -> bool:
+        return self.p == math.inf
+
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        if self.p == math.inf:
+            return -per_image(self.radius), per_image(self.radius)
+        return None
+
+    def support(self, direction: Tensor) -> Tensor:
+        return self.radius * self._norm(direction, _DUAL_ORDER[self.p])
+
+    def adjoint(self, block: Tensor) -> Tensor:
+        return block
+
+    def dual_value(self, block: Tensor) -> Tensor:
+        return self.support(block)
+
+    def project(self, point: Tensor) -> Tensor:
+        if self.p == math.inf:
+            return point.clamp(-per_image(self.radius), per_image(self.radius))
+        if self.p == 2:
+            return point * per_image(self.scale_factor(point))
+        return _project_l1(point, self.radius)
+
+    def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
+        import cvxpy as cp
+
+        radius = float(self.radius[image])
+        shape = (1, *self.image_shape)
+        if self.p == 2:
+            cone = cp.SOC(cp.Constant(radius), delta)
+            return ConicForm([cone], lambda: torch.as_tensor(cone.dual_value[1]).reshape(shape).neg())
+        if self.p == math.inf:
+            upper, lower = delta <= radius, -delta <= radius
+            return ConicForm(
+                [upper, lower],
+                lambda: torch.as_tensor(upper.dual_value - lower.dual_value).reshape(shape),
+            )
+        bound = cp.Variable(delta.shape[0], nonneg=True)
+        upper, lower = delta - bound <= 0, -delta - bound <= 0
+        return ConicForm(
+            [upper, lower, cp.sum(bound) <= radius],
+            lambda: torch.as_tensor(upper.dual_value - lower.dual_value).reshape(shape),
+        )
+
+    def conic_size(self) -> int:
+        return 6 * math.prod(self.image_shape)
+
+
+def _project_l1(point: Tensor, radius: Tensor) -> Tensor:
+    """Nearest point of the l1 ball by sorting (Duchi et al., ICML 2008, figure 1)."""
+    magnitude = point.flatten(1).abs()
+    ordered = magnitude.sort(dim=1, descending=True).values
+    excess = ordered.cumsum(dim=1) - radius[:, None]
+    rank = torch.arange(1, ordered.shape[1] + 1, dtype=point.dtype, device=point.device)
+    last = (ordered * rank > excess).sum(dim=1).clamp_min(1)[:, None] - 1
+    threshold = (excess.gather(1, last) / (last + 1)).clamp_min(0)
+    shrunk = point.flatten(1).sign() * (magnitude - threshold).clamp_min(0)
+    return shrunk.reshape(point.shape)

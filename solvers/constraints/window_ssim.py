@@ -1,0 +1,281 @@
+"""SSIM of at least a threshold in every window (design section 4)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor
+from solvers.errors import ProblemError
+from solvers.windows import Window, WindowOperator
+
+if TYPE_CHECKING:
+    import cvxpy as cp
+
+
+@dataclass(frozen=True)
+class WindowSSIM(Constraint):
+    """``SSIM_p(x, x + d) >= threshold`` in every window p of every channel.
+
+    SSIM is the product of a luminance term S1 and a contrast-structure term S2 (Wang et al., TIP 2004). The set asks
+    ``S1 >= 1 - beta`` and ``S2 >= 1 - alpha`` with ``(1 - alpha)(1 - beta) = threshold``, which is convex: a ball on
+    the centred window and an interval on its mean.
+
+    Attributes:
+        threshold: t, 0 < t < 1.
+        window: the sliding window; tiles where its stride equals its size.
+        luminance: beta, the share of the budget given to the windows' means: a number in [0, 1 - t); ``"split"``
+            for alpha = beta = 1 - sqrt(t); ``"preserve"`` for beta = 0, every window's mean kept.
+        sample_covariance: variances with the factor N/(N - 1), as scikit-image's default has.
+        data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2.
+    """
+
+    threshold: float
+    window: Window = field(default_factory=Window.uniform)
+    luminance: float | Literal["split", "preserve"] = 1e-3
+    sample_covariance: bool = False
+    data_range: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.threshold, (int, float)) or not 0 < self.threshold < 1:
+            raise ProblemError(f"WindowSSIM threshold must lie strictly between 0 and 1, got {self.threshold!r}")
+        if not isinstance(self.window, Window):
+            raise ProblemError(f"WindowSSIM window must be a solvers.Window, got {self.window!r}")
+        if isinstance(self.luminance, str):
+            if self.luminance not in ("split", "preserve"):
+                raise ProblemError(
+                    f"WindowSSIM luminance must be a number, 'split' or 'preserve', got {self.luminance!r}"
+                )
+        elif not 0 <= self.luminance < 1 - self.threshold:
+            raise ProblemError(
+                f"WindowSSIM luminance must lie in [0, {1 - self.threshold:.6g}) at threshold {self.threshold}, "
+                f"got {self.luminance}"
+            )
+        if not (math.isfinite(self.data_range) and self.data_range > 0):
+            raise ProblemError(f"WindowSSIM data_range must be positive and finite, got {self.data_range}")
+
+    @property
+    def beta(self) -> float:
+        """The bound on 1 - S1."""
+        if self.luminance == "split":
+            return 1 - math.sqrt(self.threshold)
+        if self.luminance == "preserve":
+            return 0.0
+        return float(self.luminance)
+
+    @property
+    def alpha(self) -> float:
+        """The bound on 1 - S2."""
+        if self.luminance == "split":
+            return 1 - math.sqrt(self.threshold)
+        return 1 - self.threshold / (1 - self.beta)
+
+    def check(self, reference: Tensor) -> None:
+        self.window.check_fits(reference.shape[-2], reference.shape[-1])
+
+    def bind(self, reference: Tensor) -> BoundWindowSSIM:
+        return BoundWindowSSIM(self, reference)
+
+
+@dataclass(frozen=True, eq=False)
+class WindowDual:
+    """A dual block without its window vectors: ``y_p = ball_p R_p v + mean_p sqrt(w)`` with one image v.
+
+    This is the form that optimal blocks have (design section 5), with v = d - a x. Memory is that of an image,
+    not of image x window.
+
+    Attributes:
+        ball: (B, C, P_h, P_w), a factor per window.
+        point: v, (B, C, H, W).
+        mean: s_p, (B, C, P_h, P_w).
+    """
+
+    ball: Tensor
+    point: Tensor
+    mean: Tensor
+
+    def to(self, *, dtype: torch.dtype, device: torch.device | None = None) -> WindowDual:
+        """The block in another dtype or on another device."""
+        return WindowDual(
+            self.ball.to(dtype=dtype, device=device),
+            self.point.to(dtype=dtype, device=device),
+            self.mean.to(dtype=dtype, device=device),
+        )
+
+    def __getitem__(self, index: Tensor) -> WindowDual:
+        return replace(self, ball=self.ball[index], point=self.point[index], mean=self.mean[index])
+
+
+class BoundWindowSSIM(BoundConstraint):
+    """Balls and intervals of all windows: ``|R_p d - a R_p x| <= r_p`` and ``lo_p <= m_p(d) <= hi_p``.
+
+    A dual block is a :class:`WindowDual` or window vectors (B, C, P_h, P_w, size^2).
+
+    Attributes:
+        operator: the window operator.
+        ball_center: a; the ball's centre is ``a R_p x``.
+        radius, mean_lower, mean_upper: r_p, lo_p, hi_p, each (B, C, P_h, P_w).
+        reference_mean, reference_variance: m_p(x), V_p(x), each (B, C, P_h, P_w).
+    """
+
+    constraint: WindowSSIM
+
+    def __init__(self, constraint: WindowSSIM, reference: Tensor) -> None:
+        self.constraint = constraint
+        self.reference = reference
+        self.operator: WindowOperator = constraint.window.operator_for(reference)
+        alpha, beta = constraint.alpha, constraint.beta
+        self.c1, c2 = (0.01 * constraint.data_range) ** 2, (0.03 * constraint.data_range) ** 2
+        self.c2: Tensor | float = c2
+        if constraint.sample_covariance:
+            # C2/kappa with kappa = N/(N - 1); a window cut to one pixel has no variance and C2/kappa = 0.
+            self.c2 = c2 * (self.operator.pixels - 1) / self.operator.pixels
+        mean, variance = self.operator.mean(reference), self.operator.variance(reference)
+        self.reference_mean, self.reference_variance = mean, variance
+        self.ball_center, mean_center = alpha / (1 - alpha), beta / (1 - beta)
+        self.radius = (alpha * (2 * variance + self.c2) / (1 - alpha) + self.ball_center**2 * variance).sqrt()
+        half = (beta * (2 * mean.square() + self.c1) / (1 - beta) + mean_center**2 * mean.square()).sqrt()
+        self.mean_lower, self.mean_upper = mean_center * mean - half, mean_center * mean + half
+
+    # -- membership ----------------------------------------------------------------------------------------
+
+    def losses(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """``1 - S1`` and ``1 - S2`` of every window, free of cancellation: two (B, C, P_h, P_w)."""
+        op = self.operator
+        shift = op.mean(delta)
+        moved = self.reference + delta
+        luminance = shift.square() / (self.reference_mean.square() + (self.reference_mean + shift).square() + self.c1)
+        energy = self.reference_variance + op.variance(moved) + self.c2
+        contrast = op.variance(delta) / energy.clamp_min(torch.finfo(delta.dtype).tiny)
+        return luminance, contrast
+
+    def excess(self, delta: Tensor) -> Tensor:
+        """In units of SSIM: the largest of ``(1 - S1) - beta`` and ``(1 - S2) - alpha`` over the windows; a pixel
+        in no window counts with its size."""
+        luminance, contrast = self.losses(delta)
+        excess = torch.maximum(luminance - self.constraint.beta, contrast - self.constraint.alpha)
+        excess = excess.flatten(1).amax(dim=1)
+        if not bool(self.operator.covered.all()):
+            outside = delta.masked_fill(self.operator.covered, 0).abs().flatten(1).amax(dim=1)
+            excess = torch.maximum(excess, outside)
+        return excess
+
+    def window_factor(self, delta: Tensor) -> Tensor:
+        """The largest t in [0, 1] with ``t * delta`` inside, window by window: (B, C, P_h, P_w)."""
+        op = self.operator
+        a, shift = self.ball_center, op.mean(delta)
+        constant = a**2 * self.reference_variance - self.radius.square()
+        ball = ball_scale_factor(op.variance(delta), a * op.covariance(self.reference, delta), constant)
+        limit = torch.where(shift > 0, self.mean_upper, self.mean_lower)
+        beyond = shift.abs() > limit.abs()
+        interval = torch.where(beyond, limit / torch.where(beyond, shift, 1.0), 1.0)
+        if self.constraint.beta == 0:
+            # An equality: scaling can't reach it, retract does, up to rounding.
+            return ball
+        return torch.minimum(ball, interval)
+
+    def scale_factor(self, delta: Tensor) -> Tensor:
+        return self.window_factor(delta).flatten(1).amin(dim=1)
+
+    def retract(self, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 4) -> Tensor:
+        """Scale each pixel by the smallest factor of the windows over it, a few times; one step is exact for
+        tiles. Where means are kept, bring them to 0 first."""
+        if self.constraint.beta == 0:
+            delta = self.keep_means(delta, lower, upper)
+        for _ in range(1 if self.constraint.window.is_tiling else steps):
+            factor = self.window_factor(delta)
+            if self.constraint.beta == 0 and not self.constraint.window.is_tiling:
+                return delta  # a local scaling would spoil the means of overlapping windows
+            if bool((factor >= 1).all()):
+                break
+            delta = delta * self.operator.spread_min(factor).clamp_max(1)
+        return delta
+
+    def keep_means(self, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 200) -> Tensor:
+        """Bring every window's mean to 0 within the bounds by alternating projections (Boyle and Dykstra)."""
+        correction = torch.zeros_like(delta)
+        tolerance = 8 * torch.finfo(delta.dtype).eps
+        for _ in range(steps):
+            level = self._remove_means(delta)
+            moved = (level + correction).clamp(lower, upper)
+            correction = level + correction - moved
+            delta = moved
+            if bool((self.operator.mean(delta).abs() <= tolerance).all()):
+                break
+        return delta
+
+    def _remove_means(self, delta: Tensor) -> Tensor:
+        """The nearest image whose window means are all 0: ``d - M'(M M')^+ M d`` (conjugate gradients)."""
+        op = self.operator
+        residual = op.mean(delta)
+        multiplier = torch.zeros_like(residual)
+        direction = residual
+        energy = residual.square().sum()
+        start = energy
+        for _ in range(4 * max(op.height, op.width)):
+            if float(energy) <= 1e-30 * float(start) or float(energy) == 0:
+                break
+            image = op.adjoint(direction)
+            step = energy / image.square().sum()
+            multiplier = multiplier + step * direction
+            residual = residual - step * op.mean(image)
+            fresh = residual.square().sum()
+            direction = residual + fresh / energy * direction
+            energy = fresh
+        return delta - op.adjoint(multiplier)
+
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """Pixels in no window are fixed (border "valid" only)."""
+        if bool(self.operator.covered.all()):
+            return None
+        upper = torch.where(self.operator.covered, math.inf, 0.0).to(self.reference.dtype)
+        return -upper, upper
+
+    # -- duality -------------------------------------------------------------------------------------------
+
+    def adjoint(self, block: WindowDual | Tensor) -> Tensor:
+        op = self.operator
+        if isinstance(block, Tensor):
+            return op.fold(block)
+        # sum_p w (ball_p (v - m_p(v)) + mean_p)
+        weights = torch.stack([block.ball, block.mean - block.ball * op.mean(block.point)])
+        slope, offset = op.adjoint(weights)
+        return block.point * slope + offset
+
+    def dual_value(self, block: WindowDual | Tensor) -> Tensor:
+        """``sum_p a (R_p x)'y_perp + r_p |y_perp| + max(lo_p s_p, hi_p s_p)``."""
+        op = self.operator
+        if isinstance(block, Tensor):
+            mean = (block * op.root_weights).sum(dim=-1)
+            centred = block - mean[..., None] * op.root_weights
+            size = torch.linalg.vector_norm(centred, dim=-1)
+            along = (op.vectors(self.reference) * centred).sum(dim=-1)
+        else:
+            mean = block.mean
+            size = block.ball.abs() * op.variance(block.point).sqrt()
+            along = block.ball * op.covariance(self.reference, block.point)
+        interval = torch.maximum(self.mean_lower * mean, self.mean_upper * mean)
+        return (self.ball_center * along + self.radius * size + interval).flatten(1).sum(dim=1)
+
+    def support(self, direction: Tensor) -> Tensor | None:
+        """By spreading z over the windows: ``A'A = diag(coverage)``, so ``y_p = A_p (z/coverage)`` has
+        ``A'y = z`` on covered pixels. Exact for tiles, an upper bound where windows overlap."""
+        coverage = self.operator.coverage
+        point = torch.where(self.operator.covered, direction / coverage.clamp_min(1e-30), 0.0)
+        block = WindowDual(torch.ones_like(self.radius), point, self.operator.mean(point))
+        return self.dual_value(block)
+
+    # -- conic form ----------------------------------------------------------------------------------------
+
+    def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
+        from solvers.constraints.window_cones import window_cones
+
+        return window_cones(self, delta, image)
+
+    def conic_size(self) -> int:
+        # One non-zero a row for A, one for the mean, and the means' own equations.
+        return 3 * self.radius[0].numel() * self.constraint.window.size**2

@@ -1,0 +1,9 @@
+"""Errors that a caller can cause. Each message names the offending value and what would be valid."""
+
+
+class ProblemError(ValueError):
+    """A problem, constraint set or setting that can't be posed as given."""
+
+
+class MethodError(ValueError):
+    """A method that is unknown, not installed, or can't take the problem."""

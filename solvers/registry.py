@@ -1,0 +1,180 @@
+"""The methods that there are, and what each can take.
+
+A method is a function ``(problem, settings, warm_start) -> MethodOutput`` under a name::
+
+    @solvers.register_method(
+        "my_method", problems=(solvers.LinearProblem,), required={"WindowSSIM"}, optional={"Box"}
+    )
+    def my_method(problem, settings, warm_start=None):
+        ...
+        return solvers.MethodOutput(delta=delta, dual=dual, status=status, iterations=iterations)
+
+``solve`` certifies whatever it returns; a method never judges itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from solvers.constraints.window_ssim import WindowSSIM
+from solvers.errors import MethodError
+from solvers.problem import Problem
+from solvers.result import MethodOutput, SolveResult
+from solvers.settings import Settings
+
+
+class Method(Protocol):
+    """The contract: a pure function of the problem. ``warm_start`` is an earlier result on a similar problem."""
+
+    def __call__(self, problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput: ...
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A registered method and its capabilities.
+
+    Attributes:
+        name: as given to ``solve(method=...)``.
+        run: the function.
+        problems: the problem types that it takes.
+        required: sets that the problem must have, by class name.
+        optional: sets that may stand beside them.
+        any_of: the problem must have at least one of these sets; empty for no such demand.
+        windows: ``"tiles"`` where WindowSSIM's windows must not overlap, ``"any"`` otherwise.
+        exact: closed form or root search to machine precision, rather than iterations to a tolerance.
+        warm_start: whether an earlier result speeds it up.
+        devices: where it runs.
+        accepts: a further test; returns why it can't take the problem, or ``None``.
+        available: returns why it can't run here (a package missing), or ``None``.
+        description: one line.
+    """
+
+    name: str
+    run: Method
+    problems: tuple[type[Problem], ...]
+    required: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+    any_of: frozenset[str] = frozenset()
+    windows: str = "any"
+    exact: bool = False
+    warm_start: bool = False
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    accepts: Callable[[Problem], str | None] | None = None
+    available: Callable[[], str | None] | None = None
+    description: str = ""
+
+    def refusal(self, problem: Problem) -> str | None:
+        """Why this method can't take the problem, in a phrase, or ``None`` where it can."""
+        if not isinstance(problem, self.problems):
+            names = " or ".join(kind.__name__ for kind in self.problems)
+            return f"takes {names}, not {type(problem).__name__}"
+        kinds = problem.kinds()
+        missing = self.required - set(kinds)
+        if missing:
+            return f"needs {', '.join(sorted(missing))}"
+        if self.any_of and not self.any_of & set(kinds):
+            return f"needs one of {', '.join(sorted(self.any_of))}"
+        foreign = set(kinds) - self.required - self.optional - self.any_of
+        if foreign:
+            return f"can't take {', '.join(sorted(foreign))}"
+        if self.windows == "tiles":
+            for constraint in problem.constraints:
+                if isinstance(constraint, WindowSSIM) and not constraint.window.is_tiling:
+                    window = constraint.window
+                    return f"needs windows that don't overlap, got size {window.size} at stride {window.stride}"
+        if problem.reference.device.type not in self.devices:
+            return f"does not run on {problem.reference.device.type}"
+        return self.accepts(problem) if self.accepts else None
+
+    def unavailable(self) -> str | None:
+        """Why it can't run on this machine, or ``None``."""
+        return self.available() if self.available else None
+
+
+_METHODS: dict[str, MethodInfo] = {}
+
+
+def register_method(
+    name: str,
+    *,
+    problems: Iterable[type[Problem]],
+    required: Iterable[str] = (),
+    optional: Iterable[str] = (),
+    any_of: Iterable[str] = (),
+    windows: str = "any",
+    exact: bool = False,
+    warm_start: bool = False,
+    devices: Iterable[str] = ("cpu", "cuda"),
+    accepts: Callable[[Problem], str | None] | None = None,
+    available: Callable[[], str | None] | None = None,
+    replace: bool = False,
+) -> Callable[[Method], Method]:
+    """Decorator that registers a method under ``name``; its docstring's first line becomes the description.
+
+    For the arguments see :class:`MethodInfo`. A name that is taken is an error unless ``replace=True``.
+    """
+
+    def decorate(function: Method) -> Method:
+        if name == "auto" or (name in _METHODS and not replace):
+            raise MethodError(f"a method named {name!r} is registered already; choose another or pass replace=True")
+        _METHODS[name] = MethodInfo(
+            name=name,
+            run=function,
+            problems=tuple(problems),
+            required=frozenset(required),
+            optional=frozenset(optional),
+            any_of=frozenset(any_of),
+            windows=windows,
+            exact=exact,
+            warm_start=warm_start,
+            devices=tuple(devices),
+            accepts=accepts,
+            available=available,
+            description=(function.__doc__ or "").strip().splitlines()[0] if function.__doc__ else "",
+        )
+        return function
+
+    return decorate
+
+
+def unregister_method(name: str) -> None:
+    """Forget a method; for tests and notebooks."""
+    _METHODS.pop(name, None)
+
+
+def methods() -> tuple[MethodInfo, ...]:
+    """All registered methods with their capabilities, in order of registration."""
+    return tuple(_METHODS.values())
+
+
+def methods_for(problem: Problem) -> tuple[MethodInfo, ...]:
+    """The methods that can take ``problem`` and can run here."""
+    return tuple(info for info in methods() if info.refusal(problem) is None and info.unavailable() is None)
+
+
+def find_method(name: str, problem: Problem) -> MethodInfo:
+    """The method called ``name``, after checking that it takes ``problem``.
+
+    Raises:
+        MethodError: an unknown name (near matches are listed), a package that is missing, or a problem outside the
+            method's capabilities (the methods that can are named).
+    """
+    from solvers.methods.conic import cvxpy_method
+
+    info = _METHODS.get(name) or cvxpy_method(name)
+    if info is None:
+        near = difflib.get_close_matches(name, _METHODS, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: auto, {', '.join(_METHODS)}"
+        raise MethodError(f"unknown method {name!r}; {hint}")
+    reason = info.unavailable()
+    if reason is not None:
+        raise MethodError(f"method {name!r} is not available: {reason}")
+    reason = info.refusal(problem)
+    if reason is not None:
+        able = [other.name for other in methods_for(problem)]
+        hint = f"methods that can: {', '.join(able)}" if able else "no registered method can"
+        raise MethodError(f"method {name!r} {reason}; {hint}")
+    return info

@@ -1,0 +1,94 @@
+"""What a caller can set for every method."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from solvers.errors import ProblemError
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback sees: the state at a check.
+
+    Attributes:
+        iteration: iterations so far.
+        time: seconds since the method started.
+        objective, bound, rel_gap: certified values per image so far, each (B,).
+    """
+
+    iteration: int
+    time: float
+    objective: Tensor
+    bound: Tensor
+    rel_gap: Tensor
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings shared by all methods; an unknown name is an error.
+
+    Attributes:
+        eps_abs: absolute tolerance on the certified gap, >= 0. Default 1e-9.
+        eps_rel: relative tolerance on the certified gap, >= 0; an image is OPTIMAL once
+            ``gap <= eps_abs + eps_rel * max(|objective|, |bound|)``. Default 1e-3.
+        max_iter: most iterations of an iterative method, >= 1. Default 2000.
+        time_limit: seconds for the whole batch, > 0. Default: none.
+        check_interval: iterations between certificates, >= 1. Default 25.
+        verbose: let the method print its progress. Default False.
+        callback: called with :class:`Progress` at every check; return True to stop. Default None.
+        dtype: precision of an iterative method's iterations, ``torch.float32`` or ``torch.float64``; certificates
+            are float64 always. Default: the problem's own.
+        seed: for methods that draw random numbers. Default 0.
+        force: run a CVXPY method beyond the size at which it is refused. Default False.
+    """
+
+    eps_abs: float = 1e-9
+    eps_rel: float = 1e-3
+    max_iter: int = 2000
+    time_limit: float = math.inf
+    check_interval: int = 25
+    verbose: bool = False
+    callback: Callable[[Progress], bool | None] | None = None
+    dtype: torch.dtype | None = None
+    seed: int = 0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("eps_abs", "eps_rel"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ProblemError(f"setting {name} must be 0 or more and finite, got {getattr(self, name)!r}")
+        if self.eps_abs == 0 and self.eps_rel == 0:
+            raise ProblemError("settings eps_abs and eps_rel can't both be 0: no gap would ever be small enough")
+        for name in ("max_iter", "check_interval"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ProblemError(f"setting {name} must be an integer of at least 1, got {value!r}")
+        if not self.time_limit > 0:
+            raise ProblemError(f"setting time_limit must be positive seconds, got {self.time_limit!r}")
+        if self.dtype not in (None, torch.float32, torch.float64):
+            raise ProblemError(f"setting dtype must be torch.float32 or torch.float64, got {self.dtype}")
+
+    @classmethod
+    def of(cls, values: Settings | dict[str, Any] | None) -> Settings:
+        """Settings from settings, a dictionary of names, or None for the defaults. Unknown names are an error."""
+        if isinstance(values, cls):
+            return values
+        if values is None:
+            return cls()
+        if not isinstance(values, dict):
+            raise ProblemError(f"settings must be solvers.Settings or a dict, got {type(values).__name__}")
+        known = [entry.name for entry in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                raise ProblemError(f"unknown setting {name!r}; {hint}")
+        return cls(**values)

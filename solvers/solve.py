@@ -1,0 +1,180 @@
+"""``solve``: choose a method, run it on the images that are sound, certify what it returns."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.certificate import Certificate, Certifier
+from solvers.constraints.window_ssim import WindowDual
+from solvers.errors import MethodError, ProblemError
+from solvers.problem import Problem
+from solvers.registry import MethodInfo, find_method, methods, methods_for
+from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
+from solvers.settings import Settings
+
+# What auto prefers, first that takes the problem: exact methods, then the conic solvers from small to large.
+PREFERENCE = ("closed_form", "tiles", "cvxpy:clarabel", "cvxpy:scs")
+
+
+def solve(
+    problem: Problem,
+    method: str = "auto",
+    settings: Settings | dict[str, Any] | None = None,
+    warm_start: SolveResult | None = None,
+) -> SolveResult:
+    """Solve a batch of convex problems; every answer is certified in float64.
+
+    Args:
+        problem: a LinearProblem or ProjectionProblem; numpy arrays in give numpy arrays out.
+        method: a name of :func:`solvers.methods`, or ``"auto"``.
+        settings: :class:`Settings`, or a dictionary of them.
+        warm_start: an earlier result on a problem of the same shape; methods without warm starts ignore it.
+
+    Returns:
+        One entry per image. ``delta`` is feasible whatever the status; an image with a defect (a NaN gradient, a
+        reference outside the box) has its own status and ``delta`` 0 and leaves the others right.
+
+    Raises:
+        ProblemError, MethodError: before any work starts.
+    """
+    started = time.perf_counter()
+    if not isinstance(problem, Problem):
+        raise ProblemError(f"solve takes a LinearProblem or ProjectionProblem, got {type(problem).__name__}")
+    settings = Settings.of(settings)
+    if warm_start is not None and warm_start.delta.shape != problem.reference.shape:
+        raise ProblemError(
+            f"warm_start is for images {tuple(warm_start.delta.shape)}, "
+            f"the problem has {tuple(problem.reference.shape)}"
+        )
+    sound = torch.tensor([k for k in range(problem.batch) if k not in problem.defects])
+    part = problem if not problem.defects else problem.select(sound.to(problem.reference.device))
+    info = choose_method(part) if method == "auto" else find_method(method, part)
+    certifier = Certifier(part)
+    output = info.run(part, settings, warm_start=warm_start if not problem.defects else None)
+    certificate = certifier.certify(output.delta, output.dual)
+    status, messages = judge(output, certificate, settings)
+    history = output.history or History([_row(output, certificate, time.perf_counter() - started)])
+    delta = certificate.delta.to(problem.reference.dtype)
+    result = SolveResult(
+        delta=delta,
+        status=status,
+        objective=part.to(dtype=torch.float64).objective(delta.double()),
+        bound=certificate.bound,
+        rel_gap=certificate.rel_gap,
+        max_violation=certifier.violation(delta),
+        iterations=output.iterations,
+        setup_time=output.setup_time,
+        solve_time=time.perf_counter() - started - output.setup_time,
+        history=history,
+        dual=output.dual,
+        method=info.name,
+        messages=messages,
+    )
+    if problem.defects:
+        result = _widen(result, problem, sound)
+    return _to_numpy(result) if problem.from_numpy else result
+
+
+def choose_method(problem: Problem) -> MethodInfo:
+    """The method that ``auto`` takes for a problem: the first of ``PREFERENCE`` that can, then any that can.
+
+    Raises:
+        MethodError: no method can; says what hinders each.
+    """
+    able = {info.name: info for info in methods_for(problem)}
+    for name in PREFERENCE:
+        if name in able:
+            return able[name]
+    if able:
+        return next(iter(able.values()))
+    reasons = "; ".join(f"{info.name} {info.unavailable() or info.refusal(problem)}" for info in methods())
+    raise MethodError(f"no method takes this problem: {reasons}")
+
+
+def judge(
+    output: MethodOutput, certificate: Certificate, settings: Settings
+) -> tuple[tuple[Status, ...], tuple[str, ...]]:
+    """The status that the certificate supports, per image, and the message to go with it."""
+    scale = torch.maximum(certificate.objective.abs(), certificate.bound.abs())
+    closed = certificate.gap <= settings.eps_abs + settings.eps_rel * scale
+    closed |= certificate.rel_gap <= settings.eps_rel
+    statuses, messages = [], []
+    words = output.messages or ("",) * len(output.status)
+    for own, word, is_closed, gap in zip(
+        output.status, words, closed.tolist(), certificate.rel_gap.tolist(), strict=True
+    ):
+        status, message = own, word
+        if own.is_failure:
+            pass
+        elif is_closed:
+            status = Status.OPTIMAL
+        elif own.is_optimal:
+            status = Status.NUMERICAL_ERROR
+            message = f"{word + '; ' if word else ''}method ended, but the certified gap is {gap:.1e}"
+        statuses.append(status)
+        messages.append(message)
+    return tuple(statuses), tuple(messages)
+
+
+def _row(output: MethodOutput, certificate: Certificate, seconds: float) -> HistoryRow:
+    return HistoryRow(
+        iteration=max(output.iterations, default=0),
+        time=seconds,
+        objective=tuple(certificate.objective.tolist()),
+        bound=tuple(certificate.bound.tolist()),
+        rel_gap=tuple(certificate.rel_gap.tolist()),
+    )
+
+
+def _widen(result: SolveResult, problem: Problem, sound: Tensor) -> SolveResult:
+    """Put the sound images' results back among the defective ones."""
+
+    def scatter(values: Tensor, fill: float) -> Tensor:
+        wide = values.new_full((problem.batch, *values.shape[1:]), fill)
+        wide[sound.to(values.device)] = values
+        return wide
+
+    def scatter_block(block: Any) -> Any:
+        if block is None:
+            return None
+        if isinstance(block, WindowDual):
+            return WindowDual(scatter(block.ball, 0), scatter(block.point, 0), scatter(block.mean, 0))
+        return scatter(torch.as_tensor(block), 0)
+
+    position = {int(image): k for k, image in enumerate(sound)}
+    status, iterations, messages = [], [], []
+    for image in range(problem.batch):
+        if image in position:
+            status.append(result.status[position[image]])
+            iterations.append(result.iterations[position[image]])
+            messages.append(result.messages[position[image]])
+        else:
+            status.append(problem.defects[image].status)
+            iterations.append(0)
+            messages.append(problem.defects[image].reason)
+    return replace(
+        result,
+        delta=scatter(torch.as_tensor(result.delta), 0.0),
+        status=tuple(status),
+        objective=scatter(torch.as_tensor(result.objective), float("nan")),
+        bound=scatter(torch.as_tensor(result.bound), float("nan")),
+        rel_gap=scatter(torch.as_tensor(result.rel_gap), float("nan")),
+        max_violation=scatter(torch.as_tensor(result.max_violation), float("nan")),
+        iterations=tuple(iterations),
+        dual=tuple(scatter_block(block) for block in result.dual),
+        messages=tuple(messages),
+    )
+
+
+def _to_numpy(result: SolveResult) -> SolveResult:
+    arrays: dict[str, np.ndarray] = {
+        name: torch.as_tensor(getattr(result, name)).cpu().numpy()
+        for name in ("delta", "objective", "bound", "rel_gap", "max_violation")
+    }
+    return replace(result, **arrays)  # type: ignore[arg-type]
