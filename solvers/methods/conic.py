@@ -191,10 +191,18 @@ def cvxpy_method(name: str) -> MethodInfo | None:
     )
 
 
-for _solver in ("clarabel", "scs"):
+def _register(solver: str, description: str) -> None:
+    def run(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
+        return solve_conic(problem, settings, warm_start, solver=solver)
+
+    run.__doc__ = description
     register_method(
-        f"cvxpy:{_solver}",
+        f"cvxpy:{solver}",
         problems=(LinearProblem, ProjectionProblem),
         any_of=SETS,
-        available=partial(_installed, _solver),
-    )(partial(solve_conic, solver=_solver))
+        available=partial(_installed, solver),
+    )(run)
+
+
+_register("clarabel", "Interior point through CVXPY, one image after the other; the reference on small problems.")
+_register("scs", "First-order conic solver through CVXPY, one image after the other; larger problems, few digits.")

@@ -1,0 +1,80 @@
+"""ssimpert: do imperceptible adversarial perturbations change the regions that a classifier looks at?
+
+model  = ssimpert.load_model("efficientnet-lite0")
+image  = ssimpert.load_image("chelsea", size=model.input_size)
+result = ssimpert.perturb(model, image, constraint=solvers.GlobalSSIM(0.005), recentred=True)
+view   = ssimpert.compare(model, image, result)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from ssimpert.errors import InputError
+
+if TYPE_CHECKING:
+    from ssimpert.analysis import Comparison, compare
+    from ssimpert.data import composites, load_image, samples, save_array, save_image
+    from ssimpert.linearize import Targeted, Untargeted, linearize
+    from ssimpert.models import Classifier, load_model, models
+    from ssimpert.perturb import PerturbResult, l2_control, perturb
+
+try:
+    __version__ = version("ssimpert")
+except PackageNotFoundError:  # a checkout on the path that is not installed
+    __version__ = "0+unknown"
+
+# Loaded at first use, so that `import ssimpert` and `ssimpert --help` stay quick.
+_HOMES = {
+    "Classifier": "models",
+    "Comparison": "analysis",
+    "PerturbResult": "perturb",
+    "Targeted": "linearize",
+    "Untargeted": "linearize",
+    "compare": "analysis",
+    "composites": "data",
+    "l2_control": "perturb",
+    "linearize": "linearize",
+    "load_image": "data",
+    "load_model": "models",
+    "models": "models",
+    "perturb": "perturb",
+    "samples": "data",
+    "save_array": "data",
+    "save_image": "data",
+}
+
+__all__ = [
+    "Classifier",
+    "Comparison",
+    "InputError",
+    "PerturbResult",
+    "Targeted",
+    "Untargeted",
+    "__version__",
+    "compare",
+    "composites",
+    "l2_control",
+    "linearize",
+    "load_image",
+    "load_model",
+    "models",
+    "perturb",
+    "samples",
+    "save_array",
+    "save_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ssimpert' has no attribute {name!r}")
+    value = getattr(import_module(f"ssimpert.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,33 @@
+"""Maps of a perturbation, class activation maps, and how far they agree, with the controls beside them."""
+
+from ssimpert.analysis.agreement import agreement, pearson, spearman, top_iou
+from ssimpert.analysis.cam import grad_cam
+from ssimpert.analysis.compare import AgreementRow, Comparison, compare
+from ssimpert.analysis.controls import gradient_magnitude, local_std
+from ssimpert.analysis.saliency import (
+    SALIENCY_KINDS,
+    contribution,
+    rms,
+    saliency,
+    saliency_maps,
+    ssim_saliency,
+)
+
+__all__ = [
+    "SALIENCY_KINDS",
+    "AgreementRow",
+    "Comparison",
+    "agreement",
+    "compare",
+    "contribution",
+    "grad_cam",
+    "gradient_magnitude",
+    "local_std",
+    "pearson",
+    "rms",
+    "saliency",
+    "saliency_maps",
+    "spearman",
+    "ssim_saliency",
+    "top_iou",
+]

@@ -1,0 +1,332 @@
+"""The commands. Heavy imports wait until a command runs, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ssimpert.cli.constraints import ConstraintName, ConstraintOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssimpert.models import Classifier
+    from ssimpert.perturb import PerturbResult
+
+app = typer.Typer(
+    name="ssimpert",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    add_completion=False,
+    help="Adversarial perturbations under perceptual constraints, compared with class activation maps.",
+    epilog="Exit codes: 0 done, 1 a failure named in one line, 2 wrong usage.",
+)
+
+Images = Annotated[list[str], typer.Argument(help="Samples (see `ssimpert samples`) or picture files.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.")]
+ModelName = Annotated[str, typer.Option("--model", help="See `ssimpert models`.")]
+Weights = Annotated[str | None, typer.Option(help="State-dict file for the model, or 'random'.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
+Constraint = Annotated[ConstraintName, typer.Option(help="What the perturbation must keep to.")]
+Distance = Annotated[float, typer.Option(help="global-ssim: e, the bound on d2 = sqrt(1 - S2), 0 < e < 1.")]
+Threshold = Annotated[float, typer.Option(help="window-ssim: least SSIM in every window, 0 < t < 1.")]
+WindowSize = Annotated[int, typer.Option(help="window-ssim: the window's side in pixels.")]
+Stride = Annotated[int, typer.Option(help="window-ssim: step between windows; equal to the size for tiles.")]
+Sigma = Annotated[float | None, typer.Option(help="window-ssim: Gaussian weights of this sigma; uniform without.")]
+Border = Annotated[str, typer.Option(help="window-ssim: full (windows hang over the edge) or valid.")]
+Luminance = Annotated[str, typer.Option(help="window-ssim: bound on 1 - S1, or 'split', or 'preserve'.")]
+Radius = Annotated[float | None, typer.Option(help="l2, linf, l1: the radius. Default 0.5, 2/255, 50.")]
+Steps = Annotated[int, typer.Option(min=1, help="Most steps per image.")]
+Recentred = Annotated[
+    bool | None,
+    typer.Option(
+        "--recentred/--held",
+        help="Keep to the set around the current iterate, or around the original image. "
+        "Default: re-centred for global-ssim (the published method), held for the others.",
+    ),
+]
+Faithful = Annotated[bool, typer.Option("--faithful", help="global-ssim: the released code's behaviour.")]
+Target = Annotated[int | None, typer.Option(help="Aim at this class instead of any other.")]
+Method = Annotated[str, typer.Option(help="Solver method, see `ssimpert methods`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+@app.callback()
+def configure(
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads. Default: 1 on machines of one or two cores, else PyTorch's choice."),
+    ] = None,
+) -> None:
+    """Set the thread count once, before anything runs."""
+    import os
+
+    cores = os.cpu_count() or 1
+    if threads is not None or cores <= 2:
+        # Two threads on two busy cores can be twenty times slower than one.
+        os.environ["OMP_NUM_THREADS"] = str(threads or 1)
+
+
+@app.command()
+def perturb(
+    images: Images,
+    out: Out = Path("out/perturb"),
+    model: ModelName = "efficientnet-lite0",
+    weights: Weights = None,
+    device: Device = "auto",
+    constraint: Constraint = ConstraintName.GLOBAL_SSIM,
+    distance: Distance = 0.005,
+    threshold: Threshold = 0.95,
+    window_size: WindowSize = 8,
+    stride: Stride = 8,
+    sigma: Sigma = None,
+    border: Border = "full",
+    luminance: Luminance = "1e-3",
+    radius: Radius = None,
+    steps: Steps = 20,
+    recentred: Recentred = None,
+    faithful: Faithful = False,
+    target: Target = None,
+    method: Method = "auto",
+    json: AsJson = False,
+) -> None:
+    """Change the label of each image; write adversarial.png, adversarial.npy and result.json."""
+    options = ConstraintOptions(constraint, distance, threshold, window_size, stride, sigma, border, luminance, radius)
+    run = _Run(images, out, model, weights, device)
+    result = run.perturb(options, steps, recentred, faithful=faithful, target=target, method=method)
+    run.finish([run.record(result, k) for k in range(len(images))], as_json=json)
+    if not json:
+        from ssimpert.cli.tables import perturbation_table
+
+        run.show(perturbation_table(images, [result], run.classifier.label_name))
+
+
+@app.command()
+def compare(
+    images: Images,
+    out: Out = Path("out/compare"),
+    model: ModelName = "efficientnet-lite0",
+    weights: Weights = None,
+    device: Device = "auto",
+    constraint: Constraint = ConstraintName.GLOBAL_SSIM,
+    distance: Distance = 0.005,
+    threshold: Threshold = 0.95,
+    window_size: WindowSize = 8,
+    stride: Stride = 8,
+    sigma: Sigma = None,
+    border: Border = "full",
+    luminance: Luminance = "1e-3",
+    radius: Radius = None,
+    steps: Steps = 20,
+    recentred: Recentred = None,
+    faithful: Faithful = False,
+    target: Target = None,
+    method: Method = "auto",
+    layer: Annotated[str | None, typer.Option(help="Layer for Grad-CAM; default the model's own.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Perturb, then compare with Grad-CAM and with the l2 control; also write figure.png."""
+    from ssimpert.analysis import compare as compare_maps
+    from ssimpert.report.figure import comparison_figure, save_figure
+
+    options = ConstraintOptions(constraint, distance, threshold, window_size, stride, sigma, border, luminance, radius)
+    run = _Run(images, out, model, weights, device)
+    if layer is not None:
+        run.classifier.layer(layer)
+    result = run.perturb(options, steps, recentred, faithful=faithful, target=target, method=method)
+    with run.progress("comparing with Grad-CAM and the l2 control", None):
+        comparison = compare_maps(run.classifier, run.batch, result, layer=layer)
+    records = []
+    for k in range(len(images)):
+        figure = comparison_figure(run.batch, result, comparison, index=k, labels=run.classifier.labels)
+        save_figure(figure, run.folders[k] / "figure.png")
+        agreement = [row for row in comparison.records if row["image"] == k]
+        control = comparison.control.rows()[k] if comparison.control is not None else None
+        records.append(
+            run.record(result, k) | {"l2_control": control, "cam_layer": comparison.cam_layer, "agreement": agreement}
+        )
+    run.finish(records, as_json=json)
+    if not json:
+        from ssimpert.cli.tables import agreement_table, perturbation_table
+
+        made = [result] + ([comparison.control] if comparison.control is not None else [])
+        run.show(perturbation_table(images, made, run.classifier.label_name))
+        run.show(agreement_table(images, comparison))
+
+
+@app.command()
+def models(json: AsJson = False) -> None:
+    """List the classifiers that can be loaded."""
+    from ssimpert.models import models as known_models
+
+    columns = ("name", "input_size", "weights", "description")
+    _listing("Models", columns, [{key: getattr(entry, key) for key in columns} for entry in known_models()], json)
+
+
+@app.command()
+def samples(json: AsJson = False) -> None:
+    """List the pictures that come with it."""
+    from ssimpert.data import samples as known_samples
+
+    columns = ("name", "kind", "description", "licence")
+    _listing("Samples", columns, [{key: getattr(entry, key) for key in columns} for entry in known_samples()], json)
+
+
+@app.command()
+def methods(json: AsJson = False) -> None:
+    """List the solver methods and what each can take."""
+    import solvers
+
+    if json:
+        _print_json(
+            [
+                {
+                    "name": info.name,
+                    "problems": [kind.__name__ for kind in info.problems],
+                    "required": sorted(info.required),
+                    "any_of": sorted(info.any_of),
+                    "optional": sorted(info.optional),
+                    "windows": info.windows,
+                    "exact": info.exact,
+                    "devices": list(info.devices),
+                    "unavailable": info.unavailable(),
+                    "description": info.description,
+                }
+                for info in solvers.methods()
+            ]
+        )
+        return
+    from rich.console import Console
+
+    from ssimpert.cli.tables import methods_table
+
+    Console().print(methods_table())
+
+
+class _Run:
+    """One command's images, model and folders, all checked before any work starts."""
+
+    def __init__(self, names: list[str], out: Path, model: str, weights: str | None, device: str) -> None:
+        import torch
+
+        from ssimpert.cli.outputs import folders_for, prepare_folder
+        from ssimpert.data import load_image
+        from ssimpert.models import load_model
+
+        self.names = names
+        self.folders = folders_for(names, out)
+        for folder in self.folders:
+            prepare_folder(folder)
+        self.classifier: Classifier = load_model(model, weights=weights, device=device)
+        size, place = self.classifier.input_size, self.classifier.mean.device
+        self.batch: Tensor = torch.cat([load_image(name, size=size, device=place) for name in names])
+        self.model_name = model
+
+    def perturb(
+        self,
+        options: ConstraintOptions,
+        steps: int,
+        recentred: bool | None,
+        *,
+        faithful: bool,
+        target: int | None,
+        method: str,
+    ) -> PerturbResult:
+        from ssimpert.linearize import Targeted, Untargeted
+        from ssimpert.perturb import perturb as run_perturb
+
+        moving = options.name is ConstraintName.GLOBAL_SSIM if recentred is None else recentred
+        with self.progress("perturbing", steps) as advance:
+            return run_perturb(
+                self.classifier,
+                self.batch,
+                options.build(),
+                steps=steps,
+                margin=Untargeted() if target is None else Targeted(target),
+                recentred=moving,
+                faithful=faithful,
+                method=method,
+                observer=lambda state: advance(),
+            )
+
+    def record(self, result: PerturbResult, index: int) -> dict[str, Any]:
+        """Write one image's files and gather what result.json says of it."""
+        from ssimpert import __version__
+        from ssimpert.cli.outputs import write_images
+
+        png = write_images(self.classifier, self.batch, result, index, self.folders[index])
+        numbers = result.rows()[index]
+        name = self.classifier.label_name
+        return {
+            "ssimpert": __version__,
+            "image": self.names[index],
+            "model": self.model_name,
+            "settings": result.settings,
+            "result": numbers
+            | {
+                "image": self.names[index],
+                "label_before_name": name(numbers["label_before"]),
+                "label_after_name": name(numbers["label_after"]),
+            },
+            "png": png | {"label_after_name": name(png["label_after"])},
+            "history": [row for row in result.history if row["image"] == index],
+            "seconds": result.seconds,
+        }
+
+    def finish(self, records: list[dict[str, Any]], *, as_json: bool) -> None:
+        """Write every result.json; with ``--json`` print them as one document."""
+        from ssimpert.cli.outputs import write_json
+
+        for record, folder in zip(records, self.folders, strict=True):
+            write_json(record, folder / "result.json")
+        if as_json:
+            _print_json(records)
+
+    def show(self, table: Any) -> None:
+        from rich.console import Console
+
+        Console().print(table)
+
+    def progress(self, what: str, total: int | None) -> Any:
+        return _progress(what, total)
+
+
+def _progress(what: str, total: int | None) -> Any:
+    """A progress bar on stderr, gone when done; yields a function that advances it by one."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    @contextmanager
+    def bar() -> Any:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda: progress.advance(task)
+
+    return bar()
+
+
+def _listing(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        _print_json(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column.replace("_", " "))
+    for row in rows:
+        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
+    Console().print(table)
+
+
+def _print_json(document: Any) -> None:
+    from ssimpert.cli.outputs import json_text
+
+    print(json_text(document))

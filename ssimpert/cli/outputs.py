@@ -1,0 +1,82 @@
+"""What a command writes: pictures, arrays and a JSON record of what is true of the files."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssimpert.data import load_image, save_array, save_image
+from ssimpert.errors import InputError
+from ssimpert.linearize import Untargeted, forward
+from ssimpert.metrics import contrast_distance, ssim
+from ssimpert.perturb import PerturbResult
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make ``folder`` and see that it can be written to, before any work starts."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"can't write to folder {str(folder)!r}: {error.strerror or error}") from error
+
+
+def folders_for(names: list[str], out: Path) -> list[Path]:
+    """One folder an image: ``out`` itself for a single image, else ``out/NAME``, numbered where names repeat."""
+    if len(names) == 1:
+        return [out]
+    seen: dict[str, int] = {}
+    folders = []
+    for name in names:
+        stem = Path(name).stem
+        seen[stem] = seen.get(stem, 0) + 1
+        folders.append(out / (stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"))
+    return folders
+
+
+def write_images(model: nn.Module, image: Tensor, result: PerturbResult, index: int, folder: Path) -> dict[str, Any]:
+    """Write ``adversarial.png`` and ``adversarial.npy``; return what is true of the PNG, read back from disk.
+
+    Rounding to 8 bits moves every pixel by up to 1/510 and may undo a tight perturbation; the array is exact.
+    """
+    one = result.adversarial[index : index + 1]
+    save_array(one, folder / "adversarial.npy")
+    saved = load_image(save_image(one, folder / "adversarial.png"), dtype=image.dtype).to(image.device)
+    original = image[index : index + 1]
+    logits = forward(model, saved)
+    label = result.label_before[index : index + 1]
+    return {
+        "label_after": int(logits.argmax(dim=1)),
+        "margin_after": float(Untargeted()(logits, label)),
+        "ssim": float(ssim(original, saved, data_range=1.0)),
+        "contrast_distance": float(contrast_distance(original, saved)),
+    }
+
+
+def write_json(record: dict[str, Any], path: Path) -> None:
+    """Write strict JSON; NaN and infinity become null."""
+    try:
+        path.write_text(json_text(record) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"can't write {str(path)!r}: {error.strerror or error}") from error
+
+
+def json_text(record: Any) -> str:
+    """Strict JSON, indented."""
+    return json.dumps(_plain(record), indent=2, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,16 @@
+"""Pictures: shipped samples, files, and composites with exact boxes."""
+
+from ssimpert.data.composites import CompositeSet, composites
+from ssimpert.data.images import load_image, save_array, save_image
+from ssimpert.data.samples import Sample, sample_array, samples
+
+__all__ = [
+    "CompositeSet",
+    "Sample",
+    "composites",
+    "load_image",
+    "sample_array",
+    "samples",
+    "save_array",
+    "save_image",
+]

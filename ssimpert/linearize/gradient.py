@@ -1,0 +1,95 @@
+"""A margin's value and gradient at a batch of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssimpert.linearize.margins import Margin
+
+# Images per forward and backward pass: small enough for a laptop, large enough to fill a CPU.
+CHUNK = 16
+
+Model = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Linearization:
+    """A margin and its first-order model, ``margin(x + d) ~ value + gradient'd``.
+
+    Attributes:
+        value: (B,), in the images' dtype.
+        gradient: (B, C, H, W).
+        logits: (B, K).
+    """
+
+    value: Tensor
+    gradient: Tensor
+    logits: Tensor
+
+
+def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, chunk: int = CHUNK) -> Linearization:
+    """Value and gradient of ``margin`` per image; images don't influence one another.
+
+    Args:
+        model: maps images (B, C, H, W) in [0, 1] to logits (B, K); evaluated in float32 unless its own parameters
+            are wider.
+        images: (B, C, H, W), float32 or float64.
+        label: the images' own classes, (B,) long.
+        margin: for instance :class:`~ssimpert.linearize.Untargeted`.
+        chunk: images a pass; halved, once more each time, where memory runs out.
+    """
+    precision = model_dtype(model)
+
+    def one(batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = batch.detach().to(precision).requires_grad_(True)
+            logits = model(leaf)
+            value = margin(logits, labels)
+            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        return value.detach(), gradient, logits.detach()
+
+    value, gradient, logits = in_chunks(one, images, label, chunk=chunk)
+    return Linearization(value.to(images.dtype), gradient.to(images.dtype), logits.to(images.dtype))
+
+
+def forward(model: Model, images: Tensor, *, chunk: int = 4 * CHUNK) -> Tensor:
+    """Logits (B, K) without gradients, in chunks."""
+    precision = model_dtype(model)
+
+    def one(batch: Tensor) -> tuple[Tensor]:
+        with torch.no_grad():
+            return (model(batch.to(precision)),)
+
+    return in_chunks(one, images, chunk=chunk)[0].to(images.dtype)
+
+
+def model_dtype(model: Model) -> torch.dtype:
+    """The dtype that the model computes in: that of its first floating parameter, else float32."""
+    if isinstance(model, torch.nn.Module):
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                return parameter.dtype
+    return torch.float32
+
+
+def in_chunks(function: Callable[..., tuple[Tensor, ...]], *batched: Tensor, chunk: int) -> tuple[Tensor, ...]:
+    """``function`` over slices of the batch, concatenated. Where memory runs out the slice is halved and the work
+    goes on from there; a single image that does not fit raises the original error."""
+    total, start = batched[0].shape[0], 0
+    parts: list[tuple[Tensor, ...]] = []
+    while start < total:
+        stop = min(start + chunk, total)
+        try:
+            parts.append(function(*(value[start:stop] for value in batched)))
+            start = stop
+        except torch.OutOfMemoryError:
+            if stop - start == 1:
+                raise
+            chunk = (stop - start + 1) // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))

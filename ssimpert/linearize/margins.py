@@ -1,0 +1,60 @@
+"""What "changing the decision" means: margins on logits, positive once the decision has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ssimpert.errors import InputError
+
+
+class Margin(Protocol):
+    """A differentiable score per image, positive exactly where the goal is reached."""
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Margin per image, (B,), from logits (B, K) and the images' own labels (B,)."""
+        ...
+
+    def check(self, classes: int) -> None:
+        """Raise :class:`InputError` where the margin can't be posed for a classifier of ``classes`` classes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Untargeted:
+    """``max_{j != y} f_j - f_y``: any other class. The runner-up is chosen anew at every evaluation."""
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        return best_other(logits, label) - logits.gather(1, label[:, None])[:, 0]
+
+    def check(self, classes: int) -> None:
+        if classes < 2:
+            raise InputError(f"an untargeted margin needs at least 2 classes, the model has {classes}")
+
+
+@dataclass(frozen=True)
+class Targeted:
+    """``f_t - max_{j != t} f_j``: this class and no other.
+
+    Attributes:
+        target: t, the class wanted.
+    """
+
+    target: int
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        wanted = torch.full_like(label, self.target)
+        return logits[:, self.target] - best_other(logits, wanted)
+
+    def check(self, classes: int) -> None:
+        if not 0 <= self.target < classes:
+            raise InputError(f"target class {self.target} does not exist; the model's classes are 0 to {classes - 1}")
+
+
+def best_other(logits: Tensor, label: Tensor) -> Tensor:
+    """``max_{j != y} f_j``, (B,)."""
+    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
+    return logits.masked_fill(own, -torch.inf).amax(dim=1)

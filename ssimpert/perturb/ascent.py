@@ -1,0 +1,221 @@
+"""The two loops over certified linear steps: re-centred on each iterate, or held to the original image's set.
+
+Per-image state advances with masks: an image that is done is neither linearised nor moved again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+import solvers
+from solvers.constraints import Constraint
+from ssimpert.errors import InputError
+from ssimpert.linearize import Margin, forward, linearize
+from ssimpert.linearize.gradient import Model
+from ssimpert.perturb.result import StepRow
+
+# A constraint, or a rule that makes one for the current references (B, C, H, W).
+ConstraintRule = Constraint | Callable[[Tensor], Constraint]
+# Gradient, references and the images' numbers in the batch, (K,), to a step and the solver's verdict on it.
+StepRule = Callable[[Tensor, Tensor, Tensor], solvers.SolveResult]
+PIXELS = solvers.Box(0.0, 1.0)
+# Step lengths that the held loop tries, longest first, against the true margin.
+STEP_LENGTHS = (1.0, 0.5, 0.25, 0.125, 0.0625)
+
+
+@dataclass
+class AscentState:
+    """Where a batch stands. ``images`` is float64 so that many small steps don't add up rounding.
+
+    Attributes:
+        images: the iterates, (B, C, H, W) in [0, 1].
+        margin: (B,), at the iterates.
+        label: (B,), the model's label of the iterates.
+        active: (B,) bool, images still moving.
+        steps: (B,) long, steps taken.
+        messages: why an image stopped early.
+    """
+
+    images: Tensor
+    margin: Tensor
+    label: Tensor
+    active: Tensor
+    steps: Tensor
+    messages: list[str]
+    history: list[StepRow] = field(default_factory=list)
+
+
+def make_step_rule(constraint: ConstraintRule, batch: int, method: str, settings: solvers.Settings) -> StepRule:
+    """The certified step: ``argmax g'd`` over the constraint and the pixel box around a reference."""
+
+    def step(gradient: Tensor, reference: Tensor, moving: Tensor) -> solvers.SolveResult:
+        chosen = constraint.select(moving, batch) if isinstance(constraint, Constraint) else constraint(reference)
+        problem = solvers.LinearProblem(gradient, reference, [chosen, PIXELS])
+        return solvers.solve(problem, method=method, settings=settings)
+
+    return step
+
+
+def start(model: Model, image: Tensor, label: Tensor, margin: Margin, *, stop_at_success: bool) -> AscentState:
+    """The state at the clean images."""
+    images = image.to(torch.float64)
+    logits = forward(model, images)
+    value = margin(logits, label)
+    active = value <= 0 if stop_at_success else torch.ones_like(value, dtype=torch.bool)
+    return AscentState(
+        images=images,
+        margin=value,
+        label=logits.argmax(dim=1),
+        active=active,
+        steps=torch.zeros_like(label),
+        messages=[""] * image.shape[0],
+    )
+
+
+def recentred(
+    model: Model,
+    state: AscentState,
+    label: Tensor,
+    margin: Margin,
+    step_rule: StepRule,
+    *,
+    steps: int,
+    stop_at_success: bool = True,
+) -> Iterator[AscentState]:
+    """Each step is taken in the set around the current iterate (Pochimireddy et al., loop of section III); yields
+    the state after every step."""
+    for number in range(1, steps + 1):
+        began = time.perf_counter()
+        index = _sound_gradients(model, state, label, margin)
+        if index is None:
+            return
+        moving, gradient = index
+        reference = state.images[moving]
+        solution = step_rule(gradient, reference, moving)
+        moved = (reference + torch.as_tensor(solution.delta)).clamp(0, 1)
+        _advance(model, state, label, margin, moving, moved)
+        if stop_at_success:
+            state.active[moving] &= state.margin[moving] <= 0
+        _record(state, number, moving, torch.ones_like(state.margin[moving]), solution, began)
+        yield state
+
+
+def held(
+    model: Model,
+    state: AscentState,
+    label: Tensor,
+    margin: Margin,
+    step_rule: StepRule,
+    original: Tensor,
+    *,
+    steps: int,
+    stop_at_success: bool = True,
+) -> Iterator[AscentState]:
+    """Every iterate stays in the set around the *original* image: move towards the linear optimum s, by the longest
+    of a few step lengths that raises the true margin. A convex set holds the whole way. An image stops where none
+    does; yields the state after every step."""
+    original = original.to(torch.float64)
+    for number in range(1, steps + 1):
+        began = time.perf_counter()
+        index = _sound_gradients(model, state, label, margin)
+        if index is None:
+            return
+        moving, gradient = index
+        solution = step_rule(gradient, original[moving], moving)
+        towards = original[moving] + torch.as_tensor(solution.delta) - state.images[moving]
+        length = _search(model, state, label, margin, moving, towards)
+        stuck = length == 0
+        for k in moving[stuck].tolist():
+            state.messages[k] = "no step length tried raises the margin any more"
+        state.active[moving[stuck]] = False
+        if stop_at_success:
+            state.active[moving] &= state.margin[moving] <= 0
+        _record(state, number, moving, length, solution, began)
+        yield state
+
+
+def _search(model: Model, state: AscentState, label: Tensor, margin: Margin, moving: Tensor, towards: Tensor) -> Tensor:
+    """Move each image by the longest step length that raises its margin; returns the lengths, 0 for none."""
+    length = torch.zeros_like(state.margin[moving])
+    base = state.images[moving]
+    for trial in STEP_LENGTHS:
+        rest = (length == 0).nonzero()[:, 0]
+        if not rest.numel():
+            break
+        candidate = (base[rest] + trial * towards[rest]).clamp(0, 1)
+        logits = forward(model, candidate)
+        value = margin(logits, label[moving[rest]])
+        better = value > state.margin[moving[rest]]
+        chosen = moving[rest[better]]
+        state.images[chosen], state.margin[chosen] = candidate[better], value[better]
+        state.label[chosen] = logits.argmax(dim=1)[better]
+        state.steps[chosen] += 1
+        length[rest[better]] = trial
+    return length
+
+
+def _sound_gradients(model: Model, state: AscentState, label: Tensor, margin: Margin) -> tuple[Tensor, Tensor] | None:
+    """The active images' numbers and gradients; an image whose gradient is zero or not finite stops with a message.
+
+    Raises:
+        InputError: no image has a finite gradient at its first step, so there is nothing to return.
+    """
+    moving = state.active.nonzero()[:, 0]
+    if not moving.numel():
+        return None
+    gradient = linearize(model, state.images[moving], label[moving], margin).gradient
+    bad = (~gradient.isfinite()).flatten(1).sum(dim=1)
+    flat = (gradient == 0).flatten(1).all(dim=1)
+    first = state.steps[moving] == 0
+    if bool((bad > 0).all()) and bool(first.all()) and moving.numel() == state.active.numel():
+        raise InputError(
+            f"the margin's gradient at image 0 has {int(bad[0])} NaN or infinite values of {gradient[0].numel()}; "
+            "check the model's weights and the image"
+        )
+    for k, image in enumerate(moving.tolist()):
+        if bad[k]:
+            state.messages[image] = f"gradient has {int(bad[k])} NaN or infinite values; last sound iterate kept"
+        elif flat[k]:
+            state.messages[image] = "gradient is zero everywhere: the network is saturated here"
+    sound = (bad == 0) & ~flat
+    state.active[moving[~sound]] = False
+    moving = moving[sound]
+    return (moving, gradient[sound]) if moving.numel() else None
+
+
+def _advance(model: Model, state: AscentState, label: Tensor, margin: Margin, moving: Tensor, moved: Tensor) -> None:
+    logits = forward(model, moved)
+    state.images[moving] = moved
+    state.margin[moving] = margin(logits, label[moving])
+    state.label[moving] = logits.argmax(dim=1)
+    state.steps[moving] += 1
+
+
+def _record(
+    state: AscentState,
+    number: int,
+    moving: Tensor,
+    length: Tensor,
+    solution: solvers.SolveResult,
+    began: float,
+) -> None:
+    seconds = time.perf_counter() - began
+    gaps = torch.as_tensor(solution.rel_gap).tolist()
+    for k, image in enumerate(moving.tolist()):
+        state.history.append(
+            StepRow(
+                step=number,
+                image=image,
+                margin=float(state.margin[image]),
+                label=int(state.label[image]),
+                step_length=float(length[k]),
+                rel_gap=gaps[k],
+                status=solution.status[k].value,
+                seconds=seconds,
+            )
+        )

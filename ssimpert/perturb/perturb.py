@@ -1,0 +1,234 @@
+"""``perturb``: change the decision under a perceptual constraint, by certified linear steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import solvers
+from solvers.constraints import Constraint
+from ssimpert.errors import InputError
+from ssimpert.linearize import Margin, Untargeted, forward, linearize
+from ssimpert.linearize.gradient import Model
+from ssimpert.metrics import STANDARD_WINDOW, contrast_distance, min_window_ssim, ssim
+from ssimpert.perturb import ascent
+from ssimpert.perturb.released import ReleasedMargin, released_step_rule
+from ssimpert.perturb.result import PerturbResult
+
+Observer = Callable[[ascent.AscentState], None]
+
+
+def perturb(
+    model: Model,
+    image: Tensor,
+    constraint: ascent.ConstraintRule,
+    *,
+    steps: int = 20,
+    margin: Margin | None = None,
+    label: Tensor | None = None,
+    recentred: bool = False,
+    faithful: bool = False,
+    stop_at_success: bool = True,
+    method: str = "auto",
+    settings: solvers.Settings | dict[str, Any] | None = None,
+    name: str | None = None,
+    observer: Observer | None = None,
+) -> PerturbResult:
+    """Perturb images until the decision changes, keeping to a constraint set.
+
+    Args:
+        model: a classifier on [0, 1] images that returns logits; see :func:`ssimpert.load_model`.
+        image: (B, C, H, W) in [0, 1], float32 or float64.
+        constraint: a set of :mod:`solvers`, or a function from references (B, C, H, W) to one. The pixel box
+            [0, 1] is always added.
+        steps: most steps per image, at least 1.
+        margin: the goal; default :class:`~ssimpert.linearize.Untargeted`.
+        label: the images' classes (B,); default: the model's own labels.
+        recentred: ``True`` is the second seed method: each step keeps to the set around the *current* iterate, so
+            distances add up (for GlobalSSIM to at most ``steps * distance``). ``False``: every iterate keeps to
+            the set around the *original* image.
+        faithful: the released behaviour of that method, faults included; needs ``recentred`` and GlobalSSIM.
+        stop_at_success: freeze an image once its goal is reached (minimal effort). ``False`` spends all steps on
+            the largest margin.
+        method: the solver's method, for each step.
+        settings: the solver's settings.
+        name: what tables call it; default made from the constraint.
+        observer: called with the state after every step, for progress bars.
+
+    Returns:
+        One entry per image; an image that fails comes back with its last iterate and ``success`` false.
+
+    Raises:
+        InputError: images, labels or options that can't be used; raised before any step.
+        solvers.ProblemError, solvers.MethodError: a constraint or method that doesn't fit.
+    """
+    began = time.perf_counter()
+    margin = margin if margin is not None else Untargeted()
+    settings = solvers.Settings.of(settings)
+    check_image(image)
+    _check_options(constraint, steps, recentred=recentred, faithful=faithful)
+    logits = forward(model, image)
+    label = _own_label(logits, label)
+    margin.check(logits.shape[1])
+    if faithful:
+        assert isinstance(constraint, solvers.GlobalSSIM)
+        rule = released_step_rule(constraint, method, settings)
+    else:
+        rule = ascent.make_step_rule(constraint, len(image), method, settings)
+    driven_by: Margin = ReleasedMargin(margin) if faithful else margin
+    state = ascent.start(model, image, label, driven_by, stop_at_success=stop_at_success)
+    if recentred:
+        loop = ascent.recentred(model, state, label, driven_by, rule, steps=steps, stop_at_success=stop_at_success)
+    else:
+        loop = ascent.held(model, state, label, driven_by, rule, image, steps=steps, stop_at_success=stop_at_success)
+    for reached in loop:
+        if observer is not None:
+            observer(reached)
+    described = describe(constraint)
+    return measure(
+        model,
+        image,
+        state,
+        label,
+        margin,
+        rule=None if recentred else rule,
+        window=constraint.window if isinstance(constraint, solvers.WindowSSIM) else STANDARD_WINDOW,
+        name=name or _default_name(constraint, recentred=recentred, faithful=faithful),
+        settings={
+            "constraint": described,
+            "steps": steps,
+            "margin": describe(margin),
+            "recentred": recentred,
+            "faithful": faithful,
+            "stop_at_success": stop_at_success,
+            "method": method,
+        },
+        seconds=time.perf_counter() - began,
+    )
+
+
+def measure(
+    model: Model,
+    image: Tensor,
+    state: ascent.AscentState,
+    label: Tensor,
+    margin: Margin,
+    *,
+    rule: ascent.StepRule | None,
+    window: solvers.Window,
+    name: str,
+    settings: dict[str, Any],
+    seconds: float,
+) -> PerturbResult:
+    """Round the iterates to the images' dtype and measure what came of it, by fresh forward passes."""
+    adversarial = state.images.to(image.dtype)
+    before = linearize(model, image, label, margin)
+    after = forward(model, adversarial)
+    margin_after = margin(after, label)
+    return PerturbResult(
+        adversarial=adversarial,
+        delta=adversarial - image,
+        success=margin_after > 0,
+        label_before=before.logits.argmax(dim=1),
+        label_after=after.argmax(dim=1),
+        margin_before=before.value,
+        margin_after=margin_after,
+        ssim=ssim(image, adversarial, data_range=1.0),
+        min_window_ssim=min_window_ssim(image, adversarial, data_range=1.0, window=window),
+        contrast_distance=contrast_distance(image, adversarial),
+        gradient=before.gradient,
+        stationarity_gap=_stationarity_gap(model, image, state, label, margin, rule),
+        steps=state.steps,
+        messages=tuple(state.messages),
+        history=tuple(state.history),
+        name=name,
+        settings=settings,
+        seconds=seconds,
+    )
+
+
+def check_image(image: Tensor) -> None:
+    """Raise :class:`InputError` unless ``image`` is (B, 3 or 1, H, W), float32 or float64, finite and in [0, 1]."""
+    if not isinstance(image, Tensor):
+        raise InputError(f"image must be a torch tensor (B, C, H, W), got {type(image).__name__}")
+    if image.ndim != 4 or 0 in image.shape:
+        raise InputError(f"image must have shape (B, C, H, W), got {tuple(image.shape)}")
+    if image.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"image must be float32 or float64, got {image.dtype}")
+    if not bool(image.isfinite().all()):
+        raise InputError(f"image has {int((~image.isfinite()).sum())} NaN or infinite pixels")
+    low, high = float(image.min()), float(image.max())
+    if low < 0 or high > 1:
+        raise InputError(f"image pixels reach from {low:.6g} to {high:.6g}; they must lie in [0, 1]")
+
+
+def describe(value: Any) -> Any:
+    """A frozen dataclass as plain values for JSON: its class's name under ``kind``, then its fields."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"kind": type(value).__name__} | {
+            entry.name: describe(getattr(value, entry.name)) for entry in fields(value)
+        }
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def _check_options(constraint: ascent.ConstraintRule, steps: int, *, recentred: bool, faithful: bool) -> None:
+    if not isinstance(steps, int) or steps < 1:
+        raise InputError(f"steps must be an integer of at least 1, got {steps!r}")
+    if not isinstance(constraint, Constraint) and not callable(constraint):
+        raise InputError(
+            f"constraint must be a set such as solvers.WindowSSIM or solvers.GlobalSSIM, got {constraint!r}"
+        )
+    if faithful and not (recentred and isinstance(constraint, solvers.GlobalSSIM)):
+        raise InputError(
+            "faithful=True reproduces the re-centred GlobalSSIM method: pass recentred=True and GlobalSSIM"
+        )
+
+
+def _own_label(logits: Tensor, label: Tensor | None) -> Tensor:
+    own = logits.argmax(dim=1)
+    if label is None:
+        return own
+    if label.shape != own.shape or label.dtype != torch.long:
+        raise InputError(
+            f"label must be a long tensor of shape {tuple(own.shape)}, got {label.dtype} {tuple(label.shape)}"
+        )
+    if bool(((label < 0) | (label >= logits.shape[1])).any()):
+        raise InputError(f"label {label.tolist()} is out of range; classes are 0 to {logits.shape[1] - 1}")
+    return label.to(own.device)
+
+
+def _default_name(constraint: ascent.ConstraintRule, *, recentred: bool, faithful: bool) -> str:
+    base = constraint.kind if isinstance(constraint, Constraint) else "perturbation"
+    if isinstance(constraint, solvers.LpBall):
+        base = f"l{constraint.p:g}"
+    return f"{base} re-centred{' (released)' if faithful else ''}" if recentred else base
+
+
+def _stationarity_gap(
+    model: Model,
+    image: Tensor,
+    state: ascent.AscentState,
+    label: Tensor,
+    margin: Margin,
+    rule: ascent.StepRule | None,
+) -> Tensor:
+    gap = torch.full_like(state.margin, float("nan"))
+    if rule is None:
+        return gap.to(image.dtype)
+    gradient = linearize(model, state.images, label, margin).gradient
+    sound = gradient.isfinite().flatten(1).all(dim=1).nonzero()[:, 0]
+    if sound.numel():
+        original = image.to(torch.float64)[sound]
+        best = torch.as_tensor(rule(gradient[sound], original, sound).delta)
+        difference = original + best - state.images[sound]
+        gap[sound] = (gradient[sound] * difference).flatten(1).sum(dim=1)
+    return gap.to(image.dtype)

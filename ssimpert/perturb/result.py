@@ -1,0 +1,93 @@
+"""What a perturbation returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+
+
+class StepRow(TypedDict):
+    """One step of one image: the margin and label *after* the step, and what the solver said of the step."""
+
+    step: int
+    image: int
+    margin: float
+    label: int
+    step_length: float
+    rel_gap: float
+    status: str
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class PerturbResult:
+    """Perturbed images and what is true of them, one entry per image; failures are returned too.
+
+    Every number is measured on ``adversarial`` as returned, after rounding to its dtype, by a fresh forward pass.
+
+    Attributes:
+        adversarial: (B, C, H, W) in [0, 1], in the images' dtype.
+        delta: ``adversarial - image``.
+        success: (B,) bool, whether the goal is reached: the label changed, or became the target.
+        label_before, label_after: (B,) long, the model's own labels.
+        margin_before, margin_after: (B,), on logits; positive where the goal is reached.
+        ssim: (B,), mean SSIM to the clean image (Gaussian 11x11, sigma 1.5, valid region).
+        min_window_ssim: (B,), the least SSIM of any window, with the constraint's own window where it has one.
+        contrast_distance: (B,), d2 to the clean image over the whole image (methods B).
+        gradient: (B, C, H, W), the margin's gradient at the clean image.
+        stationarity_gap: (B,), ``<grad, s - d>`` at the returned point, s the best feasible step: how much margin
+            the linear model still promises. NaN for re-centred perturbations, whose set moves along.
+        steps: (B,) long, steps taken.
+        messages: (B,), why an image stopped early, or empty.
+        history: one row per step and image.
+        name: what to call the perturbation in tables.
+        settings: how it was made, as plain values.
+        seconds: wall-clock time of the whole batch.
+    """
+
+    adversarial: Tensor
+    delta: Tensor
+    success: Tensor
+    label_before: Tensor
+    label_after: Tensor
+    margin_before: Tensor
+    margin_after: Tensor
+    ssim: Tensor
+    min_window_ssim: Tensor
+    contrast_distance: Tensor
+    gradient: Tensor
+    stationarity_gap: Tensor
+    steps: Tensor
+    messages: tuple[str, ...]
+    history: tuple[StepRow, ...]
+    name: str
+    settings: dict[str, Any]
+    seconds: float
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The numbers, one dictionary of plain values per image, ready for a table or JSON."""
+        norm = torch.linalg.vector_norm(self.delta.double().flatten(1), dim=1)
+        largest = self.delta.double().abs().flatten(1).amax(dim=1)
+        return [
+            {
+                "image": k,
+                "perturbation": self.name,
+                "success": bool(self.success[k]),
+                "label_before": int(self.label_before[k]),
+                "label_after": int(self.label_after[k]),
+                "margin_before": float(self.margin_before[k]),
+                "margin_after": float(self.margin_after[k]),
+                "ssim": float(self.ssim[k]),
+                "min_window_ssim": float(self.min_window_ssim[k]),
+                "contrast_distance": float(self.contrast_distance[k]),
+                "l2_norm": float(norm[k]),
+                "linf_norm": float(largest[k]),
+                "stationarity_gap": float(self.stationarity_gap[k]),
+                "steps": int(self.steps[k]),
+                "message": self.messages[k],
+            }
+            for k in range(self.success.shape[0])
+        ]

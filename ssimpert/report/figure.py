@@ -1,0 +1,290 @@
+"""One figure for one image: the perturbation, where the classifier looks, and how far the two agree."""
+# ruff: noqa: RUF001 - the minus and multiplication signs and the sigma are drawn
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssimpert.analysis.agreement import TOP_SHARE
+from ssimpert.analysis.compare import GRADIENT_MAGNITUDE, LOCAL_STD, AgreementRow, Comparison
+from ssimpert.errors import InputError
+
+if TYPE_CHECKING:
+    from ssimpert.perturb.result import PerturbResult
+
+Array = NDArray[np.float64]
+
+FORMATS = (".png", ".svg", ".pdf")
+COLOUR_MAP = "viridis"
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 10.5, 9.5
+# Dark, middle and light: told apart in every kind of colour vision, and in grey.
+PERTURBATION_COLOUR, CONTROL_COLOUR, IMAGE_COLOUR = "#31446b", "#8a8779", "#d2bb4e"
+Metric = Literal["pearson", "spearman", "top20_iou"]
+METRICS: tuple[tuple[Metric, str], ...] = (
+    ("pearson", "Pearson correlation"),
+    ("spearman", "Spearman correlation"),
+    ("top20_iou", "IoU of the top 20% of pixels"),
+)
+MAP_NAMES = {
+    "rms": "rms of d",
+    "ssim": "1 − SSIM",
+    "contribution": "contribution g·d",
+    "gradient_magnitude": "gradient magnitude",
+    "local_std": "local std of the photo",
+}
+
+
+def comparison_figure(
+    image: Tensor,
+    result: PerturbResult,
+    comparison: Comparison,
+    index: int = 0,
+    labels: Sequence[str] | None = None,
+) -> Figure:
+    """The figure of one image of a comparison, 12 inches wide (1200 pixels at 100 dpi).
+
+    Top: photo, perturbed photo, amplified perturbation d (grey is no change). Middle: Grad-CAM over the
+    photo, the 1 - SSIM map and the rms map, with the outline of Grad-CAM's top 20% on all three. Bottom: the
+    agreement of every map with Grad-CAM, controls included.
+
+    Args:
+        image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
+        result: the perturbation of ``image``.
+        comparison: what :func:`ssimpert.analysis.compare.compare` found for them.
+        index: which image of the batch.
+        labels: class names; ``None`` shows class numbers.
+
+    Returns:
+        A matplotlib figure on an Agg canvas; pyplot's global state is neither used nor changed.
+
+    Raises:
+        InputError: no such image in the batch, or images that are neither grey nor RGB.
+    """
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < image.shape[0]:
+        raise InputError(f"image {index!r} is not in the batch; it has images 0 to {image.shape[0] - 1}")
+    if image.shape[1] not in (1, 3):
+        raise InputError(f"only grey and RGB images can be drawn, got {image.shape[1]} channels")
+    clean, perturbed = _pixels(image[index]), _pixels(result.adversarial[index])
+    maps = comparison.maps[comparison.perturbation]
+    cam = _numbers(comparison.cam[index])
+
+    engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, hspace=0.0, wspace=0.02, rect=(0.004, 0.004, 0.992, 0.988))
+    figure = Figure(figsize=(12, 12.2), layout=engine)
+    FigureCanvasAgg(figure)
+    parts: Any = figure.subfigures(2, 1, height_ratios=[2.72, 1.0])
+    pictures, numbers = parts
+    panels = pictures.subplots(2, 3, height_ratios=[1.0, 1.1])
+
+    before = _class_name(int(result.label_before[index]), labels)
+    after = _class_name(int(result.label_after[index]), labels)
+    margins = float(result.margin_before[index]), float(result.margin_after[index])
+    factor = amplification(perturbed - clean)
+    _picture(panels[0, 0], clean, f"Photo: {before}", f"margin {_signed(margins[0])}")
+    _picture(panels[0, 1], perturbed, f"Perturbed: {after}", f"margin {_signed(margins[1])}")
+    _picture(
+        panels[0, 2],
+        np.clip(0.5 + factor * (perturbed - clean), 0, 1),
+        f"Perturbation d, amplified ×{factor:g}",
+        f"l2 norm {np.linalg.norm(_numbers(result.delta[index])):.3g},  "
+        f"contrast distance {float(result.contrast_distance[index]):.3g}",
+    )
+    explained = _class_name(int(comparison.cam_target[index]), labels)
+    _overlay(panels[1, 0], clean, cam, f"Grad-CAM: {explained}", f"layer {comparison.cam_layer}")
+    _map(
+        panels[1, 1],
+        _numbers(maps["ssim"][index]),
+        cam,
+        "1 − SSIM map",
+        f"mean SSIM {_index(result.ssim[index])},  least window {_index(result.min_window_ssim[index])}",
+    )
+    rms_map = _numbers(maps["rms"][index])
+    _map(panels[1, 2], rms_map, cam, "rms of d, smoothed", "σ = 2 px,  in units of the pixel range")
+
+    rows = [row for row in comparison.records if row["image"] == index]
+    _agreement_panels(numbers.subplots(1, 4, sharey=True, width_ratios=[0.62, 1, 1, 1]), rows, comparison)
+    numbers.suptitle("Agreement with Grad-CAM", fontsize=TITLE_SIZE, fontweight="bold", x=0.012, ha="left")
+    numbers.supxlabel(_caption(before, rows), fontsize=SMALL_SIZE, x=0.012, ha="left")
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: float = 100) -> None:
+    """Write ``figure`` as .png, .svg or .pdf, by the ending of ``path``.
+
+    ``dpi`` is for .png; the default 100 makes :func:`comparison_figure` 1200 pixels wide.
+
+    No date and no random identifier is written; files of equal figures differ in the last digits of their
+    layout at most, for matplotlib's constraint solver is not deterministic to rounding.
+
+    Raises:
+        InputError: another ending, or a path that can't be written.
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise InputError(f"figure {str(path)!r} must end in {', '.join(FORMATS)}")
+    metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {})
+    try:
+        with matplotlib.rc_context({"svg.hashsalt": "ssimpert"}):
+            figure.savefig(path, format=ending[1:], dpi=dpi, metadata=metadata)
+    except OSError as error:
+        raise InputError(f"can't write figure {str(path)!r}: {error.strerror or error}") from error
+
+
+def amplification(delta: Array) -> float:
+    """The largest of 1, 2, 5 times a power of ten that keeps the 99.5th percentile of |delta| within 0.5."""
+    large = float(np.percentile(np.abs(delta), 99.5))
+    if not (math.isfinite(large) and large > 0):
+        return 1.0
+    wanted = 0.5 / large
+    power = 10.0 ** math.floor(math.log10(wanted))
+    return max(step * power for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
+
+
+def _caption(label: str, rows: list[AgreementRow]) -> str:
+    text = (
+        f"Margin: largest other logit − logit of “{label}”, positive once the label has changed. "
+        "Outline: the top 20% of Grad-CAM.\nDashed: the overlap expected of unrelated maps."
+    )
+    if any(math.isnan(row[metric]) for row in rows for metric, _ in METRICS):
+        text += " n/a: Grad-CAM or the map is constant."
+    return text
+
+
+def _picture(axes: Axes, pixels: Array, title: str, detail: str) -> None:
+    axes.imshow(pixels, interpolation="nearest")
+    _decorate(axes, title, detail)
+
+
+def _overlay(axes: Axes, pixels: Array, cam: Array, title: str, detail: str) -> None:
+    grey = pixels @ np.array([0.2126, 0.7152, 0.0722])
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    heat = axes.imshow(cam, cmap=COLOUR_MAP, vmin=0, vmax=1, alpha=0.6, interpolation="nearest")
+    _outline(axes, cam)
+    _decorate(axes, title, detail)
+    _scale(axes, heat)
+
+
+def _map(axes: Axes, values: Array, cam: Array, title: str, detail: str) -> None:
+    # The 99.9th percentile, so that one extreme pixel does not darken the whole map.
+    top = float(np.nanpercentile(values, 99.9)) if np.isfinite(values).any() else 0.0
+    heat = axes.imshow(values, cmap=COLOUR_MAP, vmin=0, vmax=top if top > 0 else 1.0, interpolation="nearest")
+    _outline(axes, cam)
+    _decorate(axes, title, detail)
+    _scale(axes, heat)
+
+
+def _outline(axes: Axes, cam: Array) -> None:
+    """The outline of the top 20% of ``cam``; none where it has no top."""
+    if not np.isfinite(cam).all() or cam.max() == cam.min():
+        return
+    level = float(np.quantile(cam, 1 - TOP_SHARE))
+    if cam.min() < level < cam.max():
+        axes.contour(cam, levels=[level], colors=["black"], linewidths=2.4)
+        axes.contour(cam, levels=[level], colors=["white"], linewidths=1.2)
+
+
+def _decorate(axes: Axes, title: str, detail: str) -> None:
+    axes.set_title(title, fontsize=TITLE_SIZE, fontweight="bold", pad=21)
+    axes.text(0.5, 1.015, detail, transform=axes.transAxes, ha="center", va="bottom", fontsize=TEXT_SIZE)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _scale(axes: Axes, heat: Any) -> None:
+    bar = axes.figure.colorbar(heat, ax=axes, location="bottom", fraction=0.05, pad=0.03, aspect=30)
+    bar.ax.tick_params(labelsize=SMALL_SIZE)
+    bar.ax.locator_params(nbins=4)
+    bar.outline.set_visible(False)
+
+
+def _agreement_panels(panels: Any, rows: list[AgreementRow], comparison: Comparison) -> None:
+    """Bars grouped by perturbation: names in the first panel, then a panel for each metric."""
+    names = [comparison.perturbation]
+    names += [] if comparison.control is None else [comparison.control.name]
+    colours = dict(zip(names, (PERTURBATION_COLOUR, CONTROL_COLOUR), strict=False))
+    groups = [(name, [row for row in rows if row["perturbation"] == name]) for name in names]
+    image_alone = [row for row in rows if row["perturbation"] in (GRADIENT_MAGNITUDE, LOCAL_STD)]
+    groups.append(("no perturbation", image_alone))
+
+    table, *metric_panels = panels
+    table.set_axis_off()
+    positions: list[tuple[float, AgreementRow]] = []
+    position = 0.0
+    for name, members in groups:
+        # Group names may run on over the next panel: their line has no bars.
+        table.text(0, position, _shortened(name, 60), va="center", fontsize=TEXT_SIZE, fontweight="bold")
+        for row in members:
+            position += 1
+            table.text(0.1, position, MAP_NAMES[row["map"]], va="center", fontsize=TEXT_SIZE)
+            positions.append((position, row))
+        position += 1.3
+    table.set_ylim(position - 0.6, -0.6)
+
+    # The two correlations share an axis, so that their bars can be compared.
+    correlations = [row[m] for row in rows for m in ("pearson", "spearman") if not math.isnan(row[m])]
+    lowest = min(-0.25, *(math.floor(4 * value) / 4 for value in correlations), 0)
+    for axes, (metric, title) in zip(metric_panels, METRICS, strict=True):
+        low = 0.0 if metric == "top20_iou" else lowest
+        for place, row in positions:
+            _bar(axes, place, row[metric], colours.get(row["perturbation"], IMAGE_COLOUR))
+        if metric == "top20_iou":
+            chance = TOP_SHARE / (2 - TOP_SHARE)
+            axes.axvline(chance, color="black", linewidth=1, linestyle=(0, (4, 3)))
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_xlim(low, 1.15)
+        axes.set_xticks([tick for tick in (-1, -0.5, 0, 0.5, 1) if tick >= low])
+        axes.set_title(title, fontsize=TITLE_SIZE)
+        axes.tick_params(axis="x", labelsize=SMALL_SIZE)
+        axes.tick_params(axis="y", length=0, labelleft=False)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _bar(axes: Axes, position: float, value: float, colour: str) -> None:
+    if math.isnan(value):
+        text, end = "n/a", 0.0
+    else:
+        axes.barh(position, value, height=0.75, color=colour)
+        text, end = f"{value:.2f}".replace("-", "−"), max(value, 0.0)
+    backing = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    axes.text(end + 0.025, position, text, va="center", fontsize=SMALL_SIZE, bbox=backing)
+
+
+def _pixels(image: Tensor) -> Array:
+    """(C, H, W) in [0, 1] -> (H, W, 3), grey repeated."""
+    pixels = np.clip(_numbers(image).transpose(1, 2, 0), 0, 1)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def _numbers(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().double().cpu().numpy()
+    return array
+
+
+def _class_name(index: int, labels: Sequence[str] | None) -> str:
+    if labels is None:
+        return f"class {index}"
+    return _shortened(str(labels[index]).split(",")[0], 26)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _index(value: Tensor) -> str:
+    return f"{float(value):.4f}"

@@ -1,0 +1,198 @@
+"""A classifier is frozen, normalises by itself and finds its own layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssimpert.data import load_image
+from ssimpert.errors import InputError
+from ssimpert.models import Classifier, load_model
+from ssimpert.models.labels import class_labels
+
+
+def _photo(name: str) -> Tensor:
+    return load_image(name, size=224)
+
+
+def _toy(network: nn.Module, size: int = 32, classes: int = 4) -> Classifier:
+    labels = class_labels(classes)
+    return Classifier(network, name="toy", input_size=size, labels=labels, mean=(0.5,) * 3, std=(0.25,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("photo", "label", "probability"),
+    [
+        ("coffee", "espresso", 0.94),
+        ("camera", "tripod", 0.94),
+        ("rocket", "missile", 0.30),
+        ("chelsea", "Egyptian cat", 0.40),
+    ],
+)
+def test_shipped_photos_are_recognised(model: Classifier, photo: str, label: str, probability: float) -> None:
+    probabilities = model(_photo(photo)).softmax(dim=1)[0]
+    assert model.label_name(int(probabilities.argmax())) == label
+    assert probabilities.max().item() == pytest.approx(probability, abs=0.05)
+
+
+def test_motorcycle_is_a_moped(model: Classifier) -> None:
+    assert model.label_name(int(model.predict(_photo("motorcycle")))) == "moped"
+
+
+def test_normalises_as_the_published_weights_expect(model: Classifier) -> None:
+    image = _photo("coffee")
+    with torch.no_grad():
+        expected = model.network((255 * image - 127) / 128)
+    torch.testing.assert_close(model(image), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_logits_do_not_depend_on_the_batch(model: Classifier) -> None:
+    images = torch.cat([_photo(name) for name in ("chelsea", "coffee", "rocket")])
+    together = model(images)
+    alone = torch.cat([model(image[None]) for image in images])
+    assert together.shape == (3, 1000)
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_float64_images_give_the_same_logits_and_a_float64_gradient(model: Classifier) -> None:
+    image = _photo("coffee")
+    double = image.double().requires_grad_()
+    logits = model(double)
+    torch.testing.assert_close(logits, model(image))
+    (gradient,) = torch.autograd.grad(logits[0, 967], double)
+    assert gradient.dtype == torch.float64
+    assert gradient.abs().max() > 0
+
+
+def test_is_frozen_and_stays_in_eval_mode(model: Classifier) -> None:
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert model.train() is model
+    assert not any(module.training for module in model.modules())
+
+
+def test_in_place_activations_are_switched_off() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert not any(getattr(module, "inplace", False) for module in _toy(network).modules())
+
+
+def test_predict_and_label_name(model: Classifier) -> None:
+    labels = model.predict(torch.cat([_photo("coffee"), _photo("camera")]))
+    assert labels.tolist() == [967, 872]
+    assert len(set(model.labels)) == 1000
+    assert model.labels[134] == "crane (134)"
+    with pytest.raises(InputError, match="class 1000 is out of range"):
+        model.label_name(1000)
+    with pytest.raises(InputError, match="class -1"):
+        model.label_name(-1)
+
+
+def test_other_class_counts_are_numbered() -> None:
+    assert class_labels(2) == ("class 0", "class 1")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(3, 32, 32), r"shape \(3, 32, 32\)"),
+        (torch.rand(1, 1, 32, 32), r"shape \(1, 1, 32, 32\)"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "torch.uint8"),
+        (torch.rand(1, 3, 32, 32, device="meta"), "images are on meta, model 'efficientnet-lite0' on cpu"),
+    ],
+)
+def test_wrong_images_are_refused(model: Classifier, images: Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model(images)
+
+
+def test_feature_layers_are_spatial_and_in_order(model: Classifier) -> None:
+    layers = model.feature_layers
+    assert layers.index("conv_stem") < layers.index("blocks.2") < layers.index("blocks.4") < layers.index("bn2")
+    assert not any(name.startswith(("global_pool", "classifier")) for name in layers)
+    assert model.feature_layers is layers
+    shapes: dict[str, torch.Size] = {}
+    module = model.layer("blocks.3")
+    handle = module.register_forward_hook(lambda _m, _i, output: shapes.update(out=output.shape))
+    model(_photo("coffee"))
+    handle.remove()
+    assert shapes["out"] == (1, 80, 14, 14)
+
+
+def test_finding_layers_runs_once_and_leaves_no_hooks() -> None:
+    class Counting(nn.Sequential):
+        runs = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.runs += 1
+            return super().forward(images)
+
+    network = Counting(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    classifier = _toy(network)
+    assert classifier.feature_layers == ("0", "1")
+    assert classifier.cam_layer == "1"
+    assert network.runs == 1
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_cam_layer_of_the_embedded_model_is_its_last_activated_convolution(model: Classifier) -> None:
+    seen: list[Tensor] = []
+    handle = model.layer(model.cam_layer).register_forward_hook(lambda _m, _i, output: seen.append(output))
+    model(_photo("coffee"))
+    handle.remove()
+    assert model.cam_layer.startswith("bn2")
+    assert seen[0].shape == (1, 1280, 7, 7)
+    assert seen[0].min() >= 0
+    assert seen[0].max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("torchvision:resnet18", "layer4.1"),  # its ReLU runs twice in a block
+        ("torchvision:vgg11", "features.19"),  # ReLU before the last pooling
+        ("torchvision:mobilenet_v2", "features.18.2"),
+        ("timm:resnet18", "layer4.1.act2"),
+        ("timm:convnext_atto", "stages.3.blocks.1"),  # the block's residual sum, not its last leaf
+    ],
+)
+def test_cam_layer_of_other_networks(name: str, layer: str) -> None:
+    assert load_model(name, weights="random", device="cpu").cam_layer == layer
+
+
+@pytest.mark.parametrize(
+    "name", ["timm:vit_tiny_patch16_224", "timm:mixer_s32_224", "timm:swin_tiny_patch4_window7_224"]
+)
+def test_networks_on_tokens_have_no_cam_layer(name: str) -> None:
+    vit = load_model(name, weights="random", device="cpu")
+    with pytest.raises(InputError, match=r"no layer for Grad-CAM: its last spatial map .* token features"):
+        _ = vit.cam_layer
+
+
+def test_a_network_without_spatial_maps_says_so() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
+    with pytest.raises(InputError, match="none of its layers gives a spatial feature map"):
+        _ = _toy(network, size=16).cam_layer
+
+
+def test_a_feature_map_that_is_overwritten_later_is_no_feature_layer() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            out = self.first(images)
+            kept = self.second(out)
+            kept += out
+            return kept.mean(dim=(2, 3))
+
+    assert _toy(Residual(), classes=3).feature_layers == ("first",)
+
+
+def test_an_unknown_layer_names_near_ones(model: Classifier) -> None:
+    with pytest.raises(InputError, match=r"unknown layer 'block\.3'; did you mean .*blocks\.3"):
+        model.layer("block.3")
+    with pytest.raises(InputError, match=r"has \d+ layers, from conv_stem to classifier"):
+        model.layer("@")
+    with pytest.raises(InputError, match="unknown layer ''"):
+        model.layer("")
