@@ -210,7 +210,9 @@ class WindowOperator:
 
 @lru_cache(maxsize=64)
 def _operator(window: Window, height: int, width: int, dtype: torch.dtype, device: torch.device) -> WindowOperator:
-    return WindowOperator(window, height, width, dtype=dtype, device=device)
+    # The operator outlives the caller: built under inference_mode its tensors would refuse every later backward.
+    with torch.inference_mode(False):
+        return WindowOperator(window, height, width, dtype=dtype, device=device)
 
 
 def _banded(window: Window, starts: list[int], length: int) -> tuple[Tensor, Tensor]:

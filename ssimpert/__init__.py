@@ -17,9 +17,9 @@ from ssimpert.errors import InputError
 if TYPE_CHECKING:
     from ssimpert.analysis import Comparison, compare
     from ssimpert.data import composites, load_image, samples, save_array, save_image
-    from ssimpert.linearize import Targeted, Untargeted, linearize
-    from ssimpert.models import Classifier, load_model, models
-    from ssimpert.perturb import PerturbResult, l2_control, perturb
+    from ssimpert.linearization import Targeted, Untargeted, linearize
+    from ssimpert.models import Classifier, load_model
+    from ssimpert.perturbation import PerturbResult, l2_control, perturb
 
 try:
     __version__ = version("ssimpert")
@@ -30,17 +30,16 @@ except PackageNotFoundError:  # a checkout on the path that is not installed
 _HOMES = {
     "Classifier": "models",
     "Comparison": "analysis",
-    "PerturbResult": "perturb",
-    "Targeted": "linearize",
-    "Untargeted": "linearize",
+    "PerturbResult": "perturbation",
+    "Targeted": "linearization",
+    "Untargeted": "linearization",
     "compare": "analysis",
     "composites": "data",
-    "l2_control": "perturb",
-    "linearize": "linearize",
+    "l2_control": "perturbation",
+    "linearize": "linearization",
     "load_image": "data",
     "load_model": "models",
-    "models": "models",
-    "perturb": "perturb",
+    "perturb": "perturbation",
     "samples": "data",
     "save_array": "data",
     "save_image": "data",
@@ -60,7 +59,6 @@ __all__ = [
     "linearize",
     "load_image",
     "load_model",
-    "models",
     "perturb",
     "samples",
     "save_array",

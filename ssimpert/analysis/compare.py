@@ -17,7 +17,7 @@ from ssimpert.errors import InputError, unknown_name
 from ssimpert.metrics.images import check_images
 
 if TYPE_CHECKING:
-    from ssimpert.perturb.result import PerturbResult
+    from ssimpert.perturbation.result import PerturbResult
 
 LOCAL_STD = "local std"
 GRADIENT_MAGNITUDE = "gradient magnitude"
@@ -85,7 +85,7 @@ def compare(
         image: the clean images (B, C, H, W) in [0, 1].
         result: the perturbation of ``image``.
         control: ``"l2"`` (default) runs l2 ascent with the same radius for each step
-            (:func:`ssimpert.perturb.control.l2_control`); a ready result stands in for it; ``None`` leaves
+            (:func:`ssimpert.perturbation.control.l2_control`); a ready result stands in for it; ``None`` leaves
             it out. The photo's local standard deviation and the gradient's magnitude are always there.
         layer: the layer for Grad-CAM; default ``model.cam_layer``.
 
@@ -126,7 +126,7 @@ def _control(
         if control not in CONTROLS:
             raise unknown_name("control", control, CONTROLS)
         # Here and not above: perturb may come to use the analysis itself.
-        from ssimpert.perturb.control import l2_control
+        from ssimpert.perturbation.control import l2_control
 
         return l2_control(model, image, result)
     if control is not None:

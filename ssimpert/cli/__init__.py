@@ -9,16 +9,20 @@ DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a failure named in one line, 2 wrong usage."""
-    from solvers.errors import MethodError, ProblemError
     from ssimpert.cli.app import app
-    from ssimpert.errors import InputError
 
     try:
         app()
-    except (ProblemError, MethodError) as error:
-        fail(str(error), WRONG_USAGE)
-    except (InputError, OSError) as error:
-        fail(str(error), FAILED)
+    except Exception as error:
+        # Imported only now: the solvers load torch, and `--help` needs none of it.
+        from solvers.errors import MethodError, ProblemError
+        from ssimpert.errors import InputError
+
+        if isinstance(error, (ProblemError, MethodError)):
+            fail(str(error), WRONG_USAGE)
+        if isinstance(error, (InputError, OSError)):
+            fail(str(error), FAILED)
+        raise
 
 
 def fail(message: str, code: int) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ssimpert.models import Classifier
-    from ssimpert.perturb import PerturbResult
+    from ssimpert.perturbation import PerturbResult
 
 app = typer.Typer(
     name="ssimpert",
@@ -235,8 +235,8 @@ class _Run:
         target: int | None,
         method: str,
     ) -> PerturbResult:
-        from ssimpert.linearize import Targeted, Untargeted
-        from ssimpert.perturb import perturb as run_perturb
+        from ssimpert.linearization import Targeted, Untargeted
+        from ssimpert.perturbation import perturb as run_perturb
 
         moving = options.name is ConstraintName.GLOBAL_SSIM if recentred is None else recentred
         with self.progress("perturbing", steps) as advance:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ssimpert.data import load_image, save_array, save_image
 from ssimpert.errors import InputError
-from ssimpert.linearize import Untargeted, forward
+from ssimpert.linearization import Untargeted, forward
 from ssimpert.metrics import contrast_distance, ssim
-from ssimpert.perturb import PerturbResult
+from ssimpert.perturbation import PerturbResult
 
 
 def prepare_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 import solvers
 from ssimpert.analysis import Comparison
-from ssimpert.perturb import PerturbResult
+from ssimpert.perturbation import PerturbResult
 
 LabelName = Callable[[int], str]
 

@@ -22,7 +22,7 @@ from ssimpert.analysis.compare import GRADIENT_MAGNITUDE, LOCAL_STD, AgreementRo
 from ssimpert.errors import InputError
 
 if TYPE_CHECKING:
-    from ssimpert.perturb.result import PerturbResult
+    from ssimpert.perturbation.result import PerturbResult
 
 Array = NDArray[np.float64]
 
@@ -115,7 +115,7 @@ def comparison_figure(
     rows = [row for row in comparison.records if row["image"] == index]
     _agreement_panels(numbers.subplots(1, 4, sharey=True, width_ratios=[0.62, 1, 1, 1]), rows, comparison)
     numbers.suptitle("Agreement with Grad-CAM", fontsize=TITLE_SIZE, fontweight="bold", x=0.012, ha="left")
-    numbers.supxlabel(_caption(before, rows), fontsize=SMALL_SIZE, x=0.012, ha="left")
+    numbers.supxlabel(_caption(rows), fontsize=SMALL_SIZE, x=0.012, ha="left")
     return figure
 
 
@@ -152,10 +152,10 @@ def amplification(delta: Array) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
 
 
-def _caption(label: str, rows: list[AgreementRow]) -> str:
+def _caption(rows: list[AgreementRow]) -> str:
     text = (
-        f"Margin: largest other logit − logit of “{label}”, positive once the label has changed. "
-        "Outline: the top 20% of Grad-CAM.\nDashed: the overlap expected of unrelated maps."
+        "Margin: difference of logits, positive once the goal is reached. Outline: the top 20% of Grad-CAM.\n"
+        "Dashed: the overlap expected of unrelated maps."
     )
     if any(math.isnan(row[metric]) for row in rows for metric, _ in METRICS):
         text += " n/a: Grad-CAM or the map is constant."

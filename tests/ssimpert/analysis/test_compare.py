@@ -21,7 +21,7 @@ from ssimpert.analysis.saliency import saliency_maps
 from ssimpert.data import load_image
 from ssimpert.errors import InputError
 from ssimpert.models import load_model
-from ssimpert.perturb import perturb
+from ssimpert.perturbation import perturb
 from tests.ssimpert.analysis.example import SmallClassifier, example_images, example_result
 
 
@@ -89,9 +89,9 @@ def test_the_l2_control_is_run_by_default(
         calls.append(arguments)
         return control
 
-    module = ModuleType("ssimpert.perturb.control")
+    module = ModuleType("ssimpert.perturbation.control")
     module.l2_control = l2_control  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ssimpert.perturb.control", module)
+    monkeypatch.setitem(sys.modules, "ssimpert.perturbation.control", module)
     assert compare(model, image, ours).control is control
     assert calls == [(model, image, ours)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearize import Margin, Untargeted, forward, linearize
-from ssimpert.linearize.gradient import Model
+from ssimpert.linearization import Margin, Untargeted, forward, linearize
+from ssimpert.linearization.gradient import Model
 from ssimpert.metrics import STANDARD_WINDOW, contrast_distance, min_window_ssim, ssim
-from ssimpert.perturb import ascent
-from ssimpert.perturb.released import ReleasedMargin, released_step_rule
-from ssimpert.perturb.result import PerturbResult
+from ssimpert.perturbation import ascent
+from ssimpert.perturbation.released import ReleasedMargin, released_step_rule
+from ssimpert.perturbation.result import PerturbResult
 
 Observer = Callable[[ascent.AscentState], None]
 
@@ -47,7 +47,7 @@ def perturb(
         constraint: a set of :mod:`solvers`, or a function from references (B, C, H, W) to one. The pixel box
             [0, 1] is always added.
         steps: most steps per image, at least 1.
-        margin: the goal; default :class:`~ssimpert.linearize.Untargeted`.
+        margin: the goal; default :class:`~ssimpert.Untargeted`.
         label: the images' classes (B,); default: the model's own labels.
         recentred: ``True`` is the second seed method: each step keeps to the set around the *current* iterate, so
             distances add up (for GlobalSSIM to at most ``steps * distance``). ``False``: every iterate keeps to
@@ -134,6 +134,7 @@ def measure(
         adversarial=adversarial,
         delta=adversarial - image,
         success=margin_after > 0,
+        label=label,
         label_before=before.logits.argmax(dim=1),
         label_after=after.argmax(dim=1),
         margin_before=before.value,
@@ -147,8 +148,28 @@ def measure(
         messages=tuple(state.messages),
         history=tuple(state.history),
         name=name,
+        margin=margin,
         settings=settings,
         seconds=seconds,
+    )
+
+
+def remeasure(model: Model, image: Tensor, result: PerturbResult, adversarial: Tensor) -> PerturbResult:
+    """``result`` with other perturbed images (B, C, H, W) in its place, measured afresh; its history stays."""
+    adversarial = adversarial.to(image.dtype)
+    after = forward(model, adversarial)
+    margin_after = result.margin(after, result.label)
+    return replace(
+        result,
+        adversarial=adversarial,
+        delta=adversarial - image,
+        success=margin_after > 0,
+        label_after=after.argmax(dim=1),
+        margin_after=margin_after,
+        ssim=ssim(image, adversarial, data_range=1.0),
+        min_window_ssim=min_window_ssim(image, adversarial, data_range=1.0),
+        contrast_distance=contrast_distance(image, adversarial),
+        stationarity_gap=torch.full_like(margin_after, float("nan")),
     )
 
 
@@ -165,6 +186,11 @@ def check_image(image: Tensor) -> None:
     low, high = float(image.min()), float(image.max())
     if low < 0 or high > 1:
         raise InputError(f"image pixels reach from {low:.6g} to {high:.6g}; they must lie in [0, 1]")
+    side = STANDARD_WINDOW.size
+    if min(image.shape[-2:]) < side:
+        raise InputError(
+            f"image is {image.shape[-1]}x{image.shape[-2]} pixels; SSIM is measured in windows of {side}x{side}"
+        )
 
 
 def describe(value: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssimpert.linearize.margins import Margin
+from ssimpert.linearization.margins import Margin
 
 # Images per forward and backward pass: small enough for a laptop, large enough to fill a CPU.
 CHUNK = 16
@@ -39,7 +39,7 @@ def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, ch
             are wider.
         images: (B, C, H, W), float32 or float64.
         label: the images' own classes, (B,) long.
-        margin: for instance :class:`~ssimpert.linearize.Untargeted`.
+        margin: for instance :class:`~ssimpert.Untargeted`.
         chunk: images a pass; halved, once more each time, where memory runs out.
     """
     precision = model_dtype(model)

@@ -8,6 +8,8 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
+from ssimpert.linearization import Margin
+
 
 class StepRow(TypedDict):
     """One step of one image: the margin and label *after* the step, and what the solver said of the step."""
@@ -32,6 +34,7 @@ class PerturbResult:
         adversarial: (B, C, H, W) in [0, 1], in the images' dtype.
         delta: ``adversarial - image``.
         success: (B,) bool, whether the goal is reached: the label changed, or became the target.
+        label: (B,) long, the classes that the margin is measured against: the caller's, or ``label_before``.
         label_before, label_after: (B,) long, the model's own labels.
         margin_before, margin_after: (B,), on logits; positive where the goal is reached.
         ssim: (B,), mean SSIM to the clean image (Gaussian 11x11, sigma 1.5, valid region).
@@ -44,6 +47,7 @@ class PerturbResult:
         messages: (B,), why an image stopped early, or empty.
         history: one row per step and image.
         name: what to call the perturbation in tables.
+        margin: the goal.
         settings: how it was made, as plain values.
         seconds: wall-clock time of the whole batch.
     """
@@ -51,6 +55,7 @@ class PerturbResult:
     adversarial: Tensor
     delta: Tensor
     success: Tensor
+    label: Tensor
     label_before: Tensor
     label_after: Tensor
     margin_before: Tensor
@@ -64,6 +69,7 @@ class PerturbResult:
     messages: tuple[str, ...]
     history: tuple[StepRow, ...]
     name: str
+    margin: Margin
     settings: dict[str, Any]
     seconds: float
 

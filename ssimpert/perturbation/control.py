@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 import solvers
-from solvers.constraints.base import norm
+from solvers.constraints.base import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
-from ssimpert.errors import InputError
-from ssimpert.linearize import Margin
-from ssimpert.linearize.gradient import Model
-from ssimpert.perturb.perturb import perturb
-from ssimpert.perturb.result import PerturbResult
+from ssimpert.linearization.gradient import Model
+from ssimpert.perturbation.perturb import perturb, remeasure
+from ssimpert.perturbation.result import PerturbResult
 
 CONTROL_NAME = "l2 control"
+VANISHING = 1e-12
 
 
 def seed_radius(distance: float, reference: Tensor) -> Tensor:
@@ -24,15 +23,14 @@ def seed_radius(distance: float, reference: Tensor) -> Tensor:
     return math.sqrt(2) * distance * norm(remove_mean(reference))
 
 
-def l2_control(model: Model, image: Tensor, result: PerturbResult, *, margin: Margin | None = None) -> PerturbResult:
-    """l2 ascent to set beside ``result``, in the same loop on the same images.
+def l2_control(model: Model, image: Tensor, result: PerturbResult) -> PerturbResult:
+    """l2 ascent to set beside ``result``, in the same loop, with the same goal, on the same images.
 
     For a re-centred GlobalSSIM perturbation: l2 balls of radius ``sqrt(2) e |x~|`` around each iterate, as many steps
     at most, stopping at success likewise. For any other: the l2 ball around the image whose radius is the norm of
     ``result.delta``, without stopping at success, so that both spend the same norm.
 
-    Raises:
-        InputError: an image whose perturbation is zero, so that there is no norm to match.
+    An image whose perturbation is zero gets a control of vanishing norm.
     """
     made = result.settings
     constraint = made["constraint"]
@@ -43,23 +41,24 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult, *, margin: Ma
             image,
             lambda reference: solvers.LpBall(2, seed_radius(distance, reference)),
             steps=int(made["steps"]),
-            margin=margin,
-            label=result.label_before,
+            margin=result.margin,
+            label=result.label,
             recentred=True,
             stop_at_success=bool(made["stop_at_success"]),
             name=CONTROL_NAME,
         )
-    radius = norm(result.delta.to(torch.float64))
-    if not bool((radius > 0).all()):
-        zero = (radius == 0).nonzero()[:, 0].tolist()
-        raise InputError(f"the perturbation of image {zero[0]} is zero, so there is no l2 norm for a control to match")
-    return perturb(
+    radius = norm(result.delta.to(torch.float64)).clamp_min(VANISHING)
+    control = perturb(
         model,
         image,
         solvers.LpBall(2, radius),
         steps=max(int(result.steps.max()), 1),
-        margin=margin,
-        label=result.label_before,
+        margin=result.margin,
+        label=result.label,
         stop_at_success=False,
         name=CONTROL_NAME,
     )
+    # The line search may stop short of the sphere: stretch to the full norm, as far as the pixel range allows.
+    step = control.delta.to(torch.float64)
+    stretched = step * per_image(radius / norm(step).clamp_min(VANISHING))
+    return remeasure(model, image, control, (image.to(torch.float64) + stretched).clamp(0, 1))

@@ -11,8 +11,8 @@ from torch import Tensor
 import solvers
 from solvers.constraints.base import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
-from ssimpert.linearize import Margin
-from ssimpert.perturb.ascent import PIXELS, StepRule
+from ssimpert.linearization import Margin
+from ssimpert.perturbation.ascent import PIXELS, StepRule
 
 # The released objective is -ReLU(f_y - max f_j + 50): flat once the margin exceeds 50 logits.
 RELU_OFFSET = 50.0

@@ -15,9 +15,9 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearize import Margin, forward, linearize
-from ssimpert.linearize.gradient import Model
-from ssimpert.perturb.result import StepRow
+from ssimpert.linearization import Margin, forward, linearize
+from ssimpert.linearization.gradient import Model
+from ssimpert.perturbation.result import StepRow
 
 # A constraint, or a rule that makes one for the current references (B, C, H, W).
 ConstraintRule = Constraint | Callable[[Tensor], Constraint]
@@ -63,7 +63,7 @@ def make_step_rule(constraint: ConstraintRule, batch: int, method: str, settings
 
 def start(model: Model, image: Tensor, label: Tensor, margin: Margin, *, stop_at_success: bool) -> AscentState:
     """The state at the clean images."""
-    images = image.to(torch.float64)
+    images = image.detach().to(torch.float64, copy=True)  # advanced in place: never the caller's own tensor
     logits = forward(model, images)
     value = margin(logits, label)
     active = value <= 0 if stop_at_success else torch.ones_like(value, dtype=torch.bool)

@@ -1,0 +1,178 @@
+"""The command line: what it writes, prints and exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ssimpert import cli
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
+    """Run the command as the console script would; exit code, stdout, stderr."""
+    monkeypatch.setattr("sys.argv", ["ssimpert", *words])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    captured = capsys.readouterr()
+    code = exit_.value.code
+    return (0 if code is None else int(code)), captured.out, captured.err
+
+
+def test_compare_writes_figure_picture_array_and_record(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code, out, _ = run(capsys, monkeypatch, "compare", "chelsea", "--out", str(tmp_path / "a"))
+    assert code == 0
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "figure.png",
+        "adversarial.png",
+        "adversarial.npy",
+        "result.json",
+    }
+    record = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert record["result"]["success"] is True
+    assert record["result"]["label_before_name"] == "Egyptian cat"
+    assert record["settings"]["recentred"] is True
+    assert record["l2_control"]["perturbation"] == "l2 control"
+    assert {row["perturbation"] for row in record["agreement"]} >= {"l2 control", "local std"}
+    for word in ("Egyptian cat", "l2 control", "d2", "Pearson"):
+        assert word in out
+    with Image.open(tmp_path / "a" / "figure.png") as figure:
+        assert figure.width == 1200
+
+
+def test_the_png_record_is_of_the_file_read_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code, out, _ = run(capsys, monkeypatch, "perturb", "camera", "--out", str(tmp_path), "--json")
+    assert code == 0
+    (record,) = json.loads(out)
+    # Rounding to 8 bits changes the distance; the record says by how much.
+    assert record["png"]["contrast_distance"] != record["result"]["contrast_distance"]
+    assert record == json.loads((tmp_path / "result.json").read_text())
+
+
+def test_several_images_get_a_folder_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ("perturb", "chelsea", "rocket", "chelsea", "--constraint", "window-ssim", "--steps", "1")
+    code, _, _ = run(capsys, monkeypatch, *words, "--out", str(tmp_path))
+    assert code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chelsea", "chelsea-2", "rocket"]
+
+
+@pytest.mark.parametrize("constraint", ["l2", "linf", "l1", "window-ssim", "global-ssim"])
+def test_every_constraint_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, constraint: str
+) -> None:
+    words = ("perturb", "chelsea", "--constraint", constraint, "--steps", "2", "--out", str(tmp_path), "--json")
+    code, out, err = run(capsys, monkeypatch, *words)
+    assert code == 0, err
+    assert json.loads(out)[0]["result"]["success"]
+
+
+@pytest.mark.parametrize("command", ["models", "samples", "methods"])
+def test_listings_print_a_table_and_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    code, table, _ = run(capsys, monkeypatch, command)
+    assert code == 0
+    code, text, _ = run(capsys, monkeypatch, command, "--json")
+    assert code == 0
+    names = [row["name"] for row in json.loads(text)]
+    assert names
+    assert all(name in table for name in names)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("perturb", "no-such-photo"), 1, "no-such-photo"),
+        (("perturb", "chelsey"), 1, "chelsea"),
+        (("perturb", "chelsea", "--model", "efficientnet-lite9"), 1, "efficientnet-lite0"),
+        (
+            ("perturb", "chelsea", "--distance", "1.5"),
+            2,
+            "GlobalSSIM distance must lie strictly between 0 and 1, got 1.5",
+        ),
+        (
+            ("perturb", "chelsea", "--constraint", "window-ssim", "--threshold", "1"),
+            2,
+            "WindowSSIM threshold must lie strictly between 0 and 1, got 1.0",
+        ),
+        (("perturb", "chelsea", "--constraint", "window-ssim", "--luminance", "much"), 2, "got 'much'"),
+        (("perturb", "chelsea", "--constraint", "l2", "--radius", "-1"), 2, "radius must be positive"),
+        (("perturb", "chelsea", "--method", "closedform"), 2, "did you mean closed_form"),
+        (("perturb", "chelsea", "--method", "tiles"), 2, "closed_form"),
+        (("perturb", "chelsea", "--target", "5000"), 1, "target class 5000"),
+        (("compare", "chelsea", "--layer", "bn3"), 1, "bn2"),
+        (("perturb", "chelsea", "--device", "cuda:99"), 1, "cuda:99"),
+    ],
+)
+def test_a_users_mistake_is_one_line_that_names_the_value(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    got, _, err = run(capsys, monkeypatch, *words, "--out", str(tmp_path))
+    assert got == code, err
+    lines = [line for line in err.splitlines() if line.startswith("ssimpert: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("words", [("perturb",), ("perturb", "chelsea", "--constraint", "l7"), ("perturb", "--nope")])
+def test_wrong_usage_exits_with_two(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    code, _, err = run(capsys, monkeypatch, *words)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_bad_picture_files_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("not a picture")
+    tiny = tmp_path / "tiny.png"
+    Image.new("RGB", (1, 1)).save(tiny)
+    whole = tmp_path / "whole.png"
+    Image.effect_noise((64, 64), 50).save(whole)
+    truncated = tmp_path / "truncated.png"
+    truncated.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    for path in (text, tiny, truncated):
+        code, _, err = run(capsys, monkeypatch, "perturb", str(path), "--out", str(tmp_path / "out"))
+        assert code == 1
+        assert path.name in err.splitlines()[-1]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder_is_named_for_a_plain_user(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    code, _, err = run(capsys, monkeypatch, "perturb", "chelsea", "--out", str(locked))
+    assert code == 1
+    assert "locked" in err
+
+
+def test_a_file_in_place_of_the_folder_is_named_before_any_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file")
+    monkeypatch.setattr("ssimpert.models.load_model", lambda *_, **__: pytest.fail("work started"))
+    code, _, err = run(capsys, monkeypatch, "perturb", "chelsea", "--out", str(blocked / "sub"))
+    assert code == 1
+    assert "blocked" in err
