@@ -176,10 +176,25 @@ def samples(json: AsJson = False) -> None:
 
 
 @app.command()
-def methods(json: AsJson = False) -> None:
-    """List the solver methods and what each can take."""
+def methods(
+    conformance: Annotated[
+        bool,
+        typer.Option("--conformance", help="Try every method on standard problems; takes minutes."),
+    ] = False,
+    method: Annotated[list[str] | None, typer.Option(help="With --conformance: this method only; repeatable.")] = None,
+    problem: Annotated[
+        list[str] | None, typer.Option(help="With --conformance: problems like this, e.g. 'tiles*'; repeatable.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """List the solver methods and what each can take, or check them with --conformance."""
     import solvers
 
+    if conformance:
+        _conformance(method or [], problem or [], as_json=json)
+        return
+    if method or problem:
+        raise typer.BadParameter("--method and --problem go with --conformance")
     if json:
         _print_json(
             [
@@ -204,6 +219,23 @@ def methods(json: AsJson = False) -> None:
     from ssimpert.cli.tables import methods_table
 
     Console().print(methods_table())
+
+
+def _conformance(methods: list[str], problems: list[str], *, as_json: bool) -> None:
+    """Exit code 1 where a method failed, or where none could be tried."""
+    from rich.console import Console
+
+    from ssimpert.cli import conformance
+
+    report = conformance.run(methods, problems, _progress)
+    if as_json:
+        _print_json(conformance.document(report))
+    else:
+        Console().print(conformance.table(report))
+        for row in report.failures:
+            Console().print(str(row), markup=False, highlight=False)
+    if not report.passed:
+        raise typer.Exit(1)
 
 
 class _Run:

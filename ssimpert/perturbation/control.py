@@ -34,7 +34,8 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult) -> PerturbRes
     """
     made = result.settings
     constraint = made["constraint"]
-    if made["recentred"] and constraint["kind"] == "GlobalSSIM":
+    is_seed_method = made["recentred"] and isinstance(constraint, dict) and constraint["kind"] == "GlobalSSIM"
+    if is_seed_method:
         distance = float(constraint["distance"])
         return perturb(
             model,

@@ -200,7 +200,7 @@ def describe(value: Any) -> Any:
             entry.name: describe(getattr(value, entry.name)) for entry in fields(value)
         }
     if isinstance(value, Tensor):
-        return value.tolist()
+        return value.tolist() if value.ndim < 2 else f"tensor of shape {tuple(value.shape)}"
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
     return getattr(value, "__name__", type(value).__name__)

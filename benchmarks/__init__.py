@@ -1,0 +1,1 @@
+"""Benchmarks: ratios within one run, medians, pinned threads. Run with `make bench`."""

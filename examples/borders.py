@@ -1,0 +1,69 @@
+"""Why windows hang over the edge by default: where the certified optimum puts its perturbation, full against valid.
+
+Run with `python examples/borders.py`; writes docs/images/borders.png and prints the ratio of the mean |d| over the
+outer 5 pixels to that inside, for every sample photo. Takes some minutes: the windows overlap, so CVXPY solves.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import solvers
+import ssimpert
+
+PHOTOS = ("chelsea", "coffee", "camera", "rocket", "astronaut", "motorcycle")
+WINDOW = solvers.Window.gaussian(1.5, 11)
+SIZE, EDGE = 32, 5
+PICTURE = Path(__file__).parent.parent / "docs" / "images" / "borders.png"
+
+
+def optimum(name: str, border: solvers.windows.Border) -> tuple[Tensor, float]:
+    """|d| of the optimum on the photo's centre, mean over channels (SIZE, SIZE), and its certified gap."""
+    model = ssimpert.load_model("efficientnet-lite0")
+    image = ssimpert.load_image(name, size=model.input_size)
+    gradient = ssimpert.linearize(model, image, model.predict(image), ssimpert.Untargeted()).gradient
+    start = (model.input_size - SIZE) // 2
+    cut = (..., slice(start, start + SIZE), slice(start, start + SIZE))
+    constraints = [solvers.WindowSSIM(0.95, replace(WINDOW, border=border)), solvers.Box()]
+    problem = solvers.LinearProblem(gradient[cut].double(), image[cut].double(), constraints)
+    result = solvers.solve(problem, method="cvxpy:scs", settings=solvers.Settings(eps_rel=3e-2, max_iter=5000))
+    return torch.as_tensor(result.delta)[0].abs().mean(dim=0), float(result.rel_gap[0])
+
+
+def edge_ratio(size: Tensor) -> float:
+    """Mean over the outer EDGE pixels, over the mean inside."""
+    inside = torch.zeros_like(size, dtype=torch.bool)
+    inside[EDGE:-EDGE, EDGE:-EDGE] = True
+    return float(size[~inside].mean() / size[inside].mean())
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    found = {(name, border): optimum(name, border) for name in PHOTOS for border in ("full", "valid")}  # type: ignore[arg-type]
+    for (name, border), (size, gap) in found.items():
+        print(f"{name:12s} {border:6s} edge/inside {edge_ratio(size):5.2f}  certified gap {gap:.1e}")
+    for border in ("full", "valid"):
+        print(border, "median", statistics.median(edge_ratio(found[name, border][0]) for name in PHOTOS))
+    shown = PHOTOS[:3]
+    figure = Figure(figsize=(9, 6.2), layout="constrained")
+    axes = figure.subplots(2, len(shown))
+    for row, border in enumerate(("full", "valid")):
+        for column, name in enumerate(shown):
+            size = found[name, border][0]
+            heat = axes[row, column].imshow(size, cmap="viridis", vmin=0)
+            axes[row, column].set_title(f"{name}, border={border!r}\nedge/inside {edge_ratio(size):.2f}", fontsize=10)
+            axes[row, column].set_axis_off()
+            figure.colorbar(heat, ax=axes[row, column], shrink=0.8)
+    figure.suptitle("|d| of the optimum, SSIM ≥ 0.95 in every Gaussian 11x11 window", fontsize=11)
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PICTURE, dpi=100)
+
+
+if __name__ == "__main__":
+    main()
