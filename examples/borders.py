@@ -62,7 +62,7 @@ def main() -> None:
             figure.colorbar(heat, ax=axes[row, column], shrink=0.8)
     figure.suptitle("|d| of the optimum, SSIM ≥ 0.95 in every Gaussian 11x11 window", fontsize=11)
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PICTURE, dpi=100)
+    figure.savefig(PICTURE, dpi=100, bbox_inches="tight")
 
 
 if __name__ == "__main__":

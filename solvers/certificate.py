@@ -102,7 +102,7 @@ class Certifier:
         bound = self.bound(dual)
         scale = torch.maximum(objective.abs(), bound.abs())
         floor = (ZERO_SHARE * self._magnitude()).clamp_min(torch.finfo(torch.float64).tiny)
-        rel_gap = (bound - objective).abs() / torch.maximum(scale, floor)
+        rel_gap = torch.where(bound.isinf(), torch.inf, (bound - objective).abs() / torch.maximum(scale, floor))
         return Certificate(objective, bound, rel_gap, violation, repaired)
 
     # -- the point -----------------------------------------------------------------------------------------
@@ -116,7 +116,8 @@ class Certifier:
         """A feasible point near ``delta``: clipped to the bounds, retracted locally, then scaled towards 0 by the
         smallest admissible factor of any set. Where all that fails, 0, which is feasible always."""
         delta = delta.clamp(self.lower, self.upper)
-        for bound in self.sets:
+        # Equalities last: scaling keeps them, another set's local retraction does not.
+        for bound in sorted(self.sets, key=lambda bound: bound.has_equality):
             delta = bound.retract(delta, self.lower, self.upper)
         # All elementwise sets hold after the clipping: what is left is scaling into the others.
         factor = torch.ones_like(delta[:, 0, 0, 0])
@@ -124,6 +125,12 @@ class Certifier:
             if not bound.is_elementwise:
                 factor = torch.minimum(factor, bound.scale_factor(delta))
         delta = delta * per_image(factor)
+        # Products computed in single precision miss the surface by more than FEASIBLE: step inside.
+        for step in (1e-8, 1e-6, 1e-4):
+            outside = self.violation(delta) > FEASIBLE
+            if not bool(outside.any()):
+                return delta
+            delta = delta * per_image(torch.where(outside, 1 - step, 1.0))
         return torch.where(per_image(self.violation(delta) <= FEASIBLE), delta, 0.0)
 
     # -- the bound -----------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import Constraint, inner
-from solvers.constraints.box import Box
+from solvers.constraints.box import Box, Support
+from solvers.constraints.features import FeatureBall
 from solvers.errors import ProblemError
 from solvers.result import Status
 
@@ -176,7 +177,10 @@ def _initialise(
         raise ProblemError(
             f"constraints must be a list of sets, got a single {constraints.kind}; write [{constraints.kind}(...)]"
         )
-    constraints = tuple(constraints)
+    try:
+        constraints = tuple(constraints)
+    except TypeError:
+        raise ProblemError(f"constraints must be a list of sets, got {constraints!r}") from None
     if not constraints:
         raise ProblemError("a problem needs at least one constraint set; without any it is unbounded")
     for constraint in constraints:
@@ -185,6 +189,9 @@ def _initialise(
                 f"constraints must be sets such as solvers.Box or solvers.WindowSSIM, got {constraint!r}"
             )
         constraint.check(reference)
+    if isinstance(problem, LinearProblem) and all(isinstance(c, (FeatureBall, Support)) for c in constraints):
+        names = " and ".join(dict.fromkeys(c.kind for c in constraints))
+        raise ProblemError(f"{names} alone leaves a LinearProblem unbounded; add Box or another bounded set")
     defects = _find_defects(name, vector, reference, constraints)
     if len(defects) == reference.shape[0]:
         number, defect = next(iter(defects.items()))
@@ -202,6 +209,11 @@ def _initialise(
 def _as_tensor(value: ArrayLike, name: str) -> Tensor:
     if not isinstance(value, (Tensor, np.ndarray)):
         raise ProblemError(f"{name} must be a torch tensor or numpy array, got {type(value).__name__}")
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "fiub":
+            raise ProblemError(f"{name} must be float32 or float64, got {value.dtype}")
+        # Torch takes neither negative strides nor a foreign byte order, and warns of read-only arrays.
+        value = np.array(value, dtype=value.dtype.newbyteorder("="), order="C")
     tensor = torch.as_tensor(value).detach()
     if tensor.dtype not in (torch.float32, torch.float64):
         raise ProblemError(f"{name} must be float32 or float64, got {tensor.dtype}")
@@ -226,8 +238,10 @@ def _find_defects(
         if image in defects:
             continue
         for box in boxes:
-            if low[image] < box.lower or high[image] > box.upper:
-                value = low[image] if low[image] < box.lower else high[image]
+            # The bounds as the reference's own dtype has them: 0.6 in float32 exceeds 0.6.
+            lower, upper = torch.tensor([box.lower, box.upper], dtype=reference.dtype).tolist()
+            if low[image] < lower or high[image] > upper:
+                value = low[image] if low[image] < lower else high[image]
                 reason = (
                     f"reference reaches {value:.6g}, outside the box [{box.lower:g}, {box.upper:g}]; "
                     "clip the image or widen the box"

@@ -34,12 +34,13 @@ class Status(Enum):
 
     @property
     def is_failure(self) -> bool:
-        """There is no solution to speak of; ``delta`` is 0."""
+        """No trust in the solution: ``delta`` is feasible still (0 where the method found nothing), its gap is not
+        what the method claimed."""
         return self in (Status.INFEASIBLE, Status.NUMERICAL_ERROR)
 
     @property
     def has_solution(self) -> bool:
-        """``delta`` is feasible and its gap certified, however large."""
+        """The method ended as it should: ``delta`` is feasible and its gap certified, however large."""
         return not self.is_failure
 
 
@@ -104,7 +105,7 @@ class SolveResult:
     """The solution of a batch, one entry per image. Tensors, or numpy arrays where the problem came in numpy.
 
     Attributes:
-        delta: (B, C, H, W), feasible to ``max_violation``, in the problem's dtype; 0 where the status is a failure.
+        delta: (B, C, H, W), feasible to ``max_violation``, in the problem's dtype; 0 where the method found nothing.
         status: (B,) tuple of :class:`Status`.
         objective: (B,) float64, the problem's objective at ``delta``.
         bound: (B,) float64, a rigorous bound on the optimum: upper for a LinearProblem, lower for a

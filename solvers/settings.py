@@ -63,16 +63,19 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("eps_abs", "eps_rel"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ProblemError(f"setting {name} must be 0 or more and finite, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not _is_number(value) or not (math.isfinite(value) and value >= 0):
+                raise ProblemError(f"setting {name} must be 0 or more and finite, got {value!r}")
         if self.eps_abs == 0 and self.eps_rel == 0:
             raise ProblemError("settings eps_abs and eps_rel can't both be 0: no gap would ever be small enough")
         for name in ("max_iter", "check_interval"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ProblemError(f"setting {name} must be an integer of at least 1, got {value!r}")
-        if not self.time_limit > 0:
+        if not _is_number(self.time_limit) or not self.time_limit > 0:
             raise ProblemError(f"setting time_limit must be positive seconds, got {self.time_limit!r}")
+        if self.callback is not None and not callable(self.callback):
+            raise ProblemError(f"setting callback must be callable, got {self.callback!r}")
         if self.dtype not in (None, torch.float32, torch.float64):
             raise ProblemError(f"setting dtype must be torch.float32 or torch.float64, got {self.dtype}")
 
@@ -92,3 +95,7 @@ class Settings:
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
                 raise ProblemError(f"unknown setting {name!r}; {hint}")
         return cls(**values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

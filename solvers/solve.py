@@ -57,6 +57,7 @@ def solve(
     info = choose_method(part) if method == "auto" else find_method(method, part)
     certifier = Certifier(part)
     output = info.run(part, settings, warm_start=warm_start if not problem.defects else None)
+    _check_output(output, info.name, part)
     certificate = certifier.certify(output.delta, output.dual)
     status, messages = judge(output, certificate, settings)
     history = output.history or History([_row(output, certificate, time.perf_counter() - started)])
@@ -67,7 +68,7 @@ def solve(
         objective=part.to(dtype=torch.float64).objective(delta.double()),
         bound=certificate.bound,
         rel_gap=certificate.rel_gap,
-        max_violation=certifier.violation(delta),
+        max_violation=certifier.violation(delta.double()),
         iterations=output.iterations,
         setup_time=output.setup_time,
         solve_time=time.perf_counter() - started - output.setup_time,
@@ -79,6 +80,20 @@ def solve(
     if problem.defects:
         result = _widen(result, problem, sound)
     return _to_numpy(result) if problem.from_numpy else result
+
+
+def _check_output(output: MethodOutput, method: str, problem: Problem) -> None:
+    if output.delta.shape != problem.reference.shape:
+        raise MethodError(
+            f"method {method!r} returned delta of shape {tuple(output.delta.shape)}, "
+            f"expected {tuple(problem.reference.shape)}"
+        )
+    for name in ("status", "iterations"):
+        if len(getattr(output, name)) != problem.batch:
+            raise MethodError(
+                f"method {method!r} returned {len(getattr(output, name))} entries of {name} "
+                f"for a batch of {problem.batch}"
+            )
 
 
 def choose_method(problem: Problem) -> MethodInfo:

@@ -51,6 +51,9 @@ class Window:
             raise ProblemError(f"window border must be 'full' or 'valid', got {self.border!r}")
         if self.sigma is not None and not (math.isfinite(self.sigma) and self.sigma > 0):
             raise ProblemError(f"window sigma must be positive and finite, got {self.sigma!r}")
+        if self.sigma is not None and ((self.size - 1) / 2 / self.sigma) ** 2 > 400:
+            # The corner's weight would be under 1e-170 of the centre's, and a cut window's could vanish.
+            raise ProblemError(f"window sigma {self.sigma} is too small for a window of {self.size} pixels a side")
 
     @classmethod
     def uniform(cls, size: int = 7, *, stride: int = 1, border: Border = "full") -> Window:

@@ -81,6 +81,11 @@ class BoundConstraint(ABC):
         ``lower <= delta <= upper``. Need not reach the set; the scaling that follows does."""
         return delta
 
+    @property
+    def has_equality(self) -> bool:
+        """Whether the set has no interior because it fixes means."""
+        return False
+
     # -- elementwise part ----------------------------------------------------------------------------------
 
     @property

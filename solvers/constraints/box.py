@@ -28,7 +28,8 @@ class Box(Constraint):
             raise ProblemError(f"Box needs finite lower < upper, got lower={self.lower}, upper={self.upper}")
 
     def bind(self, reference: Tensor) -> BoundBox:
-        return BoundBox(self, self.lower - reference, self.upper - reference)
+        # A reference on the bound in single precision may lie beyond it in double: d = 0 stays allowed.
+        return BoundBox(self, (self.lower - reference).clamp_max(0), (self.upper - reference).clamp_min(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +110,15 @@ class BoundBox(BoundConstraint):
 
     def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
         lower, upper = self.lower[image].flatten().cpu().numpy(), self.upper[image].flatten().cpu().numpy()
+        fixed = lower == upper
         finite_lower, finite_upper = (
-            (abs(lower) < math.inf).nonzero()[0],
-            (abs(upper) < math.inf).nonzero()[0],
+            ((abs(lower) < math.inf) & ~fixed).nonzero()[0],
+            ((abs(upper) < math.inf) & ~fixed).nonzero()[0],
         )
         constraints = []
+        if fixed.any():
+            # Two opposite inequalities would leave an interior-point method no interior.
+            constraints.append(delta[fixed.nonzero()[0]] == lower[fixed])
         if finite_lower.size:
             constraints.append(delta[finite_lower] >= lower[finite_lower])
         if finite_upper.size:

@@ -93,6 +93,10 @@ class BoundGlobalSSIM(BoundConstraint):
         """Shift by one number an image and clip, so that the mean becomes 0 within the bounds."""
         return shift_to_zero_mean(delta, lower, upper)
 
+    @property
+    def has_equality(self) -> bool:
+        return True
+
     def support(self, direction: Tensor) -> Tensor:
         centred = remove_mean(direction)
         return inner(self.center, centred) + self.radius * norm(centred)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor, inner, per_image
 from solvers.errors import ProblemError
 from solvers.windows import Window, WindowOperator
 
 if TYPE_CHECKING:
     import cvxpy as cp
+
+# Window means under this many roundings of a pixel count as kept.
+KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class WindowSSIM(Constraint):
                 raise ProblemError(
                     f"WindowSSIM luminance must be a number, 'split' or 'preserve', got {self.luminance!r}"
                 )
+        elif not isinstance(self.luminance, (int, float)):
+            raise ProblemError(f"WindowSSIM luminance must be a number, 'split' or 'preserve', got {self.luminance!r}")
         elif not 0 <= self.luminance < 1 - self.threshold:
             raise ProblemError(
                 f"WindowSSIM luminance must lie in [0, {1 - self.threshold:.6g}) at threshold {self.threshold}, "
@@ -154,10 +159,11 @@ class BoundWindowSSIM(BoundConstraint):
         return luminance, contrast
 
     def excess(self, delta: Tensor) -> Tensor:
-        """In units of SSIM: the largest of ``(1 - S1) - beta`` and ``(1 - S2) - alpha`` over the windows; a pixel
-        in no window counts with its size."""
+        """In units of SSIM: the largest of ``(1 - S1) - beta`` and ``(1 - S2) - alpha`` over the windows; where means
+        are kept, ``|m_p(d)|`` in pixel units instead of the first; a pixel in no window counts with its size."""
         luminance, contrast = self.losses(delta)
-        excess = torch.maximum(luminance - self.constraint.beta, contrast - self.constraint.alpha)
+        shift = self.operator.mean(delta).abs() if self.constraint.beta == 0 else luminance - self.constraint.beta
+        excess = torch.maximum(shift, contrast - self.constraint.alpha)
         excess = excess.flatten(1).amax(dim=1)
         if not bool(self.operator.covered.all()):
             outside = delta.masked_fill(self.operator.covered, 0).abs().flatten(1).amax(dim=1)
@@ -195,38 +201,69 @@ class BoundWindowSSIM(BoundConstraint):
             delta = delta * self.operator.spread_min(factor).clamp_max(1)
         return delta
 
+    @property
+    def has_equality(self) -> bool:
+        return self.constraint.beta == 0
+
     def keep_means(self, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 200) -> Tensor:
-        """Bring every window's mean to 0 within the bounds by alternating projections (Boyle and Dykstra)."""
+        """Bring every window's mean to 0 within the bounds by alternating projections (Boyle and Dykstra), which
+        now and then jump to the face of the bounds that they are on: that ends them exactly."""
+        free = self._free(lower, upper)
+        delta = delta * free
         correction = torch.zeros_like(delta)
-        tolerance = 8 * torch.finfo(delta.dtype).eps
-        for _ in range(steps):
-            level = self._remove_means(delta)
+        result, done = delta, torch.zeros_like(delta[:, :1, :1, :1], dtype=torch.bool)
+        for step in range(steps):
+            level = self._remove_means(delta, free)
             moved = (level + correction).clamp(lower, upper)
             correction = level + correction - moved
             delta = moved
-            if bool((self.operator.mean(delta).abs() <= tolerance).all()):
+            if step & (step - 1) and step != steps - 1:
+                continue  # a jump costs as much as a step: after 0, 1, 2, 4, 8, ... of them
+            face = free * ((delta > lower) & (delta < upper))
+            jumped = self._remove_means(delta, face).clamp(lower, upper)
+            means = self.operator.mean(jumped).abs().flatten(1).amax(dim=1)
+            good = per_image(means <= KEPT * torch.finfo(delta.dtype).eps) & ~done
+            result = torch.where(done, result, torch.where(good, jumped, delta))
+            done = done | good
+            if bool(done.all()):
                 break
-        return delta
+        return result
 
-    def _remove_means(self, delta: Tensor) -> Tensor:
-        """The nearest image whose window means are all 0: ``d - M'(M M')^+ M d`` (conjugate gradients)."""
+    def _free(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """1 where a pixel can move with every window's mean kept, else 0, in the image's dtype: in a window whose
+        pixels can all only rise (a black one), or only fall, none can, and so on with its neighbours."""
+        op = self.operator
+        free = torch.ones_like(self.reference)
+        while True:
+            stuck = (op.mean(lower.clamp_min(-1) * free) == 0) | (op.mean(upper.clamp_max(1) * free) == 0)
+            still = free * (op.spread_min(torch.where(stuck, 0.0, 1.0).to(free.dtype)) > 0)
+            if torch.equal(still, free):
+                return free
+            free = still
+
+    def _remove_means(self, delta: Tensor, free: Tensor) -> Tensor:
+        """The nearest image whose window means are all 0, ``d - F M'(M F M')^+ M d`` with F the free pixels
+        (conjugate gradients); ``delta`` is 0 on the others."""
         op = self.operator
         residual = op.mean(delta)
         multiplier = torch.zeros_like(residual)
         direction = residual
-        energy = residual.square().sum()
+        energy = inner(residual, residual)
         start = energy
+        tiny = torch.finfo(delta.dtype).tiny
         for _ in range(4 * max(op.height, op.width)):
-            if float(energy) <= 1e-30 * float(start) or float(energy) == 0:
+            running = energy > 1e-30 * start  # image by image: none depends on its neighbours
+            if not bool(running.any()):
                 break
-            image = op.adjoint(direction)
-            step = energy / image.square().sum()
+            image = op.adjoint(direction) * free
+            step = per_image(torch.where(running, energy / inner(image, image).clamp_min(tiny), 0.0))
             multiplier = multiplier + step * direction
             residual = residual - step * op.mean(image)
-            fresh = residual.square().sum()
-            direction = residual + fresh / energy * direction
-            energy = fresh
-        return delta - op.adjoint(multiplier)
+            fresh = inner(residual, residual)
+            turn = per_image(torch.where(running, fresh / energy.clamp_min(tiny), 0.0))
+            direction = residual + turn * direction
+            energy = torch.where(running, fresh, energy)
+        return delta - op.adjoint(multiplier) * free
 
     def bounds(self) -> tuple[Tensor, Tensor] | None:
         """Pixels in no window are fixed (border "valid" only)."""

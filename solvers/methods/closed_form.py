@@ -11,7 +11,6 @@ from torch import Tensor
 from solvers.constraints.base import BoundConstraint, norm, per_image
 from solvers.constraints.global_ssim import BoundGlobalSSIM, GlobalSSIM
 from solvers.constraints.lp import BoundLpBall, LpBall
-from solvers.methods.tiles import UNBOUNDED
 from solvers.methods.windows_apart import Groups, solve_groups
 from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
 from solvers.registry import register_method
@@ -100,8 +99,8 @@ def _global_ssim(problem: Problem, bound: BoundGlobalSSIM, lower: Tensor, upper:
         radius=bound.radius / math.sqrt(pixels),
         mean_lower=zero,
         mean_upper=zero,
-        lower=lower.clamp_min(-UNBOUNDED).flatten(1),
-        upper=upper.clamp_max(UNBOUNDED).flatten(1),
+        lower=lower.flatten(1),
+        upper=upper.flatten(1),
     )
     solution = solve_groups(groups, linear=linear)
     delta = solution.delta.reshape(shape)
@@ -128,7 +127,9 @@ def _l2(problem: Problem, bound: BoundLpBall, lower: Tensor, upper: Tensor) -> t
     # With the first k pixels at their limits: tau^2 = (radius^2 - capped_k)/free_k.
     before = torch.cat([torch.zeros_like(capped[:, :1]), capped[:, :-1]], dim=1)
     trial = ((bound.radius.square()[:, None] - before).clamp_min(0) / free.clamp_min(1e-300)).sqrt()
-    first = (trial <= sorted_reach).to(torch.int8).argmax(dim=1, keepdim=True)
+    fits = trial <= sorted_reach
+    fits[:, -1] = True  # rounding may leave none where the ball only just cuts the corner
+    first = fits.to(torch.int8).argmax(dim=1, keepdim=True)
     tau = trial.gather(1, first)[:, 0]
     delta = (vector * per_image(tau)).clamp(lower, upper)
     delta = torch.where(per_image(slack), limit, delta)

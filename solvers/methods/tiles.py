@@ -14,9 +14,6 @@ from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult, Status
 from solvers.settings import Settings
 
-# With no box a projection or gradient step is bounded by the ball alone; any number beyond every pixel will do.
-UNBOUNDED = 1e6
-
 
 def _single_tiling(problem: Problem) -> str | None:
     if len(problem.find(WindowSSIM)) != 1:
@@ -77,8 +74,8 @@ def _groups(bound: BoundWindowSSIM, vector: Tensor, lower: Tensor, upper: Tensor
         radius=bound.radius.reshape(-1),
         mean_lower=bound.mean_lower.reshape(-1),
         mean_upper=bound.mean_upper.reshape(-1),
-        lower=to_tiles(bound, lower.clamp_min(-UNBOUNDED)),
-        upper=to_tiles(bound, upper.clamp_max(UNBOUNDED)),
+        lower=to_tiles(bound, lower),
+        upper=to_tiles(bound, upper),
     )
 
 

@@ -20,13 +20,15 @@ with tau, so the outer search is a bracketed root search too; its feasible end i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 # Relative rounding of a deviation: a vertex of the box may lie on the ball's surface exactly.
 ROUNDING = 1e-13
+# Gradients closer than this share of the largest one count as equal.
+TIE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -75,35 +77,39 @@ class GroupSolution:
 
 
 def solve_groups(groups: Groups, *, linear: bool) -> GroupSolution:
-    """Solve every group to about machine precision. ``groups.center`` need not be centred."""
-    groups = Groups(
-        groups.target,
-        groups.weights,
-        groups.centred(groups.center),
-        groups.radius,
-        # The pixel bounds may leave the mean less room than its interval.
-        torch.maximum(groups.mean_lower, groups.mean(groups.lower)),
-        torch.minimum(groups.mean_upper, groups.mean(groups.upper)),
-        groups.lower,
-        groups.upper,
-    )
-    solution = _without_box(groups) if linear else _without_ball(groups, linear=False)
+    """Solve every group to about machine precision. ``groups.center`` need not be centred; pixel bounds may be
+    infinite."""
+    groups = _bounded(replace(groups, center=groups.centred(groups.center)))
+    solution = _without_box(groups) if linear else _nearest_without_ball(groups)
     settled = groups.inside(solution.delta) if linear else groups.deviation(solution.delta) <= groups.radius
     rest = (~settled).nonzero()[:, 0]
     if rest.numel() and linear:
         part = groups[rest]
-        candidate = _without_ball(part, linear=True)
+        candidate = _best_without_ball(part)
         solution.put(rest, candidate)
         rest = rest[part.deviation(candidate.delta) > part.radius * (1 + ROUNDING)]
     if rest.numel():
-        solution.put(rest, _search(groups[rest], linear=linear))
+        # A linear target counts from the multiplier without the ball: close targets keep their digits.
+        origin = solution.mean[rest] if linear else torch.zeros_like(groups.radius[rest])
+        solution.put(rest, _search(groups[rest], origin, linear=linear))
     return solution
+
+
+def _bounded(groups: Groups) -> Groups:
+    """Finite bounds on every pixel: ball and interval imply some."""
+    middle = torch.maximum(groups.mean_lower.abs(), groups.mean_upper.abs())
+    ball = groups.radius[:, None] / groups.weights.clamp_min(torch.finfo(groups.weights.dtype).tiny).sqrt()
+    # Slack, so that no implied bound is ever active: it has no multiplier.
+    reach = 2 * (groups.center.abs() + ball + middle[:, None]) + 1
+    lower = torch.where(groups.lower.isinf(), -reach, groups.lower)
+    upper = torch.where(groups.upper.isinf(), reach, groups.upper)
+    return replace(groups, lower=lower, upper=upper)
 
 
 def _without_box(groups: Groups) -> GroupSolution:
     """The linear problem as if there were no pixel bounds: closed form."""
     slope = groups.mean(groups.target)
-    centred = groups.target - slope[:, None]
+    centred = groups.centred(groups.target - slope[:, None])  # twice, where the target is almost constant
     size = groups.mean(centred.square()).sqrt()
     # A gradient that is constant up to rounding has no direction; then d = const is a maximiser.
     flat = size <= 1e-14 * groups.target.abs().amax(dim=1)
@@ -118,49 +124,59 @@ def _without_box(groups: Groups) -> GroupSolution:
     return GroupSolution(delta.masked_fill(pad, 0), ball, slope)
 
 
-def _without_ball(groups: Groups, *, linear: bool) -> GroupSolution:
-    """The problem as if there were no ball: a fractional knapsack, or a projection on box and slab."""
-    if not linear:
-        # d = clip(q - s w): s is the slack multiplier of the mean.
-        pull, target = groups.weights, groups.target
-        delta = target.clamp(groups.lower, groups.upper)
-        mean = groups.mean(delta)
-        level = torch.minimum(torch.maximum(mean, groups.mean_lower), groups.mean_upper)
-        moved = (mean != level).nonzero()[:, 0]
-        shift = torch.zeros_like(mean)
-        if moved.numel():
-            part = groups[moved]
-            shift[moved] = _shift(part, target[moved], pull[moved], level[moved])
-            delta = (target + pull * shift[:, None]).clamp(groups.lower, groups.upper)
-        return GroupSolution(delta, torch.zeros_like(shift), -shift)
-    upper_mean = groups.mean(torch.where(groups.target > 0, groups.upper, groups.lower))
-    free_mean = groups.mean(torch.where(groups.target >= 0, groups.upper, groups.lower))
+def _nearest_without_ball(groups: Groups) -> GroupSolution:
+    """The projection as if there were no ball: d = clip(q - s w) with s the slack multiplier of the mean."""
+    delta = groups.target.clamp(groups.lower, groups.upper)
+    mean = groups.mean(delta)
+    level = torch.minimum(torch.maximum(mean, groups.mean_lower), groups.mean_upper)
+    moved = (mean != level).nonzero()[:, 0]
+    shift = torch.zeros_like(mean)
+    if moved.numel():
+        part = groups[moved]
+        shift[moved] = _shift(part, part.target, part.weights, level[moved])
+        delta = (groups.target + groups.weights * shift[:, None]).clamp(groups.lower, groups.upper)
+    return GroupSolution(delta, torch.zeros_like(shift), -shift)
+
+
+def _best_without_ball(groups: Groups) -> GroupSolution:
+    """The linear problem as if there were no ball: a fractional knapsack. Of its solutions (pixels whose targets
+    tie leave a choice) the one nearest to the ball's centre, so that the ball is active only where it must be."""
+    target = groups.target
     # With s = 0 the pixels of zero gradient may take any value: every mean between the two is optimal.
-    level = torch.where(
-        groups.mean_upper < upper_mean,
-        groups.mean_upper,
-        torch.where(groups.mean_lower > free_mean, groups.mean_lower, upper_mean.clamp_min(0)),
-    )
-    level = torch.minimum(torch.maximum(level, groups.mean_lower), groups.mean_upper)
-    order = groups.target.argsort(dim=1, descending=True, stable=True)
-    room = (groups.weights * (groups.upper - groups.lower)).gather(1, order)
-    filled = room.cumsum(dim=1)
+    least = groups.mean(torch.where(target > 0, groups.upper, groups.lower))
+    most = groups.mean(torch.where(target >= 0, groups.upper, groups.lower))
+    above, below = least > groups.mean_upper, most < groups.mean_lower
+    level = torch.where(above, groups.mean_upper, groups.mean_lower)
+    # Otherwise s is the target of the pixel at which filling from the largest target on reaches the mean's end.
+    order = target.argsort(dim=1, descending=True, stable=True)
+    filled = (groups.weights * (groups.upper - groups.lower)).gather(1, order).cumsum(dim=1)
     missing = level - groups.mean(groups.lower)
-    share = ((missing[:, None] - (filled - room)) / room.clamp_min(torch.finfo(room.dtype).tiny)).clamp(0, 1)
-    share = torch.where(room > 0, share, 0.0)
-    delta = torch.empty_like(groups.target).scatter_(1, order, share)
-    delta = groups.lower + delta * (groups.upper - groups.lower)
-    # The multiplier of the mean: the target of the pixel where the filling stops.
     last = (filled < missing[:, None]).sum(dim=1).clamp_max(filled.shape[1] - 1)
-    slope = groups.target.gather(1, order).gather(1, last[:, None])[:, 0]
-    unbound = (upper_mean <= groups.mean_upper) & (free_mean >= groups.mean_lower)
-    slope = torch.where(unbound, 0.0, slope)
+    slope = target.gather(1, order).gather(1, last[:, None])[:, 0]
+    slope = torch.where(above | below, slope, 0.0)
+    ahead = target - slope[:, None]
+    largest = (groups.weights * target.abs()).amax(dim=1, keepdim=True)
+    ahead = torch.where(groups.weights * ahead.abs() <= TIE * largest, 0.0, ahead)
+    lower = torch.where(ahead > 0, groups.upper, groups.lower)
+    upper = torch.where(ahead < 0, groups.lower, groups.upper)
+    least, most = groups.mean(lower), groups.mean(upper)
+    face = replace(
+        groups,
+        target=torch.zeros_like(target),
+        lower=lower,
+        upper=upper,
+        mean_lower=torch.minimum(torch.maximum(torch.where(above, level, groups.mean_lower), least), most),
+        mean_upper=torch.minimum(torch.maximum(torch.where(below, level, groups.mean_upper), least), most),
+    )
+    delta = _at(face, torch.ones_like(slope), torch.zeros_like(slope), linear=True).delta
     return GroupSolution(delta, torch.zeros_like(slope), slope)
 
 
-def _search(groups: Groups, *, linear: bool, steps: int = 200) -> GroupSolution:
+def _search(groups: Groups, origin: Tensor, *, linear: bool, steps: int = 200) -> GroupSolution:
     """Ball active: the root in tau of ``deviation(d(tau)) = r`` by the Illinois method on a shrinking set."""
-    size = groups.mean(groups.centred(groups.target).square()).sqrt()
+    whole = groups.mean(groups.target.square()).sqrt()
+    # Where the target hardly varies its mean sets the pace.
+    size = torch.maximum(groups.mean(groups.centred(groups.target).square()).sqrt(), 1e-6 * whole)
     tau = groups.radius / size.clamp_min(torch.finfo(size.dtype).tiny)
     low, high = torch.zeros_like(tau), torch.full_like(tau, torch.inf)
     low_value, high_value = -groups.radius, torch.full_like(tau, torch.inf)
@@ -169,7 +185,7 @@ def _search(groups: Groups, *, linear: bool, steps: int = 200) -> GroupSolution:
     active = torch.arange(tau.numel(), device=tau.device)
     for _ in range(steps):
         part, trial = groups[active], tau[active]
-        solution = _at(part, trial, linear=linear)
+        solution = _at(part, trial, origin[active], linear=linear)
         value = part.deviation(solution.delta) - part.radius
         below = value <= ROUNDING * part.radius
         inside, outside = active[below], active[~below]
@@ -191,29 +207,37 @@ def _search(groups: Groups, *, linear: bool, steps: int = 200) -> GroupSolution:
     return best
 
 
-def _at(groups: Groups, tau: Tensor, *, linear: bool) -> GroupSolution:
-    """d and multipliers for a given tau, (G,)."""
+def _at(groups: Groups, tau: Tensor, origin: Tensor, *, linear: bool) -> GroupSolution:
+    """d and multipliers for a given tau, (G,). The target and s count from ``origin``, (G,)."""
     column = tau[:, None]
+    offset = tau * origin
     if linear:
-        base, pull = groups.center + column * groups.target, torch.ones_like(groups.target)
+        base = groups.center + column * (groups.target - origin[:, None])
+        pull = torch.ones_like(groups.target)
     else:
         total = column + groups.weights
         base = (column * groups.target + groups.weights * groups.center) / total
         pull = groups.weights / total
-    at_upper = _shift(groups, base, pull, groups.mean_upper)
+    # An end of the interval that the pixel bounds keep out of reach is never active.
+    most, least = groups.mean(groups.upper), groups.mean(groups.lower)
+    at_upper = _shift(groups, base, pull, torch.minimum(groups.mean_upper, most))
+    at_upper = torch.where(groups.mean_upper > most, torch.inf, at_upper)
     sigma, level = at_upper.clone(), groups.mean_upper.clone()
-    rest = (at_upper > level).nonzero()[:, 0]  # s < 0 at the upper end
+    rest = (at_upper > level + offset).nonzero()[:, 0]  # s < 0 at the upper end
     if rest.numel():
         part = groups[rest]
-        at_lower = _shift(part, base[rest], pull[rest], part.mean_lower)
+        at_lower = _shift(part, base[rest], pull[rest], torch.maximum(part.mean_lower, least[rest]))
+        at_lower = torch.where(part.mean_lower < least[rest], -torch.inf, at_lower)
         sigma[rest], level[rest] = at_lower, part.mean_lower
-        between = at_lower < part.mean_lower  # s > 0 at the lower end
+        between = at_lower < part.mean_lower + offset[rest]  # s > 0 at the lower end
+        low = torch.maximum(at_lower, (least + offset)[rest])[between]
         rest = rest[between]
         if rest.numel():
-            root = _fixed_point(groups[rest], base[rest], pull[rest], at_lower[between], at_upper[rest])
-            sigma[rest], level[rest] = root, root
+            high = torch.minimum(at_upper, most + offset)[rest]
+            root = _fixed_point(groups[rest], base[rest], pull[rest], offset[rest], low, high)
+            sigma[rest], level[rest] = root, root - offset[rest]
     delta = (base + pull * sigma[:, None]).clamp(groups.lower, groups.upper)
-    return GroupSolution(delta, 1 / tau, (level - sigma) / tau)
+    return GroupSolution(delta, 1 / tau, origin + (level - sigma) / tau)
 
 
 def _shift(groups: Groups, base: Tensor, pull: Tensor, level: Tensor) -> Tensor:
@@ -224,12 +248,12 @@ def _shift(groups: Groups, base: Tensor, pull: Tensor, level: Tensor) -> Tensor:
     low = torch.where(used, (groups.lower - base) / safe, torch.inf).amin(dim=1)
     high = torch.where(used, (groups.upper - base) / safe, -torch.inf).amax(dim=1)
     start = (level - groups.mean(base)) / groups.mean(pull)
-    return _bracketed_newton(groups, base, pull, level, low, high, start)
+    return _bracketed_newton(groups, base, pull, level, low, high, start, torch.zeros_like(low))
 
 
-def _fixed_point(groups: Groups, base: Tensor, pull: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """sigma with ``m(clip(base + pull sigma)) = sigma``, between two known ends; the difference falls with sigma."""
-    return _bracketed_newton(groups, base, pull, None, low, high, (low + high) / 2)
+def _fixed_point(groups: Groups, base: Tensor, pull: Tensor, offset: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """sigma with ``m(clip(base + pull sigma)) = sigma - offset`` between two known ends; the difference falls."""
+    return _bracketed_newton(groups, base, pull, None, low, high, (low + high) / 2, offset)
 
 
 def _bracketed_newton(
@@ -240,19 +264,23 @@ def _bracketed_newton(
     low: Tensor,
     high: Tensor,
     start: Tensor,
+    offset: Tensor,
     steps: int = 100,
 ) -> Tensor:
-    """Root of ``m(clip(base + pull sigma)) - level`` (rising), or ``- sigma`` (falling) where level is None."""
+    """Root of ``m(clip(base + pull sigma)) - level`` (rising), or, where level is None, of ``... - sigma + offset``
+    (falling)."""
     low, high = low.clone(), high.clone()
     sigma = torch.minimum(torch.maximum(start, low), high)
-    tolerance = 1e-15 * torch.maximum(groups.lower.abs(), groups.upper.abs()).amax(dim=1)
+    tolerance = 1e-15 * groups.mean(torch.maximum(groups.lower.abs(), groups.upper.abs()))
     active = torch.arange(sigma.numel(), device=sigma.device)
     for _ in range(steps):
         part, at, rate = groups[active], sigma[active], pull[active]
         delta = base[active] + rate * at[:, None]
         free = (delta > part.lower) & (delta < part.upper)
         slope = part.mean(rate * free)
-        value = part.mean(delta.clamp(part.lower, part.upper)) - (at if level is None else level[active])
+        value = part.mean(delta.clamp(part.lower, part.upper)) - (
+            at - offset[active] if level is None else level[active]
+        )
         if level is None:
             value, slope = -value, 1 - slope
         low[active] = torch.where(value < 0, at, low[active])

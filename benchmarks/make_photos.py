@@ -1,0 +1,55 @@
+"""Writes ``solvers/conformance/photos.npz``: crops of the sample photos with the classifier's own gradients.
+
+The conformance suite runs on real gradients: on noise every method looks better than it is (design section 6), and
+``solvers`` can't compute a gradient, it knows no model. Run from the repository's root::
+
+    python -m benchmarks.make_photos
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import ssimpert
+
+SIDE = 224
+# name: (sample, crop's size, top, left). Chosen for unlike content; "dark" is the astronaut's lower right, 84% (32)
+# and 62% (64) of whose pixels are exactly 0.
+CROPS = {
+    "chelsea-32": ("chelsea", 32, 64, 80),
+    "coffee-32": ("coffee", 32, 80, 80),
+    "camera-32": ("camera", 32, 64, 64),
+    "rocket-32": ("rocket", 32, 48, 96),
+    "dark-32": ("astronaut", 32, 192, 144),
+    "chelsea-64": ("chelsea", 64, 64, 80),
+    "coffee-64": ("coffee", 64, 96, 80),
+    "dark-64": ("astronaut", 64, 160, 128),
+}
+TARGET = Path(__file__).parent.parent / "solvers" / "conformance" / "photos.npz"
+
+
+def main() -> None:
+    """Write the file and print what is in it."""
+    model = ssimpert.load_model("efficientnet-lite0", device="cpu")
+    crops: dict[str, np.ndarray] = {}
+    for name, (sample, size, top, left) in CROPS.items():
+        image = ssimpert.load_image(sample, size=SIDE)
+        with torch.no_grad():
+            label = model(image).argmax(dim=1)
+        gradient = ssimpert.linearize(model, image, label, ssimpert.Untargeted()).gradient
+        area = (0, slice(None), slice(top, top + size), slice(left, left + size))
+        # Sample photos are 8 bits deep, so nothing is lost; gradients stay float32.
+        levels = (image[area] * 255).round()
+        if not torch.allclose(levels / 255, image[area], atol=1e-6, rtol=0):
+            raise SystemExit(f"{sample} is not an 8-bit photo; store it as float32")
+        crops[f"{name}/photo"] = levels.to(torch.uint8).numpy()
+        crops[f"{name}/gradient"] = gradient[area].to(torch.float32).numpy()
+    np.savez_compressed(TARGET, **crops)
+    print(f"{TARGET.name}: {len(CROPS)} crops, {TARGET.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

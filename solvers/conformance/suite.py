@@ -1,0 +1,101 @@
+"""Run methods over the standard problems and check every answer."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from solvers.conformance.checks import check_result
+from solvers.conformance.problems import Posed, StandardProblem, standard_problems
+from solvers.conformance.report import ConformanceReport, ConformanceRow, Verdict
+from solvers.errors import MethodError
+from solvers.methods.conic import cvxpy_method
+from solvers.registry import MethodInfo
+from solvers.registry import methods as registered_methods
+from solvers.settings import Settings
+from solvers.solve import solve
+
+# What is asked of a method that nothing else is said of: by kind, and by name where a solver can do more or less.
+EXACT = Settings(eps_rel=1e-9)
+ITERATIVE = Settings(eps_rel=1e-3, max_iter=20_000)
+BY_NAME = {
+    "cvxpy:clarabel": Settings(eps_rel=1e-6),
+    # 1e-3 of the black photo takes SCS more than 50,000 iterations.
+    "cvxpy:scs": Settings(eps_rel=1e-2, max_iter=20_000),
+}
+
+
+def run_conformance(
+    methods: Sequence[str] | None = None,
+    problems: Sequence[StandardProblem] | None = None,
+    settings: Settings | Mapping[str, Settings] | None = None,
+    *,
+    on_row: Callable[[ConformanceRow], None] | None = None,
+) -> ConformanceReport:
+    """Try methods on problems; every answer is checked without ``solvers.certify`` (:mod:`.checks`).
+
+    A method of your own: register it, then ``run_conformance(["my_method"])``. It is tried on what it claims to
+    take; that it raises, or ends without an optimal status, is a failure.
+
+    Args:
+        methods: names; default: all that are registered.
+        problems: default: :func:`standard_problems`.
+        settings: for all methods, or by name; default: :func:`default_settings` of each.
+        on_row: called after each row, for progress.
+
+    Raises:
+        MethodError: an unknown method.
+    """
+    infos = [_find(name) for name in methods] if methods is not None else list(registered_methods())
+    rows: list[ConformanceRow] = []
+    for standard in standard_problems() if problems is None else problems:
+        posed = standard.build()
+        for info in infos:
+            row = _try(info, standard.name, posed, _settings_for(info, settings))
+            rows.append(row)
+            if on_row is not None:
+                on_row(row)
+    return ConformanceReport(tuple(rows))
+
+
+def default_settings(info: MethodInfo) -> Settings:
+    """The tolerance that the suite asks of a method: 1e-9 of an exact one, 1e-3 of an iterative one, with 20,000
+    iterations; 1e-6 of Clarabel and 1e-2 of SCS."""
+    return BY_NAME.get(info.name, EXACT if info.exact else ITERATIVE)
+
+
+def _settings_for(info: MethodInfo, settings: Settings | Mapping[str, Settings] | None) -> Settings:
+    if isinstance(settings, Settings):
+        return settings
+    return (settings or {}).get(info.name) or default_settings(info)
+
+
+def _find(name: str) -> MethodInfo:
+    known = {info.name: info for info in registered_methods()}
+    info = known.get(name) or cvxpy_method(name)
+    if info is None:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise MethodError(f"unknown method {name!r}; {hint}")
+    return info
+
+
+def _try(info: MethodInfo, name: str, posed: Posed, settings: Settings) -> ConformanceRow:
+    reason = info.unavailable()
+    if reason is not None:
+        return ConformanceRow(info.name, name, Verdict.NOT_INSTALLED, note=reason)
+    reason = info.refusal(posed.problem)
+    if reason is not None:
+        return ConformanceRow(info.name, name, Verdict.NOT_CLAIMED, note=reason)
+    started = time.perf_counter()
+    try:
+        result = solve(posed.problem, info.name, settings)
+    except Exception as error:  # whatever a user's method does, the other rows are still wanted
+        note = f"raised {type(error).__name__}: {error}"
+        return ConformanceRow(info.name, name, Verdict.FAIL, seconds=time.perf_counter() - started, note=note)
+    seconds = time.perf_counter() - started
+    outcomes = check_result(posed.problem, result, settings, optimum=posed.optimum)
+    passed = all(outcome.passed for outcome in outcomes)
+    note = "" if passed else "; ".join(dict.fromkeys(message for message in result.messages if message))
+    return ConformanceRow(info.name, name, Verdict.PASS if passed else Verdict.FAIL, outcomes, seconds, note)
