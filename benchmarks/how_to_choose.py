@@ -69,7 +69,8 @@ def main() -> None:
             print(f"| {row['problem']} | {size} | `{row['method']}` | refused: too large | |")
         else:
             note = "" if row["status"] == "optimal" else f" ({row['status']})"
-            print(f"| {row['problem']} | {size} | `{row['method']}` | {row['seconds']:.3g} s | {row['gap']:.0e}{note} |")
+            cells = (row["problem"], size, f"`{row['method']}`", f"{row['seconds']:.3g} s", f"{row['gap']:.0e}{note}")
+            print(f"| {' | '.join(cells)} |")
     RESULTS.mkdir(exist_ok=True)
     record = {"photo": PHOTO, "machine": machine(), "rows": rows}
     (RESULTS / "how_to_choose.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

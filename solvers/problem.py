@@ -210,7 +210,7 @@ def _as_tensor(value: ArrayLike, name: str) -> Tensor:
     if not isinstance(value, (Tensor, np.ndarray)):
         raise ProblemError(f"{name} must be a torch tensor or numpy array, got {type(value).__name__}")
     if isinstance(value, np.ndarray):
-        if value.dtype.kind not in "fiub":
+        if value.dtype.newbyteorder("=") not in (np.float32, np.float64):
             raise ProblemError(f"{name} must be float32 or float64, got {value.dtype}")
         # Torch takes neither negative strides nor a foreign byte order, and warns of read-only arrays.
         value = np.array(value, dtype=value.dtype.newbyteorder("="), order="C")

@@ -168,7 +168,7 @@ def _best_without_ball(groups: Groups) -> GroupSolution:
         mean_lower=torch.minimum(torch.maximum(torch.where(above, level, groups.mean_lower), least), most),
         mean_upper=torch.minimum(torch.maximum(torch.where(below, level, groups.mean_upper), least), most),
     )
-    delta = _at(face, torch.ones_like(slope), torch.zeros_like(slope), linear=True).delta
+    delta = _at(face, torch.ones_like(slope), torch.zeros_like(slope), linear=True)[0].delta
     return GroupSolution(delta, torch.zeros_like(slope), slope)
 
 
@@ -181,11 +181,11 @@ def _search(groups: Groups, origin: Tensor, *, linear: bool, steps: int = 200) -
     low, high = torch.zeros_like(tau), torch.full_like(tau, torch.inf)
     low_value, high_value = -groups.radius, torch.full_like(tau, torch.inf)
     best = GroupSolution(torch.zeros_like(groups.target), torch.ones_like(tau), torch.zeros_like(tau))
-    side = torch.zeros_like(tau)
+    side, sigma = torch.zeros_like(tau), torch.full_like(tau, torch.nan)
     active = torch.arange(tau.numel(), device=tau.device)
     for _ in range(steps):
         part, trial = groups[active], tau[active]
-        solution = _at(part, trial, origin[active], linear=linear)
+        solution, sigma[active] = _at(part, trial, origin[active], linear=linear, guess=sigma[active])
         value = part.deviation(solution.delta) - part.radius
         below = value <= ROUNDING * part.radius
         inside, outside = active[below], active[~below]
@@ -207,8 +207,11 @@ def _search(groups: Groups, origin: Tensor, *, linear: bool, steps: int = 200) -
     return best
 
 
-def _at(groups: Groups, tau: Tensor, origin: Tensor, *, linear: bool) -> GroupSolution:
-    """d and multipliers for a given tau, (G,). The target and s count from ``origin``, (G,)."""
+def _at(
+    groups: Groups, tau: Tensor, origin: Tensor, *, linear: bool, guess: Tensor | None = None
+) -> tuple[GroupSolution, Tensor]:
+    """d and multipliers for a given tau, (G,), and sigma. The target and s count from ``origin``, (G,); ``guess``
+    is sigma at a tau nearby, NaN for none."""
     column = tau[:, None]
     offset = tau * origin
     if linear:
@@ -218,29 +221,33 @@ def _at(groups: Groups, tau: Tensor, origin: Tensor, *, linear: bool) -> GroupSo
         total = column + groups.weights
         base = (column * groups.target + groups.weights * groups.center) / total
         pull = groups.weights / total
-    # An end of the interval that the pixel bounds keep out of reach is never active.
-    most, least = groups.mean(groups.upper), groups.mean(groups.lower)
-    at_upper = _shift(groups, base, pull, torch.minimum(groups.mean_upper, most))
-    at_upper = torch.where(groups.mean_upper > most, torch.inf, at_upper)
-    sigma, level = at_upper.clone(), groups.mean_upper.clone()
-    rest = (at_upper > level + offset).nonzero()[:, 0]  # s < 0 at the upper end
-    if rest.numel():
-        part = groups[rest]
-        at_lower = _shift(part, base[rest], pull[rest], torch.maximum(part.mean_lower, least[rest]))
-        at_lower = torch.where(part.mean_lower < least[rest], -torch.inf, at_lower)
-        sigma[rest], level[rest] = at_lower, part.mean_lower
-        between = at_lower < part.mean_lower + offset[rest]  # s > 0 at the lower end
-        low = torch.maximum(at_lower, (least + offset)[rest])[between]
-        rest = rest[between]
-        if rest.numel():
-            high = torch.minimum(at_upper, most + offset)[rest]
-            root = _fixed_point(groups[rest], base[rest], pull[rest], offset[rest], low, high)
-            sigma[rest], level[rest] = root, root - offset[rest]
+
+    # m(clip(base + pull sigma)) rises with sigma, so its value where s = 0 tells on which side of an end s lies. An
+    # end that the pixel bounds keep out of reach is never active: the mean stays below, or above, it.
+    def mean_at(sigma: Tensor) -> Tensor:
+        return groups.mean((base + pull * sigma[:, None]).clamp(groups.lower, groups.upper))
+
+    upper_end, lower_end = groups.mean_upper + offset, groups.mean_lower + offset
+    at_upper = mean_at(upper_end) >= groups.mean_upper
+    at_lower = ~at_upper & (mean_at(lower_end) <= groups.mean_lower)
+    level = torch.where(at_upper, groups.mean_upper, groups.mean_lower)
+    sigma = torch.zeros_like(level)
+    ends = (at_upper | at_lower).nonzero()[:, 0]
+    if ends.numel():
+        near = None if guess is None else guess[ends]
+        sigma[ends] = _shift(groups[ends], base[ends], pull[ends], level[ends], near)
+    between = (~at_upper & ~at_lower).nonzero()[:, 0]
+    if between.numel():
+        part, shift = groups[between], offset[between]
+        low, high = lower_end[between], upper_end[between]
+        start = (low + high) / 2 if guess is None else guess[between].nan_to_num(0.0)
+        root = _fixed_point(part, base[between], pull[between], shift, low, high, start)
+        sigma[between], level[between] = root, root - shift
     delta = (base + pull * sigma[:, None]).clamp(groups.lower, groups.upper)
-    return GroupSolution(delta, 1 / tau, origin + (level - sigma) / tau)
+    return GroupSolution(delta, 1 / tau, origin + (level - sigma) / tau), sigma
 
 
-def _shift(groups: Groups, base: Tensor, pull: Tensor, level: Tensor) -> Tensor:
+def _shift(groups: Groups, base: Tensor, pull: Tensor, level: Tensor, guess: Tensor | None = None) -> Tensor:
     """sigma with ``m(clip(base + pull sigma)) = level``: the function is monotone and piecewise linear."""
     # Values at which every pixel is at its lower, and at its upper, bound.
     used = pull > 0
@@ -248,12 +255,16 @@ def _shift(groups: Groups, base: Tensor, pull: Tensor, level: Tensor) -> Tensor:
     low = torch.where(used, (groups.lower - base) / safe, torch.inf).amin(dim=1)
     high = torch.where(used, (groups.upper - base) / safe, -torch.inf).amax(dim=1)
     start = (level - groups.mean(base)) / groups.mean(pull)
+    if guess is not None:
+        start = torch.where(guess.isfinite(), guess, start)
     return _bracketed_newton(groups, base, pull, level, low, high, start, torch.zeros_like(low))
 
 
-def _fixed_point(groups: Groups, base: Tensor, pull: Tensor, offset: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def _fixed_point(
+    groups: Groups, base: Tensor, pull: Tensor, offset: Tensor, low: Tensor, high: Tensor, start: Tensor
+) -> Tensor:
     """sigma with ``m(clip(base + pull sigma)) = sigma - offset`` between two known ends; the difference falls."""
-    return _bracketed_newton(groups, base, pull, None, low, high, (low + high) / 2, offset)
+    return _bracketed_newton(groups, base, pull, None, low, high, start, offset)
 
 
 def _bracketed_newton(
@@ -269,28 +280,37 @@ def _bracketed_newton(
 ) -> Tensor:
     """Root of ``m(clip(base + pull sigma)) - level`` (rising), or, where level is None, of ``... - sigma + offset``
     (falling)."""
-    low, high = low.clone(), high.clone()
-    sigma = torch.minimum(torch.maximum(start, low), high)
     tolerance = 1e-15 * groups.mean(torch.maximum(groups.lower.abs(), groups.upper.abs()))
-    active = torch.arange(sigma.numel(), device=sigma.device)
+    result = torch.minimum(torch.maximum(start, low), high)
+    # What is still searched: the groups' numbers, what is known per pixel, and what is known per group.
+    number = torch.arange(result.numel(), device=result.device)
+    pixels = (groups.weights, groups.weights * pull, groups.lower, groups.upper, base, pull)
+    falling = level is None
+    values = (offset if level is None else level, tolerance, result, low, high)
     for _ in range(steps):
-        part, at, rate = groups[active], sigma[active], pull[active]
-        delta = base[active] + rate * at[:, None]
-        free = (delta > part.lower) & (delta < part.upper)
-        slope = part.mean(rate * free)
-        value = part.mean(delta.clamp(part.lower, part.upper)) - (
-            at - offset[active] if level is None else level[active]
-        )
-        if level is None:
-            value, slope = -value, 1 - slope
-        low[active] = torch.where(value < 0, at, low[active])
-        high[active] = torch.where(value > 0, at, high[active])
-        a, b = low[active], high[active]
-        newton = at - value / slope.clamp_min(torch.finfo(slope.dtype).tiny)
+        weights, rates, lower, upper, start_at, rate = pixels
+        aim, small, sigma, a, b = values
+        delta = torch.addcmul(start_at, rate, sigma[:, None])
+        clipped = torch.minimum(torch.maximum(delta, lower), upper)
+        free = (delta > lower) & (delta < upper)
+        slope = (rates * free).sum(dim=1)
+        value = (weights * clipped).sum(dim=1)
+        if falling:
+            value, slope = sigma - aim - value, 1 - slope
+        else:
+            value = value - aim
+        a, b = torch.where(value < 0, sigma, a), torch.where(value > 0, sigma, b)
+        newton = sigma - value / slope.clamp_min(torch.finfo(slope.dtype).tiny)
         step = torch.where((newton > a) & (newton < b), newton, (a + b) / 2)
-        done = (value.abs() <= tolerance[active]) | (b - a <= 1e-16 * (a.abs() + b.abs()))
-        sigma[active] = torch.where(done, at, step)
-        active = active[~done]
-        if not active.numel():
+        done = (value.abs() <= small) | (b - a <= 1e-16 * (a.abs() + b.abs()))
+        step = torch.where(done, sigma, step)
+        result[number] = step
+        values = (aim, small, step, a, b)
+        left = (~done).nonzero()[:, 0]
+        if not left.numel():
             break
-    return sigma
+        # Copying the pixels costs about as much as a step: only where it halves the work.
+        if 2 * left.numel() <= done.numel():
+            number, pixels = number[left], tuple(value[left] for value in pixels)
+            values = tuple(value[left] for value in values)
+    return result
