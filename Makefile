@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/ssimpert compare chelsea --constraint global-ssim --distance 0.005 --out out/demo
+	$(BIN)/ssimpert compare coffee --constraint global-ssim --distance 0.005 --out out/demo
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2

@@ -55,6 +55,11 @@ class Certificate:
         """``|bound - objective|``, (B,)."""
         return (self.bound - self.objective).abs()
 
+    def closes(self, eps_abs: float, eps_rel: float) -> Tensor:
+        """Whether the gap is within tolerance, ``gap <= eps_abs + eps_rel * max(|objective|, |bound|)``, (B,) bool."""
+        scale = torch.maximum(self.objective.abs(), self.bound.abs())
+        return (self.gap <= eps_abs + eps_rel * scale) | (self.rel_gap <= eps_rel)
+
 
 def certify(
     problem: Problem,

@@ -49,6 +49,7 @@ class MethodInfo:
         devices: where it runs.
         accepts: a further test; returns why it can't take the problem, or ``None``.
         available: returns why it can't run here (a package missing), or ``None``.
+        too_large: returns why a problem is too large for it, or ``None``; ``Settings(force=True)`` overrules it.
         description: one line.
     """
 
@@ -64,6 +65,7 @@ class MethodInfo:
     devices: tuple[str, ...] = ("cpu", "cuda")
     accepts: Callable[[Problem], str | None] | None = None
     available: Callable[[], str | None] | None = None
+    too_large: Callable[[Problem], str | None] | None = None
     description: str = ""
 
     def refusal(self, problem: Problem) -> str | None:
@@ -93,6 +95,17 @@ class MethodInfo:
         """Why it can't run on this machine, or ``None``."""
         return self.available() if self.available else None
 
+    def hindrance(self, problem: Problem, *, force: bool = False) -> str | None:
+        """The first reason, if any, why it can't solve ``problem`` here: missing, incapable, or (unless ``force``)
+        the problem too large for it."""
+        reason = self.unavailable()
+        if reason is not None:
+            return f"is not available: {reason}"
+        reason = self.refusal(problem)
+        if reason is None and not force and self.too_large is not None:
+            reason = self.too_large(problem)
+        return reason
+
 
 _METHODS: dict[str, MethodInfo] = {}
 
@@ -110,6 +123,7 @@ def register_method(
     devices: Iterable[str] = ("cpu", "cuda"),
     accepts: Callable[[Problem], str | None] | None = None,
     available: Callable[[], str | None] | None = None,
+    too_large: Callable[[Problem], str | None] | None = None,
     replace: bool = False,
 ) -> Callable[[Method], Method]:
     """Decorator that registers a method under ``name``; its docstring's first line becomes the description.
@@ -133,6 +147,7 @@ def register_method(
             devices=tuple(devices),
             accepts=accepts,
             available=available,
+            too_large=too_large,
             description=(function.__doc__ or "").strip().splitlines()[0] if function.__doc__ else "",
         )
         return function
@@ -150,17 +165,17 @@ def methods() -> tuple[MethodInfo, ...]:
     return tuple(_METHODS.values())
 
 
-def methods_for(problem: Problem) -> tuple[MethodInfo, ...]:
-    """The methods that can take ``problem`` and can run here."""
-    return tuple(info for info in methods() if info.refusal(problem) is None and info.unavailable() is None)
+def methods_for(problem: Problem, *, force: bool = False) -> tuple[MethodInfo, ...]:
+    """The methods that can solve ``problem`` here; ``force`` counts those too for which it is too large."""
+    return tuple(info for info in methods() if info.hindrance(problem, force=force) is None)
 
 
-def find_method(name: str, problem: Problem) -> MethodInfo:
-    """The method called ``name``, after checking that it takes ``problem``.
+def find_method(name: str, problem: Problem, *, force: bool = False) -> MethodInfo:
+    """The method called ``name``, after checking that it can solve ``problem``.
 
     Raises:
         MethodError: an unknown name (near matches are listed), a package that is missing, or a problem outside the
-            method's capabilities (the methods that can are named).
+            method's capabilities or, unless ``force``, too large for it (the methods that can are named).
     """
     from solvers.methods.conic import cvxpy_method
 
@@ -169,10 +184,7 @@ def find_method(name: str, problem: Problem) -> MethodInfo:
         near = difflib.get_close_matches(name, _METHODS, n=3)
         hint = f"did you mean {', '.join(near)}?" if near else f"known: auto, {', '.join(_METHODS)}"
         raise MethodError(f"unknown method {name!r}; {hint}")
-    reason = info.unavailable()
-    if reason is not None:
-        raise MethodError(f"method {name!r} is not available: {reason}")
-    reason = info.refusal(problem)
+    reason = info.hindrance(problem, force=force)
     if reason is not None:
         able = [other.name for other in methods_for(problem)]
         hint = f"methods that can: {', '.join(able)}" if able else "no registered method can"

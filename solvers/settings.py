@@ -39,13 +39,14 @@ class Settings:
         eps_abs: absolute tolerance on the certified gap, >= 0. Default 1e-9.
         eps_rel: relative tolerance on the certified gap, >= 0; an image is OPTIMAL once
             ``gap <= eps_abs + eps_rel * max(|objective|, |bound|)``. Default 1e-3.
-        max_iter: most iterations of an iterative method, >= 1. Default 2000.
-        time_limit: seconds for the whole batch, > 0. Default: none.
-        check_interval: iterations between certificates, >= 1. Default 25.
+        max_iter: most iterations of an iterative method, >= 1; of a CVXPY method, per image. Default 2000.
+        time_limit: seconds for the whole batch, > 0. Exact methods take milliseconds and don't look. Default: none.
+        check_interval: iterations between certificates, >= 1; a CVXPY method is judged after every image. Default 25.
         verbose: let the method print its progress. Default False.
-        callback: called with :class:`Progress` at every check; return True to stop. Default None.
-        dtype: precision of an iterative method's iterations, ``torch.float32`` or ``torch.float64``; certificates
-            are float64 always. Default: the problem's own.
+        callback: called with :class:`Progress` at every check; return True to stop. Exact methods are done before
+            their first check. Default None.
+        dtype: precision of an iterative method's iterations, ``torch.float32`` or ``torch.float64``. Exact and CVXPY
+            methods and all certificates are float64 always. Default: the problem's own.
         seed: for methods that draw random numbers. Default 0.
         force: run a CVXPY method beyond the size at which it is refused. Default False.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ def solve(
         )
     sound = torch.tensor([k for k in range(problem.batch) if k not in problem.defects])
     part = problem if not problem.defects else problem.select(sound.to(problem.reference.device))
-    info = choose_method(part) if method == "auto" else find_method(method, part)
+    choose = choose_method if method == "auto" else partial(find_method, method)
+    info = choose(part, force=settings.force)
     certifier = Certifier(part)
     output = info.run(part, settings, warm_start=warm_start if not problem.defects else None)
     _check_output(output, info.name, part)
@@ -96,29 +98,27 @@ def _check_output(output: MethodOutput, method: str, problem: Problem) -> None:
             )
 
 
-def choose_method(problem: Problem) -> MethodInfo:
-    """The method that ``auto`` takes for a problem: the first of ``PREFERENCE`` that can, then any that can.
+def choose_method(problem: Problem, *, force: bool = False) -> MethodInfo:
+    """The method that ``auto`` takes for a problem: the first of ``PREFERENCE`` that can, then any that can. A method
+    for which the problem is too large is passed over, and with ``force`` taken where there is no other.
 
     Raises:
         MethodError: no method can; says what hinders each.
     """
-    able = {info.name: info for info in methods_for(problem)}
-    for name in PREFERENCE:
-        if name in able:
-            return able[name]
-    if able:
-        return next(iter(able.values()))
-    reasons = "; ".join(f"{info.name} {info.unavailable() or info.refusal(problem)}" for info in methods())
-    raise MethodError(f"no method takes this problem: {reasons}")
+    able = methods_for(problem) or (methods_for(problem, force=True) if force else ())
+    if not able:
+        reasons = "; ".join(f"{info.name} {info.hindrance(problem)}" for info in methods())
+        raise MethodError(f"no method takes this problem: {reasons}")
+    by_name = {info.name: info for info in able}
+    preferred = [by_name[name] for name in PREFERENCE if name in by_name]
+    return (preferred or list(able))[0]
 
 
 def judge(
     output: MethodOutput, certificate: Certificate, settings: Settings
 ) -> tuple[tuple[Status, ...], tuple[str, ...]]:
     """The status that the certificate supports, per image, and the message to go with it."""
-    scale = torch.maximum(certificate.objective.abs(), certificate.bound.abs())
-    closed = certificate.gap <= settings.eps_abs + settings.eps_rel * scale
-    closed |= certificate.rel_gap <= settings.eps_rel
+    closed = certificate.closes(settings.eps_abs, settings.eps_rel)
     statuses, messages = [], []
     words = output.messages or ("",) * len(output.status)
     for own, word, is_closed, gap in zip(

@@ -19,16 +19,17 @@ from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
 from solvers.constraints.base import BoundConstraint, ConicForm
-from solvers.errors import MethodError
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
 from solvers.registry import MethodInfo, register_method
 from solvers.result import MethodOutput, SolveResult, Status
-from solvers.settings import Settings
+from solvers.settings import Progress, Settings
 
 # Non-zeros handed to the solver beyond which a problem is refused without ``force``. Interior-point methods fill
 # in: 7x7 at stride 1 took Clarabel 66-122 s at 3x64x64 (1.8 million), and SCS 9.6 GB at 3x224x224 (22 million).
 LIMITS = {"clarabel": 2_500_000, "scs": 12_000_000}
 DEFAULT_LIMIT = 2_500_000
+# SCS: 9.6 GB at 22 million (measured).
+BYTES_A_NONZERO = 450
 SETS = ("Box", "LpBall", "GlobalSSIM", "WindowSSIM", "FeatureBall", "Support")
 # No solver is asked for more than this.
 TIGHTEST = 1e-9
@@ -38,59 +39,110 @@ def solve_conic(
     problem: Problem, settings: Settings, warm_start: SolveResult | None = None, *, solver: str
 ) -> MethodOutput:
     """Conic form through CVXPY, image by image."""
-    import cvxpy as cp
 
     started = time.perf_counter()
     exact = problem.to(dtype=torch.float64, device=torch.device("cpu"))
     sets = [constraint.bind(exact.reference) for constraint in exact.constraints]
-    size = estimate_size(exact, sets)
-    limit = LIMITS.get(solver, DEFAULT_LIMIT)
-    if size > limit and not settings.force:
-        raise MethodError(
-            f"method 'cvxpy:{solver}' would get about {size:,} non-zeros an image (some {size * 400 / 2**30:.1f} GB), "
-            f"more than {limit:,}; use settings force=True to try all the same, or another method"
-        )
-    deltas: list[Tensor] = []
-    blocks: list[list[Tensor | None]] = []
-    status: list[Status] = []
-    iterations: list[int] = []
-    messages: list[str] = []
-    setup_time = 0.0
-    deadline = started + settings.time_limit
+    solutions: list[_Solution] = []
+    stopped = False
     for image in range(exact.batch):
-        built = time.perf_counter()
-        delta = cp.Variable(exact.reference[0].numel())
-        forms = [bound.conic_form(delta, image) for bound in sets]
-        statement = cp.Problem(_objective(exact, delta, image), [c for form in forms for c in form.constraints])
-        setup_time += time.perf_counter() - built
-        judge = Certifier(exact.select(torch.tensor([image])))
-        outcome = _Outcome(Status.OPTIMAL, "", 0)
-        for tolerance in _tolerances(settings):
-            left = settings.max_iter - outcome.iterations
-            latest = _run(statement, solver, settings, tolerance, left, deadline - time.perf_counter())
-            outcome = replace(latest, iterations=outcome.iterations + latest.iterations)
-            point = _point(delta, exact.reference[image])
-            dual = [_dual(form, _scale(exact, image)) for form in forms]
-            if not outcome.status.is_optimal or _is_certified(judge.certify(point[None], dual), settings):
-                break
-        deltas.append(point)
-        blocks.append(dual)
-        status.append(outcome.status)
-        messages.append(outcome.message)
-        iterations.append(outcome.iterations)
+        if stopped:
+            solutions.append(_unsolved(exact, Status.STOPPED, "stopped by the callback before its turn"))
+            continue
+        remaining = settings.time_limit - (time.perf_counter() - started)
+        solutions.append(_solve_image(exact, sets, image, solver, settings, remaining))
+        if settings.callback is not None:
+            stopped = bool(settings.callback(_progress(solutions, exact.batch, time.perf_counter() - started)))
     return MethodOutput(
-        delta=torch.stack(deltas).to(problem.reference.device),
-        dual=tuple(_stack([row[k] for row in blocks]) for k in range(len(sets))),
-        status=tuple(status),
-        iterations=tuple(iterations),
-        setup_time=setup_time,
-        messages=tuple(messages),
+        delta=torch.stack([solution.delta for solution in solutions]).to(problem.reference.device),
+        dual=tuple(_stack([solution.dual[k] for solution in solutions]) for k in range(len(sets))),
+        status=tuple(solution.outcome.status for solution in solutions),
+        iterations=tuple(solution.outcome.iterations for solution in solutions),
+        setup_time=sum(solution.setup_time for solution in solutions),
+        messages=tuple(solution.outcome.message for solution in solutions),
     )
 
 
-def estimate_size(problem: Problem, sets: list[BoundConstraint]) -> int:
-    """About how many non-zeros one image hands to the solver."""
-    return problem.reference[0].numel() + sum(bound.conic_size() for bound in sets)
+@dataclass(frozen=True)
+class _Outcome:
+    """How one image ended, in the solver's own word."""
+
+    status: Status
+    message: str
+    iterations: int
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """One image's point (C, H, W), dual blocks and end; its certificate where there is a point to judge."""
+
+    delta: Tensor
+    dual: list[Tensor | None]
+    outcome: _Outcome
+    certificate: Certificate | None
+    setup_time: float
+
+
+def _solve_image(
+    problem: Problem, sets: list[BoundConstraint], image: int, solver: str, settings: Settings, seconds: float
+) -> _Solution:
+    """One image: pose it once, and solve it with falling tolerances until the certificate agrees."""
+    import cvxpy as cp
+
+    began = time.perf_counter()
+    delta = cp.Variable(problem.reference[0].numel())
+    forms = [bound.conic_form(delta, image) for bound in sets]
+    statement = cp.Problem(_objective(problem, delta, image), [c for form in forms for c in form.constraints])
+    setup_time = time.perf_counter() - began
+    judge = Certifier(problem.select(torch.tensor([image])))
+    best: _Solution | None = None
+    iterations = 0
+    for tolerance in _tolerances(solver, settings):
+        remaining = seconds - (time.perf_counter() - began)
+        latest = _run(statement, solver, settings, tolerance, settings.max_iter - iterations, remaining)
+        iterations += latest.iterations
+        point = _point(delta, problem.reference[image])
+        dual = [_dual(form, _scale(problem, image)) for form in forms]
+        certificate = judge.certify(point[None], dual)
+        if best is None or (best.certificate is not None and certificate.rel_gap < best.certificate.rel_gap):
+            best = _Solution(point, dual, latest, certificate, setup_time)
+        if not latest.status.is_optimal or bool(certificate.closes(settings.eps_abs, settings.eps_rel)):
+            break
+    assert best is not None
+    # A later try that failed does not take away an earlier point, but it is how the solve ended.
+    ended = latest if best.outcome.status.is_optimal else best.outcome
+    return replace(best, outcome=replace(ended, iterations=iterations))
+
+
+def _unsolved(problem: Problem, status: Status, message: str) -> _Solution:
+    dual: list[Tensor | None] = [None] * len(problem.constraints)
+    return _Solution(torch.zeros_like(problem.reference[0]), dual, _Outcome(status, message, 0), None, 0.0)
+
+
+def _progress(solutions: list[_Solution], batch: int, seconds: float) -> Progress:
+    """What the callback sees after an image: certified values of the images done, NaN for the others."""
+
+    def column(name: str) -> Tensor:
+        done = [getattr(s.certificate, name) for s in solutions if s.certificate is not None]
+        missing = torch.full((batch - len(done),), torch.nan, dtype=torch.float64)
+        return torch.cat([*done, missing])
+
+    iterations = sum(solution.outcome.iterations for solution in solutions)
+    return Progress(iterations, seconds, column("objective"), column("bound"), column("rel_gap"))
+
+
+def size_refusal(problem: Problem, *, solver: str) -> str | None:
+    """Why the problem is too large to hand to ``solver``, with the estimate, or ``None``."""
+    first = problem.select(torch.zeros(1, dtype=torch.long, device=problem.reference.device))
+    sets = [constraint.bind(first.reference) for constraint in first.constraints]
+    size = first.reference.numel() + sum(bound.conic_size() for bound in sets)
+    limit = LIMITS.get(solver, DEFAULT_LIMIT)
+    if size <= limit:
+        return None
+    return (
+        f"would get about {size:,} non-zeros an image (some {size * BYTES_A_NONZERO / 2**30:.1f} GB), "
+        f"more than {limit:,}; use settings force=True to try all the same"
+    )
 
 
 def _objective(problem: Problem, delta: Any, image: int) -> Any:
@@ -108,15 +160,6 @@ def _scale(problem: Problem, image: int) -> float:
         return 1.0
     size = float(problem.vector[image].abs().amax())
     return size if size > 0 else 1.0
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """How one image ended, in the solver's own word."""
-
-    status: Status
-    message: str
-    iterations: int
 
 
 def _run(
@@ -156,7 +199,7 @@ def _run(
     return _Outcome(Status.NUMERICAL_ERROR, f"{solver}: {word}", steps)
 
 
-def _tolerances(settings: Settings) -> list[float]:
+def _tolerances(solver: str, settings: Settings) -> list[float]:
     """The solver's tolerances, one try after the other until the certificate agrees.
 
     A solver's own criterion is not the certificate: SCS stopped at 1e-3 of its own with a certified gap of 12% on
@@ -164,11 +207,9 @@ def _tolerances(settings: Settings) -> list[float]:
     small beside the constant that the solver counts in (measured).
     """
     first = max(0.1 * max(settings.eps_rel, settings.eps_abs), TIGHTEST)
+    if solver not in ("clarabel", "scs"):
+        return [first]  # their tolerances have names that we don't know: a second try would be the first again
     return [max(first / 10**k, TIGHTEST) for k in range(5) if first / 10**k >= 0.5 * TIGHTEST]
-
-
-def _is_certified(certificate: Certificate, settings: Settings) -> bool:
-    return bool((certificate.rel_gap <= settings.eps_rel) | (certificate.gap <= settings.eps_abs))
 
 
 def _options(solver: str, tolerance: float, iterations: int, seconds: float) -> dict[str, Any]:
@@ -235,6 +276,7 @@ def cvxpy_method(name: str) -> MethodInfo | None:
         any_of=frozenset(SETS),
         devices=("cpu", "cuda"),
         available=partial(_installed, solver.lower()),
+        too_large=partial(size_refusal, solver=solver.lower()),
         description=f"Conic form through CVXPY, solver {solver}, image by image.",
     )
 
@@ -249,6 +291,7 @@ def _register(solver: str, description: str) -> None:
         problems=(LinearProblem, ProjectionProblem),
         any_of=SETS,
         available=partial(_installed, solver),
+        too_large=partial(size_refusal, solver=solver),
     )(run)
 
 

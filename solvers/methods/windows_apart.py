@@ -27,8 +27,6 @@ from torch import Tensor
 
 # Relative rounding of a deviation: a vertex of the box may lie on the ball's surface exactly.
 ROUNDING = 1e-13
-# Gradients closer than this share of the largest one count as equal.
-TIE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -155,8 +153,6 @@ def _best_without_ball(groups: Groups) -> GroupSolution:
     slope = target.gather(1, order).gather(1, last[:, None])[:, 0]
     slope = torch.where(above | below, slope, 0.0)
     ahead = target - slope[:, None]
-    largest = (groups.weights * target.abs()).amax(dim=1, keepdim=True)
-    ahead = torch.where(groups.weights * ahead.abs() <= TIE * largest, 0.0, ahead)
     lower = torch.where(ahead > 0, groups.upper, groups.lower)
     upper = torch.where(ahead < 0, groups.lower, groups.upper)
     least, most = groups.mean(lower), groups.mean(upper)
@@ -284,9 +280,9 @@ def _bracketed_newton(
     result = torch.minimum(torch.maximum(start, low), high)
     # What is still searched: the groups' numbers, what is known per pixel, and what is known per group.
     number = torch.arange(result.numel(), device=result.device)
-    pixels = (groups.weights, groups.weights * pull, groups.lower, groups.upper, base, pull)
+    pixels: tuple[Tensor, ...] = (groups.weights, groups.weights * pull, groups.lower, groups.upper, base, pull)
     falling = level is None
-    values = (offset if level is None else level, tolerance, result, low, high)
+    values: tuple[Tensor, ...] = (offset if level is None else level, tolerance, result, low, high)
     for _ in range(steps):
         weights, rates, lower, upper, start_at, rate = pixels
         aim, small, sigma, a, b = values

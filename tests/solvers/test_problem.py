@@ -105,8 +105,10 @@ def test_dtypes_must_agree_and_be_floats(kind: Any) -> None:
     for dtype in (torch.float16, torch.int64, torch.complex64, torch.bool):
         with pytest.raises(ProblemError, match=f"must be float32 or float64, got {dtype}"):
             kind(x.to(dtype), x.to(dtype), [BALL])
-    with pytest.raises(ProblemError, match="must be float32 or float64, got object"):
-        kind(np.zeros((1, 1, 4, 4), dtype=object), np.zeros((1, 1, 4, 4)), [BALL])
+    for name in ("object", "float16", "int64", "complex64", "longdouble"):
+        array = np.zeros((1, 1, 4, 4), dtype=name)
+        with pytest.raises(ProblemError, match=f"must be float32 or float64, got {array.dtype}"):
+            kind(array, np.zeros((1, 1, 4, 4)), [BALL])
     with pytest.raises(ProblemError, match="must be a torch tensor or numpy array, got list"):
         kind([[1.0]], x, [BALL])
 

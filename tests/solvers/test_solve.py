@@ -31,6 +31,7 @@ from solvers import (
     Window,
     WindowSSIM,
 )
+from solvers.methods import conic
 
 Draw = Callable[..., Tensor]
 Register = Callable[[str], str]
@@ -320,3 +321,18 @@ def test_float32_in_gives_float32_out_certified_in_float64(make: Callable[..., L
     assert torch.as_tensor(result.objective).dtype == torch.float64
     np.testing.assert_allclose(result.delta, solvers.solve(wide).delta, atol=1e-5)
     assert float(torch.as_tensor(result.max_violation).max()) < 1e-6
+
+
+def test_auto_passes_over_a_method_for_which_the_problem_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    limit = solvers.WindowSSIM(0.9, solvers.Window.uniform(4, stride=2))
+    problem = solvers.LinearProblem(torch.randn_like(x), x, [limit, solvers.Box()])
+    assert solvers.solve(problem).method == "cvxpy:clarabel"
+    monkeypatch.setitem(conic.LIMITS, "clarabel", 10)
+    assert solvers.solve(problem).method == "cvxpy:scs"
+    with pytest.raises(solvers.MethodError, match=r"non-zeros .*force=True.*methods that can: cvxpy:scs"):
+        solvers.solve(problem, method="cvxpy:clarabel")
+    monkeypatch.setitem(conic.LIMITS, "scs", 10)
+    with pytest.raises(solvers.MethodError, match=r"no method takes this problem: .*non-zeros"):
+        solvers.solve(problem)
+    assert solvers.solve(problem, settings={"force": True}).method == "cvxpy:clarabel"

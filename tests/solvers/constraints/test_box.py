@@ -48,9 +48,12 @@ def test_box_support_is_the_sum_of_the_best_corners(uniform: Draw, normal: Draw)
 
 
 def test_a_reference_on_the_bound_in_float32_keeps_zero_inside_in_float64() -> None:
-    x = torch.full((1, 1, 2, 2), 0.6, dtype=torch.float32).double()  # 0.6000000238
-    assert float(x[0, 0, 0, 0]) > 0.6
-    assert float(Box(0.0, 0.6).bind(x).excess(torch.zeros_like(x))) <= 0
+    x = torch.tensor([[[[0.6]]], [[[0.7]]]], dtype=torch.float32).double()  # 0.6000000238 and 0.6999999881
+    zero = torch.zeros_like(x)
+    assert float(x[0]) > 0.6
+    assert float(x[1]) < 0.7
+    assert float(Box(0.0, 0.6).bind(x).excess(zero)[0]) <= 0
+    assert float(Box(0.7, 1.0).bind(x).excess(zero)[1]) <= 0
 
 
 @pytest.mark.parametrize("bounds", [(1.0, 0.0), (0.5, 0.5), (0.0, math.inf), (math.nan, 1.0)])

@@ -142,11 +142,12 @@ def test_gradients_that_tie_are_certified(uniform: Draw, normal: Draw) -> None:
 
 
 def test_a_radius_that_just_reaches_every_bound_is_spent_whole(uniform: Draw, normal: Draw) -> None:
-    x, gradient = uniform(1, *SHAPE), normal(1, *SHAPE)
+    x, gradient = uniform(4000, 1, 1, 4), normal(4000, 1, 1, 4)
     corner = torch.where(gradient > 0, 1 - x, -x)
-    size = float(corner.norm())
-    for factor in (1 - 1e-16, 1 - 1e-15, 1 - 1e-14, 1.0, 1 + 1e-15, 1.1):
-        result = solvers.solve(LinearProblem(gradient, x, [LpBall(2, size * factor), Box()]), "closed_form")
+    size = corner.flatten(1).norm(dim=1)
+    for radius in (torch.nextafter(size, 0 * size), size, torch.nextafter(size, 2 * size), 1.1 * size):
+        result = solvers.solve(LinearProblem(gradient, x, [LpBall(2, radius), Box()]), "closed_form")
+        assert result.all_optimal
         np.testing.assert_allclose(result.delta, corner, atol=1e-5)
 
 

@@ -300,3 +300,22 @@ def test_float32_problems_are_posed_in_float64(uniform: Draw, normal: Draw) -> N
     result = solvers.solve(LinearProblem(g, x, [TILES, Box()]), "cvxpy:clarabel", TIGHT)
     assert torch.as_tensor(result.delta).dtype == torch.float32
     agrees_with_oracle(result, LinearProblem(g.double(), x.double(), [TILES, Box()]))
+
+
+def test_the_callback_sees_every_image_and_may_stop_the_rest() -> None:
+    generator = torch.Generator().manual_seed(5)
+    x = torch.rand(3, 1, 8, 8, generator=generator, dtype=torch.float64)
+    g = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    problem = solvers.LinearProblem(g, x, [solvers.LpBall(2, 0.5), solvers.Box()])
+    seen: list[solvers.Progress] = []
+
+    def stop_after_two(progress: solvers.Progress) -> bool:
+        seen.append(progress)
+        return len(seen) == 2
+
+    settings = solvers.Settings(eps_rel=1e-6, callback=stop_after_two)
+    result = solvers.solve(problem, method="cvxpy:clarabel", settings=settings)
+    assert [status.name for status in result.status] == ["OPTIMAL", "OPTIMAL", "STOPPED"]
+    assert [int(progress.rel_gap.isnan().sum()) for progress in seen] == [2, 1]
+    assert torch.as_tensor(result.delta)[2].abs().max() == 0
+    assert float(result.bound[2]) > float(result.objective[2]) == 0.0

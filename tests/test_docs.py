@@ -1,0 +1,41 @@
+"""What the documentation shows runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import solvers
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_a_method_of_ones_own_takes_ten_lines_and_is_certified(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "how-to-choose.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, object] = {}
+    try:
+        exec(compile(code, "how-to-choose", "exec"), names)
+        result = names["result"]
+        assert isinstance(result, solvers.SolveResult)
+        assert result.method == "sign"
+        assert result.status[0].is_limit
+        assert float(max(result.max_violation)) < 1e-6
+        assert float(min(result.rel_gap)) > 0.05  # far from optimal, and it says so
+        problem = names["problem"]
+        assert isinstance(problem, solvers.LinearProblem)
+        best = solvers.solve(problem).objective
+        assert all(float(bound) >= float(value) for bound, value in zip(result.bound, best, strict=True))
+    finally:
+        solvers.unregister_method("sign")
+    body = code[code.index("@solvers") : code.index("x = torch")].strip().splitlines()
+    assert len(body) <= 10
+    assert "MAX_ITER" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("**/*.md")), ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).is_file(), target
