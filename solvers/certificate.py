@@ -76,13 +76,16 @@ def certify(
             :class:`~solvers.WindowDual` or window vectors (B, C, P_h, P_w, size^2) for WindowSSIM.
 
     Raises:
-        ProblemError: shapes that don't fit.
+        ProblemError: shapes that don't fit, an image with a defect, a block for a set that has none.
     """
     point = torch.as_tensor(delta).to(dtype=torch.float64, device=problem.reference.device)
     if point.shape != problem.reference.shape:
         raise ProblemError(
             f"delta has shape {tuple(point.shape)}, the problem's images {tuple(problem.reference.shape)}"
         )
+    if problem.defects:
+        number, defect = next(iter(problem.defects.items()))
+        raise ProblemError(f"image {number} can't be certified: {defect.reason}")
     exact = problem.to(dtype=torch.float64)
     return Certifier(exact).certify(point, dual)
 
@@ -158,6 +161,7 @@ class Certifier:
         value = torch.zeros_like(action[:, 0, 0, 0])
         for bound, block in zip(self.sets, blocks, strict=True):
             if block is not None:
+                bound.check_block(block)
                 action = action + bound.adjoint(block)
                 value = value + bound.dual_value(block)
         if isinstance(self.problem, LinearProblem):

@@ -131,6 +131,9 @@ def register_method(
     For the arguments see :class:`MethodInfo`. A name that is taken is an error unless ``replace=True``.
     """
 
+    if windows not in ("any", "tiles"):
+        raise MethodError(f"method {name!r}: windows must be 'any' or 'tiles', got {windows!r}")
+
     def decorate(function: Method) -> Method:
         if name == "auto" or (name in _METHODS and not replace):
             raise MethodError(f"a method named {name!r} is registered already; choose another or pass replace=True")

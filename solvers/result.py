@@ -112,7 +112,7 @@ class SolveResult:
             ProjectionProblem.
         rel_gap: (B,) float64, as in :class:`~solvers.certificate.Certificate`.
         max_violation: (B,) float64, the largest excess of ``delta`` over the sets, each in its own unit, never
-            below 0.
+            below 0; NaN for an image with a defect.
         iterations: (B,) tuple of int.
         setup_time, solve_time: seconds for the whole batch; together the time of the call, without printing.
         history: certified checks on the way.

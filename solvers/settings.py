@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import ProblemError
+from solvers.validation import real, whole
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Settings:
     """Settings shared by all methods; an unknown name is an error.
 
     Attributes:
-        eps_abs: absolute tolerance on the certified gap, >= 0. Default 1e-9.
+        eps_abs: absolute tolerance on the certified gap, in the objective's unit, >= 0. Default 0.
         eps_rel: relative tolerance on the certified gap, >= 0; an image is OPTIMAL once
             ``gap <= eps_abs + eps_rel * max(|objective|, |bound|)``. Default 1e-3.
-        max_iter: most iterations of an iterative method, >= 1; of a CVXPY method, per image. Default 2000.
+        max_iter: most iterations of an iterative method, >= 1; of `cvxpy:clarabel` and `cvxpy:scs`, per image. For
+            other CVXPY solvers neither this, nor the tolerances, nor the time limit has a name that we know: they
+            run as they come, and are judged all the same. Default 2000.
         time_limit: seconds for the whole batch, > 0. Exact methods take milliseconds and don't look. Default: none.
         check_interval: iterations between certificates, >= 1; a CVXPY method is judged after every image. Default 25.
         verbose: let the method print its progress. Default False.
@@ -51,7 +54,7 @@ class Settings:
         force: run a CVXPY method beyond the size at which it is refused. Default False.
     """
 
-    eps_abs: float = 1e-9
+    eps_abs: float = 0.0
     eps_rel: float = 1e-3
     max_iter: int = 2000
     time_limit: float = math.inf
@@ -63,17 +66,21 @@ class Settings:
     force: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("eps_abs", "eps_rel", "time_limit"):
+            object.__setattr__(self, name, real(f"setting {name}", getattr(self, name)))
         for name in ("eps_abs", "eps_rel"):
             value = getattr(self, name)
-            if not _is_number(value) or not (math.isfinite(value) and value >= 0):
+            if not (math.isfinite(value) and value >= 0):
                 raise ProblemError(f"setting {name} must be 0 or more and finite, got {value!r}")
         if self.eps_abs == 0 and self.eps_rel == 0:
             raise ProblemError("settings eps_abs and eps_rel can't both be 0: no gap would ever be small enough")
         for name in ("max_iter", "check_interval"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ProblemError(f"setting {name} must be an integer of at least 1, got {value!r}")
-        if not _is_number(self.time_limit) or not self.time_limit > 0:
+            object.__setattr__(self, name, whole(f"setting {name}", getattr(self, name), least=1))
+        object.__setattr__(self, "seed", whole("setting seed", self.seed, least=0))
+        for name in ("verbose", "force"):
+            if not isinstance(getattr(self, name), bool):
+                raise ProblemError(f"setting {name} must be True or False, got {getattr(self, name)!r}")
+        if not self.time_limit > 0:
             raise ProblemError(f"setting time_limit must be positive seconds, got {self.time_limit!r}")
         if self.callback is not None and not callable(self.callback):
             raise ProblemError(f"setting callback must be callable, got {self.callback!r}")
@@ -96,7 +103,3 @@ class Settings:
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
                 raise ProblemError(f"unknown setting {name!r}; {hint}")
         return cls(**values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -85,11 +85,20 @@ def solve(
 
 
 def _check_output(output: MethodOutput, method: str, problem: Problem) -> None:
+    if not isinstance(output, MethodOutput):
+        raise MethodError(f"method {method!r} must return a solvers.MethodOutput, got {type(output).__name__}")
     if output.delta.shape != problem.reference.shape:
         raise MethodError(
             f"method {method!r} returned delta of shape {tuple(output.delta.shape)}, "
             f"expected {tuple(problem.reference.shape)}"
         )
+    if len(output.dual) != len(problem.constraints):
+        raise MethodError(
+            f"method {method!r} returned {len(output.dual)} dual blocks for {len(problem.constraints)} constraints; "
+            "give one each, or None"
+        )
+    if not all(isinstance(status, Status) for status in output.status):
+        raise MethodError(f"method {method!r} returned a status that is no solvers.Status: {output.status!r}")
     for name in ("status", "iterations"):
         if len(getattr(output, name)) != problem.batch:
             raise MethodError(

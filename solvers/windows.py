@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
@@ -162,7 +162,7 @@ class WindowOperator:
 
     # -- window vectors ------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def root_weights(self) -> Tensor:
         """``sqrt(w)`` of every window, zero outside the image: (P_h, P_w, size*size)."""
         roots = self._root_rows[:, None, :, None] * self._root_columns[None, :, None, :]
@@ -182,9 +182,8 @@ class WindowOperator:
         """The exact adjoint of :meth:`vectors`, ``sum_p A_p' y_p``: (..., P_h, P_w, size*size) -> (..., H, W)."""
         size, stride = self.window.size, self.window.stride
         lead = vectors.shape[:-3]
-        weighted = vectors.reshape(-1, *self.shape, size, size) * (
-            self._root_rows[:, None, :, None] * self._root_columns[None, :, None, :]
-        )
+        weighted = vectors.reshape(-1, *self.shape, size, size) * self._root_rows[:, None, :, None]
+        weighted = weighted * self._root_columns[None, :, None, :]
         columns = weighted.permute(0, 3, 4, 1, 2).reshape(-1, size * size, self.shape[0] * self.shape[1])
         padded_size = (stride * (self.shape[0] - 1) + size, stride * (self.shape[1] - 1) + size)
         padded = torch.nn.functional.fold(columns, padded_size, kernel_size=size, stride=stride)[:, 0]

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from solvers.errors import ProblemError
+
 if TYPE_CHECKING:
     import cvxpy as cp
 
@@ -103,6 +105,19 @@ class BoundConstraint(ABC):
         """An upper bound on ``max z'd`` over the set for z = ``direction`` (B, C, H, W): (B,), or ``None`` where
         the set is unbounded. Exact where the set has a closed form."""
         return None
+
+    def block_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that a dual block in tensor form may have; none where the set has no block."""
+        return ()
+
+    def check_block(self, block: DualBlock) -> None:
+        """Raise :class:`~solvers.errors.ProblemError` where ``block`` is not one of this set's."""
+        shapes = self.block_shapes()
+        if not shapes:
+            raise ProblemError(f"{self.constraint.kind} has no dual block; give None in its place")
+        if not isinstance(block, Tensor) or tuple(block.shape) not in shapes:
+            got = tuple(block.shape) if isinstance(block, Tensor) else type(block).__name__
+            raise ProblemError(f"dual block of {self.constraint.kind} must have shape {shapes[0]}, got {got}")
 
     def adjoint(self, block: DualBlock) -> Tensor:
         """``A'y``, the block's action on perturbations: (B, C, H, W)."""

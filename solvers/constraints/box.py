@@ -11,6 +11,7 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.errors import ProblemError
+from solvers.validation import real
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -24,6 +25,8 @@ class Box(Constraint):
     upper: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("lower", "upper"):
+            object.__setattr__(self, name, real(f"Box {name}", getattr(self, name)))
         if not (math.isfinite(self.lower) and math.isfinite(self.upper) and self.lower < self.upper):
             raise ProblemError(f"Box needs finite lower < upper, got lower={self.lower}, upper={self.upper}")
 

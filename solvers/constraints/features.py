@@ -12,6 +12,7 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, norm
 from solvers.errors import ProblemError
+from solvers.validation import check_batch, radii
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -62,7 +63,7 @@ class FeatureBall(Constraint):
     Alone it is unbounded along the null space of J: a problem needs a box or an lp ball beside it.
 
     Attributes:
-        radius: positive; one number, or one per image as a tensor (B,).
+        radius: positive; one number, or one per image: a tensor, array or list (B,).
         jacobian: the pair of products; it must be linear and its adjoint exact.
     """
 
@@ -70,17 +71,21 @@ class FeatureBall(Constraint):
     jacobian: LinearOperator
 
     def __post_init__(self) -> None:
-        radius = torch.as_tensor(self.radius, dtype=torch.float64)
-        if radius.ndim > 1:
-            raise ProblemError(f"FeatureBall takes one radius or one per image (B,), got shape {tuple(radius.shape)}")
-        if not bool((torch.isfinite(radius) & (radius > 0)).all()):
-            raise ProblemError(f"FeatureBall radius must be positive and finite, got {self.radius}")
+        object.__setattr__(self, "radius", radii("FeatureBall radius", self.radius))
+        if not isinstance(self.jacobian, LinearOperator):
+            raise ProblemError(f"FeatureBall jacobian must be a solvers.LinearOperator, got {self.jacobian!r}")
 
     def check(self, reference: Tensor) -> None:
-        radius = torch.as_tensor(self.radius)
-        if radius.ndim == 1 and radius.shape[0] != reference.shape[0]:
-            raise ProblemError(f"FeatureBall has {radius.shape[0]} radii for a batch of {reference.shape[0]} images")
-        features = self.jacobian.apply(torch.zeros_like(reference))
+        check_batch("FeatureBall radius", self.radius, reference.shape[0])
+        try:
+            # Certificates are float64, whatever the problem is.
+            features = self.jacobian.apply(torch.zeros_like(reference, dtype=torch.float64))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ProblemError(
+                f"FeatureBall jacobian.forward fails on float64 images ({reason}); "
+                "give LinearOperator(..., dtype=torch.float32) if the products are single precision"
+            ) from error
         if features.ndim != 2 or features.shape[0] != reference.shape[0]:
             raise ProblemError(
                 f"FeatureBall jacobian.forward must return (B, F) for images {tuple(reference.shape)}, "
@@ -98,7 +103,7 @@ class FeatureBall(Constraint):
 
     def select(self, index: Tensor, batch: int) -> FeatureBall:
         radius = self.radius
-        if isinstance(radius, Tensor) and radius.ndim == 1:
+        if isinstance(radius, Tensor):
             radius = radius[index.to(radius.device)]
         return FeatureBall(radius, self.jacobian.select(index, batch))
 
@@ -122,6 +127,9 @@ class BoundFeatureBall(BoundConstraint):
         size = norm(self.jacobian.apply(delta))
         tiny = torch.finfo(size.dtype).tiny
         return torch.where(size > self.radius, self.radius / size.clamp_min(tiny), 1.0)
+
+    def block_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return (tuple(self.jacobian.apply(torch.zeros_like(self.reference)).shape),)
 
     def adjoint(self, block: Tensor) -> Tensor:
         return self.jacobian.apply_adjoint(block)

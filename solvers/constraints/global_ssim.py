@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from solvers.constraints.base import (
     norm,
     per_image,
 )
-from solvers.errors import ProblemError
+from solvers.validation import positive, share
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -44,12 +43,9 @@ class GlobalSSIM(Constraint):
     pixel_scale: float = 2.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.distance < 1:
-            raise ProblemError(f"GlobalSSIM distance must lie strictly between 0 and 1, got {self.distance}")
-        if not (math.isfinite(self.constant) and self.constant > 0):
-            raise ProblemError(f"GlobalSSIM constant must be positive and finite, got {self.constant}")
-        if not (math.isfinite(self.pixel_scale) and self.pixel_scale > 0):
-            raise ProblemError(f"GlobalSSIM pixel_scale must be positive and finite, got {self.pixel_scale}")
+        object.__setattr__(self, "distance", share("GlobalSSIM distance", self.distance))
+        for name in ("constant", "pixel_scale"):
+            object.__setattr__(self, name, positive(f"GlobalSSIM {name}", getattr(self, name)))
 
     def bind(self, reference: Tensor) -> BoundGlobalSSIM:
         return BoundGlobalSSIM(self, reference)
@@ -100,6 +96,9 @@ class BoundGlobalSSIM(BoundConstraint):
     def support(self, direction: Tensor) -> Tensor:
         centred = remove_mean(direction)
         return inner(self.center, centred) + self.radius * norm(centred)
+
+    def block_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return (tuple(self.center.shape),)
 
     def adjoint(self, block: Tensor) -> Tensor:
         return block

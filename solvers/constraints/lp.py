@@ -11,6 +11,7 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, per_image
 from solvers.errors import ProblemError
+from solvers.validation import check_batch, radii, real
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -24,34 +25,26 @@ class LpBall(Constraint):
 
     Attributes:
         p: 1, 2 or ``math.inf``.
-        radius: positive; one number, or one per image as a tensor (B,).
+        radius: positive; one number, or one per image: a tensor, array or list (B,).
     """
 
     p: float
     radius: float | Tensor
 
     def __post_init__(self) -> None:
-        if self.p not in _DUAL_ORDER:
+        if real("LpBall p", self.p) not in _DUAL_ORDER:
             raise ProblemError(f"LpBall takes p in 1, 2, inf, got p={self.p!r}")
-        radius = torch.as_tensor(self.radius, dtype=torch.float64)
-        if radius.ndim > 1:
-            raise ProblemError(f"LpBall takes one radius or one per image (B,), got shape {tuple(radius.shape)}")
-        if not bool((torch.isfinite(radius) & (radius > 0)).all()):
-            raise ProblemError(f"LpBall radius must be positive and finite, got {self.radius}")
+        object.__setattr__(self, "radius", radii("LpBall radius", self.radius))
 
     def check(self, reference: Tensor) -> None:
-        radius = torch.as_tensor(self.radius)
-        if radius.ndim == 1 and radius.shape[0] != reference.shape[0]:
-            raise ProblemError(
-                f"LpBall has {radius.shape[0]} radii for a batch of {reference.shape[0]} images; give one or that many"
-            )
+        check_batch("LpBall radius", self.radius, reference.shape[0])
 
     def bind(self, reference: Tensor) -> BoundLpBall:
         radius = torch.as_tensor(self.radius, dtype=reference.dtype, device=reference.device)
         return BoundLpBall(self, radius.expand(reference.shape[0]), tuple(reference.shape[1:]))
 
     def select(self, index: Tensor, batch: int) -> LpBall:
-        if isinstance(self.radius, Tensor) and self.radius.ndim == 1:
+        if isinstance(self.radius, Tensor):
             return LpBall(self.p, self.radius[index.to(self.radius.device)])
         return self
 
@@ -92,6 +85,9 @@ class BoundLpBall(BoundConstraint):
 
     def support(self, direction: Tensor) -> Tensor:
         return self.radius * self._norm(direction, _DUAL_ORDER[self.p])
+
+    def block_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return ((self.radius.shape[0], *self.image_shape),)
 
     def adjoint(self, block: Tensor) -> Tensor:
         return block

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor, inner, per_image
 from solvers.errors import ProblemError
+from solvers.validation import positive, real, share
 from solvers.windows import Window, WindowOperator
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class WindowSSIM(Constraint):
     data_range: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.threshold, (int, float)) or not 0 < self.threshold < 1:
-            raise ProblemError(f"WindowSSIM threshold must lie strictly between 0 and 1, got {self.threshold!r}")
+        object.__setattr__(self, "threshold", share("WindowSSIM threshold", self.threshold))
+        object.__setattr__(self, "data_range", positive("WindowSSIM data_range", self.data_range))
         if not isinstance(self.window, Window):
             raise ProblemError(f"WindowSSIM window must be a solvers.Window, got {self.window!r}")
         if isinstance(self.luminance, str):
@@ -53,15 +54,19 @@ class WindowSSIM(Constraint):
                 raise ProblemError(
                     f"WindowSSIM luminance must be a number, 'split' or 'preserve', got {self.luminance!r}"
                 )
-        elif not isinstance(self.luminance, (int, float)):
-            raise ProblemError(f"WindowSSIM luminance must be a number, 'split' or 'preserve', got {self.luminance!r}")
-        elif not 0 <= self.luminance < 1 - self.threshold:
+            return
+        try:
+            luminance = real("", self.luminance)
+        except ProblemError:
+            raise ProblemError(
+                f"WindowSSIM luminance must be a number, 'split' or 'preserve', got {self.luminance!r}"
+            ) from None
+        if not 0 <= luminance < 1 - self.threshold:
             raise ProblemError(
                 f"WindowSSIM luminance must lie in [0, {1 - self.threshold:.6g}) at threshold {self.threshold}, "
                 f"got {self.luminance}"
             )
-        if not (math.isfinite(self.data_range) and self.data_range > 0):
-            raise ProblemError(f"WindowSSIM data_range must be positive and finite, got {self.data_range}")
+        object.__setattr__(self, "luminance", luminance)
 
     @property
     def beta(self) -> float:
@@ -273,6 +278,19 @@ class BoundWindowSSIM(BoundConstraint):
         return -upper, upper
 
     # -- duality -------------------------------------------------------------------------------------------
+
+    def block_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return ((*self.radius.shape, self.operator.window.size**2),)
+
+    def check_block(self, block: WindowDual | Tensor) -> None:
+        if not isinstance(block, WindowDual):
+            super().check_block(block)
+            return
+        lattice, image = tuple(self.radius.shape), tuple(self.reference.shape)
+        for name, expected in (("ball", lattice), ("point", image), ("mean", lattice)):
+            got = tuple(getattr(block, name).shape)
+            if got != expected:
+                raise ProblemError(f"WindowDual {name} must have shape {expected}, got {got}")
 
     def adjoint(self, block: WindowDual | Tensor) -> Tensor:
         op = self.operator

@@ -189,7 +189,8 @@ def _run(
     if word == cp.OPTIMAL:
         return _Outcome(Status.OPTIMAL, "", steps)
     if word in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
-        return _Outcome(Status.INFEASIBLE, f"{solver}: {word}", steps)
+        # d = 0 is feasible for every sound image, and unsound ones never come here: the solver is mistaken.
+        return _Outcome(Status.NUMERICAL_ERROR, f"{solver}: {word}", steps)
     if timed:
         return _Outcome(Status.TIME_LIMIT, f"{solver}: {word}", steps)
     if word == cp.USER_LIMIT or (word == cp.OPTIMAL_INACCURATE and steps >= iterations):

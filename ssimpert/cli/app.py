@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from ssimpert.cli.constraints import ConstraintName, ConstraintOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ssimpert.models import Classifier
-    from ssimpert.perturbation import PerturbResult
+from ssimpert.cli.constraints import ConstraintName
+from ssimpert.cli.run import Goal, Run, print_json, progress_bar
 
 app = typer.Typer(
     name="ssimpert",
@@ -31,13 +26,23 @@ ModelName = Annotated[str, typer.Option("--model", help="See `ssimpert models`."
 Weights = Annotated[str | None, typer.Option(help="State-dict file for the model, or 'random'.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
 Constraint = Annotated[ConstraintName, typer.Option(help="What the perturbation must keep to.")]
-Distance = Annotated[float, typer.Option(help="global-ssim: e, the bound on d2 = sqrt(1 - S2), 0 < e < 1.")]
-Threshold = Annotated[float, typer.Option(help="window-ssim: least SSIM in every window, 0 < t < 1.")]
-WindowSize = Annotated[int, typer.Option(help="window-ssim: the window's side in pixels.")]
-Stride = Annotated[int, typer.Option(help="window-ssim: step between windows; equal to the size for tiles.")]
+Distance = Annotated[
+    float | None, typer.Option(help="global-ssim: e, the bound on d2 = sqrt(1 - S2), 0 < e < 1. Default 0.005.")
+]
+Threshold = Annotated[
+    float | None, typer.Option(help="window-ssim: least SSIM in every window, 0 < t < 1. Default 0.95.")
+]
+WindowSize = Annotated[int | None, typer.Option(help="window-ssim: the window's side in pixels. Default 8.")]
+Stride = Annotated[
+    int | None, typer.Option(help="window-ssim: step between windows; equal to the size for tiles. Default 8.")
+]
 Sigma = Annotated[float | None, typer.Option(help="window-ssim: Gaussian weights of this sigma; uniform without.")]
-Border = Annotated[str, typer.Option(help="window-ssim: full (windows hang over the edge) or valid.")]
-Luminance = Annotated[str, typer.Option(help="window-ssim: bound on 1 - S1, or 'split', or 'preserve'.")]
+Border = Annotated[
+    str | None, typer.Option(help="window-ssim: full (windows hang over the edge) or valid. Default full.")
+]
+Luminance = Annotated[
+    str | None, typer.Option(help="window-ssim: bound on 1 - S1, or 'split', or 'preserve'. Default 1e-3.")
+]
 Radius = Annotated[float | None, typer.Option(help="l2, linf, l1: the radius. Default 0.5, 2/255, 50.")]
 Steps = Annotated[int, typer.Option(min=1, help="Most steps per image.")]
 Recentred = Annotated[
@@ -51,6 +56,9 @@ Recentred = Annotated[
 Faithful = Annotated[bool, typer.Option("--faithful", help="global-ssim: the released code's behaviour.")]
 Target = Annotated[int | None, typer.Option(help="Aim at this class instead of any other.")]
 Method = Annotated[str, typer.Option(help="Solver method, see `ssimpert methods`.")]
+EpsRel = Annotated[float, typer.Option(help="Certified relative gap at which a step counts as solved.")]
+MaxIter = Annotated[int, typer.Option(help="Most iterations of an iterative solver, per step.")]
+Force = Annotated[bool, typer.Option("--force", help="Let a CVXPY method try a problem beyond its size limit.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
@@ -65,9 +73,11 @@ def configure(
     import os
 
     cores = os.cpu_count() or 1
-    if threads is not None or cores <= 2:
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    elif cores <= 2:
         # Two threads on two busy cores can be twenty times slower than one.
-        os.environ["OMP_NUM_THREADS"] = str(threads or 1)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @app.command()
@@ -78,25 +88,46 @@ def perturb(
     weights: Weights = None,
     device: Device = "auto",
     constraint: Constraint = ConstraintName.GLOBAL_SSIM,
-    distance: Distance = 0.005,
-    threshold: Threshold = 0.95,
-    window_size: WindowSize = 8,
-    stride: Stride = 8,
+    distance: Distance = None,
+    threshold: Threshold = None,
+    window_size: WindowSize = None,
+    stride: Stride = None,
     sigma: Sigma = None,
-    border: Border = "full",
-    luminance: Luminance = "1e-3",
+    border: Border = None,
+    luminance: Luminance = None,
     radius: Radius = None,
     steps: Steps = 20,
     recentred: Recentred = None,
     faithful: Faithful = False,
     target: Target = None,
     method: Method = "auto",
+    eps_rel: EpsRel = 1e-3,
+    max_iter: MaxIter = 2000,
+    force: Force = False,
     json: AsJson = False,
 ) -> None:
     """Change the label of each image; write adversarial.png, adversarial.npy and result.json."""
-    options = ConstraintOptions(constraint, distance, threshold, window_size, stride, sigma, border, luminance, radius)
-    run = _Run(images, out, model, weights, device)
-    result = run.perturb(options, steps, recentred, faithful=faithful, target=target, method=method)
+    goal = Goal(
+        constraint,
+        {
+            "distance": distance,
+            "threshold": threshold,
+            "window_size": window_size,
+            "stride": stride,
+            "sigma": sigma,
+            "border": border,
+            "luminance": luminance,
+            "radius": radius,
+        },
+        steps=steps,
+        recentred=recentred,
+        faithful=faithful,
+        target=target,
+        method=method,
+        settings={"eps_rel": eps_rel, "max_iter": max_iter, "force": force},
+    )
+    run = Run(images, out, model, weights, device)
+    result = run.perturb(goal)
     run.finish([run.record(result, k) for k in range(len(images))], as_json=json)
     if not json:
         from ssimpert.cli.tables import perturbation_table
@@ -112,19 +143,22 @@ def compare(
     weights: Weights = None,
     device: Device = "auto",
     constraint: Constraint = ConstraintName.GLOBAL_SSIM,
-    distance: Distance = 0.005,
-    threshold: Threshold = 0.95,
-    window_size: WindowSize = 8,
-    stride: Stride = 8,
+    distance: Distance = None,
+    threshold: Threshold = None,
+    window_size: WindowSize = None,
+    stride: Stride = None,
     sigma: Sigma = None,
-    border: Border = "full",
-    luminance: Luminance = "1e-3",
+    border: Border = None,
+    luminance: Luminance = None,
     radius: Radius = None,
     steps: Steps = 20,
     recentred: Recentred = None,
     faithful: Faithful = False,
     target: Target = None,
     method: Method = "auto",
+    eps_rel: EpsRel = 1e-3,
+    max_iter: MaxIter = 2000,
+    force: Force = False,
     layer: Annotated[str | None, typer.Option(help="Layer for Grad-CAM; default the model's own.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -132,12 +166,30 @@ def compare(
     from ssimpert.analysis import compare as compare_maps
     from ssimpert.report.figure import comparison_figure, save_figure
 
-    options = ConstraintOptions(constraint, distance, threshold, window_size, stride, sigma, border, luminance, radius)
-    run = _Run(images, out, model, weights, device)
+    goal = Goal(
+        constraint,
+        {
+            "distance": distance,
+            "threshold": threshold,
+            "window_size": window_size,
+            "stride": stride,
+            "sigma": sigma,
+            "border": border,
+            "luminance": luminance,
+            "radius": radius,
+        },
+        steps=steps,
+        recentred=recentred,
+        faithful=faithful,
+        target=target,
+        method=method,
+        settings={"eps_rel": eps_rel, "max_iter": max_iter, "force": force},
+    )
+    run = Run(images, out, model, weights, device)
     if layer is not None:
         run.classifier.layer(layer)
-    result = run.perturb(options, steps, recentred, faithful=faithful, target=target, method=method)
-    with run.progress("comparing with Grad-CAM and the l2 control", None):
+    result = run.perturb(goal)
+    with progress_bar("comparing with Grad-CAM and the l2 control", None):
         comparison = compare_maps(run.classifier, run.batch, result, layer=layer)
     records = []
     for k in range(len(images)):
@@ -196,7 +248,7 @@ def methods(
     if method or problem:
         raise typer.BadParameter("--method and --problem go with --conformance")
     if json:
-        _print_json(
+        print_json(
             [
                 {
                     "name": info.name,
@@ -227,9 +279,9 @@ def _conformance(methods: list[str], problems: list[str], *, as_json: bool) -> N
 
     from ssimpert.cli import conformance
 
-    report = conformance.run(methods, problems, _progress)
+    report = conformance.run(methods, problems, progress_bar)
     if as_json:
-        _print_json(conformance.document(report))
+        print_json(conformance.document(report))
     else:
         Console().print(conformance.table(report))
         for row in report.failures:
@@ -238,114 +290,9 @@ def _conformance(methods: list[str], problems: list[str], *, as_json: bool) -> N
         raise typer.Exit(1)
 
 
-class _Run:
-    """One command's images, model and folders, all checked before any work starts."""
-
-    def __init__(self, names: list[str], out: Path, model: str, weights: str | None, device: str) -> None:
-        import torch
-
-        from ssimpert.cli.outputs import folders_for, prepare_folder
-        from ssimpert.data import load_image
-        from ssimpert.models import load_model
-
-        self.names = names
-        self.folders = folders_for(names, out)
-        for folder in self.folders:
-            prepare_folder(folder)
-        self.classifier: Classifier = load_model(model, weights=weights, device=device)
-        size, place = self.classifier.input_size, self.classifier.mean.device
-        self.batch: Tensor = torch.cat([load_image(name, size=size, device=place) for name in names])
-        self.model_name = model
-
-    def perturb(
-        self,
-        options: ConstraintOptions,
-        steps: int,
-        recentred: bool | None,
-        *,
-        faithful: bool,
-        target: int | None,
-        method: str,
-    ) -> PerturbResult:
-        from ssimpert.linearization import Targeted, Untargeted
-        from ssimpert.perturbation import perturb as run_perturb
-
-        moving = options.name is ConstraintName.GLOBAL_SSIM if recentred is None else recentred
-        with self.progress("perturbing", steps) as advance:
-            return run_perturb(
-                self.classifier,
-                self.batch,
-                options.build(),
-                steps=steps,
-                margin=Untargeted() if target is None else Targeted(target),
-                recentred=moving,
-                faithful=faithful,
-                method=method,
-                observer=lambda state: advance(),
-            )
-
-    def record(self, result: PerturbResult, index: int) -> dict[str, Any]:
-        """Write one image's files and gather what result.json says of it."""
-        from ssimpert import __version__
-        from ssimpert.cli.outputs import write_images
-
-        png = write_images(self.classifier, self.batch, result, index, self.folders[index])
-        numbers = result.rows()[index]
-        name = self.classifier.label_name
-        return {
-            "ssimpert": __version__,
-            "image": self.names[index],
-            "model": self.model_name,
-            "settings": result.settings,
-            "result": numbers
-            | {
-                "image": self.names[index],
-                "label_before_name": name(numbers["label_before"]),
-                "label_after_name": name(numbers["label_after"]),
-            },
-            "png": png | {"label_after_name": name(png["label_after"])},
-            "history": [row for row in result.history if row["image"] == index],
-            "seconds": result.seconds,
-        }
-
-    def finish(self, records: list[dict[str, Any]], *, as_json: bool) -> None:
-        """Write every result.json; with ``--json`` print them as one document."""
-        from ssimpert.cli.outputs import write_json
-
-        for record, folder in zip(records, self.folders, strict=True):
-            write_json(record, folder / "result.json")
-        if as_json:
-            _print_json(records)
-
-    def show(self, table: Any) -> None:
-        from rich.console import Console
-
-        Console().print(table)
-
-    def progress(self, what: str, total: int | None) -> Any:
-        return _progress(what, total)
-
-
-def _progress(what: str, total: int | None) -> Any:
-    """A progress bar on stderr, gone when done; yields a function that advances it by one."""
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    @contextmanager
-    def bar() -> Any:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(what, total=total)
-            yield lambda: progress.advance(task)
-
-    return bar()
-
-
 def _listing(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Table
@@ -356,9 +303,3 @@ def _listing(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]], a
     for row in rows:
         table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
     Console().print(table)
-
-
-def _print_json(document: Any) -> None:
-    from ssimpert.cli.outputs import json_text
-
-    print(json_text(document))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from solvers.constraints import Constraint
@@ -21,40 +20,46 @@ class ConstraintName(StrEnum):
     L1 = "l1"
 
 
-# Sensible sizes for pixels in [0, 1] at 224x224, where --radius is not given.
-DEFAULT_RADIUS = {ConstraintName.L2: 0.5, ConstraintName.LINF: 2 / 255, ConstraintName.L1: 50.0}
+# Which options belong to which set, and what holds where they are not given.
+OPTIONS: dict[ConstraintName, dict[str, Any]] = {
+    ConstraintName.GLOBAL_SSIM: {"distance": 0.005},
+    ConstraintName.WINDOW_SSIM: {
+        "threshold": 0.95,
+        "window_size": 8,
+        "stride": 8,
+        "sigma": None,
+        "border": "full",
+        "luminance": "1e-3",
+    },
+    ConstraintName.L2: {"radius": 0.5},
+    ConstraintName.LINF: {"radius": 2 / 255},
+    ConstraintName.L1: {"radius": 50.0},
+}
 LP_ORDER = {ConstraintName.L2: 2.0, ConstraintName.LINF: math.inf, ConstraintName.L1: 1.0}
 
 
-@dataclass(frozen=True)
-class ConstraintOptions:
-    """The options as given; see ``ssimpert perturb --help``."""
+def build_constraint(name: ConstraintName, given: dict[str, Any]) -> Constraint:
+    """The set that the options describe; ``given`` holds every option, ``None`` where it was not given.
 
-    name: ConstraintName
-    distance: float
-    threshold: float
-    window_size: int
-    stride: int
-    sigma: float | None
-    border: str
-    luminance: str
-    radius: float | None
+    Raises:
+        ProblemError: an option of another set, or a value out of range; the message names it.
+    """
+    import solvers  # here and not above: it loads torch, and --help needs none of it
 
-    def build(self) -> Constraint:
-        """The set.
-
-        Raises:
-            ProblemError: a value out of range; the message names it.
-        """
-        import solvers  # here and not above: it loads torch, and --help needs none of it
-
-        if self.name is ConstraintName.GLOBAL_SSIM:
-            return solvers.GlobalSSIM(self.distance)
-        if self.name is ConstraintName.WINDOW_SSIM:
-            window = solvers.Window(self.window_size, self.stride, self.border, self.sigma)  # type: ignore[arg-type]
-            return solvers.WindowSSIM(self.threshold, window, luminance=parse_luminance(self.luminance))
-        radius = self.radius if self.radius is not None else DEFAULT_RADIUS[self.name]
-        return solvers.LpBall(LP_ORDER[self.name], radius)
+    own = OPTIONS[name]
+    for option, value in given.items():
+        if value is not None and option not in own:
+            flags = ", ".join(f"--{known.replace('_', '-')}" for known in own)
+            raise solvers.ProblemError(
+                f"--{option.replace('_', '-')} does not belong to {name.value}, which takes {flags}"
+            )
+    value = own | {option: entry for option, entry in given.items() if entry is not None}
+    if name is ConstraintName.GLOBAL_SSIM:
+        return solvers.GlobalSSIM(value["distance"])
+    if name is ConstraintName.WINDOW_SSIM:
+        window = solvers.Window(value["window_size"], value["stride"], value["border"], value["sigma"])
+        return solvers.WindowSSIM(value["threshold"], window, luminance=parse_luminance(value["luminance"]))
+    return solvers.LpBall(LP_ORDER[name], value["radius"])
 
 
 def parse_luminance(text: str) -> float | Literal["split", "preserve"]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssimpert.data import load_image, save_array, save_image
 from ssimpert.errors import InputError
-from ssimpert.linearization import Untargeted, forward
+from ssimpert.linearization import forward
 from ssimpert.metrics import contrast_distance, ssim
 from ssimpert.perturbation import PerturbResult
 
@@ -31,13 +31,13 @@ def folders_for(names: list[str], out: Path) -> list[Path]:
     """One folder an image: ``out`` itself for a single image, else ``out/NAME``, numbered where names repeat."""
     if len(names) == 1:
         return [out]
-    seen: dict[str, int] = {}
-    folders = []
+    taken: list[str] = []
     for name in names:
-        stem = Path(name).stem
-        seen[stem] = seen.get(stem, 0) + 1
-        folders.append(out / (stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"))
-    return folders
+        stem, number = Path(name).stem, 1
+        while (label := stem if number == 1 else f"{stem}-{number}") in taken:
+            number += 1
+        taken.append(label)
+    return [out / label for label in taken]
 
 
 def write_images(model: nn.Module, image: Tensor, result: PerturbResult, index: int, folder: Path) -> dict[str, Any]:
@@ -50,10 +50,11 @@ def write_images(model: nn.Module, image: Tensor, result: PerturbResult, index: 
     saved = load_image(save_image(one, folder / "adversarial.png"), dtype=image.dtype).to(image.device)
     original = image[index : index + 1]
     logits = forward(model, saved)
-    label = result.label_before[index : index + 1]
+    margin = result.margin(logits, result.label[index : index + 1])
     return {
+        "success": bool(margin > 0),
         "label_after": int(logits.argmax(dim=1)),
-        "margin_after": float(Untargeted()(logits, label)),
+        "margin_after": float(margin),
         "ssim": float(ssim(original, saved, data_range=1.0)),
         "contrast_distance": float(contrast_distance(original, saved)),
     }

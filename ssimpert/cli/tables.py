@@ -29,12 +29,17 @@ def perturbation_table(names: list[str], results: list[PerturbResult], label_nam
             table.add_row(
                 Path(name).name,
                 row["perturbation"],
-                f"{before} → [bold]{after}[/bold]" if row["success"] else f"{after} (goal not reached)",
+                _outcome(before, after, row["success"], row["message"]),
                 f"{row['margin_before']:+.2f} → {row['margin_after']:+.2f}",
                 f"{row['ssim']:.4f}",
                 f"{row['contrast_distance']:.5f}",
             )
     return table
+
+
+def _outcome(before: str, after: str, success: bool, message: str) -> str:
+    arrow = f"{before} → [bold]{after}[/bold]" if success else f"{after}: goal not reached"
+    return f"{arrow} ({message})" if message else arrow
 
 
 def agreement_table(names: list[str], comparison: Comparison) -> Table:

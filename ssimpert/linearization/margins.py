@@ -50,6 +50,8 @@ class Targeted:
         return logits[:, self.target] - best_other(logits, wanted)
 
     def check(self, classes: int) -> None:
+        if not isinstance(self.target, int) or isinstance(self.target, bool):
+            raise InputError(f"target class must be an integer, got {self.target!r}")
         if not 0 <= self.target < classes:
             raise InputError(f"target class {self.target} does not exist; the model's classes are 0 to {classes - 1}")
 

@@ -17,10 +17,8 @@ from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, forward, linearize
 from ssimpert.linearization.gradient import Model
-from ssimpert.perturbation.result import StepRow
+from ssimpert.perturbation.result import ConstraintRule, StepRow
 
-# A constraint, or a rule that makes one for the current references (B, C, H, W).
-ConstraintRule = Constraint | Callable[[Tensor], Constraint]
 # Gradient, references and the images' numbers in the batch, (K,), to a step and the solver's verdict on it.
 StepRule = Callable[[Tensor, Tensor, Tensor], solvers.SolveResult]
 PIXELS = solvers.Box(0.0, 1.0)
@@ -66,14 +64,23 @@ def start(model: Model, image: Tensor, label: Tensor, margin: Margin, *, stop_at
     images = image.detach().to(torch.float64, copy=True)  # advanced in place: never the caller's own tensor
     logits = forward(model, images)
     value = margin(logits, label)
-    active = value <= 0 if stop_at_success else torch.ones_like(value, dtype=torch.bool)
+    finite = value.isfinite()
+    if not bool(finite.any()):
+        raise InputError(
+            f"the margin at image 0 is {float(value[0])}: the model gives NaN or infinite logits for every image"
+        )
+    active = finite & (value <= 0) if stop_at_success else finite
+    messages = ["" if sound else "logits are NaN or infinite" for sound in finite.tolist()]
+    if stop_at_success:
+        for k in (value > 0).nonzero()[:, 0].tolist():
+            messages[k] = "the goal is reached by the clean image already"
     return AscentState(
         images=images,
         margin=value,
         label=logits.argmax(dim=1),
         active=active,
         steps=torch.zeros_like(label),
-        messages=[""] * image.shape[0],
+        messages=messages,
     )
 
 
@@ -91,17 +98,20 @@ def recentred(
     the state after every step."""
     for number in range(1, steps + 1):
         began = time.perf_counter()
-        index = _sound_gradients(model, state, label, margin)
-        if index is None:
+        sound = _sound_gradients(model, state, label, margin)
+        if sound is None:
             return
-        moving, gradient = index
+        moving, gradient = sound
         reference = state.images[moving]
         solution = step_rule(gradient, reference, moving)
         moved = (reference + torch.as_tensor(solution.delta)).clamp(0, 1)
-        _advance(model, state, label, margin, moving, moved)
-        if stop_at_success:
-            state.active[moving] &= state.margin[moving] <= 0
-        _record(state, number, moving, torch.ones_like(state.margin[moving]), solution, began)
+        length = torch.ones_like(state.margin[moving])
+        length[_stop_where_unsolved(state, moving, solution)] = 0
+        taken = length > 0
+        if bool(taken.any()):
+            _advance(model, state, label, margin, moving[taken], moved[taken])
+        _stop_where_done(state, moving, stop_at_success=stop_at_success)
+        _record(state, number, moving, length, solution, began)
         yield state
 
 
@@ -122,21 +132,44 @@ def held(
     original = original.to(torch.float64)
     for number in range(1, steps + 1):
         began = time.perf_counter()
-        index = _sound_gradients(model, state, label, margin)
-        if index is None:
+        sound = _sound_gradients(model, state, label, margin)
+        if sound is None:
             return
-        moving, gradient = index
+        moving, gradient = sound
         solution = step_rule(gradient, original[moving], moving)
         towards = original[moving] + torch.as_tensor(solution.delta) - state.images[moving]
+        unsolved = _stop_where_unsolved(state, moving, solution)
+        towards[unsolved] = 0
         length = _search(model, state, label, margin, moving, towards)
         stuck = length == 0
         for k in moving[stuck].tolist():
-            state.messages[k] = "no step length tried raises the margin any more"
+            state.messages[k] = state.messages[k] or "no step length tried raises the margin any more"
         state.active[moving[stuck]] = False
-        if stop_at_success:
-            state.active[moving] &= state.margin[moving] <= 0
+        _stop_where_done(state, moving, stop_at_success=stop_at_success)
         _record(state, number, moving, length, solution, began)
         yield state
+
+
+def _stop_where_unsolved(state: AscentState, moving: Tensor, solution: solvers.SolveResult) -> Tensor:
+    """Stop the images for which the solver found no step, with its own word; which of ``moving`` they are, (K,)
+    bool."""
+    unsolved = (torch.as_tensor(solution.delta) == 0).flatten(1).all(dim=1)
+    for k in unsolved.nonzero()[:, 0].tolist():
+        word = solution.messages[k] or f"{solution.method} returned no step"
+        state.messages[int(moving[k])] = f"{solution.status[k].value}: {word}"
+    state.active[moving[unsolved]] = False
+    return unsolved
+
+
+def _stop_where_done(state: AscentState, moving: Tensor, *, stop_at_success: bool) -> None:
+    """Stop the images that reached their goal, and those whose margin is not finite any more."""
+    margin = state.margin[moving]
+    for k in moving[~margin.isfinite()].tolist():
+        state.messages[k] = "logits became NaN or infinite"
+    going = margin.isfinite()
+    if stop_at_success:
+        going &= margin <= 0
+    state.active[moving] &= going
 
 
 def _search(model: Model, state: AscentState, label: Tensor, margin: Margin, moving: Tensor, towards: Tensor) -> Tensor:
@@ -174,8 +207,8 @@ def _sound_gradients(model: Model, state: AscentState, label: Tensor, margin: Ma
     first = state.steps[moving] == 0
     if bool((bad > 0).all()) and bool(first.all()) and moving.numel() == state.active.numel():
         raise InputError(
-            f"the margin's gradient at image 0 has {int(bad[0])} NaN or infinite values of {gradient[0].numel()}; "
-            "check the model's weights and the image"
+            f"the margin's gradient at image {int(moving[0])} has {int(bad[0])} NaN or infinite values "
+            f"of {gradient[0].numel()}; check the model's weights and the image"
         )
     for k, image in enumerate(moving.tolist()):
         if bad[k]:

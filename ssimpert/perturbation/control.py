@@ -32,11 +32,9 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult) -> PerturbRes
 
     An image whose perturbation is zero gets a control of vanishing norm.
     """
-    made = result.settings
-    constraint = made["constraint"]
-    is_seed_method = made["recentred"] and isinstance(constraint, dict) and constraint["kind"] == "GlobalSSIM"
-    if is_seed_method:
-        distance = float(constraint["distance"])
+    made, constraint = result.settings, result.constraint
+    if made["recentred"] and isinstance(constraint, solvers.GlobalSSIM):
+        distance = constraint.distance
         return perturb(
             model,
             image,
@@ -62,4 +60,4 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult) -> PerturbRes
     # The line search may stop short of the sphere: stretch to the full norm, as far as the pixel range allows.
     step = control.delta.to(torch.float64)
     stretched = step * per_image(radius / norm(step).clamp_min(VANISHING))
-    return remeasure(model, image, control, (image.to(torch.float64) + stretched).clamp(0, 1))
+    return remeasure(model, image, control, (image.to(torch.float64) + stretched).clamp(0, 1), measured=constraint)

@@ -18,7 +18,7 @@ from ssimpert.linearization.gradient import Model
 from ssimpert.metrics import STANDARD_WINDOW, contrast_distance, min_window_ssim, ssim
 from ssimpert.perturbation import ascent
 from ssimpert.perturbation.released import ReleasedMargin, released_step_rule
-from ssimpert.perturbation.result import PerturbResult
+from ssimpert.perturbation.result import ConstraintRule, PerturbResult
 
 Observer = Callable[[ascent.AscentState], None]
 
@@ -26,7 +26,7 @@ Observer = Callable[[ascent.AscentState], None]
 def perturb(
     model: Model,
     image: Tensor,
-    constraint: ascent.ConstraintRule,
+    constraint: ConstraintRule,
     *,
     steps: int = 20,
     margin: Margin | None = None,
@@ -72,8 +72,16 @@ def perturb(
     settings = solvers.Settings.of(settings)
     check_image(image)
     _check_options(constraint, steps, recentred=recentred, faithful=faithful)
+    if not hasattr(margin, "check") or isinstance(margin, type):
+        raise InputError(
+            f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
+        )
     logits = forward(model, image)
-    label = _own_label(logits, label)
+    if logits.ndim != 2 or logits.shape[0] != image.shape[0]:
+        raise InputError(
+            f"the model must return logits (B, K) for {image.shape[0]} images, got shape {tuple(logits.shape)}"
+        )
+    label_given, label = label, _own_label(logits, label)
     margin.check(logits.shape[1])
     if faithful:
         assert isinstance(constraint, solvers.GlobalSSIM)
@@ -97,7 +105,7 @@ def perturb(
         label,
         margin,
         rule=None if recentred else rule,
-        window=constraint.window if isinstance(constraint, solvers.WindowSSIM) else STANDARD_WINDOW,
+        constraint=constraint,
         name=name or _default_name(constraint, recentred=recentred, faithful=faithful),
         settings={
             "constraint": described,
@@ -107,6 +115,8 @@ def perturb(
             "faithful": faithful,
             "stop_at_success": stop_at_success,
             "method": method,
+            "solver": {"eps_rel": settings.eps_rel, "eps_abs": settings.eps_abs, "max_iter": settings.max_iter},
+            "label": None if label_given is None else label.tolist(),
         },
         seconds=time.perf_counter() - began,
     )
@@ -120,7 +130,7 @@ def measure(
     margin: Margin,
     *,
     rule: ascent.StepRule | None,
-    window: solvers.Window,
+    constraint: ConstraintRule,
     name: str,
     settings: dict[str, Any],
     seconds: float,
@@ -140,7 +150,8 @@ def measure(
         margin_before=before.value,
         margin_after=margin_after,
         ssim=ssim(image, adversarial, data_range=1.0),
-        min_window_ssim=min_window_ssim(image, adversarial, data_range=1.0, window=window),
+        min_window_ssim=_min_window_ssim(image, adversarial, constraint),
+        violation=_violation(image, adversarial, constraint, held=rule is not None),
         contrast_distance=contrast_distance(image, adversarial),
         gradient=before.gradient,
         stationarity_gap=_stationarity_gap(model, image, state, label, margin, rule),
@@ -149,13 +160,17 @@ def measure(
         history=tuple(state.history),
         name=name,
         margin=margin,
+        constraint=constraint,
         settings=settings,
         seconds=seconds,
     )
 
 
-def remeasure(model: Model, image: Tensor, result: PerturbResult, adversarial: Tensor) -> PerturbResult:
-    """``result`` with other perturbed images (B, C, H, W) in its place, measured afresh; its history stays."""
+def remeasure(
+    model: Model, image: Tensor, result: PerturbResult, adversarial: Tensor, *, measured: ConstraintRule
+) -> PerturbResult:
+    """``result`` with other perturbed images (B, C, H, W) in its place, measured afresh; its history stays.
+    ``measured`` is the constraint whose window ``min_window_ssim`` uses."""
     adversarial = adversarial.to(image.dtype)
     after = forward(model, adversarial)
     margin_after = result.margin(after, result.label)
@@ -167,22 +182,45 @@ def remeasure(model: Model, image: Tensor, result: PerturbResult, adversarial: T
         label_after=after.argmax(dim=1),
         margin_after=margin_after,
         ssim=ssim(image, adversarial, data_range=1.0),
-        min_window_ssim=min_window_ssim(image, adversarial, data_range=1.0),
+        min_window_ssim=_min_window_ssim(image, adversarial, measured),
+        violation=_violation(image, adversarial, result.constraint, held=True),
         contrast_distance=contrast_distance(image, adversarial),
         stationarity_gap=torch.full_like(margin_after, float("nan")),
     )
 
 
+def _min_window_ssim(image: Tensor, adversarial: Tensor, constraint: ConstraintRule) -> Tensor:
+    if isinstance(constraint, solvers.WindowSSIM):
+        return min_window_ssim(
+            image,
+            adversarial,
+            data_range=constraint.data_range,
+            window=constraint.window,
+            sample_covariance=constraint.sample_covariance,
+        )
+    return min_window_ssim(image, adversarial, data_range=1.0)
+
+
+def _violation(image: Tensor, adversarial: Tensor, constraint: ConstraintRule, *, held: bool) -> Tensor:
+    if not held:
+        return torch.full_like(image[:, 0, 0, 0], float("nan"))
+    original = image.to(torch.float64)
+    limit = constraint if isinstance(constraint, Constraint) else constraint(original)
+    return limit.bind(original).excess(adversarial.to(torch.float64) - original).clamp_min(0).to(image.dtype)
+
+
 def check_image(image: Tensor) -> None:
-    """Raise :class:`InputError` unless ``image`` is (B, 3 or 1, H, W), float32 or float64, finite and in [0, 1]."""
+    """Raise :class:`InputError` unless ``image`` is (B, C, H, W), float32 or float64, finite and in [0, 1]."""
     if not isinstance(image, Tensor):
         raise InputError(f"image must be a torch tensor (B, C, H, W), got {type(image).__name__}")
     if image.ndim != 4 or 0 in image.shape:
         raise InputError(f"image must have shape (B, C, H, W), got {tuple(image.shape)}")
     if image.dtype not in (torch.float32, torch.float64):
         raise InputError(f"image must be float32 or float64, got {image.dtype}")
-    if not bool(image.isfinite().all()):
-        raise InputError(f"image has {int((~image.isfinite()).sum())} NaN or infinite pixels")
+    bad = (~image.isfinite()).flatten(1).sum(dim=1)
+    if bool(bad.any()):
+        first = int(bad.argmax())
+        raise InputError(f"image {first} has {int(bad[first])} NaN or infinite pixels")
     low, high = float(image.min()), float(image.max())
     if low < 0 or high > 1:
         raise InputError(f"image pixels reach from {low:.6g} to {high:.6g}; they must lie in [0, 1]")
@@ -206,10 +244,10 @@ def describe(value: Any) -> Any:
     return getattr(value, "__name__", type(value).__name__)
 
 
-def _check_options(constraint: ascent.ConstraintRule, steps: int, *, recentred: bool, faithful: bool) -> None:
+def _check_options(constraint: ConstraintRule, steps: int, *, recentred: bool, faithful: bool) -> None:
     if not isinstance(steps, int) or steps < 1:
         raise InputError(f"steps must be an integer of at least 1, got {steps!r}")
-    if not isinstance(constraint, Constraint) and not callable(constraint):
+    if not isinstance(constraint, Constraint) and (not callable(constraint) or isinstance(constraint, type)):
         raise InputError(
             f"constraint must be a set such as solvers.WindowSSIM or solvers.GlobalSSIM, got {constraint!r}"
         )
@@ -223,6 +261,8 @@ def _own_label(logits: Tensor, label: Tensor | None) -> Tensor:
     own = logits.argmax(dim=1)
     if label is None:
         return own
+    if not isinstance(label, Tensor):
+        raise InputError(f"label must be a long tensor of shape {tuple(own.shape)}, got {label!r}")
     if label.shape != own.shape or label.dtype != torch.long:
         raise InputError(
             f"label must be a long tensor of shape {tuple(own.shape)}, got {label.dtype} {tuple(label.shape)}"
@@ -232,7 +272,7 @@ def _own_label(logits: Tensor, label: Tensor | None) -> Tensor:
     return label.to(own.device)
 
 
-def _default_name(constraint: ascent.ConstraintRule, *, recentred: bool, faithful: bool) -> str:
+def _default_name(constraint: ConstraintRule, *, recentred: bool, faithful: bool) -> str:
     base = constraint.kind if isinstance(constraint, Constraint) else "perturbation"
     if isinstance(constraint, solvers.LpBall):
         base = f"l{constraint.p:g}"
@@ -254,7 +294,7 @@ def _stationarity_gap(
     sound = gradient.isfinite().flatten(1).all(dim=1).nonzero()[:, 0]
     if sound.numel():
         original = image.to(torch.float64)[sound]
-        best = torch.as_tensor(rule(gradient[sound], original, sound).delta)
-        difference = original + best - state.images[sound]
-        gap[sound] = (gradient[sound] * difference).flatten(1).sum(dim=1)
+        bound = torch.as_tensor(rule(gradient[sound], original, sound).bound)
+        attained = (gradient[sound] * (state.images[sound] - original)).flatten(1).sum(dim=1)
+        gap[sound] = bound - attained
     return gap.to(image.dtype)

@@ -39,6 +39,9 @@ def released_step_rule(constraint: solvers.GlobalSSIM, method: str, settings: so
     the step is not jointly optimal; and with a conic method a solver's failure gives the image minus its mean.
     """
 
+    if method not in ("auto", "closed_form") and not method.startswith("cvxpy:"):
+        raise solvers.MethodError(f"the released behaviour takes method 'closed_form' or 'cvxpy:NAME', got {method!r}")
+
     def step(gradient: Tensor, reference: Tensor, moving: Tensor) -> solvers.SolveResult:
         problem = solvers.LinearProblem(gradient, reference, [constraint, PIXELS])
         if method.startswith("cvxpy:"):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
+from solvers.constraints import Constraint
 from ssimpert.linearization import Margin
+
+# A constraint set, or a rule that makes one for the current references (B, C, H, W).
+ConstraintRule = Constraint | Callable[[Tensor], Constraint]
 
 
 class StepRow(TypedDict):
@@ -38,16 +43,22 @@ class PerturbResult:
         label_before, label_after: (B,) long, the model's own labels.
         margin_before, margin_after: (B,), on logits; positive where the goal is reached.
         ssim: (B,), mean SSIM to the clean image (Gaussian 11x11, sigma 1.5, valid region).
-        min_window_ssim: (B,), the least SSIM of any window, with the constraint's own window where it has one.
+        min_window_ssim: (B,), the least SSIM of any whole window at stride 1 (so for tiles also of the windows
+            across their borders, which the tiles don't constrain). The window is the constraint's own, with its
+            covariance and range, where it is a WindowSSIM; else the Gaussian of the index.
+        violation: (B,), the excess of ``delta`` over the constraint set around the original image, in the set's own
+            unit, at least 0: what rounding to the dtype cost. NaN for re-centred perturbations.
         contrast_distance: (B,), d2 to the clean image over the whole image (methods B).
         gradient: (B, C, H, W), the margin's gradient at the clean image.
-        stationarity_gap: (B,), ``<grad, s - d>`` at the returned point, s the best feasible step: how much margin
-            the linear model still promises. NaN for re-centred perturbations, whose set moves along.
+        stationarity_gap: (B,), ``max <grad, s - d>`` over the set at the returned point, bounded from above by the
+            solver's certificate: the linear model promises no more margin than this. NaN for re-centred
+            perturbations, whose set moves along.
         steps: (B,) long, steps taken.
         messages: (B,), why an image stopped early, or empty.
         history: one row per step and image.
         name: what to call the perturbation in tables.
         margin: the goal.
+        constraint: the set, or the rule that makes one.
         settings: how it was made, as plain values.
         seconds: wall-clock time of the whole batch.
     """
@@ -62,6 +73,7 @@ class PerturbResult:
     margin_after: Tensor
     ssim: Tensor
     min_window_ssim: Tensor
+    violation: Tensor
     contrast_distance: Tensor
     gradient: Tensor
     stationarity_gap: Tensor
@@ -70,6 +82,7 @@ class PerturbResult:
     history: tuple[StepRow, ...]
     name: str
     margin: Margin
+    constraint: ConstraintRule
     settings: dict[str, Any]
     seconds: float
 
@@ -88,6 +101,7 @@ class PerturbResult:
                 "margin_after": float(self.margin_after[k]),
                 "ssim": float(self.ssim[k]),
                 "min_window_ssim": float(self.min_window_ssim[k]),
+                "violation": float(self.violation[k]),
                 "contrast_distance": float(self.contrast_distance[k]),
                 "l2_norm": float(norm[k]),
                 "linf_norm": float(largest[k]),

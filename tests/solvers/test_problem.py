@@ -139,7 +139,7 @@ def test_sets_that_do_not_fit_the_images_are_refused() -> None:
     x = torch.zeros(2, 1, 4, 4)
     with pytest.raises(ProblemError, match="window of 7x7 pixels is larger than the image of 4x4"):
         LinearProblem(x, x, [WindowSSIM(0.9)])
-    with pytest.raises(ProblemError, match="3 radii for a batch of 2 images"):
+    with pytest.raises(ProblemError, match="radius has 3 values for a batch of 2 images"):
         LinearProblem(x, x, [LpBall(2, torch.ones(3))])
     with pytest.raises(ProblemError, match="does not fit images"):
         LinearProblem(x, x, [BALL, Support(torch.ones(5, 5, dtype=torch.bool))])

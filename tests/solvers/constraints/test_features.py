@@ -94,7 +94,7 @@ def test_products_are_computed_in_the_dtype_asked_for(normal: Draw) -> None:
     [
         (0.0, "radius must be positive and finite, got 0.0"),
         (math.nan, "radius must be positive and finite, got nan"),
-        (torch.ones(1, 1), r"one radius or one per image \(B,\), got shape \(1, 1\)"),
+        (torch.ones(1, 1), r"one number, or one per image \(B,\), got shape \(1, 1\)"),
     ],
 )
 def test_bad_radii_are_named(radius: float | Tensor, message: str) -> None:
@@ -108,5 +108,5 @@ def test_products_of_the_wrong_shape_are_refused(normal: Draw) -> None:
         FeatureBall(1.0, LinearOperator(lambda v: v, lambda u: u)).check(x)
     with pytest.raises(ProblemError, match=r"adjoint must return images \(2, 2, 3, 4\), got \(2, 24\)"):
         FeatureBall(1.0, LinearOperator(lambda v: v.flatten(1), lambda u: u)).check(x)
-    with pytest.raises(ProblemError, match="3 radii for a batch of 2"):
+    with pytest.raises(ProblemError, match="radius has 3 values for a batch of 2"):
         FeatureBall(torch.ones(3), operator(normal(2, 5, 24))).check(x)

@@ -96,7 +96,7 @@ def test_radii_follow_a_selection_of_images() -> None:
         (2, 0.0, "radius must be positive and finite, got 0.0"),
         (2, -1.0, "radius must be positive and finite, got -1.0"),
         (2, math.inf, "radius must be positive and finite, got inf"),
-        (2, torch.ones(2, 2), r"one radius or one per image \(B,\), got shape \(2, 2\)"),
+        (2, torch.ones(2, 2), r"one number, or one per image \(B,\), got shape \(2, 2\)"),
         (2, torch.tensor([1.0, math.nan]), "radius must be positive and finite"),
     ],
 )
@@ -106,5 +106,5 @@ def test_bad_values_are_named(p: float, radius: float | Tensor, message: str) ->
 
 
 def test_the_number_of_radii_must_fit_the_batch() -> None:
-    with pytest.raises(ProblemError, match="3 radii for a batch of 2 images"):
+    with pytest.raises(ProblemError, match="radius has 3 values for a batch of 2 images"):
         LpBall(2, torch.ones(3)).check(torch.zeros(2, 1, 4, 4))

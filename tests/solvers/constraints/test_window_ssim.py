@@ -312,7 +312,7 @@ def test_support_is_exact_for_tiles_and_an_upper_bound_where_windows_overlap(uni
         ({"threshold": 1.0}, "threshold must lie strictly between 0 and 1, got 1.0"),
         ({"threshold": 1}, "threshold must lie strictly between 0 and 1, got 1"),
         ({"threshold": math.nan}, "threshold must lie strictly between 0 and 1, got nan"),
-        ({"threshold": "0.9"}, "threshold must lie strictly between 0 and 1, got '0.9'"),
+        ({"threshold": "0.9"}, "threshold must be a number, got '0.9'"),
         ({"threshold": 0.9, "window": 7}, "window must be a solvers.Window, got 7"),
         ({"threshold": 0.9, "luminance": "keep"}, "a number, 'split' or 'preserve', got 'keep'"),
         ({"threshold": 0.9, "luminance": 0.1}, r"luminance must lie in \[0, 0.1\) at threshold 0.9, got 0.1"),

@@ -263,7 +263,7 @@ def test_an_interrupt_is_not_swallowed(uniform: Draw, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("word", "status"),
     [
-        (cp.INFEASIBLE, Status.INFEASIBLE),
+        (cp.INFEASIBLE, Status.NUMERICAL_ERROR),
         (cp.UNBOUNDED, Status.NUMERICAL_ERROR),
         (cp.USER_LIMIT, Status.MAX_ITER),
         ("solver_error", Status.NUMERICAL_ERROR),

@@ -109,6 +109,8 @@ def test_listings_print_a_table_and_json(
         (("perturb", "chelsea", "--constraint", "l2", "--radius", "-1"), 2, "radius must be positive"),
         (("perturb", "chelsea", "--method", "closedform"), 2, "did you mean closed_form"),
         (("perturb", "chelsea", "--method", "tiles"), 2, "closed_form"),
+        (("perturb", "chelsea", "--threshold", "0.9"), 2, "--threshold does not belong to global-ssim"),
+        (("perturb", "chelsea", "--eps-rel", "-1"), 2, "eps_rel must be 0 or more"),
         (("perturb", "chelsea", "--target", "5000"), 1, "target class 5000"),
         (("compare", "chelsea", "--layer", "bn3"), 1, "bn2"),
         (("perturb", "chelsea", "--device", "cuda:99"), 1, "cuda:99"),
@@ -176,3 +178,25 @@ def test_a_file_in_place_of_the_folder_is_named_before_any_work(
     code, _, err = run(capsys, monkeypatch, "perturb", "chelsea", "--out", str(blocked / "sub"))
     assert code == 1
     assert "blocked" in err
+
+
+def test_folders_never_collide(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    photo = tmp_path / "rocket-2.png"
+    Image.effect_noise((64, 64), 50).save(photo)
+    words = ("perturb", "rocket", "rocket", str(photo), "--steps", "1", "--out", str(tmp_path / "out"))
+    code, _, err = run(capsys, monkeypatch, *words)
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["rocket", "rocket-2", "rocket-2-2"]
+
+
+def test_the_pngs_margin_is_that_of_the_goal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code, out, _ = run(capsys, monkeypatch, "perturb", "chelsea", "--target", "282", "--out", str(tmp_path), "--json")
+    assert code == 0
+    (record,) = json.loads(out)
+    assert record["png"]["success"] is True
+    # Rounding costs a little; the untargeted margin of the same file is a logit higher.
+    assert record["png"]["margin_after"] == pytest.approx(record["result"]["margin_after"], abs=0.6)

@@ -301,3 +301,93 @@ def test_zero_gradient_stops_the_image_with_a_reason() -> None:
     result = perturb(model, image, solvers.LpBall(2, 1.0))
     assert "gradient is zero everywhere" in result.messages[0]
     assert not result.success.any()
+
+
+class Broken(TwoClasses):
+    """NaN logits, for every image or for the bright ones alone."""
+
+    def __init__(self, *, bright_only: bool) -> None:
+        super().__init__(offset=5.0)
+        self.bright_only = bright_only
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images.mean(dim=(1, 2, 3), keepdim=True).flatten(1) > 0.7
+        broken = bright if self.bright_only else torch.ones_like(bright)
+        return torch.where(broken, torch.nan, super().forward(images))
+
+
+def test_nan_logits_are_an_error_where_every_image_has_them_and_a_message_where_one_has() -> None:
+    with pytest.raises(InputError, match="margin at image 0 is nan"):
+        perturb(Broken(bright_only=False), grey(), solvers.LpBall(2, 1.0))
+    images = torch.cat([grey(), grey() + 0.3])
+    result = perturb(Broken(bright_only=True), images, solvers.LpBall(2, 0.5), steps=2)
+    assert "NaN" in result.messages[1]
+    assert "NaN" not in result.messages[0]
+    assert result.steps[0] > 0 == result.steps[1]
+
+
+@pytest.mark.parametrize("recentred", [True, False])
+def test_a_solver_that_fails_is_named_and_costs_no_step(recentred: bool) -> None:
+    model, image = TwoClasses(offset=5.0), grey()
+    settings = solvers.Settings(time_limit=1e-9)
+    result = perturb(
+        model, image, solvers.GlobalSSIM(0.05), recentred=recentred, method="cvxpy:scs", settings=settings, steps=3
+    )
+    assert result.messages[0].startswith("time_limit: time limit")
+    assert result.steps.tolist() == [0]
+    assert result.delta.abs().max() == 0
+
+
+def test_violation_is_that_of_the_returned_array_in_the_sets_own_unit() -> None:
+    model, image = TwoClasses(offset=5.0), grey().float()
+    result = perturb(model, image, solvers.LpBall(2, 0.25), steps=1)
+    excess = float((result.adversarial.double() - image.double()).norm()) - 0.25
+    assert float(result.violation) == pytest.approx(max(excess, 0), abs=1e-9)
+    assert float(result.violation) < 1e-6
+    moved = perturb(model, image, solvers.LpBall(2, 0.25), recentred=True, steps=1)
+    assert moved.violation.isnan().all()
+
+
+def test_an_image_at_its_goal_says_so() -> None:
+    model, image = TwoClasses(offset=5.0), grey()
+    result = perturb(model, image, solvers.LpBall(2, 0.1), margin=ssimpert.Targeted(0))
+    assert "reached by the clean image already" in result.messages[0]
+
+
+def test_stationarity_gap_is_never_below_zero_even_for_a_rough_solver() -> None:
+    model, image = TwoClasses(offset=5.0), grey()
+    rough = solvers.Settings(eps_rel=0.5, max_iter=3)
+    result = perturb(model, image, solvers.GlobalSSIM(0.05), method="cvxpy:scs", settings=rough, steps=1)
+    assert float(result.stationarity_gap) >= 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"label": 3}, "label must be a long tensor"),
+        ({"margin": "untargeted"}, "got 'untargeted'"),
+        ({"margin": ssimpert.Targeted(1.5)}, "target class must be an integer, got 1.5"),  # type: ignore[arg-type]
+        ({"constraint": solvers.GlobalSSIM}, "constraint must be a set"),
+    ],
+)
+def test_options_of_the_wrong_type_are_named(arguments: dict[str, object], message: str) -> None:
+    options: dict[str, object] = {"constraint": solvers.LpBall(2, 1.0)} | arguments
+    with pytest.raises(InputError, match=message):
+        perturb(TwoClasses(0.0), grey(), **options)  # type: ignore[arg-type]
+
+
+def test_released_behaviour_takes_no_other_method() -> None:
+    with pytest.raises(solvers.MethodError, match="got 'tiles'"):
+        perturb(TwoClasses(0.0), grey(), solvers.GlobalSSIM(0.1), recentred=True, faithful=True, method="tiles")
+
+
+def test_radii_per_image_follow_the_images_that_still_move() -> None:
+    image = torch.cat([grey(), grey(), grey()])
+    model = TwoClasses(offset=0.0)
+    with torch.no_grad():
+        model.offset = float(score(model, image).max()) + 0.3
+    radii = [0.4, 0.01, 0.02]
+    result = perturb(model, image, solvers.LpBall(2, radii), steps=3)  # type: ignore[arg-type]
+    assert result.success.tolist() == [True, False, False]
+    norms = result.delta.flatten(1).norm(dim=1)
+    assert norms[1:].tolist() == pytest.approx(radii[1:], rel=1e-6)
