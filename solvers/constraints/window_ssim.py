@@ -324,7 +324,20 @@ class BoundWindowSSIM(BoundConstraint):
         block = WindowDual(torch.ones_like(self.radius), point, self.operator.mean(point))
         return self.dual_value(block)
 
-    # -- conic form ----------------------------------------------------------------------------------------
+    # -- projection and conic form -----------------------------------------------------------------------------
+
+    def project(self, point: Tensor) -> Tensor | None:
+        """Exact for tiles: ball and interval of each tile, to machine precision in float64. ``None`` where windows
+        overlap: their intersection has no closed form."""
+        if not self.constraint.window.is_tiling:
+            return None
+        from solvers.constraints.window_tiles import from_tiles, tile_groups
+        from solvers.constraints.windows_apart import solve_groups
+
+        free = torch.full_like(point, math.inf)
+        lower, upper = self.bounds() or (-free, free)
+        groups = tile_groups(self, point, lower.expand_as(point), upper.expand_as(point), linear=False)
+        return from_tiles(self, solve_groups(groups, linear=False).delta)
 
     def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
         from solvers.constraints.window_cones import window_cones

@@ -11,7 +11,7 @@ from torch import Tensor
 from solvers.constraints.base import BoundConstraint, norm, per_image
 from solvers.constraints.global_ssim import BoundGlobalSSIM, GlobalSSIM
 from solvers.constraints.lp import BoundLpBall, LpBall
-from solvers.methods.windows_apart import Groups, solve_groups
+from solvers.constraints.windows_apart import Groups, solve_groups
 from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult, Status

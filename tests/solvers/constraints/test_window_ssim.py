@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import cvxpy as cp
 import numpy as np
 import pytest
 import torch
@@ -330,3 +332,22 @@ def test_bad_values_are_named(arguments: dict[str, object], message: str) -> Non
 def test_a_window_larger_than_the_image_is_refused() -> None:
     with pytest.raises(ProblemError, match="window of 12x12 pixels is larger than the image of 9x11"):
         WindowSSIM(0.9, Window.uniform(12)).check(torch.zeros(1, 1, HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize("luminance", [1e-3, "split", "preserve"])
+@pytest.mark.parametrize("border", ["full", "valid"])
+def test_projection_onto_tiles_is_the_nearest_member(luminance: Any, border: Any) -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(2, 1, 10, 11, generator=generator, dtype=torch.float64)
+    point = 0.3 * torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    limit = WindowSSIM(0.9, Window.uniform(4, stride=4, border=border), luminance=luminance)
+    nearest = limit.bind(x).project(point)
+    assert nearest is not None
+    for image in range(2):
+        delta = cp.Variable(x[0].numel())
+        form = limit.bind(x).conic_form(delta, image)
+        distance = cp.Minimize(cp.sum_squares(delta - point[image].flatten().numpy()))
+        cp.Problem(distance, form.constraints).solve(solver="CLARABEL")
+        assert nearest[image].flatten().numpy() == pytest.approx(np.asarray(delta.value), abs=2e-5)
+    assert limit.bind(x).excess(nearest).max() <= 1e-9
+    assert WindowSSIM(0.9, Window.uniform(4, stride=2)).bind(x).project(point) is None
