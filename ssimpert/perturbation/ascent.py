@@ -48,6 +48,10 @@ class AscentState:
     history: list[StepRow] = field(default_factory=list)
 
 
+# Moves the images at these numbers, (K,), along gradients (K, C, H, W); the solver's verdict and step lengths, (K,).
+Move = Callable[[AscentState, Tensor, Tensor], tuple[solvers.SolveResult, Tensor]]
+
+
 def make_step_rule(constraint: ConstraintRule, batch: int, method: str, settings: solvers.Settings) -> StepRule:
     """The certified step: ``argmax g'd`` over the constraint and the pixel box around a reference."""
 
@@ -84,70 +88,61 @@ def start(model: Model, image: Tensor, label: Tensor, margin: Margin, *, stop_at
     )
 
 
-def recentred(
+def ascend(
     model: Model,
     state: AscentState,
     label: Tensor,
     margin: Margin,
-    step_rule: StepRule,
+    move: Move,
     *,
     steps: int,
     stop_at_success: bool = True,
 ) -> Iterator[AscentState]:
-    """Each step is taken in the set around the current iterate (Pochimireddy et al., loop of section III); yields
-    the state after every step."""
+    """Linearise the images that still move, move them, stop those that are done; yields the state after every step."""
     for number in range(1, steps + 1):
         began = time.perf_counter()
         sound = _sound_gradients(model, state, label, margin)
         if sound is None:
             return
         moving, gradient = sound
+        solution, length = move(state, moving, gradient)
+        _stop_where_done(state, moving, stop_at_success=stop_at_success)
+        _record(state, number, moving, length, solution, began)
+        yield state
+
+
+def recentred_move(model: Model, label: Tensor, margin: Margin, step_rule: StepRule) -> Move:
+    """A whole step within the set around the *current* iterate (Pochimireddy et al., loop of section III)."""
+
+    def move(state: AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
         reference = state.images[moving]
         solution = step_rule(gradient, reference, moving)
+        solved = ~_stop_where_unsolved(state, moving, solution)
         moved = (reference + torch.as_tensor(solution.delta)).clamp(0, 1)
-        length = torch.ones_like(state.margin[moving])
-        length[_stop_where_unsolved(state, moving, solution)] = 0
-        taken = length > 0
-        if bool(taken.any()):
-            _advance(model, state, label, margin, moving[taken], moved[taken])
-        _stop_where_done(state, moving, stop_at_success=stop_at_success)
-        _record(state, number, moving, length, solution, began)
-        yield state
+        if bool(solved.any()):
+            _advance(model, state, label, margin, moving[solved], moved[solved])
+        return solution, solved.to(state.margin.dtype)
+
+    return move
 
 
-def held(
-    model: Model,
-    state: AscentState,
-    label: Tensor,
-    margin: Margin,
-    step_rule: StepRule,
-    original: Tensor,
-    *,
-    steps: int,
-    stop_at_success: bool = True,
-) -> Iterator[AscentState]:
-    """Every iterate stays in the set around the *original* image: move towards the linear optimum s, by the longest
-    of a few step lengths that raises the true margin. A convex set holds the whole way. An image stops where none
-    does; yields the state after every step."""
+def held_move(model: Model, label: Tensor, margin: Margin, step_rule: StepRule, original: Tensor) -> Move:
+    """Within the set around the *original* image: towards the linear optimum s, by the longest of a few step lengths
+    that raises the true margin. A convex set holds the whole way. An image stops where none does."""
     original = original.to(torch.float64)
-    for number in range(1, steps + 1):
-        began = time.perf_counter()
-        sound = _sound_gradients(model, state, label, margin)
-        if sound is None:
-            return
-        moving, gradient = sound
+
+    def move(state: AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
         solution = step_rule(gradient, original[moving], moving)
         towards = original[moving] + torch.as_tensor(solution.delta) - state.images[moving]
-        unsolved = _stop_where_unsolved(state, moving, solution)
-        towards[unsolved] = 0
+        towards[_stop_where_unsolved(state, moving, solution)] = 0
         length = _search(model, state, label, margin, moving, towards)
-        stuck = length == 0
-        for k in moving[stuck].tolist():
+        stuck = moving[length == 0]
+        for k in stuck.tolist():
             state.messages[k] = state.messages[k] or "no step length tried raises the margin any more"
-        state.active[moving[stuck]] = False
-        _stop_where_done(state, moving, stop_at_success=stop_at_success)
-        _record(state, number, moving, length, solution, began)
-        yield state
+        state.active[stuck] = False
+        return solution, length
+
+    return move
 
 
 def _stop_where_unsolved(state: AscentState, moving: Tensor, solution: solvers.SolveResult) -> Tensor:

@@ -91,9 +91,10 @@ def perturb(
     driven_by: Margin = ReleasedMargin(margin) if faithful else margin
     state = ascent.start(model, image, label, driven_by, stop_at_success=stop_at_success)
     if recentred:
-        loop = ascent.recentred(model, state, label, driven_by, rule, steps=steps, stop_at_success=stop_at_success)
+        move = ascent.recentred_move(model, label, driven_by, rule)
     else:
-        loop = ascent.held(model, state, label, driven_by, rule, image, steps=steps, stop_at_success=stop_at_success)
+        move = ascent.held_move(model, label, driven_by, rule, image)
+    loop = ascent.ascend(model, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
     for reached in loop:
         if observer is not None:
             observer(reached)
