@@ -108,10 +108,13 @@ class Certifier:
         repaired = self.repair(torch.where(per_image(finite), delta, 0.0))
         objective = self.problem.objective(repaired)
         bound = self.bound(dual)
+        return Certificate(objective, bound, self.relative_gap(objective, bound), violation, repaired)
+
+    def relative_gap(self, objective: Tensor, bound: Tensor) -> Tensor:
+        """``rel_gap`` of any objective and bound of these images, (B,) each; see :class:`Certificate`."""
         scale = torch.maximum(objective.abs(), bound.abs())
         floor = (ZERO_SHARE * self._magnitude()).clamp_min(torch.finfo(torch.float64).tiny)
-        rel_gap = torch.where(bound.isinf(), torch.inf, (bound - objective).abs() / torch.maximum(scale, floor))
-        return Certificate(objective, bound, rel_gap, violation, repaired)
+        return torch.where(bound.isinf(), torch.inf, (bound - objective).abs() / torch.maximum(scale, floor))
 
     # -- the point -----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
-from solvers.constraints.window_ssim import WindowDual
+from solvers.constraints.blocks import map_block
 from solvers.errors import MethodError, ProblemError
 from solvers.problem import Problem
 from solvers.registry import MethodInfo, find_method, methods, methods_for
@@ -164,12 +164,8 @@ def _widen(result: SolveResult, problem: Problem, sound: Tensor) -> SolveResult:
         wide[sound.to(values.device)] = values
         return wide
 
-    def scatter_block(block: Any) -> Any:
-        if block is None:
-            return None
-        if isinstance(block, WindowDual):
-            return WindowDual(scatter(block.ball, 0), scatter(block.point, 0), scatter(block.mean, 0))
-        return scatter(torch.as_tensor(block), 0)
+    def scatter_block(values: Any) -> Tensor:
+        return scatter(torch.as_tensor(values), 0.0)
 
     position = {int(image): k for k, image in enumerate(sound)}
     status, iterations, messages = [], [], []
@@ -191,7 +187,7 @@ def _widen(result: SolveResult, problem: Problem, sound: Tensor) -> SolveResult:
         rel_gap=scatter(torch.as_tensor(result.rel_gap), float("nan")),
         max_violation=scatter(torch.as_tensor(result.max_violation), float("nan")),
         iterations=tuple(iterations),
-        dual=tuple(scatter_block(block) for block in result.dual),
+        dual=tuple(block if block is None else map_block(scatter_block, block) for block in result.dual),
         messages=tuple(messages),
     )
 
