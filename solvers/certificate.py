@@ -4,9 +4,10 @@ For dual blocks ``y_i`` of the sets ``{d : A_i d in S_i}`` write ``z = g - sum A
 
     g'd = z'd + sum (A_i d)' y_i <= sum_i h_i(y_i) + sup z'd,
 
-where ``h_i`` is the support function of ``S_i`` and the supremum runs over any one set (or the pixel bounds) that
-holds d. So *any* dual gives a valid bound; a missing or useless one gives a weak bound, never a wrong one. For the
-projection problem the analogous bound is ``min_{lo<=d<=hi} |d - q|^2/2 + (sum A_i' y_i)'d - sum h_i(y_i)``.
+where ``h_i`` is the support function of ``S_i`` and the supremum runs over any one set (or the pixel bounds, tightened
+by what the window sets imply) that holds d. So *any* dual gives a valid bound; a missing or useless one gives a weak
+bound, never a wrong one. For the projection problem the analogous bound is
+``min_{lo<=d<=hi} |d - q|^2/2 + (sum A_i' y_i)'d - sum h_i(y_i)``.
 """
 
 from __future__ import annotations
@@ -98,6 +99,11 @@ class Certifier:
         reference = self.problem.reference
         self.sets = [constraint.bind(reference) for constraint in self.problem.constraints]
         self.lower, self.upper = elementwise_bounds(self.problem, self.sets)
+        self.implied_lower, self.implied_upper = self.lower, self.upper
+        self._magnitude = self._size()
+        for bound in self.sets:
+            limits = bound.implied_bounds(self.implied_lower, self.implied_upper)
+            self.implied_lower, self.implied_upper = limits
         self.trivial = self._bound([None] * len(self.sets))
 
     def certify(self, delta: Tensor, dual: Sequence[DualBlock | None] | None = None) -> Certificate:
@@ -113,7 +119,7 @@ class Certifier:
     def relative_gap(self, objective: Tensor, bound: Tensor) -> Tensor:
         """``rel_gap`` of any objective and bound of these images, (B,) each; see :class:`Certificate`."""
         scale = torch.maximum(objective.abs(), bound.abs())
-        floor = (ZERO_SHARE * self._magnitude()).clamp_min(torch.finfo(torch.float64).tiny)
+        floor = (ZERO_SHARE * self._magnitude).clamp_min(torch.finfo(torch.float64).tiny)
         return torch.where(bound.isinf(), torch.inf, (bound - objective).abs() / torch.maximum(scale, floor))
 
     # -- the point -----------------------------------------------------------------------------------------
@@ -169,14 +175,14 @@ class Certifier:
                 value = value + bound.dual_value(block)
         if isinstance(self.problem, LinearProblem):
             return value + self._supremum(self.problem.gradient - action)
-        nearest = (self.problem.vector - action).clamp(self.lower, self.upper)
+        nearest = (self.problem.vector - action).clamp(self.implied_lower, self.implied_upper)
         return self.problem.objective(nearest) + inner(action, nearest) - value
 
     def _supremum(self, direction: Tensor) -> Tensor:
         """An upper bound on sup z'd over the feasible set: the smallest over the sets."""
         # Fixed pixels cost nothing, whoever takes the rest.
         direction = direction.masked_fill((self.lower == 0) & (self.upper == 0), 0)
-        least = elementwise_support(direction, self.lower, self.upper)
+        least = elementwise_support(direction, self.implied_lower, self.implied_upper)
         for bound in self.sets:
             if not bound.is_elementwise:
                 support = bound.support(direction)
@@ -184,9 +190,11 @@ class Certifier:
                     least = torch.minimum(least, torch.where(support.isnan(), torch.inf, support))
         return least
 
-    def _magnitude(self) -> Tensor:
+    def _size(self) -> Tensor:
+        """The objective's size, without the help of the implied bounds: they may leave nothing but d = 0."""
         if isinstance(self.problem, LinearProblem):
-            return torch.where(self.trivial.isfinite(), self.trivial.abs(), 0.0)
+            plain = self._supremum(self.problem.gradient)
+            return torch.where(plain.isfinite(), plain.abs(), 0.0)
         return 0.5 * self.problem.vector.square().flatten(1).sum(dim=1)
 
 

@@ -99,6 +99,11 @@ class BoundConstraint(ABC):
         """Elementwise bounds on ``d`` that the set implies by itself, broadcastable to (B, C, H, W), or ``None``."""
         return None
 
+    def implied_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Tighter elementwise bounds that every d of the set with ``lower <= d <= upper`` meets, (B, C, H, W) each.
+        Unlike :meth:`bounds` they cost something, and only the certificate's bound needs them."""
+        return lower, upper
+
     # -- duality -------------------------------------------------------------------------------------------
 
     def support(self, direction: Tensor) -> Tensor | None:

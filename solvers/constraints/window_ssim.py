@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor, inner, per_image
+from solvers.constraints.implied_bounds import implied_bounds
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
 from solvers.windows import Window, WindowOperator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # Window means under this many roundings of a pixel count as kept.
 KEPT = 8
+# Tries of conjugate gradients at removing means before the face is given up.
+REFINEMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,10 @@ class BoundWindowSSIM(BoundConstraint):
         free = self._free(lower, upper)
         delta = delta * free
         correction = torch.zeros_like(delta)
-        result, done = delta, torch.zeros_like(delta[:, :1, :1, :1], dtype=torch.bool)
+        inside = (delta >= lower) & (delta <= upper)
+        result, done = delta, self._kept(delta) & per_image(inside.flatten(1).all(dim=1))
+        if bool(done.all()):
+            return result
         for step in range(steps):
             level = self._remove_means(delta, free)
             moved = (level + correction).clamp(lower, upper)
@@ -225,14 +231,23 @@ class BoundWindowSSIM(BoundConstraint):
             if step & (step - 1) and step != steps - 1:
                 continue  # a jump costs as much as a step: after 0, 1, 2, 4, 8, ... of them
             face = free * ((delta > lower) & (delta < upper))
-            jumped = self._remove_means(delta, face).clamp(lower, upper)
-            means = self.operator.mean(jumped).abs().flatten(1).amax(dim=1)
-            good = per_image(means <= KEPT * torch.finfo(delta.dtype).eps) & ~done
+            jumped = delta
+            for _ in range(REFINEMENTS):  # what conjugate gradients leave, they take at the next try
+                jumped = self._remove_means(jumped, face).clamp(lower, upper)
+                kept = self._kept(jumped)
+                if bool((kept | done).all()):
+                    break
+            good = kept & ~done
             result = torch.where(done, result, torch.where(good, jumped, delta))
             done = done | good
             if bool(done.all()):
                 break
         return result
+
+    def _kept(self, delta: Tensor) -> Tensor:
+        """Whether every window's mean is 0 up to rounding, (B, 1, 1, 1) bool."""
+        means = self.operator.mean(delta).abs().flatten(1).amax(dim=1)
+        return per_image(means <= KEPT * torch.finfo(delta.dtype).eps)
 
     def _free(self, lower: Tensor, upper: Tensor) -> Tensor:
         """1 where a pixel can move with every window's mean kept, else 0, in the image's dtype: in a window whose
@@ -276,6 +291,16 @@ class BoundWindowSSIM(BoundConstraint):
             return None
         upper = torch.where(self.operator.covered, math.inf, 0.0).to(self.reference.dtype)
         return -upper, upper
+
+    def implied_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        return implied_bounds(
+            self.operator,
+            self.reference,
+            self.ball_center,
+            self.radius,
+            (self.mean_lower, self.mean_upper),
+            (lower, upper),
+        )
 
     # -- duality -------------------------------------------------------------------------------------------
 
