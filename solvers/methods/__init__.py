@@ -1,5 +1,5 @@
 """The methods; importing this package registers them."""
 
-from solvers.methods import closed_form, conic, tiles
+from solvers.methods import admm, closed_form, conic, pdhg, tiles
 
-__all__ = ["closed_form", "conic", "tiles"]
+__all__ = ["admm", "closed_form", "conic", "pdhg", "tiles"]
