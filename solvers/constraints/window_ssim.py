@@ -11,6 +11,8 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor, inner, per_image
 from solvers.constraints.implied_bounds import implied_bounds
+from solvers.constraints.kept_means import keep_means
+from solvers.constraints.window_repair import enter, shrink
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
 from solvers.windows import Window, WindowOperator
@@ -18,10 +20,6 @@ from solvers.windows import Window, WindowOperator
 if TYPE_CHECKING:
     import cvxpy as cp
 
-# Window means under this many roundings of a pixel count as kept.
-KEPT = 8
-# Tries of conjugate gradients at removing means before the face is given up.
-REFINEMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -154,6 +152,10 @@ class BoundWindowSSIM(BoundConstraint):
         half = (beta * (2 * mean.square() + self.c1) / (1 - beta) + mean_center**2 * mean.square()).sqrt()
         self.mean_lower, self.mean_upper = mean_center * mean - half, mean_center * mean + half
 
+    def select(self, images: Tensor) -> BoundWindowSSIM:
+        """The set of the images at ``images`` (long, (K,)) alone."""
+        return BoundWindowSSIM(self.constraint, self.reference[images])
+
     # -- membership ----------------------------------------------------------------------------------------
 
     def losses(self, delta: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,95 +197,18 @@ class BoundWindowSSIM(BoundConstraint):
     def scale_factor(self, delta: Tensor) -> Tensor:
         return self.window_factor(delta).flatten(1).amin(dim=1)
 
-    def retract(self, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 4) -> Tensor:
-        """Scale each pixel by the smallest factor of the windows over it, a few times; one step is exact for
-        tiles. Where means are kept, bring them to 0 first."""
+    def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """See :mod:`solvers.constraints.window_repair`; where means are kept, bring them to 0 first."""
+        tiles = self.constraint.window.is_tiling
         if self.constraint.beta == 0:
-            delta = self.keep_means(delta, lower, upper)
-        for _ in range(1 if self.constraint.window.is_tiling else steps):
-            factor = self.window_factor(delta)
-            if self.constraint.beta == 0 and not self.constraint.window.is_tiling:
-                return delta  # a local scaling would spoil the means of overlapping windows
-            if bool((factor >= 1).all()):
-                break
-            delta = delta * self.operator.spread_min(factor).clamp_max(1)
-        return delta
+            delta = keep_means(self.operator, delta, lower, upper)
+            # A local scaling would spoil the means of overlapping windows.
+            return shrink(self, delta, steps=1) if tiles else delta
+        return shrink(self, delta, steps=1) if tiles else enter(self, delta, lower, upper)
 
     @property
     def has_equality(self) -> bool:
         return self.constraint.beta == 0
-
-    def keep_means(self, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 200) -> Tensor:
-        """Bring every window's mean to 0 within the bounds by alternating projections (Boyle and Dykstra), which
-        now and then jump to the face of the bounds that they are on: that ends them exactly."""
-        free = self._free(lower, upper)
-        delta = delta * free
-        correction = torch.zeros_like(delta)
-        inside = (delta >= lower) & (delta <= upper)
-        result, done = delta, self._kept(delta) & per_image(inside.flatten(1).all(dim=1))
-        if bool(done.all()):
-            return result
-        for step in range(steps):
-            level = self._remove_means(delta, free)
-            moved = (level + correction).clamp(lower, upper)
-            correction = level + correction - moved
-            delta = moved
-            if step & (step - 1) and step != steps - 1:
-                continue  # a jump costs as much as a step: after 0, 1, 2, 4, 8, ... of them
-            face = free * ((delta > lower) & (delta < upper))
-            jumped = delta
-            for _ in range(REFINEMENTS):  # what conjugate gradients leave, they take at the next try
-                jumped = self._remove_means(jumped, face).clamp(lower, upper)
-                kept = self._kept(jumped)
-                if bool((kept | done).all()):
-                    break
-            good = kept & ~done
-            result = torch.where(done, result, torch.where(good, jumped, delta))
-            done = done | good
-            if bool(done.all()):
-                break
-        return result
-
-    def _kept(self, delta: Tensor) -> Tensor:
-        """Whether every window's mean is 0 up to rounding, (B, 1, 1, 1) bool."""
-        means = self.operator.mean(delta).abs().flatten(1).amax(dim=1)
-        return per_image(means <= KEPT * torch.finfo(delta.dtype).eps)
-
-    def _free(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """1 where a pixel can move with every window's mean kept, else 0, in the image's dtype: in a window whose
-        pixels can all only rise (a black one), or only fall, none can, and so on with its neighbours."""
-        op = self.operator
-        free = torch.ones_like(self.reference)
-        while True:
-            stuck = (op.mean(lower.clamp_min(-1) * free) == 0) | (op.mean(upper.clamp_max(1) * free) == 0)
-            still = free * (op.spread_min(torch.where(stuck, 0.0, 1.0).to(free.dtype)) > 0)
-            if torch.equal(still, free):
-                return free
-            free = still
-
-    def _remove_means(self, delta: Tensor, free: Tensor) -> Tensor:
-        """The nearest image whose window means are all 0, ``d - F M'(M F M')^+ M d`` with F the free pixels
-        (conjugate gradients); ``delta`` is 0 on the others."""
-        op = self.operator
-        residual = op.mean(delta)
-        multiplier = torch.zeros_like(residual)
-        direction = residual
-        energy = inner(residual, residual)
-        start = energy
-        tiny = torch.finfo(delta.dtype).tiny
-        for _ in range(4 * max(op.height, op.width)):
-            running = energy > 1e-30 * start  # image by image: none depends on its neighbours
-            if not bool(running.any()):
-                break
-            image = op.adjoint(direction) * free
-            step = per_image(torch.where(running, energy / inner(image, image).clamp_min(tiny), 0.0))
-            multiplier = multiplier + step * direction
-            residual = residual - step * op.mean(image)
-            fresh = inner(residual, residual)
-            turn = per_image(torch.where(running, fresh / energy.clamp_min(tiny), 0.0))
-            direction = residual + turn * direction
-            energy = torch.where(running, fresh, energy)
-        return delta - op.adjoint(multiplier) * free
 
     def bounds(self) -> tuple[Tensor, Tensor] | None:
         """Pixels in no window are fixed (border "valid" only)."""

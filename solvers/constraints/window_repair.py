@@ -1,0 +1,98 @@
+"""Bring a perturbation into overlapping SSIM windows, at little cost to whatever it was good for.
+
+Scaling towards 0 is closed form but dear: one window's factor falls on all pixels under it, and because the pixels
+then shrink unevenly, the means of the neighbours (large terms that cancel) move out of their intervals in turn. So
+first the windows pull together: every violated window asks for its nearest point, pixels take the average of what
+their violated windows ask (an averaged projection, after Censor, Opt. Methods Softw. 2012), with Nesterov's momentum
+and its restart (O'Donoghue and Candes, Found. Comput. Math. 2015). Scaling takes what is left.
+
+Measured on astronaut at 3x224x224, 7x7 at stride 1, an iterate with objective 140.91 and 7% of windows violated:
+scaling ends at 139.65, 60 plain averaged projections and scaling at 140.13, 60 accelerated ones at 140.57 (the
+optimum is under 140.93).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from solvers.constraints.base import inner, per_image
+
+if TYPE_CHECKING:
+    from solvers.constraints.window_ssim import BoundWindowSSIM
+
+# Windows that a factor this near to 1 would bring inside need no averaging.
+NEAR = 1e-5
+PULLS = 80
+SHRINKAGES = 40
+
+
+def enter(bound: BoundWindowSSIM, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """``delta`` (B, C, H, W) moved into the set and within ``lower <= delta <= upper``, up to a factor near 1.
+
+    An image that is inside, or within NEAR of it, is not averaged: it stays as it is but for the scaling.
+    """
+    factor = bound.window_factor(delta).flatten(1).amin(dim=1)
+    outside = (factor < 1 - NEAR).nonzero()[:, 0]
+    if len(outside) > 0:
+        part = bound if len(outside) == len(delta) else bound.select(outside)
+        moved = pull(part, delta[outside], lower[outside], upper[outside])
+        delta = delta.index_copy(0, outside, moved)
+    return shrink(bound, delta)
+
+
+def pull(
+    bound: BoundWindowSSIM, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = PULLS, margin: float = 2e-6
+) -> Tensor:
+    """Accelerated averaged projections, at most ``steps``, fewer once all windows are inside.
+
+    Args:
+        bound: of the images of ``delta``, in its dtype.
+        delta, lower, upper: (B, C, H, W).
+        steps: each costs two means and five adjoints.
+        margin: windows are asked to be this share inside, so that rounding does not leave them out.
+    """
+    op, centre = bound.operator, bound.ball_center * bound.reference
+    centre_mean = op.mean(centre)
+    radius = (1 - margin) * bound.radius
+    middle, half = (bound.mean_upper + bound.mean_lower) / 2, (bound.mean_upper - bound.mean_lower) / 2
+    least, most = middle - (1 - margin) * half, middle + (1 - margin) * half
+    tiny = torch.finfo(delta.dtype).tiny
+    previous = point = delta.clamp(lower, upper)
+    momentum = torch.ones_like(delta[:, 0, 0, 0])
+    for step in range(steps):
+        centred = point - centre
+        means = op.mean(torch.stack([centred, centred.square()]))
+        spread = (means[1] - means[0].square()).clamp_min(0).sqrt()
+        excess = (1 - radius / spread.clamp_min(tiny)).clamp_min(0)
+        mean = means[0] + centre_mean
+        shift = mean - mean.clamp(least, most)
+        if step % 8 == 0 and not bool((excess.any() | shift.any())):
+            return point.clamp(lower, upper)
+        asked = torch.stack([excess, excess * means[0], shift, (excess > 0).to(excess), (shift != 0).to(excess)])
+        slope, offset, level, balls, intervals = op.adjoint(asked).unbind()
+        # Averages over the windows that ask; pixels under none stay.
+        move = (centred * slope - offset) / torch.where(balls > 0, balls, 1.0)
+        move += level / torch.where(intervals > 0, intervals, 1.0)
+        latest = (point - move).clamp(lower, upper)
+        turned = inner(point - latest, latest - previous) > 0
+        momentum = torch.where(turned, 1.0, momentum)
+        following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
+        point = latest + per_image((momentum - 1) / following) * (latest - previous)
+        previous, momentum = latest, following
+    return previous
+
+
+def shrink(bound: BoundWindowSSIM, delta: Tensor, steps: int = SHRINKAGES) -> Tensor:
+    """Scale each pixel by the smallest factor of the windows over it, at most ``steps`` times; once is exact for
+    windows that don't overlap. Later steps overshoot, so that they end."""
+    for step in range(steps):
+        factor = bound.window_factor(delta)
+        if not bool((factor < 1 - (NEAR if step else 0)).any()):
+            break
+        overshoot = 1.0 if step == 0 else 1 - 1e-4 if step < steps // 2 else 1 - 1e-2
+        factor = torch.where(factor < 1, factor * overshoot, factor)
+        delta = delta * bound.operator.spread_min(factor).clamp_max(1)
+    return delta
