@@ -20,6 +20,7 @@ from torch import Tensor
 
 from solvers.conformance.oracle import Array, DualParts, Oracle, box_support
 from solvers.conformance.oracles import oracle_for
+from solvers.conformance.window_oracle import WindowOracle
 from solvers.constraints import WindowDual
 from solvers.problem import LinearProblem, Problem
 from solvers.result import SolveResult
@@ -160,6 +161,11 @@ class _View:
                 self.lower = np.maximum(self.lower, limits[0])
                 self.upper = np.minimum(self.upper, limits[1])
         self.fixed = (self.lower == 0) & (self.upper == 0)
+        # No feasible point leaves the smaller box that windows imply: suprema may be taken over that.
+        self.implied = self.lower, self.upper
+        for oracle in self.oracles:
+            if isinstance(oracle, WindowOracle):
+                self.implied = oracle.implied_bounds(*self.implied)
 
     def excess(self) -> float:
         return max(oracle.excess(self.delta) for oracle in self.oracles)
@@ -193,7 +199,7 @@ class _View:
             rest = np.where(self.fixed, 0.0, self.vector - action)
             supremum = self.supremum(rest)
             return support + supremum, supremum - float((rest * self.delta).sum())
-        nearest = np.clip(self.vector - action, self.lower, self.upper)
+        nearest = np.clip(self.vector - action, *self.implied)
         least = 0.5 * float(((nearest - self.vector) ** 2).sum()) + float((action * nearest).sum())
         here = self.objective() + float((action * self.delta).sum())
         return least - support, here - least
@@ -201,7 +207,7 @@ class _View:
     def supremum(self, direction: Array) -> float:
         """The least bound on ``sup z'v`` that the pixel bounds, or any one set, give."""
         reaches = [oracle.reach(direction) for oracle in self.oracles]
-        return min(box_support(direction, self.lower, self.upper), *reaches)
+        return min(box_support(direction, *self.implied), *reaches)
 
     def better(self, first: float, second: float) -> float:
         """The tighter of two bounds; NaN never is."""

@@ -92,6 +92,29 @@ class WindowOracle:
         upper = np.broadcast_to(np.where(self.windows.covered, np.inf, 0.0), self.image.shape)
         return -upper, upper
 
+    def implied_bounds(self, lower: Array, upper: Array) -> tuple[Array, Array]:
+        """The box that windows and the given bounds imply together, from each pixel of each window: its distance
+        from the window's mean is at most the radius times sqrt((1 - w)/w), and the window's mean at most its end
+        when all other pixels are at their lower bounds."""
+        windows = self.windows
+        weights, index = windows.weights, windows.index
+        inside = weights > 0
+        safe = np.where(inside, weights, 1.0)
+        reach = np.sqrt((1 - safe) / safe)
+        new_lower, new_upper = lower.copy(), upper.copy()
+        for channel, image in enumerate(self.image.reshape(len(self.image), -1)):
+            low, high = (bound[channel].ravel().clip(-1e9, 1e9)[index] for bound in (lower, upper))
+            least, most = (weights * low).sum(axis=1), (weights * high).sum(axis=1)
+            bottom = np.maximum(self.mean_lower[channel].ravel(), least)
+            top = np.minimum(self.mean_upper[channel].ravel(), most)
+            offset = self.center * (image[index] - self.reference_mean[channel].reshape(-1, 1))
+            far = self.radius[channel].reshape(-1, 1) * reach
+            highest = np.minimum(top[:, None] + offset + far, low + (top - least)[:, None] / safe)
+            lowest = np.maximum(bottom[:, None] + offset - far, high - (most - bottom)[:, None] / safe)
+            np.minimum.at(new_upper[channel].reshape(-1), index[inside], highest[inside].clip(0))
+            np.maximum.at(new_lower[channel].reshape(-1), index[inside], -(-lowest[inside]).clip(0))
+        return new_lower, new_upper
+
     def reach(self, direction: Array) -> float:
         # z spread over the windows in proportion to their weights on each pixel is a dual block with A'y = z.
         coverage = self.windows.spread(np.ones_like(self.radius))
