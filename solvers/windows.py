@@ -18,6 +18,8 @@ from torch import Tensor
 from solvers.errors import ProblemError
 
 Border = Literal["full", "valid"]
+# Pixels of a plane from which on compiled products beat products with dense matrices (and are worth compiling).
+SMALLEST_COMPILED = 48 * 48
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,52 @@ class WindowOperator:
 
     def mean(self, image: Tensor) -> Tensor:
         """``m_p(v)`` for every window: (..., H, W) -> (..., P_h, P_w)."""
+        if self._compiled(image):
+            from solvers.window_kernels import mean_planes
+
+            return mean_planes(_planes(image), self).reshape(*image.shape[:-2], *self.shape)
         return self.rows @ (image @ self.columns_t)
 
     def adjoint(self, values: Tensor) -> Tensor:
         """The exact adjoint of :meth:`mean`, ``sum_p w_pi q_p``: (..., P_h, P_w) -> (..., H, W)."""
+        if self._compiled(values):
+            from solvers.window_kernels import adjoint_planes
+
+            return adjoint_planes(_planes(values), self).reshape(*values.shape[:-2], self.height, self.width)
         return self.rows_t @ (values @ self.columns)
+
+    def squared_adjoint(self, values: Tensor) -> Tensor:
+        """``sum_p w_pi^2 q_p``, the diagonal of ``M' diag(q) M``: (..., P_h, P_w) -> (..., H, W)."""
+        return self._squared_rows_t @ (values @ self._squared_columns)
+
+    def normal(self, image: Tensor, diagonal: Tensor, weights: Tensor) -> Tensor:
+        """``diagonal * v + M'(weights * M v)`` in one pass, for conjugate gradients: image and diagonal (..., H, W),
+        weights (..., P_h, P_w), all with the same leading shape -> (..., H, W)."""
+        if self._compiled(image, diagonal, weights):
+            from solvers.window_kernels import normal_planes
+
+            result, _ = normal_planes(_planes(image), _planes(diagonal), _planes(weights), self)
+            return result.reshape(image.shape)
+        return torch.addcmul(self.adjoint(weights * self.mean(image)), diagonal, image)
+
+    def _compiled(self, *values: Tensor) -> bool:
+        """Whether the compiled products serve: on the CPU, at a size where they pay, in the operator's dtype, and
+        where no gradient is wanted."""
+        if self.height * self.width < SMALLEST_COMPILED or self.rows.device.type != "cpu":
+            return False
+        recording = torch.is_grad_enabled()
+        return not any(
+            value.numel() == 0 or value.dtype != self.rows.dtype or (recording and value.requires_grad)
+            for value in values
+        )
+
+    @cached_property
+    def _squared_rows_t(self) -> Tensor:
+        return self.rows_t.square()
+
+    @cached_property
+    def _squared_columns(self) -> Tensor:
+        return self.columns.square()
 
     def variance(self, image: Tensor) -> Tensor:
         """``V_p(v)``, never negative: (..., H, W) -> (..., P_h, P_w)."""
@@ -208,6 +251,11 @@ class WindowOperator:
         bottom = stride * (self.shape[0] - 1) + size - top - self.height
         right = stride * (self.shape[1] - 1) + size - left - self.width
         return left, max(right, 0), top, max(bottom, 0)
+
+
+def _planes(values: Tensor) -> Tensor:
+    """Contiguous (N, H, W) without its history."""
+    return values.detach().reshape(-1, *values.shape[-2:]).contiguous()
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,49 @@
+"""Conjugate gradients for a concave quadratic over a box, a few steps from a good start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def ascend(
+    product: Callable[[Tensor], Tensor],
+    right: Tensor,
+    diagonal: Tensor,
+    start: Tensor,
+    box: tuple[Tensor, Tensor],
+    inner: Callable[[Tensor, Tensor], Tensor],
+    steps: int,
+) -> Tensor:
+    """Towards the maximum of ``right'd - d'Hd/2`` over the box: ``steps`` conjugate gradients on the free pixels.
+
+    A pixel is free unless it is on a bound and the gradient at ``start`` pushes it further. The result is *not*
+    clipped: its gradient vanishes on the free pixels, which is what a dual bound wants, and clipping would spoil it.
+
+    Args:
+        product: H times an image, symmetric positive semi-definite.
+        right, diagonal: (K, C, H, W); the diagonal of H preconditions.
+        start: within the box.
+        inner: inner products, broadcastable to images; separate ones for parts that H does not couple.
+    """
+    lower, upper = box
+    gradient = right - product(start)
+    held = ((start <= lower) & (gradient <= 0)) | ((start >= upper) & (gradient >= 0))
+    # Held pixels have no residual, and through the preconditioner no part in any direction.
+    preconditioner = torch.where(held, 0.0, 1 / diagonal)
+    residual, delta = gradient, start.clone()
+    scaled = residual * preconditioner
+    direction, energy = scaled, inner(residual, scaled)
+    tiny = torch.finfo(start.dtype).tiny
+    for _ in range(steps):
+        image = product(direction)
+        length = energy / inner(direction, image).clamp_min(tiny)
+        delta = torch.addcmul(delta, length, direction)
+        residual = torch.addcmul(residual, length, image, value=-1)
+        scaled = residual * preconditioner
+        following = inner(residual, scaled)
+        direction = torch.addcmul(scaled, following / energy.clamp_min(tiny), direction)
+        energy = following
+    return delta

@@ -1,0 +1,188 @@
+"""The Lagrangian that the ``dual`` method maximises over d, one multiplier a constraint.
+
+With ball multipliers b_p, interval multipliers n_p, and one multiplier for every l2 or feature ball,
+
+    L(d) = g'd - sum_p b_p/2 (|R_p (d - a x)|^2 - r_p^2) - sum_p n_p/2 ((m_p(d) - c_p)^2 - l_p^2) - ...
+
+over the box, c_p and l_p being the interval's middle and half width (for a projection, -|d - q|^2/2 in place of g'd).
+Its Hessian is ``-(diag(M'b) + M' diag(n - b) M)`` (design section 6): two window products, and memory of an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from solvers.constraints.base import BoundConstraint, DualBlock, inner, norm, per_image
+from solvers.constraints.features import BoundFeatureBall
+from solvers.constraints.lp import BoundLpBall
+from solvers.constraints.window_ssim import BoundWindowSSIM, WindowDual
+from solvers.problem import LinearProblem, Problem
+
+
+@dataclass
+class Multipliers:
+    """ball and mean: (K, C, P_h, P_w); others: (K, number of l2 and feature balls)."""
+
+    ball: Tensor
+    mean: Tensor
+    others: Tensor
+
+    def flat(self) -> Tensor:
+        """All of them in one vector an image, (K, n)."""
+        return torch.cat([self.ball.flatten(1), self.mean.flatten(1), self.others], dim=1)
+
+    def unflat(self, values: Tensor) -> Multipliers:
+        """The inverse of :meth:`flat`."""
+        count = self.ball[0].numel()
+        shape = (len(values), *self.ball.shape[1:])
+        ball, mean, others = values.split([count, count, values.shape[1] - 2 * count], dim=1)
+        return Multipliers(ball.reshape(shape), mean.reshape(shape), others)
+
+
+class Lagrangian:
+    """L for the images that still run, at the multipliers set last.
+
+    Attributes:
+        window: the bound WindowSSIM.
+        lower, upper: the implied box, (K, C, H, W).
+    """
+
+    def __init__(self, problem: Problem, lower: Tensor, upper: Tensor) -> None:
+        self.problem, self.lower, self.upper = problem, lower, upper
+        self.linear = isinstance(problem, LinearProblem)
+        self.sets: list[BoundConstraint] = [constraint.bind(problem.reference) for constraint in problem.constraints]
+        self.position = next(k for k, bound in enumerate(self.sets) if isinstance(bound, BoundWindowSSIM))
+        window = self.sets[self.position]
+        assert isinstance(window, BoundWindowSSIM)
+        self.window, self.operator = window, window.operator
+        self.balls = [
+            (k, bound) for k, bound in enumerate(self.sets) if isinstance(bound, BoundFeatureBall) or _is_l2(bound)
+        ]
+        self.middle = (window.mean_upper + window.mean_lower) / 2
+        self.half = (window.mean_upper - window.mean_lower) / 2
+        self.centre = window.ball_center * problem.reference
+        self._centre_mean = self.operator.mean(self.centre)
+
+    def first_multipliers(self) -> Multipliers:
+        """Those that each window alone would have if its part of the gradient were all there is."""
+        op = self.operator
+        force = torch.where(op.covered, self.problem.vector / op.coverage.clamp_min(1e-12), 0.0)
+        ball, mean = op.variance(force).sqrt() / self.window.radius, op.mean(force).abs() / self.half
+        least = 1e-3 * per_image(ball.flatten(1).mean(dim=1)) + torch.finfo(ball.dtype).tiny
+        size = norm(self.problem.vector)[:, None]
+        radii = [bound.radius for _, bound in self.balls]  # type: ignore[attr-defined]
+        others = [size / radius[:, None] for radius in radii]
+        empty = size.new_empty(len(size), 0)
+        return Multipliers(ball + least, mean + least, 0.1 * torch.cat([empty, *others], dim=1))
+
+    def set(self, multipliers: Multipliers) -> None:
+        """Fix the multipliers; what depends on them alone is computed here."""
+        op, ball, mean = self.operator, multipliers.ball, multipliers.mean
+        self.multipliers = multipliers
+        asked = op.adjoint(torch.stack([ball, mean * self.middle - ball * self._centre_mean]))
+        self.slope, self.weights = asked[0], mean - ball
+        self.right = self.slope * self.centre + asked[1] + self.problem.vector
+        for k, (_, bound) in enumerate(self.balls):
+            if not isinstance(bound, BoundFeatureBall):
+                self.slope = self.slope + per_image(multipliers.others[:, k])
+        if not self.linear:
+            self.slope = self.slope + 1
+        diagonal = self.slope + op.squared_adjoint(self.weights)
+        # Rounding may leave a pixel under windows of no weight a curvature of 0 or less.
+        self.diagonal = diagonal.clamp_min(1e-6 * self.slope.abs()).clamp_min(torch.finfo(diagonal.dtype).tiny)
+
+    def product(self, image: Tensor) -> Tensor:
+        """``-L''`` times an image (K, C, H, W)."""
+        result = self.operator.normal(image, self.slope, self.weights)
+        for k, (_, bound) in enumerate(self.balls):
+            if isinstance(bound, BoundFeatureBall):
+                jacobian = bound.jacobian
+                moved = jacobian.apply_adjoint(jacobian.apply(image))
+                result = result + per_image(self.multipliers.others[:, k]) * moved
+        return result
+
+    def inner(self, first: Tensor, second: Tensor) -> Tensor:
+        """Inner products of what L couples: channels where windows are all, images otherwise; broadcastable."""
+        if self.balls:
+            return per_image(inner(first, second))
+        return (first * second).sum(dim=(-2, -1), keepdim=True)
+
+    def ratios(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """How much of its radius each constraint uses, (K, n), and each multiplier's share of the dual objective."""
+        op, own = self.operator, self.multipliers
+        centred = delta - self.centre
+        means = op.mean(torch.stack([centred, centred.square()]))
+        spread = (means[1] - means[0].square()).clamp_min(0).sqrt()
+        shift = (means[0] + self._centre_mean - self.middle).abs()
+        others = [norm(self._image_of(bound, delta)) for _, bound in self.balls]
+        radii = [bound.radius for _, bound in self.balls]  # type: ignore[attr-defined]
+        empty = own.others[:, :0]
+        used = Multipliers(
+            spread / self.window.radius,
+            shift / self.half,
+            torch.cat([empty, *((a / b)[:, None] for a, b in zip(others, radii, strict=True))], dim=1),
+        )
+        share = Multipliers(
+            own.ball * self.window.radius.square(),
+            own.mean * self.half.square(),
+            torch.cat(
+                [empty, *(own.others[:, k, None] * r[:, None].square() for k, r in enumerate(radii))], dim=1
+            ),
+        )
+        return used.flat(), share.flat()
+
+    def dual(self, delta: Tensor, scale: Tensor) -> list[DualBlock | None]:
+        """The blocks that the gradients of the constraints at ``delta`` make, times ``scale`` (K,)."""
+        own, factor = self.multipliers, per_image(scale)
+        blocks: list[DualBlock | None] = [None] * len(self.sets)
+        mean = own.mean * (self.operator.mean(delta) - self.middle)
+        blocks[self.position] = WindowDual(factor * own.ball, delta - self.centre, factor * mean)
+        for k, (position, bound) in enumerate(self.balls):
+            moved = self._image_of(bound, delta)
+            weight = scale * own.others[:, k]
+            blocks[position] = weight.reshape(-1, *[1] * (moved.ndim - 1)) * moved
+        return blocks
+
+    def multipliers_of(self, dual: list[DualBlock | None], delta: Tensor, scale: Tensor) -> Multipliers:
+        """The multipliers that blocks of any method amount to at ``delta``; the first guess where a block is missing."""
+        first, factor = self.first_multipliers(), per_image(1 / scale)
+        block = dual[self.position]
+        if isinstance(block, WindowDual):
+            block = block.to(dtype=delta.dtype, device=delta.device)
+            mean = block.mean
+            first.ball = _known(block.ball.abs() * factor, first.ball)
+        elif block is not None:
+            vectors = torch.as_tensor(block).to(delta)
+            mean = (vectors * self.operator.root_weights).sum(dim=-1)
+            size = (vectors.square().sum(dim=-1) - mean.square()).clamp_min(0).sqrt()
+            first.ball = _known(factor * size / self.window.radius, first.ball)
+        if block is not None:
+            shift = (self.operator.mean(delta) - self.middle).abs()
+            # An active interval's shift is its half width; where it is not, the multiplier is small anyway.
+            first.mean = _known(factor * mean.abs() / torch.maximum(shift, 0.5 * self.half), first.mean)
+        for k, (position, bound) in enumerate(self.balls):
+            given = dual[position]
+            if given is not None:
+                size = norm(torch.as_tensor(given).to(delta)) / scale
+                first.others[:, k] = _known(size / bound.radius, first.others[:, k])  # type: ignore[attr-defined]
+        return first
+
+    @staticmethod
+    def _image_of(bound: BoundConstraint, delta: Tensor) -> Tensor:
+        return bound.jacobian.apply(delta) if isinstance(bound, BoundFeatureBall) else delta
+
+
+def _is_l2(bound: BoundConstraint) -> bool:
+    return isinstance(bound, BoundLpBall) and bound.p == 2
+
+
+def _known(values: Tensor, otherwise: Tensor) -> Tensor:
+    """``values``, a millionth of the mean at least so that a multiplicative update can revive them; ``otherwise`` for
+    images where they are no numbers or all 0."""
+    mean = values.flatten(1).mean(dim=1) if values.ndim > 1 else values
+    sound = (mean.isfinite() & (mean > 0)).reshape(-1, *[1] * (values.ndim - 1))
+    least = 1e-6 * mean.reshape(sound.shape)
+    return torch.where(sound, torch.maximum(values, least), otherwise)
