@@ -62,6 +62,23 @@ def test_scs_passes_a_few() -> None:
     assert report.passed, "\n".join(map(str, report.failures))
 
 
+@pytest.mark.parametrize("method", ["admm", "pdhg"])
+def test_splitting_methods_pass_everything_that_has_something_to_split(method: str) -> None:
+    report = run_conformance([method])
+    assert report.passed, "\n".join(map(str, report.failures))
+    left_out = {row.problem for row in report.rows if not row.verdict.ran}
+    assert left_out == {"box", "linf", "linf-box", "project:box", "project:linf-box"}
+
+
+def test_frank_wolfe_passes_where_it_has_an_oracle() -> None:
+    # These two take it 1,000 calls and more.
+    slow = {"project:tiles-gaussian", "project:tiles-batch"}
+    report = run_conformance(["frank_wolfe"], [problem for name, problem in PROBLEMS.items() if name not in slow])
+    assert report.passed, "\n".join(map(str, report.failures))
+    assert {row.problem for row in report.rows if row.verdict.ran} >= {"project:tiles-dark", "project:global-box"}
+    assert not any(row.verdict.ran for row in report.rows if not row.problem.startswith("project:"))
+
+
 # -- the checks see what is wrong ---------------------------------------------------------------------------------
 
 
