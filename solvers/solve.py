@@ -20,7 +20,7 @@ from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Statu
 from solvers.settings import Settings
 
 # What auto prefers, first that takes the problem: exact methods, then the conic solvers from small to large.
-PREFERENCE = ("closed_form", "tiles", "cvxpy:clarabel", "cvxpy:scs")
+PREFERENCE = ("closed_form", "tiles", "dual", "cvxpy:clarabel", "cvxpy:scs", "pdhg", "admm")
 
 
 def solve(

@@ -32,7 +32,7 @@ from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
 
-GRADIENTS = 8  # conjugate gradients an iteration
+GRADIENTS = 5  # conjugate gradients an iteration
 MEMORY = 5  # of the mixing
 PLAIN = 10  # iterations before mixing begins
 LONGEST = 1.5  # of a log step

@@ -1,0 +1,37 @@
+"""benchopt data set: a shipped photo, and the gradient there of the shipped classifier's margin."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchopt import BaseDataset
+
+import solvers
+
+# benchopt runs this file by itself; the photos are those of the other benchmarks.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+
+class Dataset(BaseDataset):
+    """Central crops of a photo, one window and threshold each."""
+
+    name = "photos"
+    parameters = {  # noqa: RUF012 (benchopt's own form)
+        "photo, size": [("chelsea", 32), ("coffee", 32), ("astronaut", 32), ("chelsea", 64)],
+        "window, stride, border": [("uniform", 1, "full"), ("uniform", 4, "full"), ("gaussian", 1, "valid")],
+        "threshold": [0.95],
+        "luminance": [1e-3],
+    }
+
+    def get_data(self) -> dict[str, Any]:
+        """The problem, float64, for the objective."""
+        from benchmarks.real_problems import linear_problem
+
+        if self.window == "uniform":
+            window = solvers.Window.uniform(7, stride=self.stride, border=self.border)
+        else:
+            window = solvers.Window.gaussian(1.5, 11, stride=self.stride, border=self.border)
+        sets = [solvers.WindowSSIM(self.threshold, window, luminance=self.luminance), solvers.Box(0.0, 1.0)]
+        return {"problem": linear_problem(self.photo, sets, size=self.size)}

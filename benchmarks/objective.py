@@ -1,0 +1,42 @@
+"""benchopt objective: the certified gap of whatever point and dual a solver returns. Run ``benchopt run benchmarks``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchopt import BaseObjective
+
+import solvers
+
+
+class Objective(BaseObjective):
+    """``max g'd`` over SSIM windows and the box, judged in float64 by ``solvers.certify`` and by nobody else."""
+
+    name = "SSIM windows"
+    url = "https://github.com/ssimpert/ssimpert"
+    min_benchopt_version = "1.7"
+    sampling_strategy = "run_once"
+
+    def set_data(self, problem: solvers.LinearProblem) -> None:
+        """Take the data set's problem."""
+        self.problem = problem
+
+    def evaluate_result(self, delta: Any, dual: Any) -> dict[str, float]:
+        """The certificate; ``value``, which benchopt monitors, is ``rel_gap``."""
+        certificate = solvers.certify(self.problem, delta, dual)
+        gap = float(certificate.rel_gap[0])
+        return {
+            "value": gap,
+            "rel_gap": gap,
+            "certified": float(certificate.objective[0]),
+            "bound": float(certificate.bound[0]),
+            "max_violation": float(certificate.max_violation[0]),
+        }
+
+    def get_one_result(self) -> dict[str, Any]:
+        """No perturbation and no dual."""
+        return {"delta": 0 * self.problem.reference, "dual": None}
+
+    def get_objective(self) -> dict[str, Any]:
+        """What a solver gets."""
+        return {"problem": self.problem}

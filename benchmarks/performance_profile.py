@@ -1,0 +1,113 @@
+"""Performance profiles after Dolan and More (Math. Program. 2002): who is how often within a factor of the fastest.
+
+Run with ``python -m benchmarks.performance_profile``: times every method that can to a certified gap of 1e-3 on small
+real problems, and writes docs/images/performance-profile.png and benchmarks/results/performance_profile.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import solvers
+from benchmarks.machine import machine
+from benchmarks.real_problems import linear_problem, pin_threads
+
+GAP = 1e-3
+LIMIT = 30.0
+METHODS = ("dual", "admm", "pdhg", "cvxpy:clarabel", "cvxpy:scs")
+PHOTOS = ("chelsea", "coffee", "camera", "rocket", "astronaut")
+WINDOWS = {
+    "uniform 7, stride 1": solvers.Window.uniform(7),
+    "uniform 7, stride 4": solvers.Window.uniform(7, stride=4),
+    "Gaussian 11, stride 1": solvers.Window.gaussian(1.5, 11),
+}
+ROOT = Path(__file__).parent.parent
+IMAGE = ROOT / "docs" / "images" / "performance-profile.png"
+RECORD = ROOT / "benchmarks" / "results" / "performance_profile.json"
+
+
+def performance_profile(
+    times: Mapping[str, Sequence[float]], factors: Sequence[float]
+) -> dict[str, list[float]]:
+    """For each solver the share of problems that it solves within ``factor`` times the fastest solver's time.
+
+    Args:
+        times: per solver its seconds on each problem, in the same order; infinity for a failure.
+        factors: at which to evaluate, >= 1.
+
+    A problem that nobody solves counts against everybody.
+    """
+    count = {len(values) for values in times.values()}
+    if len(count) != 1:
+        raise ValueError(f"every solver needs a time for every problem, got {sorted(count)} of them")
+    fastest = [min(values) for values in zip(*times.values(), strict=True)]
+    return {
+        name: [
+            sum(value <= factor * best for value, best in zip(values, fastest, strict=True) if math.isfinite(value))
+            / len(values)
+            for factor in factors
+        ]
+        for name, values in times.items()
+    }
+
+
+def seconds_to_gap(problem: solvers.LinearProblem, method: str) -> float:
+    """Wall time of one solve to GAP, compile included; infinite where LIMIT passes before the certificate agrees."""
+    settings = solvers.Settings(eps_rel=GAP, max_iter=100_000, time_limit=LIMIT)
+    began = time.perf_counter()
+    result = solvers.solve(problem, method, settings)
+    seconds = time.perf_counter() - began
+    return seconds if result.all_optimal else math.inf
+
+
+def plot(times: Mapping[str, Sequence[float]], target: Path) -> None:
+    """The curves, one step line a solver, to an image file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    factors = [10 ** (k / 50) for k in range(151)]
+    figure, axes = plt.subplots(figsize=(6, 3.6))
+    for name, shares in performance_profile(times, factors).items():
+        axes.step(factors, shares, where="post", label=name)
+    axes.set(
+        xscale="log",
+        xlabel="time over the fastest method's",
+        ylabel=f"share of problems at gap {GAP:g}",
+        ylim=(-0.02, 1.02),
+    )
+    axes.legend(loc="center right", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(target, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    pin_threads()
+    cases = [(photo, name) for name in WINDOWS for photo in PHOTOS]
+    times: dict[str, list[float]] = {method: [] for method in METHODS}
+    for photo, name in cases:
+        sets = [solvers.WindowSSIM(0.95, WINDOWS[name]), solvers.Box(0.0, 1.0)]
+        problem = linear_problem(photo, sets, size=32)
+        for method in METHODS:
+            times[method].append(seconds_to_gap(problem, method))
+        print(photo, name, {method: round(values[-1], 2) for method, values in times.items()}, flush=True)
+    plot(times, IMAGE)
+    record = {
+        "benchmark": "seconds to a certified gap of 1e-3, 3x32x32, threshold 0.95, luminance 1e-3, box, real gradients",
+        "limit_seconds": LIMIT,
+        "machine": machine(),
+        "problems": [f"{photo}, {name}" for photo, name in cases],
+        "seconds": {name: [v if math.isfinite(v) else None for v in values] for name, values in times.items()},
+    }
+    RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
