@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test lint format bench microbench clean
 
 setup: $(STAMP)
 
@@ -32,7 +32,10 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	$(BIN)/python -m benchmarks.tiles
+	$(BIN)/python -m benchmarks.run
+
+microbench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/micro --benchmark-columns=median,iqr,rounds
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

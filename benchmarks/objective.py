@@ -1,4 +1,4 @@
-"""benchopt objective: the certified gap of whatever point and dual a solver returns. Run ``benchopt run benchmarks``."""
+"""benchopt objective: the certified gap of what a solver returns. Run ``benchopt run benchmarks``."""
 
 from __future__ import annotations
 

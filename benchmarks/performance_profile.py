@@ -30,9 +30,7 @@ IMAGE = ROOT / "docs" / "images" / "performance-profile.png"
 RECORD = ROOT / "benchmarks" / "results" / "performance_profile.json"
 
 
-def performance_profile(
-    times: Mapping[str, Sequence[float]], factors: Sequence[float]
-) -> dict[str, list[float]]:
+def performance_profile(times: Mapping[str, Sequence[float]], factors: Sequence[float]) -> dict[str, list[float]]:
     """For each solver the share of problems that it solves within ``factor`` times the fastest solver's time.
 
     Args:

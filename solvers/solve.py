@@ -19,8 +19,9 @@ from solvers.registry import MethodInfo, find_method, methods, methods_for
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
 from solvers.settings import Settings
 
-# What auto prefers, first that takes the problem: exact methods, then the conic solvers from small to large.
-PREFERENCE = ("closed_form", "tiles", "dual", "cvxpy:clarabel", "cvxpy:scs", "pdhg", "admm")
+# What auto prefers, first that takes the problem: exact methods; our own for overlapping windows; Clarabel, which
+# closes any gap, where it is not too large for it; then splitting.
+PREFERENCE = ("closed_form", "tiles", "dual", "cvxpy:clarabel", "admm", "cvxpy:scs", "pdhg")
 
 
 def solve(

@@ -74,40 +74,50 @@ def normal_planes(
 
 
 @compiled
-def _combine(source, base, offsets, taps, count, out, at, n):  # type: ignore[no-untyped-def]
-    """out[at + j] = sum_k taps[k] * source[base + offsets[k] + j] for j < n; all arrays flat."""
-    k = np.uint64(0)
-    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-    if count >= four:
-        a, b, c, d = taps[0], taps[1], taps[2], taps[3]
-        u, v, w, x = base + offsets[0], base + offsets[1], base + offsets[2], base + offsets[3]
+def _combine(source, base, offsets, taps, t, count, out, at, n):  # type: ignore[no-untyped-def]
+    """out[at + j] = sum_k taps[t + k] * source[base + offsets[k] + j] over k < count, for j < n; all arrays flat.
+
+    Seven taps at a time, then four, then the rest: each pass over the row costs a load and a store on top of its taps.
+    """
+    k, one, two, three, four = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    if count >= np.uint64(7):
+        a, b, c, d = taps[t], taps[t + one], taps[t + two], taps[t + three]
+        e, f, g = taps[t + four], taps[t + four + one], taps[t + four + two]
+        ka, kb, kc, kd = base + offsets[0], base + offsets[1], base + offsets[2], base + offsets[3]
+        ke, kf, kg = base + offsets[4], base + offsets[5], base + offsets[6]
         for j in range(n):
-            out[at + j] = a * source[u + j] + b * source[v + j] + c * source[w + j] + d * source[x + j]
+            first = a * source[ka + j] + b * source[kb + j] + c * source[kc + j] + d * source[kd + j]
+            out[at + j] = first + (e * source[ke + j] + f * source[kf + j] + g * source[kg + j])
+        k += four + three
+    elif count >= four:
+        a, b, c, d = taps[t], taps[t + one], taps[t + two], taps[t + three]
+        ka, kb, kc, kd = base + offsets[0], base + offsets[1], base + offsets[2], base + offsets[3]
+        for j in range(n):
+            out[at + j] = a * source[ka + j] + b * source[kb + j] + c * source[kc + j] + d * source[kd + j]
         k += four
     else:
         for j in range(n):
             out[at + j] = 0
     while k + four <= count:
-        a, b, c, d = taps[k], taps[k + one], taps[k + two], taps[k + three]
-        u, v = base + offsets[k], base + offsets[k + one]
-        w, x = base + offsets[k + two], base + offsets[k + three]
+        a, b, c, d = taps[t + k], taps[t + k + one], taps[t + k + two], taps[t + k + three]
+        ka, kb = base + offsets[k], base + offsets[k + one]
+        kc, kd = base + offsets[k + two], base + offsets[k + three]
         for j in range(n):
-            out[at + j] += a * source[u + j] + b * source[v + j] + c * source[w + j] + d * source[x + j]
+            out[at + j] += a * source[ka + j] + b * source[kb + j] + c * source[kc + j] + d * source[kd + j]
         k += four
     if k + three == count:
-        a, b, c = taps[k], taps[k + one], taps[k + two]
-        u, v, w = base + offsets[k], base + offsets[k + one], base + offsets[k + two]
+        a, b, c = taps[t + k], taps[t + k + one], taps[t + k + two]
+        ka, kb, kc = base + offsets[k], base + offsets[k + one], base + offsets[k + two]
         for j in range(n):
-            out[at + j] += a * source[u + j] + b * source[v + j] + c * source[w + j]
+            out[at + j] += a * source[ka + j] + b * source[kb + j] + c * source[kc + j]
     elif k + two == count:
-        a, b = taps[k], taps[k + one]
-        u, v = base + offsets[k], base + offsets[k + one]
+        a, b, ka, kb = taps[t + k], taps[t + k + one], base + offsets[k], base + offsets[k + one]
         for j in range(n):
-            out[at + j] += a * source[u + j] + b * source[v + j]
+            out[at + j] += a * source[ka + j] + b * source[kb + j]
     elif k + one == count:
-        a, u = taps[k], base + offsets[k]
+        a, ka = taps[t + k], base + offsets[k]
         for j in range(n):
-            out[at + j] += a * source[u + j]
+            out[at + j] += a * source[ka + j]
 
 
 @compiled
@@ -130,113 +140,118 @@ def _join(phase, r, first, stride, out, at, n):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _row_mean(source, base, down, row_taps, count, columns, row, phases, out, at, n):  # type: ignore[no-untyped-def]
-    """One row of windows, before the division by the mass that the right and left edges leave."""
-    taps, _, offsets, first, stride, span, _, _, _ = columns
-    width = np.uint64(row.size)
-    if stride == 1:
-        _combine(source, base, down, row_taps, count, phases, np.uint64(-first), width)
-    else:
-        _combine(source, base, down, row_taps, count, row, np.uint64(0), width)
+def _across(row, phases, taps, offsets, first, stride, span, out, at, n):  # type: ignore[no-untyped-def]
+    """n window sums along a row of pixels, which for stride 1 lies in its phase already."""
+    if stride != 1:
         _split(row, first, stride, span, phases)
-    _combine(phases, np.uint64(0), offsets, taps, np.uint64(taps.size), out, at, n)
+    zero = np.uint64(0)
+    _combine(phases, zero, offsets, taps, zero, np.uint64(taps.size), out, at, n)
 
 
 @compiled
-def _row_back(windows, columns, phase, out, at, width):  # type: ignore[no-untyped-def]
-    """One row of pixels from one row of windows between zeros, each already divided by its mass."""
-    _, _, _, first, stride, span, taps, counts, offsets = columns
+def _back(windows, taps, counts, offsets, first, stride, span, phase, out, at, width):  # type: ignore[no-untyped-def]
+    """A row of pixels, the adjoint of :func:`_across`; the windows lie between zeros."""
     zero = np.uint64(0)
     if stride == 1:
-        _combine(windows, np.uint64(-first), offsets, taps[0], counts[0], out, np.uint64(at), np.uint64(width))
+        base = np.uint64(-first)
+        _combine(windows, base, offsets, taps, zero, counts[0], out, np.uint64(at), np.uint64(width))
         return
     for r in range(stride):
-        _combine(windows, zero, offsets, taps[r], counts[r], phase, zero, np.uint64(span))
+        t = np.uint64(r * offsets.size)
+        _combine(windows, zero, offsets, taps, t, counts[r], phase, zero, np.uint64(span))
         _join(phase, r, first, stride, out, at, width)
 
 
 # -- planes ---------------------------------------------------------------------------------------------------
-# Rows of all planes are numbered through; a call works on those from low to high.
+# Rows of all planes are numbered through; a call works on those from low to high. `down` and `up` are Rows, `columns`
+# is Columns; they are taken apart here because passing structures on costs more than a row's arithmetic.
 
 
 @compiled
 def _mean(v, down, columns, out, low, high):  # type: ignore[no-untyped-def]
+    """Windowed means: (N, H, W) -> (N, P_h, P_w)."""
     _, height, width = v.shape
     _, lattice, wide = out.shape
-    start, count, row_taps = down
-    scale, stride, span = columns[1], columns[4], columns[5]
-    source, target = v.reshape(-1), out.reshape(-1)
-    offsets = np.arange(row_taps.shape[1]).astype(np.uint64) * np.uint64(width)
-    row, phases = np.zeros(width, v.dtype), np.zeros(span * stride, v.dtype)
+    starts, counts, row_taps = down
+    taps, scale, offsets, first, stride, span, _, _, _ = columns
+    source, target, flat, most = v.reshape(-1), out.reshape(-1), row_taps.reshape(-1), row_taps.shape[1]
+    steps = np.arange(most).astype(np.uint64) * np.uint64(width)
+    row, phases, n = np.zeros(width, v.dtype), np.zeros(span * stride, v.dtype), np.uint64(wide)
+    into, where = (phases, np.uint64(-first)) if stride == 1 else (row, np.uint64(0))
     for index in range(low, high):
         plane, p = index // lattice, index % lattice
-        base, at = np.uint64((plane * height + start[p]) * width), np.uint64(index * wide)
-        _row_mean(
-            source, base, offsets, row_taps[p], np.uint64(count[p]), columns, row, phases, target, at, np.uint64(wide)
-        )
-        for q in range(np.uint64(wide)):
+        base, at = np.uint64((plane * height + starts[p]) * width), np.uint64(index * wide)
+        _combine(source, base, steps, flat, np.uint64(p * most), np.uint64(counts[p]), into, where, np.uint64(width))
+        _across(row, phases, taps, offsets, first, stride, span, target, at, n)
+        for q in range(n):
             target[at + q] *= scale[q]
 
 
 @compiled
 def _adjoint(windows, up, columns, out, low, high):  # type: ignore[no-untyped-def]
+    """The adjoint of :func:`_mean`: (N, P_h, P_w) -> (N, H, W)."""
     _, lattice, wide = windows.shape
     _, height, width = out.shape
-    start, count, row_taps = up
-    scale, span, most = columns[1], columns[5], columns[6].shape[1]
-    source, target = windows.reshape(-1), out.reshape(-1)
-    offsets = np.arange(row_taps.shape[1]).astype(np.uint64) * np.uint64(wide)
-    left = np.uint64(most - 1)
-    row, phase = np.zeros(most - 1 + span, out.dtype), np.zeros(span, out.dtype)
+    starts, counts, row_taps = up
+    _, scale, _, first, stride, span, phase_taps, phase_counts, offsets = columns
+    taps = phase_taps.ravel()
+    source, target, flat, most = windows.reshape(-1), out.reshape(-1), row_taps.reshape(-1), row_taps.shape[1]
+    steps = np.arange(most).astype(np.uint64) * np.uint64(wide)
+    left, n = np.uint64(offsets.size - 1), np.uint64(wide)
+    row, phase = np.zeros(offsets.size - 1 + span, out.dtype), np.zeros(span, out.dtype)
     for index in range(low, high):
         plane, i = index // height, index % height
-        base = np.uint64((plane * lattice + start[i]) * wide)
-        _combine(source, base, offsets, row_taps[i], np.uint64(count[i]), row, left, np.uint64(wide))
-        for q in range(np.uint64(wide)):
+        base = np.uint64((plane * lattice + starts[i]) * wide)
+        _combine(source, base, steps, flat, np.uint64(i * most), np.uint64(counts[i]), row, left, n)
+        for q in range(n):
             row[left + q] *= scale[q]
-        _row_back(row, columns, phase, target, index * width, width)
+        _back(row, taps, phase_counts, offsets, first, stride, span, phase, target, index * width, width)
 
 
 @compiled
 def _normal(v, diagonal, weights, down, up, columns, out, dots, low, high):  # type: ignore[no-untyped-def]
+    """``diagonal * v + M'(weights * M v)`` and its row by row inner products with v, (N, H)."""
     _, height, width = v.shape
     _, lattice, wide = weights.shape
-    down_start, down_count, down_taps = down
-    up_start, up_count, up_taps = up
-    scale, stride, span, most = columns[1], columns[4], columns[5], columns[6].shape[1]
+    down_starts, down_counts, down_taps = down
+    up_starts, up_counts, up_taps = up
+    taps, scale, offsets, first, stride, span, phase_taps, back_counts, back_offsets = columns
+    back_taps = phase_taps.ravel()
     square = scale * scale
     source, target, weight, slope = v.reshape(-1), out.reshape(-1), weights.reshape(-1), diagonal.reshape(-1)
-    offsets = np.arange(max(down_taps.shape[1], up_taps.shape[1])).astype(np.uint64) * np.uint64(width)
-    left, n = np.uint64(most - 1), np.uint64(wide)
+    down_most, up_most, down_flat, up_flat = down_taps.shape[1], up_taps.shape[1], down_taps.ravel(), up_taps.ravel()
+    steps = np.arange(max(down_most, up_most)).astype(np.uint64) * np.uint64(width)
+    left, n, wide_row = np.uint64(back_offsets.size - 1), np.uint64(wide), np.uint64(width)
     row, phases, phase = np.zeros(width, v.dtype), np.zeros(span * stride, v.dtype), np.zeros(span, v.dtype)
-    middle = np.zeros(most - 1 + span, v.dtype)
+    into, where = (phases, np.uint64(-first)) if stride == 1 else (row, np.uint64(0))
+    middle = np.zeros(back_offsets.size - 1 + span, v.dtype)
     # Rows of M' before the vertical pass; when full, those still needed move to its front.
-    room = 4 * up_taps.shape[1] + 8
+    room = 4 * up_most + 8
     held = np.zeros(room * width, v.dtype)
     begin, done = 0, 0
     for index in range(low, high):
         plane, i = index // height, index % height
         if i == 0 or index == low:
-            begin = done = up_start[i]
-        while done < up_start[i] + up_count[i]:
+            begin = done = up_starts[i]
+        while done < up_starts[i] + up_counts[i]:
             if done - begin == room:
-                kept = (done - up_start[i]) * width
-                held[:kept] = held[room * width - kept :]
-                begin = up_start[i]
-            p = done
-            base = np.uint64((plane * height + down_start[p]) * width)
-            count = np.uint64(down_count[p])
-            _row_mean(source, base, offsets, down_taps[p], count, columns, row, phases, middle, left, n)
-            at = np.uint64((plane * lattice + p) * wide)
+                for j in range(np.uint64((done - up_starts[i]) * width)):
+                    held[j] = held[np.uint64((up_starts[i] - begin) * width) + j]
+                begin = up_starts[i]
+            base = np.uint64((plane * height + down_starts[done]) * width)
+            t, count = np.uint64(done * down_most), np.uint64(down_counts[done])
+            _combine(source, base, steps, down_flat, t, count, into, where, wide_row)
+            _across(row, phases, taps, offsets, first, stride, span, middle, left, n)
+            at = np.uint64((plane * lattice + done) * wide)
             for q in range(n):
                 middle[left + q] *= square[q] * weight[at + q]
-            _row_back(middle, columns, phase, held, (p - begin) * width, width)
+            slot = (done - begin) * width
+            _back(middle, back_taps, back_counts, back_offsets, first, stride, span, phase, held, slot, width)
             done += 1
-        at = np.uint64(index * width)
-        base = np.uint64((up_start[i] - begin) * width)
-        _combine(held, base, offsets, up_taps[i], np.uint64(up_count[i]), target, at, np.uint64(width))
+        at, base = np.uint64(index * width), np.uint64((up_starts[i] - begin) * width)
+        _combine(held, base, steps, up_flat, np.uint64(i * up_most), np.uint64(up_counts[i]), target, at, wide_row)
         dot = slope[0] * 0
-        for j in range(np.uint64(width)):
+        for j in range(wide_row):
             value = target[at + j] + slope[at + j] * source[at + j]
             target[at + j] = value
             dot += value * source[at + j]

@@ -19,7 +19,7 @@ class Dataset(BaseDataset):
 
     name = "photos"
     parameters = {  # noqa: RUF012 (benchopt's own form)
-        "photo, size": [("chelsea", 32), ("coffee", 32), ("astronaut", 32), ("chelsea", 64)],
+        "photo, size": [("chelsea", 32), ("coffee", 32), ("astronaut", 32)],
         "window, stride, border": [("uniform", 1, "full"), ("uniform", 4, "full"), ("gaussian", 1, "valid")],
         "threshold": [0.95],
         "luminance": [1e-3],

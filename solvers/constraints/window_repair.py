@@ -69,7 +69,7 @@ def pull(
         excess = (1 - radius / spread.clamp_min(tiny)).clamp_min(0)
         mean = means[0] + centre_mean
         shift = mean - mean.clamp(least, most)
-        if step % 8 == 0 and not bool((excess.any() | shift.any())):
+        if step % 8 == 0 and not bool(excess.any() | shift.any()):
             return point.clamp(lower, upper)
         asked = torch.stack([excess, excess * means[0], shift, (excess > 0).to(excess), (shift != 0).to(excess)])
         slope, offset, level, balls, intervals = op.adjoint(asked).unbind()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor, inner, per_image
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor
 from solvers.constraints.implied_bounds import implied_bounds
 from solvers.constraints.kept_means import keep_means
 from solvers.constraints.window_repair import enter, shrink
@@ -19,7 +19,6 @@ from solvers.windows import Window, WindowOperator
 
 if TYPE_CHECKING:
     import cvxpy as cp
-
 
 
 @dataclass(frozen=True)

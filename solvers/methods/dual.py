@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import per_image
+from solvers.constraints.base import DualBlock, per_image
+from solvers.constraints.blocks import map_block
 from solvers.constraints.lp import LpBall
 from solvers.constraints.window_repair import pull
 from solvers.constraints.window_ssim import WindowSSIM
 from solvers.methods.box_gradients import ascend
-from solvers.methods.dual_model import Lagrangian, Multipliers
+from solvers.methods.dual_model import Lagrangian
 from solvers.methods.mixing import Mixing
 from solvers.methods.monitor import Monitor
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
@@ -38,6 +39,9 @@ PLAIN = 10  # iterations before mixing begins
 LONGEST = 1.5  # of a log step
 FLOOR = 1e-3  # of a ratio
 DEPTH = 20.0  # logarithms below the image's largest multiplier at which one counts as zero
+STALLED = 0.8  # of the gap of PATIENCE checks ago: above it, mixing is halved, or made whole again
+PATIENCE = 5
+CACHED = 150_528  # pixels, channels counted, that iterate together on a CPU: 3x224x224
 
 
 def _refuses(problem: Problem) -> str | None:
@@ -75,79 +79,122 @@ def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = 
         constraints=exact.constraints,
         defects={},
     ).to(dtype=dtype)
-    images = torch.arange(problem.batch, device=problem.reference.device)
-    none: list[Any] = [None] * len(problem.constraints)
     monitor.setup_done()
+    none: list[Any] = [None] * len(problem.constraints)
     monitor.check(0, torch.zeros_like(exact.vector) if linear else exact.vector, none)
-
-    def pose() -> Lagrangian:
-        limits = monitor.certifier.implied_lower, monitor.certifier.implied_upper
-        lower, upper = (limit[images].to(dtype) for limit in limits)
-        return Lagrangian(scaled.select(images), lower, upper)
-
-    state: _State | None = None
+    parts: list[_Part] = []
+    for images in _parts(problem):
+        if bool(monitor.running[images].any()):
+            parts.append(_Part(scaled, monitor, images[monitor.running[images]], scale, warm_start))
     iteration = 0
-    while bool(monitor.running.any()):
-        keep = monitor.running[images].nonzero()[:, 0]
-        if state is None or len(keep) < len(images):
-            # Finished images leave the batch, so that they cost nothing.
-            images = images[keep]
-            model = pose()
-            if state is None:
-                state = _start(model, warm_start, images, scale)
-            else:
-                state.select(keep)
+    while parts:
         iteration += 1
-        raw = _advance(model, state)
+        for part in parts:
+            part.advance()
         if monitor.due(iteration):
-            inside = pull(model.window, state.delta, *(limit[images].to(dtype) for limit in _box(monitor)))
-            monitor.check(iteration, inside, model.dual(raw, scale[images].to(dtype)), images)
+            _check(monitor, parts, iteration)
+            parts = [part for part in parts if part.still_runs(monitor)]
+            for part in parts:
+                part.review(monitor.rel_gap[part.images])
     return monitor.output()
 
 
-class _State:
-    """Where an image is: log multipliers (K, n), d within the box, and the mixing's memory."""
+def _parts(problem: Problem) -> tuple[Tensor, ...]:
+    """The images in groups that fit a CPU's cache, where a larger batch would only be slower; all together on a GPU."""
+    reference = problem.reference
+    together = max(CACHED // reference[0].numel(), 1) if reference.device.type == "cpu" else problem.batch
+    return torch.arange(problem.batch, device=reference.device).split(together)
 
-    def __init__(self, logs: Tensor, shape: Multipliers, delta: Tensor) -> None:
-        self.logs, self.shape, self.delta = logs, shape, delta
+
+def _check(monitor: Monitor, parts: list[_Part], iteration: int) -> None:
+    """One check of all parts together: one row of history, one call of the callback."""
+    points = torch.cat([part.inside() for part in parts])
+    duals = [part.dual() for part in parts]
+    joined = [
+        None if blocks[0] is None else map_block(lambda *values: torch.cat(values), *blocks)
+        for blocks in zip(*duals, strict=True)
+    ]
+    monitor.check(iteration, points, joined, torch.cat([part.images for part in parts]))
+
+
+class _Part:
+    """Some images on their way: log multipliers (K, n), d within the box, and the mixing's memory."""
+
+    def __init__(
+        self, scaled: Problem, monitor: Monitor, images: Tensor, scale: Tensor, warm_start: SolveResult | None
+    ) -> None:
+        self.scaled, self.images, self.all_scales = scaled, images, scale
         self.mixing = Mixing(MEMORY)
         self.steps = 0
-
-    def select(self, keep: Tensor) -> None:
-        self.logs, self.delta = self.logs[keep], self.delta[keep]
-        self.mixing.select(keep)
-
-
-def _start(model: Lagrangian, warm_start: SolveResult | None, images: Tensor, scale: Tensor) -> _State:
-    delta = torch.zeros_like(model.problem.reference)
-    multipliers = model.first_multipliers()
-    if warm_start is not None and len(warm_start.dual) == len(model.sets):
-        given = torch.as_tensor(warm_start.delta).to(delta)[images]
-        if bool(given.isfinite().all()):
+        self.mixed = torch.ones_like(images, dtype=scaled.reference.dtype)
+        self.gaps: list[Tensor] = []
+        certifier, dtype = monitor.certifier, scaled.reference.dtype
+        self.box = tuple(limit.to(dtype) for limit in (certifier.lower, certifier.upper))
+        self.implied = tuple(limit.to(dtype) for limit in (certifier.implied_lower, certifier.implied_upper))
+        self._pose()
+        model = self.model
+        self.delta = torch.zeros_like(model.problem.reference)
+        multipliers = model.first_multipliers()
+        if warm_start is not None and len(warm_start.dual) == len(model.sets):
             blocks = [block if block is None else block[images] for block in warm_start.dual]
-            multipliers = model.multipliers_of(blocks, given, scale[images].to(delta))
-            delta = given.clamp(model.lower, model.upper)
-    logs = multipliers.flat().clamp_min(torch.finfo(delta.dtype).tiny).log()
-    return _State(logs, multipliers, delta)
+            given = torch.as_tensor(warm_start.delta).to(self.delta)[images]
+            if bool(given.isfinite().all()):
+                multipliers, given = model.resume(blocks, given, self.scale)
+                self.delta = given.clamp(model.lower, model.upper)
+                self.steps = PLAIN - 2  # near the solution already
+        self.shape = multipliers
+        self.logs = multipliers.flat().clamp_min(torch.finfo(dtype).tiny).log()
+        self.raw = self.delta
 
+    def _pose(self) -> None:
+        self.model = Lagrangian(self.scaled.select(self.images), *(limit[self.images] for limit in self.implied))
+        self.scale = self.all_scales[self.images].to(self.scaled.reference.dtype)
 
-def _advance(model: Lagrangian, state: _State) -> Tensor:
-    """One iteration; returns the Lagrangian's maximiser before clipping, for the bound."""
-    model.set(state.shape.unflat(state.logs.exp()))
-    box = model.lower, model.upper
-    raw = ascend(model.product, model.right, model.diagonal, state.delta, box, model.inner, GRADIENTS)
-    state.delta = raw.clamp(*box)
-    ratio, share = model.ratios(state.delta)
-    residual = ratio.clamp(FLOOR, 1 / FLOOR).log_()
-    step = residual
-    if state.steps >= PLAIN:
-        step = state.mixing.step(state.logs, residual, share)
-    logs = state.logs + step.clamp(-LONGEST, LONGEST)
-    state.logs = torch.maximum(logs, logs.amax(dim=1, keepdim=True) - DEPTH)
-    state.steps += 1
-    return raw
+    def advance(self) -> None:
+        """One iteration."""
+        model = self.model
+        model.set(self.shape.unflat(self.logs.exp()))
+        box = model.lower, model.upper
+        # Not clipped: for the bound.
+        self.raw = ascend(model.product, model.right, model.diagonal, self.delta, box, model.inner, GRADIENTS)
+        self.delta = self.raw.clamp(*box)
+        ratio, share = model.ratios(self.delta)
+        residual = ratio.clamp(FLOOR, 1 / FLOOR).log_()
+        step = residual
+        if self.steps >= PLAIN:
+            step = torch.lerp(residual, self.mixing.step(self.logs, residual, share), self.mixed[:, None])
+        logs = self.logs + step.clamp(-LONGEST, LONGEST)
+        self.logs = torch.maximum(logs, logs.amax(dim=1, keepdim=True) - DEPTH)
+        self.steps += 1
 
+    def inside(self) -> Tensor:
+        """The iterate, brought into the windows."""
+        lower, upper = (limit[self.images] for limit in self.box)
+        return pull(self.model.window, self.delta, lower, upper)
 
-def _box(monitor: Monitor) -> tuple[Tensor, Tensor]:
-    return monitor.certifier.lower, monitor.certifier.upper
+    def dual(self) -> list[DualBlock | None]:
+        """The blocks at the iterate."""
+        return self.model.dual(self.raw, self.scale)
 
+    def review(self, gap: Tensor) -> None:
+        """Where the certified gap (K,) stalls, mix half as much, or fully again: photos with slow modes need all of
+        it, and on others it jumps."""
+        self.gaps.append(gap)
+        if len(self.gaps) > PATIENCE:
+            stalled = gap > STALLED * self.gaps.pop(0)
+            self.mixed = torch.where(stalled, 1.5 - self.mixed, self.mixed)
+            if bool(stalled.any()):
+                # An image that does not stall waits anew with the others.
+                self.gaps = [gap]
+
+    def still_runs(self, monitor: Monitor) -> bool:
+        """Whether any image does; those that are finished leave, so that they cost nothing."""
+        keep = monitor.running[self.images].nonzero()[:, 0]
+        if 0 < len(keep) < len(self.images):
+            self.images, self.logs, self.delta, self.raw, self.mixed = (
+                values[keep] for values in (self.images, self.logs, self.delta, self.raw, self.mixed)
+            )
+            self.gaps = [gap[keep] for gap in self.gaps]
+            self.mixing.select(keep)
+            self._pose()
+        return len(keep) > 0

@@ -128,9 +128,7 @@ class Lagrangian:
         share = Multipliers(
             own.ball * self.window.radius.square(),
             own.mean * self.half.square(),
-            torch.cat(
-                [empty, *(own.others[:, k, None] * r[:, None].square() for k, r in enumerate(radii))], dim=1
-            ),
+            torch.cat([empty, *(own.others[:, k, None] * r[:, None].square() for k, r in enumerate(radii))], dim=1),
         )
         return used.flat(), share.flat()
 
@@ -146,14 +144,15 @@ class Lagrangian:
             blocks[position] = weight.reshape(-1, *[1] * (moved.ndim - 1)) * moved
         return blocks
 
-    def multipliers_of(self, dual: list[DualBlock | None], delta: Tensor, scale: Tensor) -> Multipliers:
-        """The multipliers that blocks of any method amount to at ``delta``; the first guess where a block is missing."""
+    def resume(self, dual: list[DualBlock | None], delta: Tensor, scale: Tensor) -> tuple[Multipliers, Tensor]:
+        """The multipliers that an earlier result's blocks amount to, and the point to go on from; the first guess
+        where a block is missing."""
         first, factor = self.first_multipliers(), per_image(1 / scale)
         block = dual[self.position]
         if isinstance(block, WindowDual):
             block = block.to(dtype=delta.dtype, device=delta.device)
-            mean = block.mean
-            first.ball = _known(block.ball.abs() * factor, first.ball)
+            delta, size, mean = block.point + self.centre, block.ball.abs(), block.mean
+            first.ball = _known(size * factor, first.ball)
         elif block is not None:
             vectors = torch.as_tensor(block).to(delta)
             mean = (vectors * self.operator.root_weights).sum(dim=-1)
@@ -162,13 +161,13 @@ class Lagrangian:
         if block is not None:
             shift = (self.operator.mean(delta) - self.middle).abs()
             # An active interval's shift is its half width; where it is not, the multiplier is small anyway.
-            first.mean = _known(factor * mean.abs() / torch.maximum(shift, 0.5 * self.half), first.mean)
+            first.mean = _known(factor * mean.abs() / torch.maximum(shift, 0.1 * self.half), first.mean)
         for k, (position, bound) in enumerate(self.balls):
             given = dual[position]
             if given is not None:
                 size = norm(torch.as_tensor(given).to(delta)) / scale
                 first.others[:, k] = _known(size / bound.radius, first.others[:, k])  # type: ignore[attr-defined]
-        return first
+        return first, delta
 
     @staticmethod
     def _image_of(bound: BoundConstraint, delta: Tensor) -> Tensor:

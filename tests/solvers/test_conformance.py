@@ -70,6 +70,12 @@ def test_splitting_methods_pass_everything_that_has_something_to_split(method: s
     assert left_out == {"box", "linf", "linf-box", "project:box", "project:linf-box"}
 
 
+def test_dual_passes_everything_with_one_set_of_windows() -> None:
+    report = run_conformance(["dual"])
+    assert report.passed, "\n".join(map(str, report.failures))
+    assert sum(row.verdict.ran for row in report.rows) > 20
+
+
 def test_frank_wolfe_passes_where_it_has_an_oracle() -> None:
     # These two take it 1,000 calls and more.
     slow = {"project:tiles-gaussian", "project:tiles-batch"}

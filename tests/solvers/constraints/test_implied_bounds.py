@@ -1,0 +1,51 @@
+"""The implied box holds every feasible perturbation, and is not far from the set's own extent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import solvers
+from solvers import Box, LinearProblem, Window, WindowSSIM
+from solvers.certificate import Certifier
+
+Draw = Callable[..., Tensor]
+WINDOWS = {
+    "uniform": Window.uniform(3),
+    "gaussian valid": Window.gaussian(1.0, 5, border="valid"),
+    "stride": Window.uniform(4, stride=2),
+}
+
+
+@pytest.mark.parametrize("box", [True, False])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_no_feasible_pixel_lies_outside(name: str, box: bool, uniform: Draw) -> None:
+    x = uniform(1, 1, 8, 9)
+    x[..., :4, :4] = 0.0
+    sets = [WindowSSIM(0.9, WINDOWS[name], luminance=0.01), *([Box()] if box else [])]
+    certifier = Certifier(LinearProblem(torch.ones_like(x), x, sets))
+    delta = cp.Variable(x.numel())
+    forms = [bound.conic_form(delta, 0) for bound in certifier.sets]
+    limits = [constraint for form in forms for constraint in form.constraints]
+    tightness = []
+    for pixel in (0, 5, 20, 40, 71):
+        for sign, implied in ((1, certifier.implied_upper), (-1, -certifier.implied_lower)):
+            furthest = cp.Problem(cp.Maximize(sign * delta[pixel]), limits).solve(solver="CLARABEL")
+            limit = float(implied.flatten()[pixel])
+            assert limit >= furthest - 1e-7
+            tightness.append(furthest / limit if limit > 1e-9 else 1.0)
+    assert np.median(tightness) > 0.3
+    assert bool((certifier.implied_lower <= 0).all())
+    assert bool((certifier.implied_upper >= 0).all())
+
+
+def test_the_trivial_bound_gets_several_times_better(uniform: Draw, normal: Draw) -> None:
+    x = uniform(1, 3, 24, 24)
+    problem = LinearProblem(normal(1, 3, 24, 24), x, [WindowSSIM(0.95), Box()])
+    plain = torch.maximum(problem.gradient * (0 - x), problem.gradient * (1 - x)).sum()
+    assert float(solvers.certify(problem, torch.zeros_like(x)).bound) < 0.6 * float(plain)
