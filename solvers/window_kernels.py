@@ -6,43 +6,32 @@ buffer that stays in the first cache), so the cost is linear in pixels. For the 
 phases, ``buffer[r, m] = row[stride * m + r]``, padded with zeros where windows hang over the edge: windows are then
 contiguous for any stride, all have the same taps, and a cut window's sum is divided by its remaining mass.
 
-Numba compiles at the first call and keeps the machine code on disk where it may write.
+Numba compiles at the first call and keeps the machine code on disk where it may write. Results do not depend on the
+number of threads, nor on what else is in the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.compiled import compiled, run_rows
 from solvers.window_plan import plan_of
 
 if TYPE_CHECKING:
     from solvers.windows import WindowOperator
-
-FAST = {"contract", "reassoc", "nsz"}
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """``function`` in machine code, without the interpreter lock; kept on disk where that can be written."""
-    try:
-        return numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")(function)
-    except RuntimeError:  # no writable place for the cache
-        return numba.njit(nogil=True, fastmath=FAST, error_model="numpy")(function)
-
-
-# -- entry points ---------------------------------------------------------------------------------------------
 
 
 def mean_planes(v: Tensor, op: WindowOperator, out: Tensor | None = None) -> Tensor:
     """Windowed means: contiguous (N, H, W) on the CPU -> (N, P_h, P_w)."""
     plan = plan_of(op)
     out = v.new_empty(v.shape[0], *op.shape) if out is None else out
-    _mean(v.numpy(), plan.down, plan.columns, out.numpy(), 0, out.shape[0] * out.shape[1])
+    rows = out.shape[0] * op.shape[0]
+    arguments = v.numpy(), plan.down, plan.columns, out.numpy()
+    run_rows(_mean, arguments, rows, rows * op.width * 2 * op.window.size)
     return out
 
 
@@ -50,7 +39,10 @@ def adjoint_planes(q: Tensor, op: WindowOperator, out: Tensor | None = None) -> 
     """The adjoint of :func:`mean_planes`: contiguous (N, P_h, P_w) -> (N, H, W)."""
     plan = plan_of(op)
     out = q.new_empty(q.shape[0], op.height, op.width) if out is None else out
-    _adjoint(q.numpy(), plan.up, plan.columns, out.numpy(), 0, out.shape[0] * out.shape[1])
+    pixels, rows = out.numpy(), out.shape[0] * op.height
+    dots = torch.empty(out.shape[:2], dtype=torch.float64).numpy()
+    arguments = False, pixels, pixels, q.numpy(), *plan, pixels, dots
+    run_rows(_back_through, arguments, rows, rows * op.width * 2 * op.window.size)
     return out
 
 
@@ -64,8 +56,9 @@ def normal_planes(
     plan = plan_of(op)
     out = torch.empty_like(v) if out is None else out
     dots = torch.empty(v.shape[:2], dtype=torch.float64)
-    arrays = v.numpy(), diagonal.numpy(), weights.numpy()
-    _normal(*arrays, plan.down, plan.up, plan.columns, out.numpy(), dots.numpy(), 0, v.shape[0] * v.shape[1])
+    rows = v.shape[0] * op.height
+    arguments = True, v.numpy(), diagonal.numpy(), weights.numpy(), *plan, out.numpy(), dots.numpy()
+    run_rows(_back_through, arguments, rows, rows * op.width * 4 * op.window.size)
     return out, dots.sum(dim=1)
 
 
@@ -163,8 +156,8 @@ def _back(windows, taps, counts, offsets, first, stride, span, phase, out, at, w
 
 
 # -- planes ---------------------------------------------------------------------------------------------------
-# Rows of all planes are numbered through; a call works on those from low to high. `down` and `up` are Rows, `columns`
-# is Columns; they are taken apart here because passing structures on costs more than a row's arithmetic.
+# Rows of all planes are numbered through; a call works on those from low to high. `down`, `up` and `columns` are
+# the parts of a Plan, taken apart here because passing structures on costs more than a row's arithmetic.
 
 
 @compiled
@@ -188,44 +181,23 @@ def _mean(v, down, columns, out, low, high):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _adjoint(windows, up, columns, out, low, high):  # type: ignore[no-untyped-def]
-    """The adjoint of :func:`_mean`: (N, P_h, P_w) -> (N, H, W)."""
-    _, lattice, wide = windows.shape
+def _back_through(normal, v, diagonal, weights, down, up, columns, out, dots, low, high):  # type: ignore[no-untyped-def]
+    """``M' weights``; or, with ``normal``, ``diagonal * v + M'(weights * M v)`` and its product with v row by row."""
     _, height, width = out.shape
-    starts, counts, row_taps = up
-    _, scale, _, first, stride, span, phase_taps, phase_counts, offsets = columns
-    taps = phase_taps.ravel()
-    source, target, flat, most = windows.reshape(-1), out.reshape(-1), row_taps.reshape(-1), row_taps.shape[1]
-    steps = np.arange(most).astype(np.uint64) * np.uint64(wide)
-    left, n = np.uint64(offsets.size - 1), np.uint64(wide)
-    row, phase = np.zeros(offsets.size - 1 + span, out.dtype), np.zeros(span, out.dtype)
-    for index in range(low, high):
-        plane, i = index // height, index % height
-        base = np.uint64((plane * lattice + starts[i]) * wide)
-        _combine(source, base, steps, flat, np.uint64(i * most), np.uint64(counts[i]), row, left, n)
-        for q in range(n):
-            row[left + q] *= scale[q]
-        _back(row, taps, phase_counts, offsets, first, stride, span, phase, target, index * width, width)
-
-
-@compiled
-def _normal(v, diagonal, weights, down, up, columns, out, dots, low, high):  # type: ignore[no-untyped-def]
-    """``diagonal * v + M'(weights * M v)`` and its row by row inner products with v, (N, H)."""
-    _, height, width = v.shape
     _, lattice, wide = weights.shape
     down_starts, down_counts, down_taps = down
     up_starts, up_counts, up_taps = up
     taps, scale, offsets, first, stride, span, phase_taps, back_counts, back_offsets = columns
-    back_taps = phase_taps.ravel()
     square = scale * scale
     source, target, weight, slope = v.reshape(-1), out.reshape(-1), weights.reshape(-1), diagonal.reshape(-1)
-    down_most, up_most, down_flat, up_flat = down_taps.shape[1], up_taps.shape[1], down_taps.ravel(), up_taps.ravel()
+    down_flat, up_flat, back_taps = down_taps.ravel(), up_taps.ravel(), phase_taps.ravel()
+    down_most, up_most = down_taps.shape[1], up_taps.shape[1]
     steps = np.arange(max(down_most, up_most)).astype(np.uint64) * np.uint64(width)
     left, n, wide_row = np.uint64(back_offsets.size - 1), np.uint64(wide), np.uint64(width)
     row, phases, phase = np.zeros(width, v.dtype), np.zeros(span * stride, v.dtype), np.zeros(span, v.dtype)
     into, where = (phases, np.uint64(-first)) if stride == 1 else (row, np.uint64(0))
     middle = np.zeros(back_offsets.size - 1 + span, v.dtype)
-    # Rows of M' before the vertical pass; when full, those still needed move to its front.
+    # Rows after the horizontal passes; when there is no room left, those still needed move to the front.
     room = 4 * up_most + 8
     held = np.zeros(room * width, v.dtype)
     begin, done = 0, 0
@@ -238,21 +210,26 @@ def _normal(v, diagonal, weights, down, up, columns, out, dots, low, high):  # t
                 for j in range(np.uint64((done - up_starts[i]) * width)):
                     held[j] = held[np.uint64((up_starts[i] - begin) * width) + j]
                 begin = up_starts[i]
-            base = np.uint64((plane * height + down_starts[done]) * width)
-            t, count = np.uint64(done * down_most), np.uint64(down_counts[done])
-            _combine(source, base, steps, down_flat, t, count, into, where, wide_row)
-            _across(row, phases, taps, offsets, first, stride, span, middle, left, n)
             at = np.uint64((plane * lattice + done) * wide)
-            for q in range(n):
-                middle[left + q] *= square[q] * weight[at + q]
+            if normal:
+                base = np.uint64((plane * height + down_starts[done]) * width)
+                t, count = np.uint64(done * down_most), np.uint64(down_counts[done])
+                _combine(source, base, steps, down_flat, t, count, into, where, wide_row)
+                _across(row, phases, taps, offsets, first, stride, span, middle, left, n)
+                for q in range(n):
+                    middle[left + q] *= square[q] * weight[at + q]
+            else:
+                for q in range(n):
+                    middle[left + q] = scale[q] * weight[at + q]
             slot = (done - begin) * width
             _back(middle, back_taps, back_counts, back_offsets, first, stride, span, phase, held, slot, width)
             done += 1
         at, base = np.uint64(index * width), np.uint64((up_starts[i] - begin) * width)
         _combine(held, base, steps, up_flat, np.uint64(i * up_most), np.uint64(up_counts[i]), target, at, wide_row)
-        dot = slope[0] * 0
-        for j in range(wide_row):
-            value = target[at + j] + slope[at + j] * source[at + j]
-            target[at + j] = value
-            dot += value * source[at + j]
-        dots[plane, i] = dot
+        if normal:
+            dot = slope[0] * 0
+            for j in range(wide_row):
+                value = target[at + j] + slope[at + j] * source[at + j]
+                target[at + j] = value
+                dot += value * source[at + j]
+            dots[plane, i] = dot

@@ -1,4 +1,7 @@
-"""What the compiled window products need to know of a window operator, as arrays."""
+"""What the compiled window products need to know of a window operator, as plain tuples of arrays and numbers.
+
+Plain, because numba takes them apart several times faster than named tuples.
+"""
 
 from __future__ import annotations
 
@@ -12,79 +15,60 @@ if TYPE_CHECKING:
     from solvers.windows import WindowOperator
 
 
-class Rows(NamedTuple):
-    """A banded matrix by rows: row i has ``counts[i]`` entries ``taps[i]`` from column ``start[i]`` on."""
+class Plan(NamedTuple):
+    """The two passes of a window operator.
 
-    start: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    taps: NDArray[Any]
+    Vertical, a banded matrix by rows: ``(starts, counts, taps)``, row i having ``counts[i]`` entries ``taps[i]`` from
+    column ``starts[i]`` on.
 
-
-class Columns(NamedTuple):
-    """Windows along a row of pixels, whose phases lie one after the other, ``span`` apart.
-
-    taps: (size,) of a whole window. scale: (P_w,), 1 over the mass that is left of each. first: the (nonpositive) left
-    edge of the first window. offsets: (size,), where a window's taps lie. For the adjoint, phase by phase: back_taps
-    (stride, most), of which the first back_counts count, at back_offsets (most,) in a row of windows that begins with
-    ``most - 1`` zeros.
+    Horizontal, a row of pixels that lies in ``stride`` phases, one after the other and each ``span`` long:
+    ``(taps, scale, offsets, first, stride, span, back_taps, back_counts, back_offsets)``. taps: (size,) of a whole
+    window, at ``offsets`` (size,). scale: (P_w,), 1 over the mass that is left of each window. first: the (nonpositive)
+    left edge of the first window. For the adjoint, phase by phase: back_taps (stride, most), of which the first
+    back_counts (stride,) count, at back_offsets (most,) in a row of windows that begins with ``most - 1`` zeros.
     """
 
-    taps: NDArray[Any]
-    scale: NDArray[Any]
-    offsets: NDArray[np.uint64]
-    first: int
-    stride: int
-    span: int
-    back_taps: NDArray[Any]
-    back_counts: NDArray[np.uint64]
-    back_offsets: NDArray[np.uint64]
-
-
-class Plan(NamedTuple):
-    """What the kernels need of a :class:`WindowOperator`."""
-
-    down: Rows  # image rows -> window rows
-    up: Rows  # window rows -> image rows, the transpose
-    columns: Columns
+    down: tuple[Any, ...]  # vertical, image rows -> window rows
+    up: tuple[Any, ...]  # vertical, window rows -> image rows, its transpose
+    columns: tuple[Any, ...]  # horizontal
 
 
 def plan_of(op: WindowOperator) -> Plan:
     """The operator's :class:`Plan`, built once."""
     plan: Plan | None = op.__dict__.get("_plan")
     if plan is None:
-        rows, starts, length = op.rows.numpy(), op.column_starts, op.width
-        size, stride = op.window.size, op.window.stride
-        taps = op.window.taps().numpy()
-        inside = [taps[max(-s, 0) : min(length - s, size)] for s in starts]
-        scale = [1.0 if len(part) == size else 1 / part.sum() for part in inside]
-        span = -(-max(stride * (len(starts) - 1) + size, length - starts[0]) // stride)
-        offsets = np.array([k % stride * span + k // stride for k in range(size)], dtype=np.uint64)
-        most = -(-size // stride)
-        back = np.zeros((stride, most))
-        for k, tap in enumerate(taps):
-            back[k % stride, k // stride] = tap
-        counts = np.array([len(taps[r::stride]) for r in range(stride)], dtype=np.uint64)
-        back_offsets = np.arange(most)[::-1].astype(np.uint64)
-        columns = Columns(
-            taps.astype(rows.dtype),
-            np.array(scale, dtype=rows.dtype),
-            offsets,
-            starts[0],
-            stride,
-            span,
-            back.astype(rows.dtype),
-            counts,
-            back_offsets,
+        rows, size, stride = op.rows.numpy(), op.window.size, op.window.stride
+        tops, pixels = np.asarray(op.row_starts), np.arange(op.height)
+        low, high = np.maximum(tops, 0), np.minimum(tops + size, op.height)
+        earliest = np.maximum(-(-(pixels - size + 1 - tops[0]) // stride), 0)
+        latest = np.minimum((pixels - tops[0]) // stride, len(tops) - 1)
+        plan = op.__dict__["_plan"] = Plan(
+            _packed(rows, low, high - low),
+            _packed(rows.T, earliest, np.maximum(latest - earliest + 1, 0)),
+            _columns(op, rows.dtype),
         )
-        plan = op.__dict__["_plan"] = Plan(_packed(rows), _packed(np.ascontiguousarray(rows.T)), columns)
     return plan
 
 
-def _packed(matrix: NDArray[Any]) -> Rows:
-    inside = matrix != 0
-    count = inside.sum(axis=1)
-    start = np.where(count > 0, inside.argmax(axis=1), 0)
-    taps = np.zeros((len(matrix), max(int(count.max()), 1)), dtype=matrix.dtype)
-    for i, (low, n) in enumerate(zip(start, count, strict=True)):
-        taps[i, :n] = matrix[i, low : low + n]
-    return Rows(start, count, taps)
+def _packed(matrix: NDArray[Any], starts: NDArray[Any], counts: NDArray[Any]) -> tuple[Any, ...]:
+    taps = np.zeros((len(matrix), int(counts.max())), dtype=matrix.dtype)
+    for i, (start, count) in enumerate(zip(starts, counts, strict=True)):
+        taps[i, :count] = matrix[i, start : start + count]
+    return starts, counts, taps
+
+
+def _columns(op: WindowOperator, number: np.dtype[Any]) -> tuple[Any, ...]:
+    starts, length, size, stride = op.column_starts, op.width, op.window.size, op.window.stride
+    taps = op.window.taps().numpy()
+    inside = [taps[max(-start, 0) : min(length - start, size)] for start in starts]
+    scale = np.array([1.0 if len(part) == size else 1 / part.sum() for part in inside])
+    # Room for the last window, and for the pixels beyond it, which lie in none.
+    span = -(-max(stride * (len(starts) - 1) + size, length - starts[0]) // stride)
+    offsets = np.array([k % stride * span + k // stride for k in range(size)], dtype=np.uint64)
+    most = -(-size // stride)
+    back = np.zeros((stride, most))
+    for k, tap in enumerate(taps):
+        back[k % stride, k // stride] = tap
+    counts = np.array([len(taps[r::stride]) for r in range(stride)], dtype=np.uint64)
+    windows = taps.astype(number), scale.astype(number), offsets, starts[0], stride, span
+    return *windows, back.astype(number), counts, np.arange(most, dtype=np.uint64)[::-1].copy()
