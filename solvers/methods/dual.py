@@ -61,7 +61,7 @@ def _refuses(problem: Problem) -> str | None:
     "dual",
     problems=(LinearProblem, ProjectionProblem),
     required={"WindowSSIM"},
-    optional={"Box", "Support", "LpBall", "FeatureBall"},
+    optional={"Box", "Support", "LpBall"},
     warm_start=True,
     accepts=_refuses,
 )

@@ -1,6 +1,6 @@
 """The Lagrangian that the ``dual`` method maximises over d, one multiplier a constraint.
 
-With ball multipliers b_p, interval multipliers n_p, and one multiplier for every l2 or feature ball,
+With ball multipliers b_p, interval multipliers n_p, and one multiplier for every l2 ball,
 
     L(d) = g'd - sum_p b_p/2 (|R_p (d - a x)|^2 - r_p^2) - sum_p n_p/2 ((m_p(d) - c_p)^2 - l_p^2) - ...
 
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, DualBlock, inner, norm, per_image
-from solvers.constraints.features import BoundFeatureBall
 from solvers.constraints.lp import BoundLpBall
 from solvers.constraints.window_ssim import BoundWindowSSIM, WindowDual
 from solvers.problem import LinearProblem, Problem
@@ -24,7 +23,7 @@ from solvers.problem import LinearProblem, Problem
 
 @dataclass
 class Multipliers:
-    """ball and mean: (K, C, P_h, P_w); others: (K, number of l2 and feature balls)."""
+    """ball and mean: (K, C, P_h, P_w); others: (K, number of l2 balls)."""
 
     ball: Tensor
     mean: Tensor
@@ -59,7 +58,7 @@ class Lagrangian:
         assert isinstance(window, BoundWindowSSIM)
         self.window, self.operator = window, window.operator
         self.balls = [
-            (k, bound) for k, bound in enumerate(self.sets) if isinstance(bound, BoundFeatureBall) or _is_l2(bound)
+            (k, bound) for k, bound in enumerate(self.sets) if isinstance(bound, BoundLpBall) and bound.p == 2
         ]
         self.middle = (window.mean_upper + window.mean_lower) / 2
         self.half = (window.mean_upper - window.mean_lower) / 2
@@ -73,7 +72,7 @@ class Lagrangian:
         ball, mean = op.variance(force).sqrt() / self.window.radius, op.mean(force).abs() / self.half
         least = 1e-3 * per_image(ball.flatten(1).mean(dim=1)) + torch.finfo(ball.dtype).tiny
         size = norm(self.problem.vector)[:, None]
-        radii = [bound.radius for _, bound in self.balls]  # type: ignore[attr-defined]
+        radii = [bound.radius for _, bound in self.balls]
         others = [size / radius[:, None] for radius in radii]
         empty = size.new_empty(len(size), 0)
         return Multipliers(ball + least, mean + least, 0.1 * torch.cat([empty, *others], dim=1))
@@ -85,9 +84,8 @@ class Lagrangian:
         asked = op.adjoint(torch.stack([ball, mean * self.middle - ball * self._centre_mean]))
         self.slope, self.weights = asked[0], mean - ball
         self.right = self.slope * self.centre + asked[1] + self.problem.vector
-        for k, (_, bound) in enumerate(self.balls):
-            if not isinstance(bound, BoundFeatureBall):
-                self.slope = self.slope + per_image(multipliers.others[:, k])
+        for k in range(len(self.balls)):
+            self.slope = self.slope + per_image(multipliers.others[:, k])
         if not self.linear:
             self.slope = self.slope + 1
         diagonal = self.slope + op.squared_adjoint(self.weights)
@@ -96,13 +94,7 @@ class Lagrangian:
 
     def product(self, image: Tensor) -> Tensor:
         """``-L''`` times an image (K, C, H, W)."""
-        result = self.operator.normal(image, self.slope, self.weights)
-        for k, (_, bound) in enumerate(self.balls):
-            if isinstance(bound, BoundFeatureBall):
-                jacobian = bound.jacobian
-                moved = jacobian.apply_adjoint(jacobian.apply(image))
-                result = result + per_image(self.multipliers.others[:, k]) * moved
-        return result
+        return self.operator.normal(image, self.slope, self.weights)
 
     def inner(self, first: Tensor, second: Tensor) -> Tensor:
         """Inner products of what L couples: channels where windows are all, images otherwise; broadcastable."""
@@ -117,8 +109,8 @@ class Lagrangian:
         means = op.mean(torch.stack([centred, centred.square()]))
         spread = (means[1] - means[0].square()).clamp_min(0).sqrt()
         shift = (means[0] + self._centre_mean - self.middle).abs()
-        others = [norm(self._image_of(bound, delta)) for _, bound in self.balls]
-        radii = [bound.radius for _, bound in self.balls]  # type: ignore[attr-defined]
+        others = [norm(delta) for _ in self.balls]
+        radii = [bound.radius for _, bound in self.balls]
         empty = own.others[:, :0]
         used = Multipliers(
             spread / self.window.radius,
@@ -138,10 +130,8 @@ class Lagrangian:
         blocks: list[DualBlock | None] = [None] * len(self.sets)
         mean = own.mean * (self.operator.mean(delta) - self.middle)
         blocks[self.position] = WindowDual(factor * own.ball, delta - self.centre, factor * mean)
-        for k, (position, bound) in enumerate(self.balls):
-            moved = self._image_of(bound, delta)
-            weight = scale * own.others[:, k]
-            blocks[position] = weight.reshape(-1, *[1] * (moved.ndim - 1)) * moved
+        for k, (position, _) in enumerate(self.balls):
+            blocks[position] = per_image(scale * own.others[:, k]) * delta
         return blocks
 
     def resume(self, dual: list[DualBlock | None], delta: Tensor, scale: Tensor) -> tuple[Multipliers, Tensor]:
@@ -166,16 +156,8 @@ class Lagrangian:
             given = dual[position]
             if given is not None:
                 size = norm(torch.as_tensor(given).to(delta)) / scale
-                first.others[:, k] = _known(size / bound.radius, first.others[:, k])  # type: ignore[attr-defined]
+                first.others[:, k] = _known(size / bound.radius, first.others[:, k])
         return first, delta
-
-    @staticmethod
-    def _image_of(bound: BoundConstraint, delta: Tensor) -> Tensor:
-        return bound.jacobian.apply(delta) if isinstance(bound, BoundFeatureBall) else delta
-
-
-def _is_l2(bound: BoundConstraint) -> bool:
-    return isinstance(bound, BoundLpBall) and bound.p == 2
 
 
 def _known(values: Tensor, otherwise: Tensor) -> Tensor:
