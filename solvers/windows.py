@@ -16,10 +16,14 @@ import torch
 from torch import Tensor
 
 from solvers.errors import ProblemError
+from solvers.plain_tensors import plain
+from solvers.window_bands import BlockedBand, banded, covering, windowed_roots
 
 Border = Literal["full", "valid"]
 # Pixels of a plane from which on compiled products beat products with dense matrices (and are worth compiling).
 SMALLEST_COMPILED = 48 * 48
+# Side from which on torch's products go block by block: a dense matrix costs pixels times side.
+LARGEST_DENSE = 320
 
 
 @dataclass(frozen=True)
@@ -128,21 +132,18 @@ class WindowOperator:
         self.height, self.width = height, width
         self.row_starts, self.column_starts = window.starts(height), window.starts(width)
         self.shape = (len(self.row_starts), len(self.column_starts))
-        rows, row_count = _banded(window, self.row_starts, height)
-        columns, column_count = _banded(window, self.column_starts, width)
+        rows, row_count = banded(window, self.row_starts, height)
+        columns, column_count = banded(window, self.column_starts, width)
         self.rows = rows.to(dtype=dtype, device=device)  # (P_h, H)
         self.columns_t = columns.t().contiguous().to(dtype=dtype, device=device)  # (W, P_w)
         self.rows_t = self.rows.t().contiguous()
         self.columns = self.columns_t.t().contiguous()
         self.pixels = torch.outer(row_count, column_count).to(dtype=dtype, device=device)
-        self.coverage = self.adjoint(torch.ones(self.shape, dtype=dtype, device=device))
+        self.coverage = torch.outer(rows.sum(dim=0), columns.sum(dim=0)).to(dtype=dtype, device=device)
         self.covered = self.coverage > 0
-        # For gathering: per pixel the range of windows over it, as index lists padded by repetition.
-        self._row_windows = _covering(window, self.row_starts, height).to(device)
-        self._column_windows = _covering(window, self.column_starts, width).to(device)
         # For window vectors: the square roots of the weights, (P_h, size) and (P_w, size), and the padding.
-        self._root_rows = _windowed_roots(window, rows, self.row_starts).to(dtype=dtype, device=device)
-        self._root_columns = _windowed_roots(window, columns, self.column_starts).to(dtype=dtype, device=device)
+        self._root_rows = windowed_roots(window, rows, self.row_starts).to(dtype=dtype, device=device)
+        self._root_columns = windowed_roots(window, columns, self.column_starts).to(dtype=dtype, device=device)
 
     # -- means ---------------------------------------------------------------------------------------------
 
@@ -152,6 +153,9 @@ class WindowOperator:
             from solvers.window_kernels import mean_planes
 
             return mean_planes(_planes(image), self).reshape(*image.shape[:-2], *self.shape)
+        if self._long:
+            across = self._column_blocks.mean(image.mT).mT
+            return self._row_blocks.mean(across)
         return self.rows @ (image @ self.columns_t)
 
     def adjoint(self, values: Tensor) -> Tensor:
@@ -160,32 +164,47 @@ class WindowOperator:
             from solvers.window_kernels import adjoint_planes
 
             return adjoint_planes(_planes(values), self).reshape(*values.shape[:-2], self.height, self.width)
+        if self._long:
+            across = self._column_blocks.adjoint(values.mT).mT
+            return self._row_blocks.adjoint(across)
         return self.rows_t @ (values @ self.columns)
 
     def squared_adjoint(self, values: Tensor) -> Tensor:
         """``sum_p w_pi^2 q_p``, the diagonal of ``M' diag(q) M``: (..., P_h, P_w) -> (..., H, W)."""
         return self._squared_rows_t @ (values @ self._squared_columns)
 
-    def normal(self, image: Tensor, diagonal: Tensor, weights: Tensor) -> Tensor:
+    def normal(self, image: Tensor, diagonal: Tensor, weights: Tensor, out: Tensor | None = None) -> Tensor:
         """``diagonal * v + M'(weights * M v)`` in one pass, for conjugate gradients: image and diagonal (..., H, W),
-        weights (..., P_h, P_w), all with the same leading shape -> (..., H, W)."""
+        weights (..., P_h, P_w), all with the same leading shape -> (..., H, W), into ``out`` where given, which must
+        share no memory with the others."""
         if self._compiled(image, diagonal, weights):
             from solvers.window_kernels import normal_planes
 
-            result, _ = normal_planes(_planes(image), _planes(diagonal), _planes(weights), self)
-            return result.reshape(image.shape)
-        return torch.addcmul(self.adjoint(weights * self.mean(image)), diagonal, image)
+            into = _planes(out) if out is not None and out.dtype == image.dtype and out.is_contiguous() else None
+            result = normal_planes(_planes(image), _planes(diagonal), _planes(weights), self, into)[0]
+            if into is not None and out is not None:
+                return out
+            result = result.reshape(image.shape)
+        else:
+            result = torch.addcmul(self.adjoint(weights * self.mean(image)), diagonal, image)
+        return result if out is None else out.copy_(result)
 
     def _compiled(self, *values: Tensor) -> bool:
-        """Whether the compiled products serve: on the CPU, at a size where they pay, in the operator's dtype, and
-        where no gradient is wanted."""
-        if self.height * self.width < SMALLEST_COMPILED or self.rows.device.type != "cpu":
-            return False
-        recording = torch.is_grad_enabled()
-        return not any(
-            value.numel() == 0 or value.dtype != self.rows.dtype or (recording and value.requires_grad)
-            for value in values
-        )
+        """Whether the compiled products serve: at a size where they pay, on ordinary CPU tensors without a gradient."""
+        large = self.height * self.width >= SMALLEST_COMPILED
+        return large and values[0].dtype == self.rows.dtype and plain(self.rows, *values)
+
+    @property
+    def _long(self) -> bool:
+        return max(self.height, self.width) > LARGEST_DENSE
+
+    @cached_property
+    def _row_blocks(self) -> BlockedBand:
+        return BlockedBand(self.rows, self.row_starts, self.window)
+
+    @cached_property
+    def _column_blocks(self) -> BlockedBand:
+        return BlockedBand(self.columns, self.column_starts, self.window)
 
     @cached_property
     def _squared_rows_t(self) -> Tensor:
@@ -197,11 +216,12 @@ class WindowOperator:
 
     def variance(self, image: Tensor) -> Tensor:
         """``V_p(v)``, never negative: (..., H, W) -> (..., P_h, P_w)."""
-        return (self.mean(image.square()) - self.mean(image).square()).clamp_min_(0)
+        mean = self.mean(image)
+        return self.mean(image.square()).addcmul_(mean, mean, value=-1).clamp_min_(0)
 
     def covariance(self, first: Tensor, second: Tensor) -> Tensor:
         """``sum_k w_k (u_k - m_p(u))(v_k - m_p(v))``: two (..., H, W) -> (..., P_h, P_w)."""
-        return self.mean(first * second) - self.mean(first) * self.mean(second)
+        return self.mean(first * second).addcmul_(self.mean(first), self.mean(second), value=-1)
 
     # -- window vectors ------------------------------------------------------------------------------------
 
@@ -241,9 +261,23 @@ class WindowOperator:
     def spread_min(self, values: Tensor) -> Tensor:
         """For each pixel the smallest value of the windows over it: (..., P_h, P_w) -> (..., H, W); +inf where
         no window lies."""
+        if self._compiled(values):
+            from solvers.window_extremes import spread_min_planes
+
+            spread = spread_min_planes(_planes(values), self)
+            return spread.reshape(*values.shape[:-2], self.height, self.width)
         by_column = values[..., self._column_windows].amin(dim=-1)  # (..., P_h, W)
         by_pixel = by_column[..., self._row_windows, :].amin(dim=-2)  # (..., H, W)
         return torch.where(self.covered, by_pixel, by_pixel.new_full((), float("inf")))
+
+    @cached_property
+    def _row_windows(self) -> Tensor:
+        """Per pixel row the windows over it, for gathering: (H, most), padded by repetition."""
+        return covering(self.window, self.row_starts, self.height).to(self.rows.device)
+
+    @cached_property
+    def _column_windows(self) -> Tensor:
+        return covering(self.window, self.column_starts, self.width).to(self.rows.device)
 
     def _padding(self) -> tuple[int, int, int, int]:
         size, stride = self.window.size, self.window.stride
@@ -263,35 +297,3 @@ def _operator(window: Window, height: int, width: int, dtype: torch.dtype, devic
     # The operator outlives the caller: built under inference_mode its tensors would refuse every later backward.
     with torch.inference_mode(False):
         return WindowOperator(window, height, width, dtype=dtype, device=device)
-
-
-def _banded(window: Window, starts: list[int], length: int) -> tuple[Tensor, Tensor]:
-    """The 1-D averaging matrix (windows, length) in float64, rows summing to 1, and each row's pixel count."""
-    taps = window.taps()
-    matrix = torch.zeros(len(starts), length, dtype=torch.float64)
-    count = torch.zeros(len(starts), dtype=torch.float64)
-    for row, start in enumerate(starts):
-        low, high = max(start, 0), min(start + window.size, length)
-        inside = taps[low - start : high - start]
-        matrix[row, low:high] = inside / inside.sum()
-        count[row] = high - low
-    return matrix, count
-
-
-def _covering(window: Window, starts: list[int], length: int) -> Tensor:
-    """For each pixel the windows over it, (length, most), padded by repetition; any window where there is none."""
-    lists = [
-        [k for k, start in enumerate(starts) if start <= pixel < start + window.size] or [0] for pixel in range(length)
-    ]
-    most = max(len(entry) for entry in lists)
-    return torch.tensor([entry + entry[-1:] * (most - len(entry)) for entry in lists])
-
-
-def _windowed_roots(window: Window, matrix: Tensor, starts: list[int]) -> Tensor:
-    """Square roots of the weights laid out by position in the window, (windows, size), zero outside the image."""
-    roots = torch.zeros(len(starts), window.size, dtype=torch.float64)
-    length = matrix.shape[1]
-    for row, start in enumerate(starts):
-        low, high = max(start, 0), min(start + window.size, length)
-        roots[row, low - start : high - start] = matrix[row, low:high].sqrt()
-    return roots

@@ -49,6 +49,8 @@ def _refuses(problem: Problem) -> str | None:
     if len(windows) != 1:
         return f"takes one WindowSSIM, got {len(windows)}"
     assert isinstance(windows[0], WindowSSIM)
+    if windows[0].window.is_tiling:
+        return f"is for windows that overlap, got size {windows[0].window.size} at the same stride"
     if windows[0].beta == 0:
         return 'takes no WindowSSIM with luminance="preserve" (an equality has no finite multiplier update)'
     for k in problem.find(LpBall):

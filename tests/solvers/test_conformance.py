@@ -70,7 +70,7 @@ def test_splitting_methods_pass_everything_that_has_something_to_split(method: s
     assert left_out == {"box", "linf", "linf-box", "project:box", "project:linf-box"}
 
 
-def test_dual_passes_everything_with_one_set_of_windows() -> None:
+def test_dual_passes_everything_with_one_set_of_overlapping_windows() -> None:
     report = run_conformance(["dual"])
     assert report.passed, "\n".join(map(str, report.failures))
     assert sum(row.verdict.ran for row in report.rows) > 20
