@@ -48,8 +48,9 @@ def windowed_roots(window: Window, matrix: Tensor, starts: list[int]) -> Tensor:
 
 
 class BlockedBand:
-    """The averaging matrix of an axis cut into blocks of windows, each of which needs a short stretch of pixels: batched
-    matrix products whose cost is linear in the length, on any device and under autograd.
+    """The averaging matrix of an axis cut into blocks of windows, each of which needs a short stretch of pixels.
+
+    Batched matrix products, so the cost is linear in the length, on any device and under autograd.
 
     Args:
         matrix: (windows, length), from :func:`banded`, in the dtype and on the device of the products.

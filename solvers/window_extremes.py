@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from solvers.compiled import compiled, run_rows
-from solvers.window_plan import plan_of
+from solvers.window_plan import check_planes, plan_of
 
 if TYPE_CHECKING:
     from solvers.windows import WindowOperator
@@ -19,6 +19,7 @@ def spread_min_planes(values: Tensor, op: WindowOperator, out: Tensor | None = N
     +inf where no window lies. A NaN spreads."""
     plan = plan_of(op)
     out = values.new_empty(values.shape[0], op.height, op.width) if out is None else out
+    check_planes(op, pixels=(out,), windows=(values,))
     starts, counts, _ = plan.up
     _, _, _, first, stride, span, _, phase_counts, back_offsets = plan.columns
     rows = out.shape[0] * op.height

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from solvers.compiled import compiled, run_rows
-from solvers.window_plan import plan_of
+from solvers.window_plan import check_planes, plan_of
 
 if TYPE_CHECKING:
     from solvers.windows import WindowOperator
@@ -29,6 +29,7 @@ def mean_planes(v: Tensor, op: WindowOperator, out: Tensor | None = None) -> Ten
     """Windowed means: contiguous (N, H, W) on the CPU -> (N, P_h, P_w)."""
     plan = plan_of(op)
     out = v.new_empty(v.shape[0], *op.shape) if out is None else out
+    check_planes(op, pixels=(v,), windows=(out,))
     rows = out.shape[0] * op.shape[0]
     arguments = v.numpy(), plan.down, plan.columns, out.numpy()
     run_rows(_mean, arguments, rows, rows * op.width * 2 * op.window.size)
@@ -39,6 +40,7 @@ def adjoint_planes(q: Tensor, op: WindowOperator, out: Tensor | None = None) -> 
     """The adjoint of :func:`mean_planes`: contiguous (N, P_h, P_w) -> (N, H, W)."""
     plan = plan_of(op)
     out = q.new_empty(q.shape[0], op.height, op.width) if out is None else out
+    check_planes(op, pixels=(out,), windows=(q,))
     pixels, rows = out.numpy(), out.shape[0] * op.height
     dots = torch.empty(out.shape[:2], dtype=torch.float64).numpy()
     arguments = False, pixels, pixels, q.numpy(), *plan, pixels, dots
@@ -55,6 +57,7 @@ def normal_planes(
     """
     plan = plan_of(op)
     out = torch.empty_like(v) if out is None else out
+    check_planes(op, pixels=(v, diagonal, out), windows=(weights,))
     dots = torch.empty(v.shape[:2], dtype=torch.float64)
     rows = v.shape[0] * op.height
     arguments = True, v.numpy(), diagonal.numpy(), weights.numpy(), *plan, out.numpy(), dots.numpy()

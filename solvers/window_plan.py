@@ -11,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from solvers.windows import WindowOperator
 
@@ -48,6 +49,19 @@ def plan_of(op: WindowOperator) -> Plan:
             _columns(op, rows.dtype),
         )
     return plan
+
+
+def check_planes(op: WindowOperator, *, pixels: tuple[Tensor, ...], windows: tuple[Tensor, ...]) -> None:
+    """Raise :class:`ValueError` unless all are contiguous, of the operator's dtype, and (N, H, W) or (N, P_h, P_w) with
+    one N: a kernel would read memory that isn't theirs."""
+    number = len(pixels[0])
+    for values, shape in ((pixels, (number, op.height, op.width)), (windows, (number, *op.shape))):
+        for value in values:
+            if value.shape != shape or value.dtype != op.rows.dtype or not value.is_contiguous():
+                raise ValueError(
+                    f"a window product needs a contiguous {op.rows.dtype} tensor of shape {shape}, "
+                    f"got {value.dtype} of shape {tuple(value.shape)} and strides {value.stride()}"
+                )
 
 
 def _packed(matrix: NDArray[Any], starts: NDArray[Any], counts: NDArray[Any]) -> tuple[Any, ...]:

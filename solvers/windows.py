@@ -180,11 +180,11 @@ class WindowOperator:
         if self._compiled(image, diagonal, weights):
             from solvers.window_kernels import normal_planes
 
-            into = _planes(out) if out is not None and out.dtype == image.dtype and out.is_contiguous() else None
-            result = normal_planes(_planes(image), _planes(diagonal), _planes(weights), self, into)[0]
-            if into is not None and out is not None:
+            planes = _planes(image), _planes(diagonal), _planes(weights)
+            if out is not None and out.is_contiguous() and plain(image, out):
+                normal_planes(*planes, self, _planes(out))
                 return out
-            result = result.reshape(image.shape)
+            result = normal_planes(*planes, self)[0].reshape(image.shape)
         else:
             result = torch.addcmul(self.adjoint(weights * self.mean(image)), diagonal, image)
         return result if out is None else out.copy_(result)
