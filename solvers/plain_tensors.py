@@ -11,18 +11,14 @@ def plain(*values: Tensor) -> bool:
     """Whether all are ordinary nonempty CPU tensors of one dtype, float32 or float64, that nothing watches: no gradient
     is recorded or carried forward, no ``torch.func`` transform, trace or compilation is under way."""
     dtype, recording = values[0].dtype, torch.is_grad_enabled()
-    return (
-        dtype in (torch.float32, torch.float64)
-        and all(
-            type(value) in (Tensor, torch.nn.Parameter)
-            and value.device.type == "cpu"
-            and value.dtype == dtype
-            and value.numel() > 0
-            and not (recording and value.requires_grad)
-            for value in values
-        )
-        and not _transforming()
-    )
+    if dtype not in (torch.float32, torch.float64) or _transforming():
+        return False
+    for value in values:
+        if (recording and value.requires_grad) or value.dtype != dtype or not value.is_cpu or value.numel() == 0:
+            return False
+        if type(value) is not Tensor and type(value) is not torch.nn.Parameter:
+            return False
+    return True
 
 
 def _transforming() -> bool:

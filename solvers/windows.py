@@ -192,7 +192,7 @@ class WindowOperator:
     def _compiled(self, *values: Tensor) -> bool:
         """Whether the compiled products serve: at a size where they pay, on ordinary CPU tensors without a gradient."""
         large = self.height * self.width >= SMALLEST_COMPILED
-        return large and values[0].dtype == self.rows.dtype and plain(self.rows, *values)
+        return large and self.rows.is_cpu and values[0].dtype == self.rows.dtype and plain(*values)
 
     @property
     def _long(self) -> bool:
@@ -289,7 +289,8 @@ class WindowOperator:
 
 def _planes(values: Tensor) -> Tensor:
     """Contiguous (N, H, W) without its history."""
-    return values.detach().reshape(-1, *values.shape[-2:]).contiguous()
+    plain_values = values.detach() if values.requires_grad else values
+    return plain_values.reshape(-1, *values.shape[-2:]).contiguous()
 
 
 @lru_cache(maxsize=64)

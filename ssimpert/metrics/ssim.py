@@ -49,7 +49,7 @@ def dissimilarity_map(
 
     Returns:
         (B, C, P_h, P_w) in the inputs' dtype, differentiable; in [0, 2] for nonnegative pixels. An image with
-        a pixel that isn't finite has NaN in its map, also outside the windows over that pixel.
+        a pixel that isn't finite has NaN in its map, in the windows over that pixel and perhaps in others.
 
     Raises:
         InputError: wrong shape, dtype or data range.
