@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -54,8 +55,6 @@ def measure(photo: str, window: str, border: str, luminance: float | str) -> dic
         solvers.WindowSSIM(0.95, window_of(window, border), luminance=luminance),  # type: ignore[arg-type]
         solvers.Box(0.0, 1.0),
     ]
-    import torch
-
     problem = linear_problem(photo, sets).to(dtype=torch.float32)
     began = time.perf_counter()
     result = solvers.solve(problem, settings=solvers.Settings(eps_rel=GAPS[-1], max_iter=100_000, time_limit=LIMIT))
@@ -106,7 +105,7 @@ def main(full: bool = False) -> dict[str, Any]:
         cells = [row["photo"], row["window"], row["border"], str(row["luminance"])]
         cells += ["-" if row[f"seconds_to_{gap:g}"] is None else f"{row[f'seconds_to_{gap:g}']:.1f}" for gap in GAPS]
         table.add_row(*cells, str(row["iterations"]), row["method"])
-    console = Console()
+    console = Console(width=120)
     console.print(table)
     console.print(f"memory of one solve: {record['memory_megabytes']:.0f} MB;", record["machine"])
     RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -117,7 +117,7 @@ def main() -> dict[str, Any]:
         "warm_start": warm,
         "warm_over_cold_median": saved,
     }
-    console = Console()
+    console = Console(width=120)
     for key, value in record.items():
         console.print(key, value)
     plot(sizes, batches, ROOT / "docs" / "images" / "scaling.png")
