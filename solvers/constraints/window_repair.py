@@ -23,8 +23,10 @@ from solvers.constraints.base import inner, per_image
 if TYPE_CHECKING:
     from solvers.constraints.window_ssim import BoundWindowSSIM
 
-# Windows that a factor this near to 1 would bring inside need no averaging.
+# Windows that a factor this near to 1 brings inside count as inside.
 NEAR = 1e-5
+# An image all of whose windows a factor this near to 1 would bring inside is scaled without averaging.
+SLIGHT = 1e-3
 PULLS = 80
 SHRINKAGES = 40
 
@@ -32,10 +34,10 @@ SHRINKAGES = 40
 def enter(bound: BoundWindowSSIM, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """``delta`` (B, C, H, W) moved into the set and within ``lower <= delta <= upper``, up to a factor near 1.
 
-    An image that is inside, or within NEAR of it, is not averaged: it stays as it is but for the scaling.
+    An image that is inside, or within SLIGHT of it, is not averaged: it stays as it is but for the scaling.
     """
     factor = bound.window_factor(delta).flatten(1).amin(dim=1)
-    outside = (factor < 1 - NEAR).nonzero()[:, 0]
+    outside = (factor < 1 - SLIGHT).nonzero()[:, 0]
     if len(outside) > 0:
         part = bound if len(outside) == len(delta) else bound.select(outside)
         moved = pull(part, delta[outside], lower[outside], upper[outside])
