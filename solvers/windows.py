@@ -217,11 +217,12 @@ class WindowOperator:
     def variance(self, image: Tensor) -> Tensor:
         """``V_p(v)``, never negative: (..., H, W) -> (..., P_h, P_w)."""
         mean = self.mean(image)
-        return self.mean(image.square()).addcmul_(mean, mean, value=-1).clamp_min_(0)
+        # Not fused: in a window of one pixel both squares round alike, and the difference is exactly 0.
+        return (self.mean(image.square()) - mean.square()).clamp_min_(0)
 
     def covariance(self, first: Tensor, second: Tensor) -> Tensor:
         """``sum_k w_k (u_k - m_p(u))(v_k - m_p(v))``: two (..., H, W) -> (..., P_h, P_w)."""
-        return self.mean(first * second).addcmul_(self.mean(first), self.mean(second), value=-1)
+        return self.mean(first * second) - self.mean(first) * self.mean(second)
 
     # -- window vectors ------------------------------------------------------------------------------------
 

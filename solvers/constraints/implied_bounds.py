@@ -18,9 +18,8 @@ from torch import Tensor
 
 from solvers.windows import WindowOperator
 
-# Rounding of the formulas above, relative to pixels of unit size: the box must not cut off a feasible point.
-ROUNDING = 1e-12
-FAR = 1e9
+# Rounding of the formulas above, relative to the largest finite bound: the box must not cut off a feasible point.
+ROUNDING = 1e-11
 # Per axis, how many windows over a pixel are asked, those with the largest weight first: under a Gaussian the far
 # ones say nothing.
 MOST_WINDOWS = 7
@@ -41,16 +40,20 @@ def implied_bounds(
         mean_limits: lo_p and hi_p, each (B, C, P_h, P_w).
         box: lower and upper bounds on d, (B, C, H, W), infinite where there is none.
     """
-    # Where there is no box the other pixels' bounds say nothing: FAR is out of every ball's reach.
-    lower, upper = (limit.clamp(-FAR, FAR) for limit in box)
+    # Where a pixel has no bound its windows' other pixels learn nothing from the box.
+    lower, upper = (torch.where(limit.isfinite(), limit, 0.0) for limit in box)
     centre = reference * ball_center
     window_centre = op.mean(centre)
     rows, columns = _heaviest(op.rows), _heaviest(op.columns_t.t())
-    mean_lower, mean_upper = op.mean(lower), op.mean(upper)
+    mean_lower, mean_upper = (
+        torch.where(op.mean(limit.isfinite().to(values)) >= 1 - 1e-12, op.mean(values), sign * torch.inf)
+        for limit, values, sign in zip(box, (lower, upper), (-1, 1), strict=True)
+    )
     least = torch.maximum(mean_limits[0], mean_lower)
     most = torch.minimum(mean_limits[1], mean_upper)
     parts = torch.stack([most - window_centre, least - window_centre, radius, most - mean_lower, mean_upper - least])
-    new_lower, new_upper = lower, upper
+    new_lower, new_upper = box
+    slack = ROUNDING * max(1.0, float(torch.maximum(lower.abs(), upper.abs()).amax()))
     for row, row_weight in rows:
         by_row = parts[..., row, :]
         for column, column_weight in columns:
@@ -64,8 +67,8 @@ def implied_bounds(
             new_upper = torch.where(inside, torch.minimum(new_upper, high), new_upper)
             new_lower = torch.where(inside, torch.maximum(new_lower, low), new_lower)
     # d = 0 is feasible whenever the box holds it, and rounding must not deny that.
-    lower = torch.maximum(box[0], new_lower.clamp_max(0) - ROUNDING)
-    upper = torch.minimum(box[1], new_upper.clamp_min(0) + ROUNDING)
+    lower = torch.maximum(box[0], new_lower.clamp_max(0) - slack)
+    upper = torch.minimum(box[1], new_upper.clamp_min(0) + slack)
     # A pixel in no window is bounded by the box alone.
     return torch.where(op.covered, lower, box[0]), torch.where(op.covered, upper, box[1])
 

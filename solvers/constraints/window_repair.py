@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Windows that a factor this near to 1 brings inside count as inside.
 NEAR = 1e-5
 # An image all of whose windows a factor this near to 1 would bring inside is scaled without averaging.
-SLIGHT = 1e-3
+SLIGHT = 1e-5
 PULLS = 80
 SHRINKAGES = 40
 

@@ -49,3 +49,12 @@ def test_the_trivial_bound_gets_several_times_better(uniform: Draw, normal: Draw
     problem = LinearProblem(normal(1, 3, 24, 24), x, [WindowSSIM(0.95), Box()])
     plain = torch.maximum(problem.gradient * (0 - x), problem.gradient * (1 - x)).sum()
     assert float(solvers.certify(problem, torch.zeros_like(x)).bound) < 0.6 * float(plain)
+
+
+def test_windows_cut_to_one_pixel_lose_no_digits_where_there_is_no_box(uniform: Draw) -> None:
+    """Such a pixel may go exactly as far as its mean."""
+    x = uniform(1, 1, 5, 5)
+    certifier = Certifier(LinearProblem(torch.ones_like(x), x, [WindowSSIM(0.99, Window.uniform(2, stride=2))]))
+    bound = certifier.sets[0]
+    corner = float(certifier.implied_upper[0, 0, 4, 4] - bound.mean_upper[0, 0, 2, 2])  # type: ignore[attr-defined]
+    assert 0 <= corner < 1e-10
