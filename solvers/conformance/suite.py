@@ -24,9 +24,9 @@ BY_NAME = {
     "cvxpy:clarabel": Settings(eps_rel=1e-6, eps_abs=1e-9),
     # 1e-3 of the black photo takes SCS more than 50,000 iterations.
     "cvxpy:scs": Settings(eps_rel=1e-2, max_iter=20_000),
-    # Sublinear: points near the set, with an objective of 1e-4, would take it tens of thousands of iterations.
     # A constant black photo is a packing problem with ties, where the point lags: 2e-3. All others reach 1e-3.
     "dual": Settings(eps_rel=3e-3, max_iter=20_000),
+    # Sublinear: points near the set, with an objective of 1e-4, would take it tens of thousands of iterations.
     "frank_wolfe": Settings(eps_rel=1e-2, eps_abs=1e-4, max_iter=5_000),
 }
 
