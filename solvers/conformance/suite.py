@@ -66,8 +66,7 @@ def run_conformance(
 
 def default_settings(info: MethodInfo) -> Settings:
     """The tolerance that the suite asks of a method: 1e-9 of an exact one, 1e-3 of an iterative one, with 20,000
-    iterations; 1e-6 of Clarabel, 3e-3 of dual, 1e-2 of SCS and of
-    frank_wolfe."""
+    iterations; 1e-6 of Clarabel, 3e-3 of dual, 1e-2 of SCS and of frank_wolfe."""
     return BY_NAME.get(info.name, EXACT if info.exact else ITERATIVE)
 
 

@@ -103,8 +103,12 @@ class WindowOracle:
         reach = np.sqrt((1 - safe) / safe)
         new_lower, new_upper = lower.copy(), upper.copy()
         for channel, image in enumerate(self.image.reshape(len(self.image), -1)):
-            low, high = (bound[channel].ravel().clip(-1e9, 1e9)[index] for bound in (lower, upper))
-            least, most = (weights * low).sum(axis=1), (weights * high).sum(axis=1)
+            low, high = (bound[channel].ravel()[index] for bound in (lower, upper))
+            # An absent bound says nothing of the window's mean; as 0 it costs no digits.
+            free_low, free_high = (inside & np.isinf(bound) for bound in (low, high))
+            low, high = np.where(np.isinf(low), 0.0, low), np.where(np.isinf(high), 0.0, high)
+            least = np.where(free_low.any(axis=1), -np.inf, (weights * low).sum(axis=1))
+            most = np.where(free_high.any(axis=1), np.inf, (weights * high).sum(axis=1))
             bottom = np.maximum(self.mean_lower[channel].ravel(), least)
             top = np.minimum(self.mean_upper[channel].ravel(), most)
             offset = self.center * (image[index] - self.reference_mean[channel].reshape(-1, 1))

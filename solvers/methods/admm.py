@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
-from solvers.methods.monitor import Monitor
-from solvers.methods.splitting import FIRST_ADAPTATION, Splitting, refuses
+from solvers.methods.splitting import FIRST_ADAPTATION, begin, refuses
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult
@@ -25,12 +22,7 @@ RELAXATION = 1.9
 )
 def admm(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Any windows, l1, l2 and feature balls: splitting with adaptive penalties per window; memory image x window."""
-    monitor = Monitor(problem, settings)
-    whole = torch.arange(problem.batch, device=problem.reference.device)
-    split = Splitting(problem.to(dtype=settings.dtype or problem.reference.dtype), whole)
-    point = split.start(warm_start)
-    monitor.setup_done()
-    monitor.check(0, point.delta, split.blocks_of(point))
+    monitor, split, point = begin(problem, settings, warm_start)
     iteration, adapted, adapt_at = 0, point, FIRST_ADAPTATION
     while bool(monitor.running.any()):
         keep = monitor.running[split.images]

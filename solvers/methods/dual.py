@@ -9,7 +9,7 @@ What the iteration leaves unfinished does not hurt the certificate: the bound ta
 box keeps small what is left of the stationarity residual; the point is brought into the set by accelerated averaged
 projections (:mod:`solvers.constraints.window_repair`).
 
-Memory: some forty images an image in the iterations' dtype, whatever the window.
+Memory: some tens of copies of the image, whatever the window: no window vectors.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ class _Part:
         self.mixed = torch.ones_like(images, dtype=scaled.reference.dtype)
         self.gaps: list[Tensor] = []
         certifier, dtype = monitor.certifier, scaled.reference.dtype
-        self.box = tuple(limit.to(dtype) for limit in (certifier.lower, certifier.upper))
-        self.implied = tuple(limit.to(dtype) for limit in (certifier.implied_lower, certifier.implied_upper))
+        self.box = certifier.lower[images].to(dtype), certifier.upper[images].to(dtype)
+        self.implied = certifier.implied_lower[images].to(dtype), certifier.implied_upper[images].to(dtype)
         self._pose()
         model = self.model
         self.delta = torch.zeros_like(model.problem.reference)
@@ -149,7 +149,7 @@ class _Part:
         self.raw = self.delta
 
     def _pose(self) -> None:
-        self.model = Lagrangian(self.scaled.select(self.images), *(limit[self.images] for limit in self.implied))
+        self.model = Lagrangian(self.scaled.select(self.images), *self.implied)
         self.scale = self.all_scales[self.images].to(self.scaled.reference.dtype)
 
     def advance(self) -> None:
@@ -171,8 +171,7 @@ class _Part:
 
     def inside(self) -> Tensor:
         """The iterate, brought into the windows."""
-        lower, upper = (limit[self.images] for limit in self.box)
-        return pull(self.model.window, self.delta, lower, upper)
+        return pull(self.model.window, self.delta, *self.box)
 
     def dual(self) -> list[DualBlock | None]:
         """The blocks at the iterate."""
@@ -196,6 +195,8 @@ class _Part:
             self.images, self.logs, self.delta, self.raw, self.mixed = (
                 values[keep] for values in (self.images, self.logs, self.delta, self.raw, self.mixed)
             )
+            self.box = self.box[0][keep], self.box[1][keep]
+            self.implied = self.implied[0][keep], self.implied[1][keep]
             self.gaps = [gap[keep] for gap in self.gaps]
             self.mixing.select(keep)
             self._pose()

@@ -15,8 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.methods.monitor import Monitor
-from solvers.methods.splitting import FIRST_ADAPTATION, Point, Splitting, refuses
+from solvers.methods.splitting import FIRST_ADAPTATION, Point, Splitting, begin, refuses
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult
@@ -39,13 +38,8 @@ LOOK = 5
 )
 def pdhg(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Any windows, l1, l2 and feature balls: primal-dual hybrid gradient with restarts; memory image x window."""
-    monitor = Monitor(problem, settings)
-    whole = torch.arange(problem.batch, device=problem.reference.device)
-    split = Splitting(problem.to(dtype=settings.dtype or problem.reference.dtype), whole)
-    point = split.start(warm_start)
+    monitor, split, point = begin(problem, settings, warm_start)
     stretch = _Stretch(split, point)
-    monitor.setup_done()
-    monitor.check(0, point.delta, split.blocks_of(point))
     iteration = 0
     while bool(monitor.running.any()):
         keep = monitor.running[split.images]

@@ -22,9 +22,11 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import DualBlock
+from solvers.methods.monitor import Monitor
 from solvers.methods.splitting_blocks import Block, block_of
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 from solvers.result import SolveResult
+from solvers.settings import Settings
 
 # The weights first adapt after so many iterations, then after twice as many, and so on.
 FIRST_ADAPTATION = 20
@@ -38,6 +40,17 @@ def refuses(problem: Problem) -> str | None:
         if constraint.kind in ("WindowSSIM", "GlobalSSIM", "FeatureBall") or getattr(constraint, "p", None) in (1, 2):
             return None
     return "needs a set beside pixel bounds"
+
+
+def begin(problem: Problem, settings: Settings, warm_start: SolveResult | None) -> tuple[Monitor, Splitting, Point]:
+    """A monitor that has seen the start, the problem of all images in the iterations' dtype, and the start."""
+    monitor = Monitor(problem, settings)
+    whole = torch.arange(problem.batch, device=problem.reference.device)
+    split = Splitting(problem.to(dtype=settings.dtype or problem.reference.dtype), whole)
+    point = split.start(warm_start)
+    monitor.setup_done()
+    monitor.check(0, point.delta, split.blocks_of(point))
+    return monitor, split, point
 
 
 @dataclass
