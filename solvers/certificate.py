@@ -13,6 +13,7 @@ bound, never a wrong one. For the projection problem the analogous bound is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +106,16 @@ class Certifier:
             limits = bound.implied_bounds(self.implied_lower, self.implied_upper)
             self.implied_lower, self.implied_upper = limits
         self.trivial = self._bound([None] * len(self.sets))
+
+    def select(self, images: Tensor) -> Certifier:
+        """The certifier of the images at ``images`` (long, (K,)) alone, without its dearest part: implied bounds."""
+        part = copy(self)
+        part.problem = self.problem.select(images)
+        part.sets = [constraint.bind(part.problem.reference) for constraint in part.problem.constraints]
+        part.lower, part.upper = self.lower[images], self.upper[images]
+        part.implied_lower, part.implied_upper = self.implied_lower[images], self.implied_upper[images]
+        part.trivial, part._magnitude = self.trivial[images], self._magnitude[images]
+        return part
 
     def certify(self, delta: Tensor, dual: Sequence[DualBlock | None] | None = None) -> Certificate:
         """See :func:`certify`; ``delta`` in any float dtype."""

@@ -64,6 +64,7 @@ def pull(
     tiny = torch.finfo(delta.dtype).tiny
     previous = point = delta.clamp(lower, upper)
     momentum = torch.ones_like(delta[:, 0, 0, 0])
+    moving, entered = torch.ones_like(momentum, dtype=torch.bool), point
     for step in range(steps):
         centred = point - centre
         means = op.mean(torch.stack([centred, centred.square()]))
@@ -71,8 +72,13 @@ def pull(
         excess = (1 - radius / spread.clamp_min(tiny)).clamp_min(0)
         mean = means[0] + centre_mean
         shift = mean - mean.clamp(least, most)
-        if step % 8 == 0 and not bool(excess.any() | shift.any()):
-            return point.clamp(lower, upper)
+        if step % 8 == 0:
+            # An image that is inside stays where it is: momentum would carry it on while its neighbours move.
+            outside = (excess.flatten(1) + shift.flatten(1).abs() > 0).any(dim=1)
+            entered = torch.where(per_image(moving & ~outside), point.clamp(lower, upper), entered)
+            moving = moving & outside
+            if not bool(moving.any()):
+                return entered
         asked = torch.stack([excess, excess * means[0], shift, (excess > 0).to(excess), (shift != 0).to(excess)])
         slope, offset, level, balls, intervals = op.adjoint(asked).unbind()
         # Averages over the windows that ask; pixels under none stay.
@@ -84,7 +90,7 @@ def pull(
         following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
         point = latest + per_image((momentum - 1) / following) * (latest - previous)
         previous, momentum = latest, following
-    return previous
+    return torch.where(per_image(moving), previous, entered)
 
 
 def shrink(bound: BoundWindowSSIM, delta: Tensor, steps: int = SHRINKAGES) -> Tensor:

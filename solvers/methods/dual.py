@@ -41,7 +41,7 @@ FLOOR = 1e-3  # of a ratio
 DEPTH = 20.0  # logarithms below the image's largest multiplier at which one counts as zero
 STALLED = 0.8  # of the gap of PATIENCE checks ago: above it, mixing is halved, or made whole again
 PATIENCE = 5
-CACHED = 150_528  # pixels, channels counted, that iterate together on a CPU: 3x224x224
+CACHED = 49_152  # pixels, channels counted, that iterate together on a CPU: 3x128x128
 
 
 def _refuses(problem: Problem) -> str | None:
@@ -85,27 +85,30 @@ def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = 
     none: list[Any] = [None] * len(problem.constraints)
     monitor.check(0, torch.zeros_like(exact.vector) if linear else exact.vector, none)
     parts: list[_Part] = []
-    for images in _parts(problem):
+    for images in torch.arange(problem.batch, device=problem.reference.device).split(_together(problem)):
         if bool(monitor.running[images].any()):
             parts.append(_Part(scaled, monitor, images[monitor.running[images]], scale, warm_start))
     iteration = 0
     while parts:
-        iteration += 1
+        # Each part goes on to the next check by itself: in turns, it would leave the cache every time.
+        ahead = min(settings.check_interval - iteration % settings.check_interval, settings.max_iter - iteration)
         for part in parts:
-            part.advance()
-        if monitor.due(iteration):
-            _check(monitor, parts, iteration)
-            parts = [part for part in parts if part.still_runs(monitor)]
-            for part in parts:
-                part.review(monitor.rel_gap[part.images])
+            for _ in range(ahead):
+                part.advance()
+                if monitor.out_of_time():
+                    break
+        iteration += ahead
+        _check(monitor, parts, iteration)
+        parts = [part for part in parts if part.still_runs(monitor)]
+        for part in parts:
+            part.review(monitor.rel_gap[part.images])
     return monitor.output()
 
 
-def _parts(problem: Problem) -> tuple[Tensor, ...]:
-    """The images in groups that fit a CPU's cache, where a larger batch would only be slower; all together on a GPU."""
+def _together(problem: Problem) -> int:
+    """How many images fit a CPU's cache, where a larger group would only be slower; all of them on a GPU."""
     reference = problem.reference
-    together = max(CACHED // reference[0].numel(), 1) if reference.device.type == "cpu" else problem.batch
-    return torch.arange(problem.batch, device=reference.device).split(together)
+    return max(CACHED // reference[0].numel(), 1) if reference.device.type == "cpu" else problem.batch
 
 
 def _check(monitor: Monitor, parts: list[_Part], iteration: int) -> None:
@@ -116,7 +119,7 @@ def _check(monitor: Monitor, parts: list[_Part], iteration: int) -> None:
         None if blocks[0] is None else map_block(lambda *values: torch.cat(values), *blocks)
         for blocks in zip(*duals, strict=True)
     ]
-    monitor.check(iteration, points, joined, torch.cat([part.images for part in parts]))
+    monitor.check(iteration, points, joined, torch.cat([part.images for part in parts]), _together(monitor.problem))
 
 
 class _Part:
@@ -130,6 +133,7 @@ class _Part:
         self.steps = 0
         self.mixed = torch.ones_like(images, dtype=scaled.reference.dtype)
         self.gaps: list[Tensor] = []
+        self.waited = torch.zeros_like(images)  # checks since the mixing last changed
         certifier, dtype = monitor.certifier, scaled.reference.dtype
         self.box = certifier.lower[images].to(dtype), certifier.upper[images].to(dtype)
         self.implied = certifier.implied_lower[images].to(dtype), certifier.implied_upper[images].to(dtype)
@@ -181,19 +185,18 @@ class _Part:
         """Where the certified gap (K,) stalls, mix half as much, or fully again: photos with slow modes need all of
         it, and on others it jumps."""
         self.gaps.append(gap)
+        self.waited = self.waited + 1
         if len(self.gaps) > PATIENCE:
-            stalled = gap > STALLED * self.gaps.pop(0)
+            stalled = (gap > STALLED * self.gaps.pop(0)) & (self.waited > PATIENCE)
             self.mixed = torch.where(stalled, 1.5 - self.mixed, self.mixed)
-            if bool(stalled.any()):
-                # An image that does not stall waits anew with the others.
-                self.gaps = [gap]
+            self.waited = torch.where(stalled, 1, self.waited)
 
     def still_runs(self, monitor: Monitor) -> bool:
         """Whether any image does; those that are finished leave, so that they cost nothing."""
         keep = monitor.running[self.images].nonzero()[:, 0]
         if 0 < len(keep) < len(self.images):
-            self.images, self.logs, self.delta, self.raw, self.mixed = (
-                values[keep] for values in (self.images, self.logs, self.delta, self.raw, self.mixed)
+            self.images, self.logs, self.delta, self.raw, self.mixed, self.waited = (
+                values[keep] for values in (self.images, self.logs, self.delta, self.raw, self.mixed, self.waited)
             )
             self.box = self.box[0][keep], self.box[1][keep]
             self.implied = self.implied[0][keep], self.implied[1][keep]

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import fields
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -66,7 +68,7 @@ class Monitor:
         self.last: Certificate | None = None
         self._rows: list[HistoryRow] = []
         self._setup_time = 0.0
-        self._part: tuple[tuple[int, ...], Certifier] = (tuple(range(problem.batch)), self.certifier)
+        self._parts = {tuple(range(problem.batch)): self.certifier}
 
     # -- the clock -----------------------------------------------------------------------------------------
 
@@ -96,6 +98,7 @@ class Monitor:
         delta: Tensor,
         dual: Sequence[DualBlock | None],
         images: Tensor | None = None,
+        together: int | None = None,
     ) -> bool:
         """Certify an iterate in float64, keep what is better, and decide who is done.
 
@@ -104,13 +107,14 @@ class Monitor:
             delta: (K, C, H, W), not necessarily feasible; any float dtype.
             dual: one block per constraint, or None.
             images: long (K,), the images that delta and dual are of; default: all. Others keep what they have.
+            together: certify so many of them at a time (what fits a CPU's cache); default: all at once.
 
         Returns:
             Whether any image still runs.
         """
         if images is None:
             images = torch.arange(len(self.status), device=self.running.device)
-        certificate = self._certifier(images).certify(delta, dual)
+        certificate = self._certify(images, delta, dual, together or len(images))
         self.last = certificate
         self._keep(images, certificate, dual)
         finite = delta.isfinite().flatten(1).all(dim=1)
@@ -143,13 +147,23 @@ class Monitor:
             messages=tuple(self.messages),
         )
 
-    def _certifier(self, images: Tensor) -> Certifier:
+    def _certify(self, images: Tensor, delta: Tensor, dual: Sequence[DualBlock | None], together: int) -> Certificate:
+        groups = images.split(together)
         # Kept while the same images run: binding the sets costs as much as a certificate.
-        key = tuple(images.tolist())
-        if key != self._part[0]:
-            whole = key == tuple(range(len(self.status)))
-            self._part = (key, self.certifier if whole else Certifier(self.problem.select(images)))
-        return self._part[1]
+        keys = [tuple(group.tolist()) for group in groups]
+        self._parts = {
+            key: self._parts.get(key) or self._certifier(group) for key, group in zip(keys, groups, strict=True)
+        }
+        parts = []
+        for k, key in enumerate(keys):
+            own = slice(k * together, (k + 1) * together)
+            blocks = [block if block is None else map_block(itemgetter(own), block) for block in dual]
+            parts.append(self._parts[key].certify(delta[own], blocks))
+        columns = ([getattr(part, field.name) for part in parts] for field in fields(Certificate))
+        return parts[0] if len(parts) == 1 else Certificate(*(torch.cat(column) for column in columns))
+
+    def _certifier(self, images: Tensor) -> Certifier:
+        return self.certifier if len(images) == len(self.status) else self.certifier.select(images)
 
     def _keep(self, images: Tensor, certificate: Certificate, dual: Sequence[DualBlock | None]) -> None:
         sign = 1.0 if isinstance(self.problem, LinearProblem) else -1.0
