@@ -92,12 +92,7 @@ def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = 
     while parts:
         # Each part goes on to the next check by itself: in turns, it would leave the cache every time.
         ahead = min(settings.check_interval - iteration % settings.check_interval, settings.max_iter - iteration)
-        for part in parts:
-            for _ in range(ahead):
-                part.advance()
-                if monitor.out_of_time():
-                    break
-        iteration += ahead
+        iteration += max(part.advance(ahead, monitor) for part in parts)
         _check(monitor, parts, iteration)
         parts = [part for part in parts if part.still_runs(monitor)]
         for part in parts:
@@ -156,8 +151,15 @@ class _Part:
         self.model = Lagrangian(self.scaled.select(self.images), *self.implied)
         self.scale = self.all_scales[self.images].to(self.scaled.reference.dtype)
 
-    def advance(self) -> None:
-        """One iteration."""
+    def advance(self, steps: int, monitor: Monitor) -> int:
+        """``steps`` iterations, fewer where time runs out; how many they were."""
+        for step in range(steps):
+            self._advance()
+            if monitor.out_of_time():
+                return step + 1
+        return steps
+
+    def _advance(self) -> None:
         model = self.model
         model.set(self.shape.unflat(self.logs.exp()))
         box = model.lower, model.upper
