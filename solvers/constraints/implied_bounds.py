@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from solvers.constraints.base import per_image
 from solvers.windows import WindowOperator
 
 # Rounding of the formulas above, relative to the largest finite bound: the box must not cut off a feasible point.
@@ -40,20 +41,44 @@ def implied_bounds(
         mean_limits: lo_p and hi_p, each (B, C, P_h, P_w).
         box: lower and upper bounds on d, (B, C, H, W), infinite where there is none.
     """
+    # One image at a time fits a CPU's cache; a larger batch would only be slower.
+    together = 1 if reference.device.type == "cpu" else len(reference)
+    batched = (reference, radius, *mean_limits, *box)
+    bounds = [
+        _implied_bounds(op, ball_center, *values)
+        for values in zip(*(tensor.split(together) for tensor in batched), strict=True)
+    ]
+    lower, upper = zip(*bounds, strict=True)
+    return torch.cat(lower), torch.cat(upper)
+
+
+def _implied_bounds(
+    op: WindowOperator,
+    ball_center: float,
+    reference: Tensor,
+    radius: Tensor,
+    mean_lower: Tensor,
+    mean_upper: Tensor,
+    box_lower: Tensor,
+    box_upper: Tensor,
+) -> tuple[Tensor, Tensor]:
     # Where a pixel has no bound its windows' other pixels learn nothing from the box.
-    lower, upper = (torch.where(limit.isfinite(), limit, 0.0) for limit in box)
+    lower, upper = (torch.where(limit.isfinite(), limit, 0.0) for limit in (box_lower, box_upper))
     centre = reference * ball_center
     window_centre = op.mean(centre)
     rows, columns = _heaviest(op.rows), _heaviest(op.columns_t.t())
-    mean_lower, mean_upper = (
+    box_mean_lower, box_mean_upper = (
         torch.where(op.mean(limit.isfinite().to(values)) >= 1 - 1e-12, op.mean(values), sign * torch.inf)
-        for limit, values, sign in zip(box, (lower, upper), (-1, 1), strict=True)
+        for limit, values, sign in zip((box_lower, box_upper), (lower, upper), (-1, 1), strict=True)
     )
-    least = torch.maximum(mean_limits[0], mean_lower)
-    most = torch.minimum(mean_limits[1], mean_upper)
-    parts = torch.stack([most - window_centre, least - window_centre, radius, most - mean_lower, mean_upper - least])
-    new_lower, new_upper = box
-    slack = ROUNDING * max(1.0, float(torch.maximum(lower.abs(), upper.abs()).amax()))
+    least = torch.maximum(mean_lower, box_mean_lower)
+    most = torch.minimum(mean_upper, box_mean_upper)
+    parts = torch.stack(
+        [most - window_centre, least - window_centre, radius, most - box_mean_lower, box_mean_upper - least]
+    )
+    new_lower, new_upper = box_lower, box_upper
+    largest = torch.maximum(lower.abs(), upper.abs()).flatten(1).amax(dim=1)
+    slack = per_image(ROUNDING * largest.clamp_min(1.0))
     for row, row_weight in rows:
         by_row = parts[..., row, :]
         for column, column_weight in columns:
@@ -67,10 +92,10 @@ def implied_bounds(
             new_upper = torch.where(inside, torch.minimum(new_upper, high), new_upper)
             new_lower = torch.where(inside, torch.maximum(new_lower, low), new_lower)
     # d = 0 is feasible whenever the box holds it, and rounding must not deny that.
-    lower = torch.maximum(box[0], new_lower.clamp_max(0) - slack)
-    upper = torch.minimum(box[1], new_upper.clamp_min(0) + slack)
+    lower = torch.maximum(box_lower, new_lower.clamp_max(0) - slack)
+    upper = torch.minimum(box_upper, new_upper.clamp_min(0) + slack)
     # A pixel in no window is bounded by the box alone.
-    return torch.where(op.covered, lower, box[0]), torch.where(op.covered, upper, box[1])
+    return torch.where(op.covered, lower, box_lower), torch.where(op.covered, upper, box_upper)
 
 
 def _heaviest(matrix: Tensor) -> list[tuple[Tensor, Tensor]]:
