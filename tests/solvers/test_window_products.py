@@ -267,3 +267,11 @@ def test_a_kernel_compiles_where_nothing_can_be_kept() -> None:
     names: dict[str, Callable[[int], int]] = {}
     exec("def double(x):\n    return 2 * x", names)  # without a file there is no cache
     assert compiled.compiled(names["double"])(21) == 42
+
+
+def test_the_squared_adjoint_is_the_diagonal_of_the_normal_product() -> None:
+    op = Window.gaussian(1.0, 5).operator(9, 8, dtype=torch.float64, device=torch.device("cpu"))
+    weights = torch.rand(op.shape, dtype=torch.float64)
+    units = torch.eye(72, dtype=torch.float64).reshape(72, 9, 8)
+    products = op.normal(units, torch.zeros_like(units), weights.expand(72, *op.shape))
+    torch.testing.assert_close(op.squared_adjoint(weights).flatten(), torch.diagonal(products.reshape(72, 72)))
