@@ -17,7 +17,7 @@ from ssimpert.errors import InputError
 if TYPE_CHECKING:
     from ssimpert.analysis import Comparison, compare
     from ssimpert.data import composites, load_image, samples, save_array, save_image
-    from ssimpert.linearization import Targeted, Untargeted, linearize
+    from ssimpert.linearization import Targeted, Untargeted, deep_features, feature_jacobian, linearize
     from ssimpert.models import Classifier, load_model
     from ssimpert.perturbation import PerturbResult, l2_control, perturb
 
@@ -35,6 +35,8 @@ _HOMES = {
     "Untargeted": "linearization",
     "compare": "analysis",
     "composites": "data",
+    "deep_features": "linearization",
+    "feature_jacobian": "linearization",
     "l2_control": "perturbation",
     "linearize": "linearization",
     "load_image": "data",
@@ -55,6 +57,8 @@ __all__ = [
     "__version__",
     "compare",
     "composites",
+    "deep_features",
+    "feature_jacobian",
     "l2_control",
     "linearize",
     "load_image",

@@ -1,6 +1,21 @@
-"""The decision, linearised: margins and their gradients."""
+"""The decision, linearised: margins and their gradients, deep features and their Jacobian."""
 
+from ssimpert.linearization.features import Features, deep_features, default_layers
 from ssimpert.linearization.gradient import Linearization, forward, linearize
+from ssimpert.linearization.jacobian import FeatureJacobian, feature_jacobian, operator_norm
 from ssimpert.linearization.margins import Margin, Targeted, Untargeted
 
-__all__ = ["Linearization", "Margin", "Targeted", "Untargeted", "forward", "linearize"]
+__all__ = [
+    "FeatureJacobian",
+    "Features",
+    "Linearization",
+    "Margin",
+    "Targeted",
+    "Untargeted",
+    "deep_features",
+    "default_layers",
+    "feature_jacobian",
+    "forward",
+    "linearize",
+    "operator_norm",
+]
