@@ -1,0 +1,131 @@
+"""Deep features: which layers, how normalised, and no trace left in the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ssimpert
+from ssimpert.errors import InputError
+from ssimpert.linearization import deep_features, default_layers
+
+
+class Network(nn.Module):
+    """Two convolutions, a layer that is called twice and one that is not called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.again = nn.ReLU6()
+        self.second = nn.Conv2d(4, 5, 3, stride=2)
+        self.head = nn.Linear(5, 3)
+        self.idle = nn.Conv2d(3, 3, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.again(self.second(self.again(3 * self.first(images))))
+        return self.head(maps.mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network().double()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_features_are_the_layers_outputs_in_the_order_given(network: Network, images: torch.Tensor) -> None:
+    first, second = network.first(images), network.second(network.again(3 * network.first(images)))
+    features = deep_features(network, ["second", "first"], "none")(images)
+    torch.testing.assert_close(features, torch.cat([second.flatten(1), first.flatten(1)], dim=1))
+
+
+def test_mse_makes_squared_distances_the_sum_of_mean_squared_errors(network: Network, images: torch.Tensor) -> None:
+    features = deep_features(network, ["first", "second"], "mse")
+    distance = (features(images)[0] - features(images)[1]).detach().square().sum()
+    maps = [value.detach().numpy() for value in deep_features(network, ["first", "second"]).maps(images)]
+    assert float(distance) == pytest.approx(sum(np.mean((value[0] - value[1]) ** 2) for value in maps))
+
+
+def test_unit_channels_have_norm_one_over_the_root_of_the_positions(network: Network, images: torch.Tensor) -> None:
+    features = deep_features(network, ["first"])(images).reshape(2, 4, 9, 11)
+    expected = torch.full((2, 9, 11), 99**-0.5, dtype=torch.float64)
+    torch.testing.assert_close(features.norm(dim=1), expected)
+
+
+def test_a_position_without_any_activation_is_zero_and_has_a_finite_gradient() -> None:
+    network = nn.Sequential(nn.ReLU())
+    images = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    features = deep_features(network, ["0"])(images)
+    features.sum().backward()
+    assert not features.any()
+    assert images.grad is not None
+    assert bool(images.grad.isfinite().all())
+
+
+def test_no_layers_give_no_features(network: Network, images: torch.Tensor) -> None:
+    assert deep_features(network, [])(images).shape == (2, 0)
+
+
+def test_no_hook_stays_even_where_the_call_fails(network: Network, images: torch.Tensor) -> None:
+    for name in ("first", "again", "head"):
+        features = deep_features(network, [name])
+        if name == "first":
+            features(images)
+            continue
+        with pytest.raises(InputError):
+            features(images)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["again"], "'again' is called more than once"),
+        (["head"], r"'head' gives \(2, 3\)"),
+        (["idle"], "'idle' is not called"),
+    ],
+)
+def test_a_layer_without_one_map_is_refused(
+    network: Network, images: torch.Tensor, layers: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        deep_features(network, layers)(images)
+
+
+@pytest.mark.parametrize(
+    ("layers", "normalization", "message"),
+    [
+        (["secnod"], "none", "second"),
+        (["first", "first"], "none", "twice"),
+        ("first", "none", "sequence of names"),
+        (["first"], "l2", "unit-channel, mse, none"),
+        (None, "none", "no default layers"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(
+    network: Network, layers: list[str], normalization: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        deep_features(network, layers, normalization)  # type: ignore[arg-type]
+
+
+def test_a_classifier_is_probed_at_once() -> None:
+    model = ssimpert.load_model("efficientnet-lite0", device="cpu")
+    assert default_layers(model) == ("blocks.2", "blocks.3", "blocks.4")
+    with pytest.raises(InputError, match="classifier"):
+        deep_features(model, ["classifier"])
+    image = ssimpert.load_image("chelsea", size=224)
+    assert deep_features(model)(image).shape == (1, 68_992)
+
+
+def test_vggs_default_layers_are_the_papers() -> None:
+    model = ssimpert.load_model("torchvision:vgg19_bn", weights="random", device="cpu")
+    names = [f"features.{k}" for k in (16, 19, 22, 25, 29, 32)]
+    assert default_layers(model) == tuple(names)
+    assert all(isinstance(model.layer(name), nn.ReLU) for name in names)
