@@ -22,7 +22,7 @@ from benchmarks.real_problems import PHOTOS, linear_problem, photo_and_gradient,
 SIZES = (64, 96, 128, 192, 224, 320, 448)
 BATCHES = (1, 2, 4, 8, 16)
 ITERATIONS = 50
-REPEATS = 5
+REPEATS = 3
 CHANGE = 0.05
 ROOT = Path(__file__).parent.parent
 SETS = [solvers.WindowSSIM(0.95, solvers.Window.uniform(7)), solvers.Box(0.0, 1.0)]
