@@ -19,9 +19,9 @@ from solvers.registry import MethodInfo, find_method, methods, methods_for
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
 from solvers.settings import Settings
 
-# What auto prefers, first that takes the problem: exact methods; our own for overlapping windows; Clarabel, which
-# closes any gap, where it is not too large for it; then splitting.
-PREFERENCE = ("closed_form", "tiles", "dual", "cvxpy:clarabel", "admm", "cvxpy:scs", "pdhg")
+# What auto prefers, first that takes the problem: exact methods; our own for overlapping windows and for feature
+# balls; Clarabel, which closes any gap, where it is not too large for it; then splitting.
+PREFERENCE = ("closed_form", "tiles", "dual", "ellipsoid", "cvxpy:clarabel", "admm", "cvxpy:scs", "pdhg")
 
 
 def solve(

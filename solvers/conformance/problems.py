@@ -132,6 +132,27 @@ def _linear_problems() -> list[StandardProblem]:
         entry("window-window", "fine and coarse windows", _ssim(four), _ssim(Window.uniform(16, stride=16)), box),
         entry("feature-box", "feature ball and box", FeatureBall(0.5, smooth_features()), box),
         entry("feature-l2", "feature ball and l2 ball", FeatureBall(0.5, smooth_features()), LpBall(2, 2.0)),
+        entry(
+            "feature-l2-tight", "the feature ball leaves little", FeatureBall(0.02, smooth_features()), LpBall(2, 2.0)
+        ),
+        entry("feature-l2-lax", "the feature ball is inactive", FeatureBall(50.0, smooth_features()), LpBall(2, 2.0)),
+        entry(
+            "feature-l2-batch",
+            "unlike images, radii per image",
+            FeatureBall(0.1 * radii, smooth_features()),
+            LpBall(2, radii),
+            names=_UNLIKE,
+            sizes=_SIZES,
+        ),
+        entry(
+            "feature-l2-support",
+            "feature ball and l2 ball in a disc, float32",
+            FeatureBall(0.1, smooth_features()),
+            LpBall(2, 1.0),
+            Support(disc(32)),
+            dtype=torch.float32,
+        ),
+        entry("feature-l2-box", "all three", FeatureBall(0.2, smooth_features()), LpBall(2, 4.0), box, names="dark-32"),
     ]
 
 
@@ -169,6 +190,8 @@ def _projections() -> list[StandardProblem]:
         entry("global-box", "global SSIM, box active", GlobalSSIM(0.2), box, names="dark-32"),
         entry("window-l2", "8x8 tiles and an l2 ball", _ssim(tiles), LpBall(2, 1.0), box),
         entry("feature-box", "feature ball and box", FeatureBall(0.5, smooth_features()), box),
+        entry("feature", "feature ball and nothing else", FeatureBall(0.5, smooth_features())),
+        entry("feature-l2", "feature ball and l2 ball", FeatureBall(0.2, smooth_features()), LpBall(2, 1.0)),
     ]
 
 

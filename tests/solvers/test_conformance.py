@@ -76,6 +76,14 @@ def test_dual_passes_everything_with_one_set_of_overlapping_windows() -> None:
     assert sum(row.verdict.ran for row in report.rows) > 20
 
 
+def test_ellipsoid_passes_all_feature_balls_without_a_box() -> None:
+    report = run_conformance(["ellipsoid"])
+    assert report.passed, "\n".join(map(str, report.failures))
+    ran = {row.problem for row in report.rows if row.verdict.ran}
+    assert ran == {name for name in PROBLEMS if "feature" in name and "box" not in name}
+    assert len(ran) == 7
+
+
 def test_frank_wolfe_passes_where_it_has_an_oracle() -> None:
     # These two take it 1,000 calls and more.
     slow = {"project:tiles-gaussian", "project:tiles-batch"}

@@ -1,0 +1,197 @@
+"""``ellipsoid``: a ball in linearised features and an l2 ball, by one Krylov run for all multipliers.
+
+With multipliers of the balls ``|J d| <= r`` and ``|d| <= R`` the optimum is ``d = s z``, ``z = (I + theta J'J)^-1 g``,
+a member, nearly, of the Krylov space of J'J and g. :mod:`solvers.methods.krylov` gives for every theta a z in that
+space that is *exactly* ``g - J'y``, so that
+
+    g'd <= R |z| + r |y|
+
+and theta is the root of ``|y|/(theta |z|) = r/R``, where this bound is smallest over the space. The primal point is z
+itself, scaled into both balls. Both values are known from the run's small matrices; a certificate is asked for when
+they say that the gap closes, and at check intervals.
+
+For a projection g is the point, s at most 1, and the l2 ball may be absent: theta is the root of ``|y| = theta r``,
+or, where ``|z| > R`` there, that of the ratio. Pixels fixed by ``Support`` are left out of J and g.
+
+Memory: a feature vector an iteration, and some ten images. An earlier result serves through its dual, as a start.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from solvers.constraints.base import BoundConstraint, DualBlock, norm, per_image
+from solvers.constraints.features import BoundFeatureBall, FeatureBall
+from solvers.constraints.lp import BoundLpBall, LpBall
+from solvers.methods.krylov import Filtered, GolubKahan, Multipliers
+from solvers.methods.monitor import Monitor
+from solvers.problem import LinearProblem, Problem, ProjectionProblem
+from solvers.registry import register_method
+from solvers.result import MethodOutput, SolveResult
+from solvers.settings import Settings
+
+# The small matrices are looked at whenever the steps have grown by this share.
+GROWTH = 0.05
+# A certificate is asked for when the gap seen in the Krylov space is this share of the one allowed.
+CLOSE = 0.9
+# Where |z| falls below this share of |g| (the feature ball bounds d by itself), g - J'y is mostly cancellation.
+CANCELLED = 1e-3
+
+
+def _refuses(problem: Problem) -> str | None:
+    features, balls = problem.find(FeatureBall), [problem.constraints[k] for k in problem.find(LpBall)]
+    if len(features) != 1:
+        return f"takes one FeatureBall, got {len(features)}"
+    for ball in balls:
+        assert isinstance(ball, LpBall)
+        if ball.p != 2:
+            return f"takes no LpBall with p={ball.p}"
+    if len(balls) > 1:
+        return f"takes one LpBall, got {len(balls)}"
+    if isinstance(problem, LinearProblem) and not balls:
+        return "needs LpBall with p=2 for a LinearProblem"
+    return None
+
+
+@register_method(
+    "ellipsoid",
+    problems=(LinearProblem, ProjectionProblem),
+    required={"FeatureBall"},
+    optional={"LpBall", "Support"},
+    warm_start=True,
+    accepts=_refuses,
+)
+def ellipsoid(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
+    """A feature ball of any size with an l2 ball: one Krylov run for all multipliers; memory features x iterations."""
+    monitor = Monitor(problem, settings)
+    images = torch.arange(problem.batch, device=problem.reference.device)
+    balls = _Balls(monitor, images)
+    scaled = problem.vector.double() * per_image(balls.inside(problem.vector.double(), None))
+    monitor.setup_done()
+    none: list[DualBlock | None] = [None] * len(problem.constraints)
+    monitor.check(0, scaled, none)
+    if warm_start is not None and len(warm_start.dual) == len(problem.constraints):
+        _resume(monitor, balls, warm_start)
+    if not bool(monitor.running.any()):
+        return monitor.output()
+    images = monitor.running.nonzero()[:, 0]
+    balls = _Balls(monitor, images)
+    start = (balls.vector * balls.free).to(settings.dtype or problem.reference.dtype)
+    run = GolubKahan(balls.forward, balls.adjoint, start)
+    looked = 0
+    while bool(monitor.running.any()):
+        keep = monitor.running[images]
+        if not bool(keep.all()):
+            kept = keep.nonzero()[:, 0]
+            images = images[kept]
+            balls = _Balls(monitor, images)
+            run.narrow(kept, balls.forward, balls.adjoint)
+        run.step()
+        due, ended = monitor.due(run.steps), bool(run.exhausted.all())
+        if not (due or ended or run.steps > looked * (1 + GROWTH)):
+            continue
+        looked = run.steps
+        seen = balls.best(Multipliers(run))
+        closes = bool(balls.closes(seen, run.size, settings).any())
+        if due or ended or closes:
+            features, z = run.combine(seen.weights), None
+            if (ended or closes) and bool((seen.length < CANCELLED * run.size).any()):
+                z = run.replay(seen.coefficients)
+            monitor.check(run.steps, *balls.point(features, z), images)
+        if ended:
+            # Nothing more to find: what is left of the gap is rounding in the products.
+            break
+    return monitor.output()
+
+
+def _resume(monitor: Monitor, balls: _Balls, warm_start: SolveResult) -> None:
+    block = warm_start.dual[balls.feature_number]
+    if block is None or torch.as_tensor(block).shape != balls.feature.block_shapes()[0]:
+        return
+    features = torch.as_tensor(block).to(balls.vector)
+    if bool(features.isfinite().all()):
+        delta, dual = balls.point(features)
+        monitor.check(0, delta, dual)
+
+
+class _Balls:
+    """The two balls of the images at ``images`` (K,), float64.
+
+    Attributes:
+        vector: the gradient or the point; free: 1 at pixels that may move, else 0.
+        small: the feature ball's radius r, (K,); large: the l2 ball's R, infinite where there is none.
+    """
+
+    def __init__(self, monitor: Monitor, images: Tensor) -> None:
+        problem = monitor.problem.select(images)
+        self.linear, self.vector = isinstance(problem, LinearProblem), problem.vector
+        self.free = (monitor.certifier.upper[images] > monitor.certifier.lower[images]).to(self.vector)
+        sets: list[BoundConstraint] = [constraint.bind(problem.reference) for constraint in problem.constraints]
+        self.total = len(sets)
+        self.large, self.ball_number = torch.full_like(self.vector[:, 0, 0, 0], torch.inf), -1
+        for number, bound in enumerate(sets):
+            if isinstance(bound, BoundFeatureBall):
+                self.feature, self.small, self.feature_number = bound, bound.radius, number
+            elif isinstance(bound, BoundLpBall):
+                self.large, self.ball_number = bound.radius, number
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``J v``, for v without fixed pixels."""
+        return self.feature.jacobian.apply(image)
+
+    def adjoint(self, features: Tensor) -> Tensor:
+        """``J'u`` on the free pixels."""
+        return self.feature.jacobian.apply_adjoint(features) * self.free.to(features.dtype)
+
+    def best(self, multipliers: Multipliers) -> Filtered:
+        """z and y where the bound over the Krylov space is best."""
+        by_ratio = multipliers.ratio_root(self.small / self.large)
+        if self.linear:
+            return multipliers.at(by_ratio)
+        alone = multipliers.radius_root(self.small)
+        beyond = multipliers.at(alone).length > self.large
+        return multipliers.at(torch.where(beyond, by_ratio, alone))
+
+    def closes(self, seen: Filtered, size: Tensor, settings: Settings) -> Tensor:
+        """Whether the gap at z, by the small matrices, is within tolerance, (K,) bool; ``size`` is |g|."""
+        first, length = seen.coefficients[:, 0], seen.length
+        share = self._share(length)
+        inside = torch.minimum(share, self.small / seen.feature_length.clamp_min(1e-300))
+        if self.linear:
+            objective = inside * size * first
+            bound = self.large * length + self.small * seen.dual_length
+        else:
+            moved = inside * length
+            objective = 0.5 * (moved.square() + size.square()) - inside * size * first
+            nearest = share * length
+            bound = 0.5 * (size.square() - nearest.square()) - self.small * seen.dual_length
+            bound = bound - torch.where(share < 1, self.large * (1 - share) * length, 0.0)
+        scale = torch.maximum(objective.abs(), bound.abs())
+        return (bound - objective).abs() <= CLOSE * (settings.eps_abs + settings.eps_rel * scale)
+
+    def point(self, features: Tensor, direction: Tensor | None = None) -> tuple[Tensor, list[DualBlock | None]]:
+        """d and all dual blocks at y = ``features`` (K, F); ``direction``: z, where it is known better than by y."""
+        z = self.vector * self.free - self.adjoint(features.double())
+        dual: list[DualBlock | None] = [None] * self.total
+        dual[self.feature_number] = features
+        share = self._share(norm(z))
+        if self.ball_number >= 0:
+            # What is left of the gradient points along d: the l2 ball's multiplier takes it.
+            dual[self.ball_number] = z if self.linear else per_image(1 - share) * z
+        if direction is not None:
+            z = direction.to(z)
+            share = self._share(norm(z))
+        return z * per_image(self.inside(z, share)), dual
+
+    def inside(self, z: Tensor, share: Tensor | None) -> Tensor:
+        """The factor (K,) of z that brings it to the surface of the l2 ball and into the feature ball."""
+        share = self._share(norm(z)) if share is None else share
+        return torch.minimum(share, self.small / norm(self.forward(z * self.free)).clamp_min(1e-300))
+
+    def _share(self, length: Tensor) -> Tensor:
+        """s, without the feature ball."""
+        share = self.large / length.clamp_min(1e-300)
+        if self.linear:
+            return torch.where(length > 0, share, 0.0)
+        return share.clamp_max(1)
