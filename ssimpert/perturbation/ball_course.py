@@ -45,9 +45,9 @@ class Course:
     history: list[StepRow] = field(default_factory=list)
 
     @classmethod
-    def at_start(cls, objective: BallObjective, goal: Margin, dtype: torch.dtype) -> Self:
-        """At the clean images, in ``dtype``."""
-        points = objective.original.flatten(1).to(dtype, copy=True)
+    def at_start(cls, objective: BallObjective, goal: Margin, original: Tensor) -> Self:
+        """At the clean images (B, C, H, W), normalised; in their dtype, which may be finer than the network's."""
+        points = original.flatten(1).clone()
         return cls(points, torch.zeros_like(objective.label), [""] * len(points), objective, goal)
 
 

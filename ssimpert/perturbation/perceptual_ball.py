@@ -140,7 +140,7 @@ def perceptual_ball_lbfgs(
         v=v,
         margin_term=margin_term,
     )
-    course = Course.at_start(objective, goal, original.dtype)
+    course = Course.at_start(objective, goal, original)
     bounds = _pixel_bounds(mean, std, image)
     run(course, settings, bounds, box=box, faithful=faithful, lower_gamma=lower_gamma, observer=observer)
     # The difference first, so that an image that did not move comes back bit by bit.
