@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ssimpert.data import composites, load_image, samples, save_array, save_image
     from ssimpert.linearization import Targeted, Untargeted, deep_features, feature_jacobian, linearize
     from ssimpert.models import Classifier, load_model
-    from ssimpert.perturbation import PerturbResult, l2_control, perturb
+    from ssimpert.perturbation import PerceptualBallResult, PerturbResult, l2_control, perceptual_ball_lbfgs, perturb
 
 try:
     __version__ = version("ssimpert")
@@ -30,6 +30,7 @@ except PackageNotFoundError:  # a checkout on the path that is not installed
 _HOMES = {
     "Classifier": "models",
     "Comparison": "analysis",
+    "PerceptualBallResult": "perturbation",
     "PerturbResult": "perturbation",
     "Targeted": "linearization",
     "Untargeted": "linearization",
@@ -41,6 +42,7 @@ _HOMES = {
     "linearize": "linearization",
     "load_image": "data",
     "load_model": "models",
+    "perceptual_ball_lbfgs": "perturbation",
     "perturb": "perturbation",
     "samples": "data",
     "save_array": "data",
@@ -51,6 +53,7 @@ __all__ = [
     "Classifier",
     "Comparison",
     "InputError",
+    "PerceptualBallResult",
     "PerturbResult",
     "Targeted",
     "Untargeted",
@@ -63,6 +66,7 @@ __all__ = [
     "linearize",
     "load_image",
     "load_model",
+    "perceptual_ball_lbfgs",
     "perturb",
     "samples",
     "save_array",

@@ -7,6 +7,7 @@ from ssimpert.analysis.controls import gradient_magnitude, local_std
 from ssimpert.analysis.saliency import (
     SALIENCY_KINDS,
     contribution,
+    perceptual_ball_saliency,
     rms,
     saliency,
     saliency_maps,
@@ -24,6 +25,7 @@ __all__ = [
     "gradient_magnitude",
     "local_std",
     "pearson",
+    "perceptual_ball_saliency",
     "rms",
     "saliency",
     "saliency_maps",

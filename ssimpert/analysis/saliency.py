@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from solvers import Window
 from ssimpert.analysis.smoothing import gaussian_smooth
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.metrics import STANDARD_WINDOW, dissimilarity_map
 from ssimpert.metrics.images import check_images, check_same
+from ssimpert.models import Classifier
 
 SALIENCY_KINDS = ("rms", "ssim", "contribution")
 SMOOTHING = 2.0
@@ -35,6 +36,24 @@ def rms(delta: Tensor, *, sigma: float = SMOOTHING) -> Tensor:
     """
     check_images("delta", delta)
     return gaussian_smooth(delta.square().mean(dim=1).sqrt(), sigma)
+
+
+def perceptual_ball_saliency(
+    model: nn.Module, image: Tensor, adversarial: Tensor, *, sigma: float = SMOOTHING
+) -> Tensor:
+    """The perceptual ball's map as the paper makes it: :func:`rms` of the difference of two images (B, C, H, W) in
+    *normalised* pixels, (B, H, W) (Elliott, Law, Russell, CVPR 2021).
+
+    ``model``: a :class:`~ssimpert.Classifier`, by whose ``std`` the difference is divided; any other module's pixels
+    count as normalised.
+    """
+    check_images("image", image)
+    check_images("adversarial", adversarial)
+    check_same(("image", "adversarial"), image, adversarial)
+    delta = adversarial - image
+    if isinstance(model, Classifier):
+        delta = delta / model.std.to(delta.dtype)
+    return rms(delta, sigma=sigma)
 
 
 def ssim_saliency(image: Tensor, adversarial: Tensor, *, data_range: float, window: Window = STANDARD_WINDOW) -> Tensor:

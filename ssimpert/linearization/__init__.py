@@ -3,13 +3,14 @@
 from ssimpert.linearization.features import Features, deep_features, default_layers
 from ssimpert.linearization.gradient import Linearization, forward, linearize
 from ssimpert.linearization.jacobian import FeatureJacobian, feature_jacobian, operator_norm
-from ssimpert.linearization.margins import Margin, Targeted, Untargeted
+from ssimpert.linearization.margins import Margin, Membership, Targeted, Untargeted
 
 __all__ = [
     "FeatureJacobian",
     "Features",
     "Linearization",
     "Margin",
+    "Membership",
     "Targeted",
     "Untargeted",
     "deep_features",

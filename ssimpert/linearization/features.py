@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +41,12 @@ class Features:
     _once: bool = field(default=False, repr=False)  # known to call each layer once: may stop after the last
 
     def __call__(self, images: Tensor) -> Tensor:
-        maps = [self._normalized(value) for value in self.maps(images)]
-        return torch.cat(maps, dim=1) if maps else images.new_zeros(len(images), 0)
+        return self._joined(self.maps(images), images)
+
+    def with_output(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, F) and what the model itself returns, from one pass through the whole of it."""
+        maps, output = self._watched(images, whole=True)
+        return self._joined(maps, images), output
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The layers' outputs as they are, (B, C, H, W) each.
@@ -50,9 +54,12 @@ class Features:
         Raises:
             InputError: a layer that is not called, is called more than once, or gives something else.
         """
+        return self._watched(images, whole=False)[0] if self.layers else []
+
+    def _watched(self, images: Tensor, *, whole: bool) -> tuple[list[Tensor], Any]:
+        """The layers' outputs, and the model's, or ``None`` where the rest of it was not run."""
         found: dict[str, Tensor] = {}
-        if not self.layers:
-            return []
+        result = None
 
         def hook_of(name: str):  # type: ignore[no-untyped-def]
             def hook(module: nn.Module, args: object, output: object) -> None:
@@ -62,14 +69,14 @@ class Features:
                     got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                     raise InputError(f"layer {name!r} gives {got}; features are of layers that give (B, C, H, W)")
                 found[name] = output
-                if self._once and len(found) == len(self.layers):
+                if self._once and not whole and len(found) == len(self.layers):
                     raise _Seen
 
             return hook
 
         handles = [layer_of(self.model, name).register_forward_hook(hook_of(name)) for name in self.layers]
         try:
-            self.model(images)
+            result = self.model(images)
         except _Seen:
             pass
         finally:
@@ -78,7 +85,11 @@ class Features:
         for name in self.layers:
             if name not in found:
                 raise InputError(f"layer {name!r} is not called when the model runs")
-        return [found[name] for name in self.layers]
+        return [found[name] for name in self.layers], result
+
+    def _joined(self, maps: list[Tensor], images: Tensor) -> Tensor:
+        normalized = [self._normalized(value) for value in maps]
+        return torch.cat(normalized, dim=1) if normalized else images.new_zeros(len(images), 0)
 
     def _normalized(self, value: Tensor) -> Tensor:
         _, channels, height, width = value.shape

@@ -56,6 +56,36 @@ class Targeted:
             raise InputError(f"target class {self.target} does not exist; the model's classes are 0 to {classes - 1}")
 
 
+@dataclass(frozen=True)
+class Membership:
+    """The decision crosses the border of a set T of classes: ``max_{j not in T} f_j - max_{t in T} f_t`` for an image
+    whose own class is in T, and its negative for the others. For one class it is :class:`Targeted`, or
+    :class:`Untargeted` where it is the image's own.
+
+    Attributes:
+        targets: T, classes.
+    """
+
+    targets: tuple[int, ...]
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        index = torch.tensor(self.targets, device=logits.device)
+        within = torch.zeros_like(logits[:1], dtype=torch.bool).index_fill_(1, index, True)
+        outside = logits.masked_fill(within, -torch.inf).amax(dim=1)
+        leaving = outside - logits[:, index].amax(dim=1)
+        return torch.where(torch.isin(label, index), leaving, -leaving)
+
+    def check(self, classes: int) -> None:
+        if not isinstance(self.targets, tuple) or not self.targets:
+            raise InputError(f"targets must be a tuple of one class or more, got {self.targets!r}")
+        for target in self.targets:
+            Targeted(target).check(classes)
+        if len(set(self.targets)) < len(self.targets):
+            raise InputError(f"targets {self.targets} name a class twice")
+        if len(self.targets) == classes:
+            raise InputError(f"targets name all {classes} classes: no decision lies outside")
+
+
 def best_other(logits: Tensor, label: Tensor) -> Tensor:
     """``max_{j != y} f_j``, (B,)."""
     own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)

@@ -1,7 +1,8 @@
-"""Perturbations: loops over certified linear steps, and their l2 control."""
+"""Perturbations: loops over certified linear steps, their l2 control, and the perceptual ball."""
 
 from ssimpert.perturbation.control import l2_control
+from ssimpert.perturbation.perceptual_ball import perceptual_ball_lbfgs
 from ssimpert.perturbation.perturb import perturb
-from ssimpert.perturbation.result import PerturbResult
+from ssimpert.perturbation.result import PerceptualBallResult, PerturbResult
 
-__all__ = ["PerturbResult", "l2_control", "perturb"]
+__all__ = ["PerceptualBallResult", "PerturbResult", "l2_control", "perceptual_ball_lbfgs", "perturb"]

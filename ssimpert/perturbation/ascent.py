@@ -17,7 +17,7 @@ from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, forward, linearize
 from ssimpert.linearization.gradient import Model
-from ssimpert.perturbation.result import ConstraintRule, StepRow
+from ssimpert.perturbation.result import ConstraintRule, SolverRow, StepRow
 
 # Gradient, references and the images' numbers in the batch, (K,), to a step and the solver's verdict on it.
 StepRule = Callable[[Tensor, Tensor, Tensor], solvers.SolveResult]
@@ -236,7 +236,7 @@ def _record(
     gaps = torch.as_tensor(solution.rel_gap).tolist()
     for k, image in enumerate(moving.tolist()):
         state.history.append(
-            StepRow(
+            SolverRow(
                 step=number,
                 image=image,
                 margin=float(state.margin[image]),

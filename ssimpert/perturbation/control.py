@@ -11,7 +11,8 @@ import solvers
 from solvers.constraints.base import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
 from ssimpert.linearization.gradient import Model
-from ssimpert.perturbation.perturb import perturb, remeasure
+from ssimpert.perturbation.measure import remeasure
+from ssimpert.perturbation.perturb import perturb
 from ssimpert.perturbation.result import PerturbResult
 
 CONTROL_NAME = "l2 control"

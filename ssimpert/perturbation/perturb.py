@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin, Untargeted, forward, linearize
+from ssimpert.linearization import Margin, Untargeted, forward
 from ssimpert.linearization.gradient import Model
-from ssimpert.metrics import STANDARD_WINDOW, contrast_distance, min_window_ssim, ssim
+from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.perturbation import ascent
+from ssimpert.perturbation.measure import measure
 from ssimpert.perturbation.released import ReleasedMargin, released_step_rule
 from ssimpert.perturbation.result import ConstraintRule, PerturbResult
 
@@ -76,13 +77,7 @@ def perturb(
         raise InputError(
             f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
         )
-    logits = forward(model, image)
-    if logits.ndim != 2 or logits.shape[0] != image.shape[0]:
-        raise InputError(
-            f"the model must return logits (B, K) for {image.shape[0]} images, got shape {tuple(logits.shape)}"
-        )
-    label_given, label = label, _own_label(logits, label)
-    margin.check(logits.shape[1])
+    label_given, label = label, labels_of(model, image, label, margin)
     if faithful:
         assert isinstance(constraint, solvers.GlobalSSIM)
         rule = released_step_rule(constraint, method, settings)
@@ -123,93 +118,6 @@ def perturb(
     )
 
 
-def measure(
-    model: Model,
-    image: Tensor,
-    state: ascent.AscentState,
-    label: Tensor,
-    margin: Margin,
-    *,
-    rule: ascent.StepRule | None,
-    constraint: ConstraintRule,
-    name: str,
-    settings: dict[str, Any],
-    seconds: float,
-) -> PerturbResult:
-    """Round the iterates to the images' dtype and measure what came of it, by fresh forward passes."""
-    adversarial = state.images.to(image.dtype)
-    before = linearize(model, image, label, margin)
-    after = forward(model, adversarial)
-    margin_after = margin(after, label)
-    return PerturbResult(
-        adversarial=adversarial,
-        delta=adversarial - image,
-        success=margin_after > 0,
-        label=label,
-        label_before=before.logits.argmax(dim=1),
-        label_after=after.argmax(dim=1),
-        margin_before=before.value,
-        margin_after=margin_after,
-        ssim=ssim(image, adversarial, data_range=1.0),
-        min_window_ssim=_min_window_ssim(image, adversarial, constraint),
-        violation=_violation(image, adversarial, constraint, held=rule is not None),
-        contrast_distance=contrast_distance(image, adversarial),
-        gradient=before.gradient,
-        stationarity_gap=_stationarity_gap(model, image, state, label, margin, rule),
-        steps=state.steps,
-        messages=tuple(state.messages),
-        history=tuple(state.history),
-        name=name,
-        margin=margin,
-        constraint=constraint,
-        settings=settings,
-        seconds=seconds,
-    )
-
-
-def remeasure(
-    model: Model, image: Tensor, result: PerturbResult, adversarial: Tensor, *, measured: ConstraintRule
-) -> PerturbResult:
-    """``result`` with other perturbed images (B, C, H, W) in its place, measured afresh; its history stays.
-    ``measured`` is the constraint whose window ``min_window_ssim`` uses."""
-    adversarial = adversarial.to(image.dtype)
-    after = forward(model, adversarial)
-    margin_after = result.margin(after, result.label)
-    return replace(
-        result,
-        adversarial=adversarial,
-        delta=adversarial - image,
-        success=margin_after > 0,
-        label_after=after.argmax(dim=1),
-        margin_after=margin_after,
-        ssim=ssim(image, adversarial, data_range=1.0),
-        min_window_ssim=_min_window_ssim(image, adversarial, measured),
-        violation=_violation(image, adversarial, result.constraint, held=True),
-        contrast_distance=contrast_distance(image, adversarial),
-        stationarity_gap=torch.full_like(margin_after, float("nan")),
-    )
-
-
-def _min_window_ssim(image: Tensor, adversarial: Tensor, constraint: ConstraintRule) -> Tensor:
-    if isinstance(constraint, solvers.WindowSSIM):
-        return min_window_ssim(
-            image,
-            adversarial,
-            data_range=constraint.data_range,
-            window=constraint.window,
-            sample_covariance=constraint.sample_covariance,
-        )
-    return min_window_ssim(image, adversarial, data_range=1.0)
-
-
-def _violation(image: Tensor, adversarial: Tensor, constraint: ConstraintRule, *, held: bool) -> Tensor:
-    if not held:
-        return torch.full_like(image[:, 0, 0, 0], float("nan"))
-    original = image.to(torch.float64)
-    limit = constraint if isinstance(constraint, Constraint) else constraint(original)
-    return limit.bind(original).excess(adversarial.to(torch.float64) - original).clamp_min(0).to(image.dtype)
-
-
 def check_image(image: Tensor) -> None:
     """Raise :class:`InputError` unless ``image`` is (B, C, H, W), float32 or float64, finite and in [0, 1]."""
     if not isinstance(image, Tensor):
@@ -240,6 +148,8 @@ def describe(value: Any) -> Any:
         }
     if isinstance(value, Tensor):
         return value.tolist() if value.ndim < 2 else f"tensor of shape {tuple(value.shape)}"
+    if isinstance(value, tuple):
+        return [describe(entry) for entry in value]
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
     return getattr(value, "__name__", type(value).__name__)
@@ -256,6 +166,18 @@ def _check_options(constraint: ConstraintRule, steps: int, *, recentred: bool, f
         raise InputError(
             "faithful=True reproduces the re-centred GlobalSSIM method: pass recentred=True and GlobalSSIM"
         )
+
+
+def labels_of(model: Model, image: Tensor, label: Tensor | None, margin: Margin) -> Tensor:
+    """The classes (B,) that ``margin`` is measured against: ``label``, or the model's own; both checked."""
+    logits = forward(model, image)
+    if logits.ndim != 2 or logits.shape[0] != image.shape[0]:
+        raise InputError(
+            f"the model must return logits (B, K) for {image.shape[0]} images, got shape {tuple(logits.shape)}"
+        )
+    label = _own_label(logits, label)
+    margin.check(logits.shape[1])
+    return label
 
 
 def _own_label(logits: Tensor, label: Tensor | None) -> Tensor:
@@ -278,24 +200,3 @@ def _default_name(constraint: ConstraintRule, *, recentred: bool, faithful: bool
     if isinstance(constraint, solvers.LpBall):
         base = f"l{constraint.p:g}"
     return f"{base} re-centred{' (released)' if faithful else ''}" if recentred else base
-
-
-def _stationarity_gap(
-    model: Model,
-    image: Tensor,
-    state: ascent.AscentState,
-    label: Tensor,
-    margin: Margin,
-    rule: ascent.StepRule | None,
-) -> Tensor:
-    gap = torch.full_like(state.margin, float("nan"))
-    if rule is None:
-        return gap.to(image.dtype)
-    gradient = linearize(model, state.images, label, margin).gradient
-    sound = gradient.isfinite().flatten(1).all(dim=1).nonzero()[:, 0]
-    if sound.numel():
-        original = image.to(torch.float64)[sound]
-        bound = torch.as_tensor(rule(gradient[sound], original, sound).bound)
-        attained = (gradient[sound] * (state.images[sound] - original)).flatten(1).sum(dim=1)
-        gap[sound] = bound - attained
-    return gap.to(image.dtype)

@@ -17,16 +17,31 @@ ConstraintRule = Constraint | Callable[[Tensor], Constraint]
 
 
 class StepRow(TypedDict):
-    """One step of one image: the margin and label *after* the step, and what the solver said of the step."""
+    """One step of one image: the margin and label *after* the step."""
 
     step: int
     image: int
     margin: float
     label: int
     step_length: float
+    seconds: float
+
+
+class SolverRow(StepRow):
+    """A step that a solver found, and what it said of it."""
+
     rel_gap: float
     status: str
-    seconds: float
+
+
+class ObjectiveRow(StepRow):
+    """A step of descent, and the objective's terms after it, weights included."""
+
+    objective: float
+    feature_term: float
+    pixel_term: float
+    margin_term: float
+    gamma: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +62,18 @@ class PerturbResult:
             across their borders, which the tiles don't constrain). The window is the constraint's own, with its
             covariance and range, where it is a WindowSSIM; else the Gaussian of the index.
         violation: (B,), the excess of ``delta`` over the constraint set around the original image, in the set's own
-            unit, at least 0: what rounding to the dtype cost. NaN for re-centred perturbations.
+            unit, at least 0: what rounding to the dtype cost. NaN for re-centred perturbations and without a set.
         contrast_distance: (B,), d2 to the clean image over the whole image (methods B).
         gradient: (B, C, H, W), the margin's gradient at the clean image.
         stationarity_gap: (B,), ``max <grad, s - d>`` over the set at the returned point, bounded from above by the
             solver's certificate: the linear model promises no more margin than this. NaN for re-centred
-            perturbations, whose set moves along.
+            perturbations, whose set moves along, and without a set.
         steps: (B,) long, steps taken.
         messages: (B,), why an image stopped early, or empty.
-        history: one row per step and image.
+        history: one row per step and image; more than the margin where the method knows more.
         name: what to call the perturbation in tables.
         margin: the goal.
-        constraint: the set, or the rule that makes one.
+        constraint: the set, or the rule that makes one; ``None`` for a perturbation that has none.
         settings: how it was made, as plain values.
         seconds: wall-clock time of the whole batch.
     """
@@ -82,7 +97,7 @@ class PerturbResult:
     history: tuple[StepRow, ...]
     name: str
     margin: Margin
-    constraint: ConstraintRule
+    constraint: ConstraintRule | None
     settings: dict[str, Any]
     seconds: float
 
@@ -110,4 +125,35 @@ class PerturbResult:
                 "message": self.messages[k],
             }
             for k in range(self.success.shape[0])
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class PerceptualBallResult(PerturbResult):
+    """What :func:`ssimpert.perceptual_ball_lbfgs` returns: the perturbation, and the objective as measured on it.
+
+    Attributes:
+        layers: names of the feature layers.
+        gamma: (B,), the weight of the features that the returned image was found with.
+        objective_before, objective_after: (B,), with that weight, at the clean and at the perturbed image. The clean
+            image has a margin term only.
+        feature_term, pixel_term, margin_term: (B,), what ``objective_after`` is the sum of, weights included.
+        feature_distance: (B,), ``|phi(x') - phi(x)|``, the root of the sum over layers of mean squared errors.
+    """
+
+    layers: tuple[str, ...]
+    gamma: Tensor
+    objective_before: Tensor
+    objective_after: Tensor
+    feature_term: Tensor
+    pixel_term: Tensor
+    margin_term: Tensor
+    feature_distance: Tensor
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As :meth:`PerturbResult.rows`, with the objective beside."""
+        names = ("gamma", "objective_before", "objective_after", "feature_term", "pixel_term", "margin_term")
+        return [
+            row | {name: float(getattr(self, name)[k]) for name in (*names, "feature_distance")}
+            for k, row in enumerate(super().rows())
         ]

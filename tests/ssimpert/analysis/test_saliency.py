@@ -7,18 +7,20 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
-from torch import Tensor
+from torch import Tensor, nn
 
 from solvers import Window
 from ssimpert.analysis.saliency import (
     SALIENCY_KINDS,
     contribution,
+    perceptual_ball_saliency,
     rms,
     saliency,
     saliency_maps,
     ssim_saliency,
 )
 from ssimpert.errors import InputError
+from ssimpert.models import Classifier
 
 
 @pytest.fixture
@@ -39,6 +41,21 @@ def test_rms(triple: tuple[Tensor, Tensor, Tensor], sigma: float) -> None:
         raw = np.sqrt((delta[index].numpy() ** 2).mean(axis=0))
         expected = gaussian_filter(raw, 2.0, mode="reflect") if sigma else raw
         assert np.abs(ours[index].numpy() - expected).max() < 1e-12
+
+
+def test_perceptual_ball_saliency_is_the_papers_map_in_normalised_pixels(triple: tuple[Tensor, Tensor, Tensor]) -> None:
+    image, adversarial, _ = triple
+    mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.4)
+    model = Classifier(nn.Identity(), name="none", input_size=24, labels=["a"], mean=mean, std=std)
+    ours = perceptual_ball_saliency(model, image, adversarial)
+    plain = perceptual_ball_saliency(nn.Identity(), image, adversarial)
+    for index in range(2):
+        x, y = (value[index].numpy().transpose(1, 2, 0) for value in (image, adversarial))
+        normalised = ((y - mean) / std) - ((x - mean) / std)
+        expected = gaussian_filter(np.sqrt((normalised**2).mean(axis=2)), 2.0, mode="reflect")
+        assert np.abs(ours[index].numpy() - expected).max() < 1e-6  # a Classifier's std is float32
+        expected = gaussian_filter(np.sqrt(((y - x) ** 2).mean(axis=2)), 2.0, mode="reflect")
+        assert np.abs(plain[index].numpy() - expected).max() < 1e-12
 
 
 @pytest.mark.parametrize("sigma", [0, 2.0])

@@ -1,0 +1,137 @@
+"""The objective of the perceptual ball (Elliott, Law, Russell, CVPR 2021, arXiv 1912.09405), image by image.
+
+    gamma sum_l MSE(phi_l(x'), phi_l(x)) + s MSE(x', x) + (f_c(x') - max_{j != c} f_j(x') - v)^2
+
+over x' in the network's own, normalised pixels. For several classes T the last term is
+``(max_{t in T} f_t(x') - v)^2``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssimpert.linearization.features import Features
+from ssimpert.linearization.gradient import CHUNK, in_chunks, model_dtype
+from ssimpert.linearization.margins import Membership, Untargeted
+
+MarginTerm = Literal["equality", "hinge"]
+
+
+class BallTerms(NamedTuple):
+    """The terms as they enter the sum, weights included, and ``|phi(x') - phi(x)|^2`` without, (B,) each.
+
+    ``logits``, (B, K), are what they were taken from.
+    """
+
+    feature: Tensor
+    pixel: Tensor
+    margin: Tensor
+    squared_distance: Tensor
+    logits: Tensor
+
+    def total(self) -> Tensor:
+        """The objective, (B,)."""
+        return self.feature + self.pixel + self.margin
+
+
+@dataclass(frozen=True, eq=False)
+class BallObjective:
+    """The objective at a batch's images; made by :func:`ball_objective`.
+
+    Attributes:
+        features: phi, with ``normalization="mse"``, of the network on normalised pixels.
+        original: x, (B, C, H, W), normalised.
+        original_features: phi(x), (B, F).
+        label: c, (B,) long.
+        targets: T, or ``None`` for the margin of c.
+        gamma: (B,), the weight of the features.
+        s, v: the weight of the pixels, and the margin.
+        margin_term: "equality" as written above; "hinge" only while the logits are above v: ``max(... - v, 0)^2``.
+    """
+
+    features: Features
+    original: Tensor
+    original_features: Tensor
+    label: Tensor
+    targets: tuple[int, ...] | None
+    gamma: Tensor
+    s: float
+    v: float
+    margin_term: MarginTerm
+
+    def terms(self, points: Tensor, images: Tensor) -> BallTerms:
+        """At ``points`` (K, C, H, W), normalised, of the images at these numbers, (K,). Differentiable; in the
+        network's dtype."""
+        points = points.to(self.original.dtype)
+        features, logits = self.features.with_output(points)
+        gap = self.score(logits, images) - self.v
+        gap = gap.clamp_min(0) if self.margin_term == "hinge" else gap
+        distance = (features - self.original_features[images]).square().sum(dim=1)
+        return BallTerms(
+            feature=self.gamma[images] * distance,
+            pixel=self.s * (points - self.original[images]).square().flatten(1).mean(dim=1),
+            margin=gap.square(),
+            squared_distance=distance,
+            logits=logits,
+        )
+
+    def value(self, points: Tensor, images: Tensor, *, chunk: int = CHUNK) -> BallTerms:
+        """:meth:`terms` without gradient, in chunks."""
+
+        def one(batch: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+            with torch.no_grad():
+                return self.terms(batch, numbers)
+
+        return BallTerms(*in_chunks(one, points, images, chunk=chunk))
+
+    def gradient(self, points: Tensor, images: Tensor, *, chunk: int = CHUNK) -> tuple[Tensor, BallTerms]:
+        """The gradient, (K, C, H, W), and the terms, in chunks."""
+
+        def one(batch: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+            with torch.enable_grad():
+                leaf = batch.detach().requires_grad_(True)
+                terms = self.terms(leaf, numbers)
+                (gradient,) = torch.autograd.grad(terms.total().sum(), leaf)
+            return gradient, *(term.detach() for term in terms)
+
+        gradient, *terms = in_chunks(one, points, images, chunk=chunk)
+        return gradient, BallTerms(*terms)
+
+    def score(self, logits: Tensor, images: Tensor) -> Tensor:
+        """What is driven to v, (K,), from logits (K, classes)."""
+        if self.targets is None:
+            return -Untargeted()(logits, self.label[images])
+        return logits[:, list(self.targets)].amax(dim=1)
+
+
+def ball_objective(
+    features: Features,
+    original: Tensor,
+    label: Tensor,
+    *,
+    targets: tuple[int, ...] | None = None,
+    gamma: float = 1e4,
+    s: float = 1.0,
+    v: float = -2.0,
+    margin_term: MarginTerm = "equality",
+) -> BallObjective:
+    """The objective around ``original`` (B, C, H, W), normalised; the arguments are :class:`BallObjective`'s, with the
+    paper's values as defaults."""
+    original = original.detach().to(model_dtype(features.model))
+
+    def of(batch: Tensor) -> tuple[Tensor]:
+        with torch.no_grad():
+            return (features(batch),)
+
+    (reference,) = in_chunks(of, original, chunk=CHUNK)
+    weight = torch.full((len(label),), gamma, dtype=reference.dtype, device=reference.device)
+    return BallObjective(features, original, reference, label, targets, weight, s, v, margin_term)
+
+
+def goal_of(targets: tuple[int, ...] | None) -> Untargeted | Membership:
+    """What counts as success: another class than c, or a decision on the other side of the border of T."""
+    return Untargeted() if targets is None else Membership(targets)
