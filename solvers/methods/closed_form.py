@@ -79,7 +79,9 @@ def _ball(problem: Problem, bound: BoundConstraint, lower: Tensor, upper: Tensor
         return _global_ssim(problem, bound, lower, upper)
     assert isinstance(bound, BoundLpBall)
     if bound.p == 2:
-        return _l2(problem, bound, lower, upper)
+        linear = isinstance(problem, LinearProblem)
+        delta, theta = l2_ball(problem.vector, bound.radius, lower, upper, linear=linear)
+        return delta, per_image(theta) * delta
     if isinstance(problem, ProjectionProblem):
         delta = bound.project(problem.point)
         return delta, problem.point - delta
@@ -108,13 +110,16 @@ def _global_ssim(problem: Problem, bound: BoundGlobalSSIM, lower: Tensor, upper:
     return delta, block
 
 
-def _l2(problem: Problem, bound: BoundLpBall, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """``d = clip(tau g)``, or ``clip(q tau/(tau + 1))``, with tau from ``|d| = radius``; the norm grows with tau."""
-    vector, linear = problem.vector, isinstance(problem, LinearProblem)
+def l2_ball(vector: Tensor, radius: Tensor, lower: Tensor, upper: Tensor, *, linear: bool) -> tuple[Tensor, Tensor]:
+    """The optimum over an l2 ball and a box, for a gradient (``linear``) or a point to project, (B, C, H, W).
+
+    ``d = clip(tau g)``, or ``clip(q tau/(tau + 1))``, with tau from ``|d| = radius``; the norm grows with tau. Returned
+    with the ball's multiplier theta, (B,), whose dual block is ``theta d``; 0 where the box alone keeps d inside.
+    """
     limit = torch.where(vector > 0, upper, lower)
     limit = torch.where(vector == 0, torch.zeros_like(limit), limit) if linear else vector.clamp(lower, upper)
     size = norm(limit)
-    slack = size <= bound.radius
+    slack = size <= radius
     # |clip(tau v)|^2 = sum_i min(tau |v_i|, |limit_i|)^2: sort by the tau at which a pixel reaches its limit.
     magnitude = vector.flatten(1).abs()
     reach = torch.where(vector > 0, upper, lower).flatten(1).abs() / magnitude.clamp_min(1e-300)
@@ -126,7 +131,7 @@ def _l2(problem: Problem, bound: BoundLpBall, lower: Tensor, upper: Tensor) -> t
     free = energy.flip(1).cumsum(dim=1).flip(1)
     # With the first k pixels at their limits: tau^2 = (radius^2 - capped_k)/free_k.
     before = torch.cat([torch.zeros_like(capped[:, :1]), capped[:, :-1]], dim=1)
-    trial = ((bound.radius.square()[:, None] - before).clamp_min(0) / free.clamp_min(1e-300)).sqrt()
+    trial = ((radius.square()[:, None] - before).clamp_min(0) / free.clamp_min(1e-300)).sqrt()
     fits = trial <= sorted_reach
     fits[:, -1] = True  # rounding may leave none where the ball only just cuts the corner
     first = fits.to(torch.int8).argmax(dim=1, keepdim=True)
@@ -135,8 +140,7 @@ def _l2(problem: Problem, bound: BoundLpBall, lower: Tensor, upper: Tensor) -> t
     delta = torch.where(per_image(slack), limit, delta)
     # Linear: g = y + z with y = d/tau on free pixels. Projection: q = d + y, y = theta d, theta = 1/tau - 1.
     theta = 1 / tau.clamp_min(1e-300) if linear else 1 / tau.clamp_min(1e-300) - 1
-    theta = torch.where(slack, 0.0, theta)
-    return delta, per_image(theta) * delta
+    return delta, torch.where(slack, 0.0, theta)
 
 
 def _l1(gradient: Tensor, bound: BoundLpBall, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

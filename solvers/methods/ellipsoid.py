@@ -13,6 +13,10 @@ they say that the gap closes, and at check intervals.
 For a projection g is the point, s at most 1, and the l2 ball may be absent: theta is the root of ``|y| = theta r``,
 or, where ``|z| > R`` there, that of the ratio. Pixels fixed by ``Support`` are left out of J and g.
 
+With a box, pixels at its edge that the gradient pushes outwards are left out too. From the features y that the run ends
+with, d is the optimum of ``g - J'y`` over the l2 ball and the box, in closed form. Where that does not close the gap
+yet, because other pixels reach the box, Newton's method goes on from there (:mod:`solvers.methods.feature_newton`).
+
 Memory: a feature vector an iteration, and some ten images. An earlier result serves through its dual, as a start.
 """
 
@@ -22,8 +26,11 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, DualBlock, norm, per_image
+from solvers.constraints.box import Box
 from solvers.constraints.features import BoundFeatureBall, FeatureBall
 from solvers.constraints.lp import BoundLpBall, LpBall
+from solvers.methods.closed_form import l2_ball
+from solvers.methods.feature_newton import BallOverBox, newton_step
 from solvers.methods.krylov import Filtered, GolubKahan, Multipliers
 from solvers.methods.monitor import Monitor
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
@@ -58,19 +65,18 @@ def _refuses(problem: Problem) -> str | None:
     "ellipsoid",
     problems=(LinearProblem, ProjectionProblem),
     required={"FeatureBall"},
-    optional={"LpBall", "Support"},
+    optional={"LpBall", "Support", "Box"},
     warm_start=True,
     accepts=_refuses,
 )
 def ellipsoid(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
-    """A feature ball of any size with an l2 ball: one Krylov run for all multipliers; memory features x iterations."""
+    """A feature ball of any size with an l2 ball, and a box: one Krylov run for all multipliers, and Newton's method
+    where the box matters; memory features x iterations."""
     monitor = Monitor(problem, settings)
     images = torch.arange(problem.batch, device=problem.reference.device)
     balls = _Balls(monitor, images)
-    scaled = problem.vector.double() * per_image(balls.inside(problem.vector.double(), None))
     monitor.setup_done()
-    none: list[DualBlock | None] = [None] * len(problem.constraints)
-    monitor.check(0, scaled, none)
+    monitor.check(0, *balls.point(balls.no_features()))
     if warm_start is not None and len(warm_start.dual) == len(problem.constraints):
         _resume(monitor, balls, warm_start)
     if not bool(monitor.running.any()):
@@ -79,7 +85,7 @@ def ellipsoid(problem: Problem, settings: Settings, warm_start: SolveResult | No
     balls = _Balls(monitor, images)
     start = (balls.vector * balls.free).to(settings.dtype or problem.reference.dtype)
     run = GolubKahan(balls.forward, balls.adjoint, start)
-    looked = 0
+    looked, features = 0, balls.no_features()
     while bool(monitor.running.any()):
         keep = monitor.running[images]
         if not bool(keep.all()):
@@ -93,16 +99,33 @@ def ellipsoid(problem: Problem, settings: Settings, warm_start: SolveResult | No
             continue
         looked = run.steps
         seen = balls.best(Multipliers(run))
-        closes = bool(balls.closes(seen, run.size, settings).any())
-        if due or ended or closes:
+        closes = balls.closes(seen, run.size, settings)
+        if due or ended or bool(closes.any()):
             features, z = run.combine(seen.weights), None
-            if (ended or closes) and bool((seen.length < CANCELLED * run.size).any()):
+            if (ended or bool(closes.any())) and bool((seen.length < CANCELLED * run.size).any()):
                 z = run.replay(seen.coefficients)
             monitor.check(run.steps, *balls.point(features, z), images)
-        if ended:
-            # Nothing more to find: what is left of the gap is rounding in the products.
+        if ended or (balls.has_box and bool(closes.all())):
+            # The Krylov space has nothing more to give: what is left of the gap is the box's, or rounding.
             break
+    if balls.has_box:
+        _go_on(monitor, balls, images, features.double(), run.steps)
     return monitor.output()
+
+
+def _go_on(monitor: Monitor, balls: _Balls, images: Tensor, features: Tensor, iteration: int) -> None:
+    """Newton's method from y = ``features``, one product with J'J an iteration, until all images are done."""
+    while bool(monitor.running.any()):
+        keep = monitor.running[images].nonzero()[:, 0]
+        if len(keep) < len(images):
+            images, features = images[keep], features[keep]
+            balls = _Balls(monitor, images)
+        new, products = newton_step(balls.over_box(), features)
+        stuck = bool((new == features).all())
+        features, iteration = new, iteration + products
+        monitor.check(iteration, *balls.point(features), images)
+        if stuck:
+            break
 
 
 def _resume(monitor: Monitor, balls: _Balls, warm_start: SolveResult) -> None:
@@ -116,17 +139,22 @@ def _resume(monitor: Monitor, balls: _Balls, warm_start: SolveResult) -> None:
 
 
 class _Balls:
-    """The two balls of the images at ``images`` (K,), float64.
+    """The sets of the images at ``images`` (K,), float64.
 
     Attributes:
-        vector: the gradient or the point; free: 1 at pixels that may move, else 0.
+        vector: the gradient or the point.
+        free: 1 at pixels of the Krylov run, 0 at those that can't move, or are pushed out at an edge of the box.
+        lower, upper: pixel bounds; has_box: whether they are more than a Support.
         small: the feature ball's radius r, (K,); large: the l2 ball's R, infinite where there is none.
     """
 
     def __init__(self, monitor: Monitor, images: Tensor) -> None:
         problem = monitor.problem.select(images)
         self.linear, self.vector = isinstance(problem, LinearProblem), problem.vector
-        self.free = (monitor.certifier.upper[images] > monitor.certifier.lower[images]).to(self.vector)
+        self.lower, self.upper = monitor.certifier.lower[images], monitor.certifier.upper[images]
+        outwards = ((self.lower >= 0) & (self.vector < 0)) | ((self.upper <= 0) & (self.vector > 0))
+        self.free = (~outwards & (self.upper > self.lower)).to(self.vector)
+        self.has_box = bool(problem.find(Box))
         sets: list[BoundConstraint] = [constraint.bind(problem.reference) for constraint in problem.constraints]
         self.total = len(sets)
         self.large, self.ball_number = torch.full_like(self.vector[:, 0, 0, 0], torch.inf), -1
@@ -136,6 +164,10 @@ class _Balls:
             elif isinstance(bound, BoundLpBall):
                 self.large, self.ball_number = bound.radius, number
 
+    def no_features(self) -> Tensor:
+        """y = 0, (K, F)."""
+        return self.vector.new_zeros(self.feature.block_shapes()[0])
+
     def forward(self, image: Tensor) -> Tensor:
         """``J v``, for v without fixed pixels."""
         return self.feature.jacobian.apply(image)
@@ -143,6 +175,19 @@ class _Balls:
     def adjoint(self, features: Tensor) -> Tensor:
         """``J'u`` on the free pixels."""
         return self.feature.jacobian.apply_adjoint(features) * self.free.to(features.dtype)
+
+    def over_box(self) -> BallOverBox:
+        """The same for Newton's method."""
+        return BallOverBox(
+            vector=self.vector,
+            linear=self.linear,
+            small=self.small,
+            large=self.large,
+            lower=self.lower,
+            upper=self.upper,
+            forward=self.forward,
+            adjoint=self.feature.jacobian.apply_adjoint,
+        )
 
     def best(self, multipliers: Multipliers) -> Filtered:
         """z and y where the bound over the Krylov space is best."""
@@ -172,22 +217,16 @@ class _Balls:
 
     def point(self, features: Tensor, direction: Tensor | None = None) -> tuple[Tensor, list[DualBlock | None]]:
         """d and all dual blocks at y = ``features`` (K, F); ``direction``: z, where it is known better than by y."""
-        z = self.vector * self.free - self.adjoint(features.double())
         dual: list[DualBlock | None] = [None] * self.total
         dual[self.feature_number] = features
-        share = self._share(norm(z))
+        z = self.vector - self.feature.jacobian.apply_adjoint(features.double())
+        delta, multiplier = l2_ball(z, self.large, self.lower, self.upper, linear=self.linear)
         if self.ball_number >= 0:
-            # What is left of the gradient points along d: the l2 ball's multiplier takes it.
-            dual[self.ball_number] = z if self.linear else per_image(1 - share) * z
+            dual[self.ball_number] = per_image(multiplier) * delta
         if direction is not None:
-            z = direction.to(z)
-            share = self._share(norm(z))
-        return z * per_image(self.inside(z, share)), dual
-
-    def inside(self, z: Tensor, share: Tensor | None) -> Tensor:
-        """The factor (K,) of z that brings it to the surface of the l2 ball and into the feature ball."""
-        share = self._share(norm(z)) if share is None else share
-        return torch.minimum(share, self.small / norm(self.forward(z * self.free)).clamp_min(1e-300))
+            delta, _ = l2_ball(direction.to(z), self.large, self.lower, self.upper, linear=self.linear)
+        inside = (self.small / norm(self.forward(delta)).clamp_min(1e-300)).clamp_max(1)
+        return delta * per_image(inside), dual
 
     def _share(self, length: Tensor) -> Tensor:
         """s, without the feature ball."""

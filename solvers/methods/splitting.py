@@ -23,13 +23,15 @@ from torch import Tensor
 
 from solvers.constraints.base import DualBlock
 from solvers.methods.monitor import Monitor
-from solvers.methods.splitting_blocks import Block, block_of
+from solvers.methods.splitting_blocks import Block, FeatureBlock, block_of
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 from solvers.result import SolveResult
 from solvers.settings import Settings
 
 # The weights first adapt after so many iterations, then after twice as many, and so on.
 FIRST_ADAPTATION = 20
+# What a feature ball adds to the curvature at first, of the harmonic mean of what the other sets have.
+FEATURE_SHARE = 0.05
 # A weight changes by at most this to the power of 1/4 at a time.
 SPAN = 16.0
 
@@ -95,7 +97,7 @@ class Splitting:
         self.blocks: list[Block] = [block for _, block in found if block is not None]
         self.numbers = [k for k, block in found if block is not None]
         self.total = len(sets)
-        self.weights = weights or [block.first_weight(problem.vector) for block in self.blocks]
+        self.weights = weights or self._first_weights()
         self._set_steps()
 
     def start(self, warm_start: SolveResult | None) -> Point:
@@ -167,6 +169,26 @@ class Splitting:
     def narrowed(self, keep: Tensor) -> Splitting:
         """The same for the images at ``keep`` (long) only: finished images cost nothing."""
         return Splitting(self.problem.select(keep), self.images[keep], [weight[keep] for weight in self.weights])
+
+    def _first_weights(self) -> list[Tensor]:
+        """Each block's own; those of feature balls so that they shorten the steps that the other sets allow by little:
+        J'J has few large eigenvalues, and a scalar weight pays for the largest."""
+        weights = [block.first_weight(self.problem.vector) for block in self.blocks]
+        others = [
+            block.curvature(weight)
+            for block, weight in zip(self.blocks, weights, strict=True)
+            if not isinstance(block, FeatureBlock)
+        ]
+        if not others:
+            return weights
+        curvature = torch.zeros_like(self.problem.reference) + sum(others)
+        typical = 1 / (1 / curvature.clamp_min(torch.finfo(curvature.dtype).tiny)).flatten(1).mean(dim=1)
+        return [
+            (FEATURE_SHARE * typical / block.largest.clamp_min(torch.finfo(typical.dtype).tiny))[:, None]
+            if isinstance(block, FeatureBlock)
+            else weight
+            for block, weight in zip(self.blocks, weights, strict=True)
+        ]
 
     def _set_steps(self) -> None:
         curvature = self.blocks[0].curvature(self.weights[0])
