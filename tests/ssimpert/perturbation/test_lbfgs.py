@@ -179,3 +179,13 @@ def test_pairs_without_curvature_are_left_out_and_the_oldest_makes_room() -> Non
         pairs.add(one, move, curvature * move)
     expected = -torch.tensor([[1 / 5, 1 / 2, 1 / 5]], dtype=torch.float64)
     torch.testing.assert_close(pairs.times_negative(torch.ones_like(like), one), expected)
+
+
+def test_dropped_pairs_count_no_more_beside_a_problem_that_keeps_its_own() -> None:
+    like = torch.zeros(2, 3, dtype=torch.float64)
+    pairs, both = CurvaturePairs.none_yet(2, like), torch.tensor([0, 1])
+    move = normal(2, 3)
+    pairs.add(both, move, 3 * move)
+    pairs.drop(torch.tensor([1]))
+    direction = pairs.times_negative(torch.ones_like(like), both)
+    torch.testing.assert_close(direction, torch.tensor([[-1 / 3], [-1.0]], dtype=torch.float64).expand(2, 3))
