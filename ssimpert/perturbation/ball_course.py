@@ -136,8 +136,8 @@ def _lower(course: Course, images: Tensor, state: LBFGSState, clean: Tensor, *, 
     """Lower gamma for those of ``images``, (K,), whose decision did not change; their numbers.
 
     Were features and margin linear, ``r = score - v`` would be ``r0 / (1 + a/gamma)`` at the minimiser, with r0 at the
-    clean image and one unknown a (on photos it varies by less than a factor of two over gamma from 1 to 1000). So each minimiser
-    tells a, and with it the gamma that leaves r = |v|/2: half of the way past the border.
+    clean image and one unknown a (on photos it varies by less than a factor of two over gamma from 1 to 1000). So each
+    minimiser tells a, and with it the gamma that leaves r = |v|/2: half of the way past the border.
     """
     objective = course.objective
     gamma, first = objective.gamma[images], clean[images].abs()

@@ -89,9 +89,10 @@ def perceptual_ball_lbfgs(
         name: what tables call it.
         observer: called with the state after every iteration, for progress bars.
 
-    The feature term's size depends on the network, and 10000 suits the ReLUs of a VGG. For features that are larger or
-    steeper the minimiser barely moves, whatever the optimiser (docs/notes/perceptual-ball.md). With ``lower_gamma``
-    each image gets a gamma no larger than asked and, to within the model's accuracy, no smaller than the flip takes.
+    The feature term's size depends on the network, and 10000 is the paper's weight for the ReLUs of a VGG. For features
+    that are larger or steeper the minimiser barely moves (docs/notes/perceptual-ball.md). With ``lower_gamma`` an image
+    whose decision stands gets a smaller gamma, at which the model expects |v|/2 to be left of ``score - v``: half of
+    the way past the border, so somewhat smaller than the change itself takes.
 
     Returns:
         One entry per image, the iterate of least objective (``faithful``: the last), measured afresh.
