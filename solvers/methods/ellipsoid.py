@@ -16,6 +16,7 @@ or, where ``|z| > R`` there, that of the ratio. Pixels fixed by ``Support`` are 
 With a box, pixels at its edge that the gradient pushes outwards are left out too. From the features y that the run ends
 with, d is the optimum of ``g - J'y`` over the l2 ball and the box, in closed form. Where that does not close the gap
 yet, because other pixels reach the box, Newton's method goes on from there (:mod:`solvers.methods.feature_newton`).
+Where the box alone bounds a linear problem, d sits in a corner and that may stall at a gap of 1e-2 to 1e-4; it is said.
 
 Memory: a feature vector an iteration, and some ten images. An earlier result serves through its dual, as a start.
 """
@@ -42,6 +43,9 @@ from solvers.settings import Settings
 GROWTH = 0.05
 # A certificate is asked for when the gap seen in the Krylov space is this share of the one allowed.
 CLOSE = 0.9
+# What smoothing may cost at last, as a share of the gap allowed. It falls by SHARPER whenever the smoothed problem is
+# solved, that is F's gradient is down to SOLVED of r, and rises where no step could be taken, PATIENCE times.
+SMOOTHED, SHARPER, SOLVED, PATIENCE = 0.2, 0.3, 0.01, 5
 # Where |z| falls below this share of |g| (the feature ball bounds d by itself), g - J'y is mostly cancellation.
 CANCELLED = 1e-3
 
@@ -56,8 +60,8 @@ def _refuses(problem: Problem) -> str | None:
             return f"takes no LpBall with p={ball.p}"
     if len(balls) > 1:
         return f"takes one LpBall, got {len(balls)}"
-    if isinstance(problem, LinearProblem) and not balls:
-        return "needs LpBall with p=2 for a LinearProblem"
+    if isinstance(problem, LinearProblem) and not balls and not problem.find(Box):
+        return "needs LpBall with p=2 or Box for a LinearProblem"
     return None
 
 
@@ -104,7 +108,7 @@ def ellipsoid(problem: Problem, settings: Settings, warm_start: SolveResult | No
             features, z = run.combine(seen.weights), None
             if (ended or bool(closes.any())) and bool((seen.length < CANCELLED * run.size).any()):
                 z = run.replay(seen.coefficients)
-            monitor.check(run.steps, *balls.point(features, z), images)
+            monitor.check(run.steps, *balls.point(features, None if z is None else balls.along(z)), images)
         if ended or (balls.has_box and bool(closes.all())):
             # The Krylov space has nothing more to give: what is left of the gap is the box's, or rounding.
             break
@@ -115,17 +119,28 @@ def ellipsoid(problem: Problem, settings: Settings, warm_start: SolveResult | No
 
 def _go_on(monitor: Monitor, balls: _Balls, images: Tensor, features: Tensor, iteration: int) -> None:
     """Newton's method from y = ``features``, one product with J'J an iteration, until all images are done."""
+    smoothing, stuck = balls.first_smoothing(features), torch.zeros_like(images)
     while bool(monitor.running.any()):
         keep = monitor.running[images].nonzero()[:, 0]
         if len(keep) < len(images):
-            images, features = images[keep], features[keep]
+            images, features, smoothing, stuck = images[keep], features[keep], smoothing[keep], stuck[keep]
             balls = _Balls(monitor, images)
-        new, products = newton_step(balls.over_box(), features)
-        stuck = bool((new == features).all())
+        problem = balls.over_box(smoothing)
+        new, products = newton_step(problem, features)
+        stuck = torch.where((new == features).all(dim=1), stuck + 1, 0)
         features, iteration = new, iteration + products
-        monitor.check(iteration, *balls.point(features), images)
-        if stuck:
+        delta, _ = problem.nearest(features)
+        monitor.check(iteration, *balls.point(features, delta), images)
+        if bool((stuck >= PATIENCE).all()):
+            for image in images[monitor.running[images]].tolist():
+                monitor.messages[image] = "stalled: no step improves the dual any more; try admm or cvxpy:clarabel"
             break
+        # What s may cost at last: a part of the gap allowed.
+        allowed = monitor.settings.eps_abs + monitor.settings.eps_rel * monitor.bound[images].abs()
+        least = torch.minimum(SMOOTHED * allowed / (0.5 * norm(delta).square()).clamp_min(1e-300), smoothing)
+        solved = norm(problem.gradient(features, delta)) <= SOLVED * problem.small
+        smoothing = torch.where(solved, torch.maximum(SHARPER * smoothing, least), smoothing)
+        smoothing = torch.where(stuck > 0, smoothing / SHARPER, smoothing)
 
 
 def _resume(monitor: Monitor, balls: _Balls, warm_start: SolveResult) -> None:
@@ -163,6 +178,10 @@ class _Balls:
                 self.feature, self.small, self.feature_number = bound, bound.radius, number
             elif isinstance(bound, BoundLpBall):
                 self.large, self.ball_number = bound.radius, number
+        if self.linear:
+            # The ball around the box's farthest corner, where there is no smaller one.
+            corner = torch.maximum(self.upper.abs(), self.lower.abs())
+            self.large = torch.minimum(self.large, norm(corner))
 
     def no_features(self) -> Tensor:
         """y = 0, (K, F)."""
@@ -176,13 +195,21 @@ class _Balls:
         """``J'u`` on the free pixels."""
         return self.feature.jacobian.apply_adjoint(features) * self.free.to(features.dtype)
 
-    def over_box(self) -> BallOverBox:
+    def first_smoothing(self, features: Tensor) -> Tensor:
+        """s, (K,), at which the l2 ball around the box's far corner would just hold d."""
+        if not self.linear:
+            return torch.zeros_like(self.small)
+        z = self.vector - self.feature.jacobian.apply_adjoint(features)
+        return norm(z) / self.large.clamp_min(1e-300)
+
+    def over_box(self, smoothing: Tensor) -> BallOverBox:
         """The same for Newton's method."""
         return BallOverBox(
             vector=self.vector,
             linear=self.linear,
             small=self.small,
             large=self.large,
+            smoothing=smoothing,
             lower=self.lower,
             upper=self.upper,
             forward=self.forward,
@@ -215,18 +242,21 @@ class _Balls:
         scale = torch.maximum(objective.abs(), bound.abs())
         return (bound - objective).abs() <= CLOSE * (settings.eps_abs + settings.eps_rel * scale)
 
-    def point(self, features: Tensor, direction: Tensor | None = None) -> tuple[Tensor, list[DualBlock | None]]:
-        """d and all dual blocks at y = ``features`` (K, F); ``direction``: z, where it is known better than by y."""
+    def point(self, features: Tensor, delta: Tensor | None = None) -> tuple[Tensor, list[DualBlock | None]]:
+        """d and all dual blocks at y = ``features`` (K, F); ``delta``: d, where it is known better than by y."""
         dual: list[DualBlock | None] = [None] * self.total
         dual[self.feature_number] = features
         z = self.vector - self.feature.jacobian.apply_adjoint(features.double())
-        delta, multiplier = l2_ball(z, self.large, self.lower, self.upper, linear=self.linear)
+        nearest, multiplier = l2_ball(z, self.large, self.lower, self.upper, linear=self.linear)
         if self.ball_number >= 0:
-            dual[self.ball_number] = per_image(multiplier) * delta
-        if direction is not None:
-            delta, _ = l2_ball(direction.to(z), self.large, self.lower, self.upper, linear=self.linear)
+            dual[self.ball_number] = per_image(multiplier) * nearest
+        delta = nearest if delta is None else delta
         inside = (self.small / norm(self.forward(delta)).clamp_min(1e-300)).clamp_max(1)
         return delta * per_image(inside), dual
+
+    def along(self, z: Tensor) -> Tensor:
+        """d at z (K, C, H, W)."""
+        return l2_ball(z.double(), self.large, self.lower, self.upper, linear=self.linear)[0]
 
     def _share(self, length: Tensor) -> Tensor:
         """s, without the feature ball."""

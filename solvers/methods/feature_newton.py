@@ -9,6 +9,10 @@ the optimum at ``z = g - J'y`` and mu the l2 ball's multiplier, h has the genera
 
 so that Newton's equations ``(r/|y| (I - y y'/|y|^2) + J H J') p = J d - r y/|y|`` are solved by conjugate gradients
 through products with J (semismooth Newton: Qi and Sun, 1993). Each step is shortened until F falls enough (Armijo).
+
+Where the l2 ball does not hold d, h has corners. A linear problem is therefore smoothed: ``s |d|^2/2`` is taken off
+(Nesterov 2005), so that mu is at least s, and s falls until what it costs is a small part of the gap allowed. The
+certificate knows nothing of s.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from solvers.methods.closed_form import l2_ball
 
 # The equations are solved to this share of their right side, in at most so many products.
 INEXACT, PRODUCTS = 0.1, 60
-# Of the identity, against the Hessian's size in the direction of the gradient: pixels all at their bounds leave none.
+# Of the identity, against the ball's own part: along y, with all pixels at their bounds, there is no curvature.
 DAMPING = 1e-8
 ARMIJO, SHORTEST = 1e-4, 2.0**-12
 
@@ -36,6 +40,7 @@ class BallOverBox:
     Attributes:
         vector: g, or the point to project, (K, C, H, W); linear: which of them.
         small, large: r and R, (K,); R may be infinite for a projection.
+        smoothing: s, (K,); 0 for a projection.
         lower, upper: lo and hi, (K, C, H, W).
         forward, adjoint: ``J v`` and ``J'u``.
     """
@@ -44,31 +49,42 @@ class BallOverBox:
     linear: bool
     small: Tensor
     large: Tensor
+    smoothing: Tensor
     lower: Tensor
     upper: Tensor
     forward: Callable[[Tensor], Tensor]
     adjoint: Callable[[Tensor], Tensor]
 
     def nearest(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """d at y = ``features`` (K, F), and the l2 ball's multiplier mu, (K,)."""
+        """d at y = ``features`` (K, F), and the curvature there, mu, (K,): s at least."""
         z = self.vector - self.adjoint(features)
-        return l2_ball(z, self.large, self.lower, self.upper, linear=self.linear)
+        delta, multiplier = l2_ball(z, self.large, self.lower, self.upper, linear=self.linear)
+        if not self.linear:
+            return delta, 1 + multiplier
+        held = multiplier > self.smoothing
+        smooth = (z / per_image(self.smoothing.clamp_min(1e-300))).clamp(self.lower, self.upper)
+        return torch.where(per_image(held), delta, smooth), torch.maximum(multiplier, self.smoothing)
+
+    def gradient(self, features: Tensor, delta: Tensor) -> Tensor:
+        """F's at y, (K, F), from ``delta`` = d there: ``r y/|y| - J d``."""
+        size = norm(features).clamp_min(torch.finfo(features.dtype).tiny)
+        return (self.small / size)[:, None] * features - self.forward(delta)
 
     def value(self, features: Tensor, delta: Tensor) -> Tensor:
-        """F at y, (K,), from ``delta`` = d there: ``r |y| + g'd - y'J d``, without a product with J'."""
+        """F at y, (K,), from ``delta`` = d there: ``r |y| + g'd - y'J d - s |d|^2/2``, without a product with J'."""
         value = self.small * norm(features) + inner(self.vector, delta)
         value = value - (features * self.forward(delta)).sum(dim=1)
-        return value if self.linear else value - 0.5 * inner(delta, delta)
+        return value - 0.5 * (self.smoothing if self.linear else 1.0) * inner(delta, delta)
 
 
 def newton_step(problem: BallOverBox, features: Tensor) -> tuple[Tensor, int]:
     """One step from y = ``features`` (K, F), none of it 0; the next y and how many products with J' J it took."""
-    delta, multiplier = problem.nearest(features)
+    delta, curvature = problem.nearest(features)
     size = norm(features)[:, None].clamp_min(torch.finfo(features.dtype).tiny)
     unit, radius = features / size, problem.small[:, None]
-    gradient = radius * unit - problem.forward(delta)
-    curvature = multiplier if problem.linear else 1 + multiplier
-    bent = per_image(multiplier > 0).to(delta)  # the l2 ball holds d: it can only turn
+    gradient = problem.gradient(features, delta)
+    least = problem.smoothing if problem.linear else torch.ones_like(curvature)
+    bent = per_image(curvature > least).to(delta)  # the l2 ball holds d: it can only turn
     inside = ((delta > problem.lower) & (delta < problem.upper)).to(delta)
     moving = delta * inside
     square = inner(moving, moving).clamp_min(torch.finfo(delta.dtype).tiny)
@@ -76,8 +92,7 @@ def newton_step(problem: BallOverBox, features: Tensor) -> tuple[Tensor, int]:
     def hessian(direction: Tensor) -> Tensor:
         image = problem.adjoint(direction) * inside
         image = image - bent * per_image(inner(moving, image) / square) * moving
-        # Without curvature (d in a corner of the box) h is linear.
-        image = image * per_image(torch.where(curvature > 0, 1 / curvature.clamp_min(1e-300), 0.0))
+        image = image / per_image(curvature)
         turned = direction - (unit * direction).sum(dim=1, keepdim=True) * unit
         return radius / size * (turned + DAMPING * direction) + problem.forward(image)
 

@@ -76,12 +76,12 @@ def test_dual_passes_everything_with_one_set_of_overlapping_windows() -> None:
     assert sum(row.verdict.ran for row in report.rows) > 20
 
 
-def test_ellipsoid_passes_all_feature_balls_but_linear_ones_over_a_box_alone() -> None:
+def test_ellipsoid_passes_all_feature_balls() -> None:
     report = run_conformance(["ellipsoid"])
     assert report.passed, "\n".join(map(str, report.failures))
     ran = {row.problem for row in report.rows if row.verdict.ran}
-    assert ran == {name for name in PROBLEMS if "feature" in name and name != "feature-box"}
-    assert len(ran) == 9
+    assert ran == {name for name in PROBLEMS if "feature" in name}
+    assert len(ran) == 10
 
 
 def test_frank_wolfe_passes_where_it_has_an_oracle() -> None:
