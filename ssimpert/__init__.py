@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from ssimpert.data import composites, load_image, samples, save_array, save_image
     from ssimpert.linearization import Targeted, Untargeted, deep_features, feature_jacobian, linearize
     from ssimpert.models import Classifier, load_model
-    from ssimpert.perturbation import PerceptualBallResult, PerturbResult, l2_control, perceptual_ball_lbfgs, perturb
+    from ssimpert.perturbation import (
+        FeatureBallResult,
+        PerceptualBallResult,
+        PerturbResult,
+        l2_control,
+        perceptual_ball_constrained,
+        perceptual_ball_lbfgs,
+        perturb,
+    )
 
 try:
     __version__ = version("ssimpert")
@@ -30,6 +38,7 @@ except PackageNotFoundError:  # a checkout on the path that is not installed
 _HOMES = {
     "Classifier": "models",
     "Comparison": "analysis",
+    "FeatureBallResult": "perturbation",
     "PerceptualBallResult": "perturbation",
     "PerturbResult": "perturbation",
     "Targeted": "linearization",
@@ -42,6 +51,7 @@ _HOMES = {
     "linearize": "linearization",
     "load_image": "data",
     "load_model": "models",
+    "perceptual_ball_constrained": "perturbation",
     "perceptual_ball_lbfgs": "perturbation",
     "perturb": "perturbation",
     "samples": "data",
@@ -52,6 +62,7 @@ _HOMES = {
 __all__ = [
     "Classifier",
     "Comparison",
+    "FeatureBallResult",
     "InputError",
     "PerceptualBallResult",
     "PerturbResult",
@@ -66,6 +77,7 @@ __all__ = [
     "linearize",
     "load_image",
     "load_model",
+    "perceptual_ball_constrained",
     "perceptual_ball_lbfgs",
     "perturb",
     "samples",

@@ -157,3 +157,25 @@ class PerceptualBallResult(PerturbResult):
             row | {name: float(getattr(self, name)[k]) for name in (*names, "feature_distance")}
             for k, row in enumerate(super().rows())
         ]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBallResult(PerturbResult):
+    """What :func:`ssimpert.perceptual_ball_constrained` returns: the perturbation, and its true feature distance.
+
+    Attributes:
+        layers: names of the feature layers.
+        radius: (B,), the feature distance allowed.
+        feature_distance: (B,), ``|phi(x') - phi(x)|`` of the image as returned.
+    """
+
+    layers: tuple[str, ...]
+    radius: Tensor
+    feature_distance: Tensor
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As :meth:`PerturbResult.rows`, with the feature distance beside."""
+        return [
+            row | {"radius": float(self.radius[k]), "feature_distance": float(self.feature_distance[k])}
+            for k, row in enumerate(super().rows())
+        ]

@@ -1,0 +1,251 @@
+"""``perceptual_ball_constrained``: the largest margin within a ball of deep features, by certified convex steps.
+
+The constrained counterpart of the perceptual ball (Elliott, Law, Russell, CVPR 2021): where that method weighs the
+feature distance against the margin, this one bounds it. J, the derivative of the features at the clean image, is taken
+once. At an iterate ``x + d_k`` a step is a convex problem with a certificate,
+
+    s = argmax g_k's    subject to    |J s| <= rho,   |s|_2 <= R,   0 <= x + s <= 1,
+
+and the iterate moves towards s by the longest of a few step lengths that raises the true margin while the *true*
+feature distance ``|phi(x + d) - phi(x)|`` is within the radius. rho and R are the image's own: where the features are
+not linear enough, rho is multiplied by what the true distance exceeds the linear one by; where no length will do, R is
+halved; where the whole step will, R is doubled.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+import torch
+from torch import Tensor, nn
+
+import solvers
+from solvers.constraints.base import norm
+from ssimpert.errors import InputError
+from ssimpert.linearization import Features, Margin, Untargeted, deep_features, feature_jacobian, forward
+from ssimpert.linearization.features import Normalization
+from ssimpert.linearization.gradient import in_chunks, model_dtype
+from ssimpert.perturbation import ascent
+from ssimpert.perturbation.measure import measure
+from ssimpert.perturbation.perturb import check_image, describe, labels_of
+from ssimpert.perturbation.result import FeatureBallResult, PerturbResult
+
+Observer = Callable[[ascent.AscentState], None]
+# Images per pass of the features.
+CHUNK = 16
+# The step region never falls below this share of the first one: the linear model has nothing more to say there.
+SMALLEST_REGION = 2.0**-6
+# rho falls to no less than this share of the radius.
+SMALLEST_RHO = 0.05
+
+
+def perceptual_ball_constrained(
+    model: nn.Module,
+    image: Tensor,
+    radius: float | Tensor,
+    *,
+    layers: Sequence[str] | None = None,
+    normalization: Normalization = "unit-channel",
+    step_norm: float = 0.25,
+    steps: int = 20,
+    margin: Margin | None = None,
+    label: Tensor | None = None,
+    stop_at_success: bool = True,
+    method: str = "auto",
+    settings: solvers.Settings | dict[str, object] | None = None,
+    name: str | None = None,
+    observer: Observer | None = None,
+) -> FeatureBallResult:
+    """Raise the margin within ``|phi(x') - phi(x)| <= radius``.
+
+    Args:
+        model: a :class:`~ssimpert.Classifier`, or a module on [0, 1] images that returns logits (B, K).
+        image: x, (B, C, H, W) in [0, 1], float32 or float64.
+        radius: positive, one number or one per image (B,), in the features' own unit. To match an L-BFGS solution:
+            its ``feature_distance``, with the same ``layers`` and ``normalization="mse"``.
+        layers, normalization: of the features; see :func:`~ssimpert.deep_features`.
+        step_norm: R at first, an l2 norm in [0, 1] pixels (a root mean square of 0.0006 at 3x224x224). A small
+            region is linear, and its steps are quick to solve; it grows where that holds.
+        steps: most steps per image.
+        margin: the goal; default :class:`~ssimpert.Untargeted`.
+        label: the images' classes (B,); default: the model's own labels.
+        stop_at_success: freeze an image once its goal is reached; ``False`` spends all steps on the largest margin.
+        method, settings: of the solver, for each step; default ``eps_rel=0.03, max_iter=200``. ``history`` has the gap
+            that every step was certified to.
+        name: what tables call it.
+        observer: called with the state after every step.
+
+    Returns:
+        One entry per image, failures included. ``violation`` is the excess of the true feature distance of the image
+        as returned; every iterate kept to the radius, so only rounding to the images' dtype can exceed it.
+
+    Raises:
+        InputError: images, layers, radius or options that can't be used; raised before any step.
+    """
+    began = time.perf_counter()
+    margin = margin if margin is not None else Untargeted()
+    settings = solvers.Settings(eps_rel=0.03, max_iter=200) if settings is None else solvers.Settings.of(settings)
+    check_image(image)
+    for option, value in (("steps", steps), ("step_norm", step_norm)):
+        bad = isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0
+        if bad or (option == "steps" and not isinstance(value, int)):
+            what = "an integer of at least 1" if option == "steps" else "a positive number"
+            raise InputError(f"{option} must be {what}, got {value!r}")
+    limit = _radii(radius, image)
+    features = deep_features(model, layers, normalization)
+    own = labels_of(model, image, label, margin)
+    state = ascent.start(model, image, own, margin, stop_at_success=stop_at_success)
+    move = _Move(model, features, image, own, margin, limit, step_norm, method, settings)
+    for reached in ascent.ascend(model, state, own, margin, move, steps=steps, stop_at_success=stop_at_success):
+        if observer is not None:
+            observer(reached)
+    result = measure(
+        model,
+        image,
+        state,
+        own,
+        margin,
+        rule=None,
+        constraint=None,
+        name=name or "feature ball",
+        settings={
+            "method": "perceptual_ball_constrained",
+            "radius": limit.tolist(),
+            "layers": list(features.layers),
+            "normalization": normalization,
+            "step_norm": step_norm,
+            "steps": steps,
+            "margin": describe(margin),
+            "recentred": False,
+            "stop_at_success": stop_at_success,
+            "solver": {"method": method, "eps_rel": settings.eps_rel, "max_iter": settings.max_iter},
+            "label": None if label is None else own.tolist(),
+        },
+        seconds=0.0,
+    )
+    return _with_distance(result, features, image, limit, time.perf_counter() - began)
+
+
+def _radii(radius: float | Tensor, image: Tensor) -> Tensor:
+    """(B,) float64."""
+    try:
+        values = torch.as_tensor(radius, dtype=torch.float64, device=image.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"radius must be a positive number or one per image, got {radius!r}") from None
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != len(image)):
+        raise InputError(f"radius must be one number or one per image ({len(image)},), got {tuple(values.shape)}")
+    if not bool((values.isfinite() & (values > 0)).all()):
+        raise InputError(f"radius must be positive and finite, got {radius!r}")
+    return values.expand(len(image)).clone()
+
+
+class _Move:
+    """The step of :func:`perceptual_ball_constrained`; a move for :func:`~ssimpert.perturbation.ascent.ascend`.
+
+    Attributes:
+        rho, region: rho and R, (B,) float64.
+        limit: the radius, (B,) float64.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        features: Features,
+        image: Tensor,
+        label: Tensor,
+        margin: Margin,
+        limit: Tensor,
+        step_norm: float,
+        method: str,
+        settings: solvers.Settings,
+    ) -> None:
+        self.model, self.features, self.label, self.margin = model, features, label, margin
+        self.limit, self.method, self.settings = limit, method, settings
+        self.original = image.to(torch.float64)
+        self.clean = features_at(features, image)
+        self.jacobian = feature_jacobian(features, image)
+        self.rho, self.region = limit.clone(), torch.full_like(limit, step_norm)
+        self.least = SMALLEST_REGION * step_norm
+
+    def __call__(
+        self, state: ascent.AscentState, moving: Tensor, gradient: Tensor
+    ) -> tuple[solvers.SolveResult, Tensor]:
+        jacobian = self.jacobian.select(moving, len(self.limit))
+        reference = self.original[moving]
+        here = state.images[moving] - reference
+        # The region is around the iterate, the ball around the original: R holds d_k and a step of the region.
+        problem = solvers.LinearProblem(
+            gradient,
+            reference,
+            [
+                solvers.FeatureBall(self.rho[moving], jacobian),
+                solvers.LpBall(2, norm(here) + self.region[moving]),
+                ascent.PIXELS,
+            ],
+        )
+        solution = solvers.solve(problem, method=self.method, settings=self.settings)
+        towards = torch.as_tensor(solution.delta) - here
+        length, exceeded = self._search(state, moving, towards)
+        stuck = length == 0
+        self.region[moving] *= torch.where(stuck, 0.5, torch.where(length == 1, 2.0, 1.0))
+        # Where features stopped it, the linear distance is asked to be as much smaller as it was wrong.
+        linear = norm(jacobian.apply(here + towards)).clamp_min(1e-300)
+        wanted = self.limit[moving] * (self.limit[moving] / exceeded).clamp(SMALLEST_RHO, 1)
+        stopped = (exceeded > self.limit[moving]) & (linear > 0)
+        self.rho[moving] = torch.where(stopped, torch.minimum(self.rho[moving], wanted), self.rho[moving])
+        self._end(state, moving, stuck & (self.region[moving] < self.least))
+        return solution, length
+
+    def _end(self, state: ascent.AscentState, moving: Tensor, over: Tensor) -> None:
+        for k in moving[over].tolist():
+            state.messages[k] = "no step, however short, raises the margin within the feature distance any more"
+        state.active[moving[over]] = False
+
+    def _search(self, state: ascent.AscentState, moving: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
+        """Move each image by the longest length that raises its margin within the radius; the lengths, (K,), 0 for
+        none, and the true distance at the whole step."""
+        length = torch.zeros_like(state.margin[moving])
+        base, whole = state.images[moving], torch.zeros_like(self.limit[moving])
+        for trial in ascent.STEP_LENGTHS:
+            rest = (length == 0).nonzero()[:, 0]
+            if not rest.numel():
+                break
+            candidate = (base[rest] + trial * towards[rest]).clamp(0, 1)
+            numbers = moving[rest]
+            distance = norm(features_at(self.features, candidate) - self.clean[numbers])
+            if trial == ascent.STEP_LENGTHS[0]:
+                whole[rest] = distance
+            logits = forward(self.model, candidate)
+            value = self.margin(logits, self.label[numbers])
+            better = (value > state.margin[numbers]) & (distance <= self.limit[numbers])
+            chosen = numbers[better]
+            state.images[chosen], state.margin[chosen] = candidate[better], value[better]
+            state.label[chosen] = logits.argmax(dim=1)[better]
+            state.steps[chosen] += 1
+            length[rest[better]] = trial
+        return length, whole
+
+
+def features_at(features: Features, images: Tensor) -> Tensor:
+    """phi, (B, F) float64, without gradients, in chunks and in the model's dtype."""
+    dtype = model_dtype(features.model)
+
+    def one(batch: Tensor) -> tuple[Tensor]:
+        with torch.no_grad():
+            return (features(batch.to(dtype)).double(),)
+
+    return in_chunks(one, images, chunk=CHUNK)[0]
+
+
+def _with_distance(
+    result: PerturbResult, features: Features, image: Tensor, limit: Tensor, seconds: float
+) -> FeatureBallResult:
+    distance = norm(features_at(features, result.adversarial) - features_at(features, image))
+    measured = {entry.name: getattr(result, entry.name) for entry in fields(result)}
+    measured |= {"seconds": seconds, "violation": (distance - limit).clamp_min(0).to(image.dtype)}
+    return FeatureBallResult(
+        **measured, layers=features.layers, radius=limit.to(image.dtype), feature_distance=distance.to(image.dtype)
+    )
