@@ -19,6 +19,7 @@ from ssimpert.models.labels import IMAGENET_CLASSES
 SMALLEST_SIZE = 64
 """Pixels. Below this the objects are too small to be recognised."""
 
+_DEFAULT_SIZE = 224
 _HEIGHTS = (0.4, 0.6)
 _LEAST_OFFSET = 0.25
 _MOST_ATTEMPTS = 60
@@ -82,7 +83,7 @@ class _Composite:
     texture: str
 
 
-def composites(n: int, seed: int, model: Classifier | None = None, size: int = 224) -> CompositeSet:
+def composites(n: int, seed: int, model: Classifier | None = None, size: int | None = None) -> CompositeSet:
     """``n`` composites: a cat, a cup and a camera in turn, each pasted on a random piece of a texture photo.
 
     The pasted rectangle is 40 to 60% of the image high, lies wholly inside, and its centre is at least 25% of
@@ -95,7 +96,7 @@ def composites(n: int, seed: int, model: Classifier | None = None, size: int = 2
         n: how many, at least 1.
         seed: non-negative integer.
         model: an ImageNet-1k classifier, or None (default) to keep everything.
-        size: side S in pixels, at least 64; default 224.
+        size: side S in pixels, at least 64; default the model's input size, 224 without a model.
 
     Returns:
         The set, on the CPU.
@@ -104,6 +105,8 @@ def composites(n: int, seed: int, model: Classifier | None = None, size: int = 2
         InputError: an argument out of range, a model without ImageNet's 1000 classes, or one that recognises
             an object in none of 60 attempts.
     """
+    if size is None:
+        size = _DEFAULT_SIZE if model is None else model.input_size
     _check(n, seed, model, size)
     textures = tuple(sample.name for sample in samples() if sample.kind == "texture")
     photos = {name: sample_array(name) for name in (*textures, *(item.name for item in OBJECTS))}

