@@ -126,7 +126,7 @@ def _go_on(monitor: Monitor, balls: _Balls, images: Tensor, features: Tensor, it
             images, features, smoothing, stuck = images[keep], features[keep], smoothing[keep], stuck[keep]
             balls = _Balls(monitor, images)
         problem = balls.over_box(smoothing)
-        new, products = newton_step(problem, features)
+        new, products = newton_step(problem, features, monitor.out_of_time)
         stuck = torch.where((new == features).all(dim=1), stuck + 1, 0)
         features, iteration = new, iteration + products
         delta, _ = problem.nearest(features)

@@ -77,8 +77,9 @@ class BallOverBox:
         return value - 0.5 * (self.smoothing if self.linear else 1.0) * inner(delta, delta)
 
 
-def newton_step(problem: BallOverBox, features: Tensor) -> tuple[Tensor, int]:
-    """One step from y = ``features`` (K, F), none of it 0; the next y and how many products with J' J it took."""
+def newton_step(problem: BallOverBox, features: Tensor, out_of_time: Callable[[], bool]) -> tuple[Tensor, int]:
+    """One step from y = ``features`` (K, F), none of it 0; the next y and how many products with J' J it took. The
+    step is solved for less well where ``out_of_time`` says so: any y has a certificate."""
     delta, curvature = problem.nearest(features)
     size = norm(features)[:, None].clamp_min(torch.finfo(features.dtype).tiny)
     unit, radius = features / size, problem.small[:, None]
@@ -96,7 +97,7 @@ def newton_step(problem: BallOverBox, features: Tensor) -> tuple[Tensor, int]:
         turned = direction - (unit * direction).sum(dim=1, keepdim=True) * unit
         return radius / size * (turned + DAMPING * direction) + problem.forward(image)
 
-    step, products = _conjugate_gradients(hessian, -gradient)
+    step, products = _conjugate_gradients(hessian, -gradient, out_of_time)
     slope = (gradient * step).sum(dim=1)
     before = problem.value(features, delta)
     length = torch.ones_like(before)
@@ -111,14 +112,16 @@ def newton_step(problem: BallOverBox, features: Tensor) -> tuple[Tensor, int]:
     return features + torch.where(searching, 0.0, length)[:, None] * step, products
 
 
-def _conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor) -> tuple[Tensor, int]:
+def _conjugate_gradients(
+    product: Callable[[Tensor], Tensor], right: Tensor, out_of_time: Callable[[], bool]
+) -> tuple[Tensor, int]:
     """An approximate solution (K, F) for positive semidefinite products, and the number of products."""
     solution, residual = torch.zeros_like(right), right
     direction, square = right, right.square().sum(dim=1, keepdim=True)
     enough = INEXACT**2 * square
     for count in range(PRODUCTS):
         running = square > enough
-        if not bool(running.any()):
+        if out_of_time() or not bool(running.any()):
             return solution, count
         image = product(direction)
         bend = (direction * image).sum(dim=1, keepdim=True)

@@ -155,6 +155,15 @@ def test_a_box_alone_takes_smoothing(case: tuple[str, int, float], sets: slice, 
     assert float(result.bound[0]) >= (1 - 1e-6) * best
 
 
+def test_time_limit_ends_newtons_method_with_a_certified_point(photos: Photos) -> None:
+    x, g, everything = boxed(photos, "coffee", 16, 8.0)
+    problem = LinearProblem(g, x, everything)
+    result = solvers.solve(problem, "ellipsoid", Settings(eps_rel=1e-9, max_iter=10**6, time_limit=0.5))
+    assert result.status == (Status.TIME_LIMIT,)
+    assert result.solve_time < 2.0
+    assert 0 < float(result.objective[0]) <= float(result.bound[0]) < math.inf
+
+
 def test_points_in_a_feature_ball_alone_are_projected(photos: Photos) -> None:
     x, g = crop(photos, "coffee", 14)
     jacobian = features_of(network(1, seed=1), x)
