@@ -13,8 +13,9 @@ from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
 from solvers.constraints.blocks import map_block
+from solvers.constraints.lp import LpBall
 from solvers.errors import MethodError, ProblemError
-from solvers.problem import Problem
+from solvers.problem import LinearProblem, Problem
 from solvers.registry import MethodInfo, find_method, methods, methods_for
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
 from solvers.settings import Settings
@@ -120,8 +121,18 @@ def choose_method(problem: Problem, *, force: bool = False) -> MethodInfo:
         reasons = "; ".join(f"{info.name} {info.hindrance(problem)}" for info in methods())
         raise MethodError(f"no method takes this problem: {reasons}")
     by_name = {info.name: info for info in able}
-    preferred = [by_name[name] for name in PREFERENCE if name in by_name]
+    preferred = [by_name[name] for name in _preference(problem) if name in by_name]
     return (preferred or list(able))[0]
+
+
+def _preference(problem: Problem) -> tuple[str, ...]:
+    """PREFERENCE; with ``ellipsoid`` behind Clarabel where no l2 ball bounds a linear problem: the point is then in a
+    corner of the box, where it may stall (docs/notes/feature-balls.md)."""
+    if not isinstance(problem, LinearProblem) or problem.find(LpBall):
+        return PREFERENCE
+    rest = [name for name in PREFERENCE if name != "ellipsoid"]
+    place = rest.index("cvxpy:clarabel") + 1
+    return (*rest[:place], "ellipsoid", *rest[place:])
 
 
 def judge(
