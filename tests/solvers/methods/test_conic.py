@@ -136,8 +136,7 @@ def test_a_feature_ball_agrees_with_its_matrix_written_out(linear: bool, uniform
     radius = torch.tensor([0.25, 0.5], dtype=torch.float64)
     ball, matrix = feature_ball(normal, radius)
     kind = LinearProblem if linear else ProjectionProblem
-    result = solvers.solve(kind(vector, x, [ball, Box()]), settings=TIGHT)
-    assert result.method == "cvxpy:clarabel"
+    result = solvers.solve(kind(vector, x, [ball, Box()]), "cvxpy:clarabel", TIGHT)
     assert result.all_optimal
     for k in range(2):
         d, flat, v = cp.Variable(180), x[k].numpy().reshape(-1), vector[k].numpy().reshape(-1)
