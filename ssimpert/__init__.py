@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ssimpert.analysis import Comparison, compare
     from ssimpert.data import composites, load_image, samples, save_array, save_image
     from ssimpert.linearization import Targeted, Untargeted, deep_features, feature_jacobian, linearize
+    from ssimpert.metrics import feature_distance, lpips_distance
     from ssimpert.models import Classifier, load_model
     from ssimpert.perturbation import PerturbResult, l2_control, perturb
 
@@ -36,11 +37,13 @@ _HOMES = {
     "compare": "analysis",
     "composites": "data",
     "deep_features": "linearization",
+    "feature_distance": "metrics",
     "feature_jacobian": "linearization",
     "l2_control": "perturbation",
     "linearize": "linearization",
     "load_image": "data",
     "load_model": "models",
+    "lpips_distance": "metrics",
     "perturb": "perturbation",
     "samples": "data",
     "save_array": "data",
@@ -58,11 +61,13 @@ __all__ = [
     "compare",
     "composites",
     "deep_features",
+    "feature_distance",
     "feature_jacobian",
     "l2_control",
     "linearize",
     "load_image",
     "load_model",
+    "lpips_distance",
     "perturb",
     "samples",
     "save_array",

@@ -1,5 +1,8 @@
-"""Image quality metrics: the SSIM index, its map and least window, and the global contrast distance."""
+"""How far two images are apart: the SSIM index, its map and least window, the global contrast distance, distances of
+deep features."""
 
+from ssimpert.metrics.features import feature_distance
+from ssimpert.metrics.lpips import lpips_distance
 from ssimpert.metrics.ssim import (
     STANDARD_WINDOW,
     contrast_distance,
@@ -13,6 +16,8 @@ __all__ = [
     "STANDARD_WINDOW",
     "contrast_distance",
     "dissimilarity_map",
+    "feature_distance",
+    "lpips_distance",
     "min_window_ssim",
     "ssim",
     "ssim_map",

@@ -1,0 +1,78 @@
+"""How far apart two images are in a classifier's own deep features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ssimpert.errors import InputError
+from ssimpert.linearization.features import Features, Normalization, deep_features
+from ssimpert.linearization.gradient import CHUNK, in_chunks, model_dtype
+from ssimpert.metrics.images import check_images, check_same
+
+
+def feature_distance(
+    model: nn.Module | Features,
+    image: Tensor,
+    adversarial: Tensor,
+    layers: Sequence[str] | None = None,
+    normalization: Normalization | None = None,
+    *,
+    differentiable: bool = False,
+    chunk: int = CHUNK,
+) -> Tensor:
+    """``|phi(x') - phi(x)|`` per image, (B,), nonnegative, without a unit; 0 for equal images.
+
+    phi are deep features of chosen layers, each position's channels divided by their norm and each layer by
+    sqrt(H W), as in Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018,
+    equation 1 with all weights 1: the squared distance is the sum over the layers of the mean over positions of squared
+    differences of unit vectors, so at most 4 a layer. To first order it is the ``|J d|`` that
+    :class:`solvers.FeatureBall` bounds. It is **not** LPIPS: no weights were fitted to people's judgements, the network
+    is the classifier itself, and the root is taken; :func:`lpips_distance` is LPIPS.
+
+    Args:
+        model: a :class:`~ssimpert.Classifier`, any module from images (B, C, H, W) with ``layers`` named, or features
+            of :func:`~ssimpert.deep_features`, which settle layers and normalization. Evaluated in its own dtype.
+        image, adversarial: (B, C, H, W) in [0, 1], float32 or float64, equal in shape, dtype and device; any height and
+            width that the model takes.
+        layers, normalization: see :func:`~ssimpert.deep_features`; default: the model's
+            :func:`~ssimpert.linearization.default_layers` and "unit-channel".
+        differentiable: keep the graph to both images (default False: none). At equal images the gradient is the
+            subgradient 0.
+        chunk: images a pass, at least 1; halved where memory runs out.
+
+    Returns:
+        (B,) in the images' dtype. An image with a pixel that isn't finite has NaN.
+
+    Raises:
+        InputError: images that don't match, unknown layers, no layers, layers or a normalization beside given features.
+    """
+    check_images("image", image)
+    check_images("adversarial", adversarial)
+    check_same(("image", "adversarial"), image, adversarial)
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise InputError(f"chunk must be at least 1 image, got {chunk!r}")
+    features = _features(model, layers, normalization)
+    if not features.layers:
+        raise InputError("a distance needs features of at least one layer, got layers=[]")
+    precision = model_dtype(features.model)
+
+    def one(clean: Tensor, changed: Tensor) -> tuple[Tensor]:
+        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+            difference = features(changed.to(precision)) - features(clean.to(precision))
+            return (torch.linalg.vector_norm(difference, dim=1),)
+
+    return in_chunks(one, image, adversarial, chunk=chunk)[0].to(image.dtype)
+
+
+def _features(
+    model: nn.Module | Features, layers: Sequence[str] | None, normalization: Normalization | None
+) -> Features:
+    if not isinstance(model, Features):
+        return deep_features(model, layers, "unit-channel" if normalization is None else normalization)
+    for name, given in (("layers", layers), ("normalization", normalization)):
+        if given is not None:
+            raise InputError(f"the features settle {name} already, got {name}={given!r}; give the model instead")
+    return model

@@ -1,0 +1,107 @@
+"""LPIPS with its published calibration, where torchmetrics and the backbone's weights are to be had."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ssimpert.errors import InputError
+from ssimpert.linearization.gradient import CHUNK, in_chunks
+from ssimpert.metrics.images import check_images, check_same
+from ssimpert.models.catalog import load_model
+from ssimpert.models.torchvision_compat import import_torchvision
+
+LpipsNet = Literal["alex", "vgg", "squeeze"]
+_BACKBONES = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
+# Pixels; below it one of the backbones pools its map away.
+SMALLEST_SIDE = 32
+# x + d may exceed 1 by a rounding error.
+_RANGE_TOLERANCE = 1e-6
+
+
+def lpips_distance(
+    image: Tensor,
+    adversarial: Tensor,
+    weights: str | Path | None = None,
+    net: LpipsNet = "alex",
+    *,
+    chunk: int = CHUNK,
+) -> Tensor:
+    """Learned perceptual image patch similarity, version 0.1, per image: (B,), 0 for equal images, larger is further.
+
+    Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep features as a perceptual metric", CVPR
+    2018, equation 1: the sum over layers of the mean over positions of squared differences of unit-normalised channels,
+    weighted channel by channel. The channel weights, fitted to people's judgements, come with torchmetrics (extra
+    ``lpips``), whose implementation computes it. **The backbone's ImageNet weights do not**: without them the value
+    means nothing. The published ones were not at hand where this was tested: the arithmetic was, with random backbones.
+
+    Args:
+        image, adversarial: (B, 3, H, W), RGB in [0, 1] (mapped to the [-1, 1] that LPIPS takes), float32 or float64,
+            equal in shape, dtype and device, at least 32 pixels a side. Computed in float32.
+        weights: torchvision's state dict of the whole backbone: a file (``alexnet-owt-*.pth``, ``vgg16-*.pth``,
+            ``squeezenet1_1-*.pth``; read with ``weights_only=True``), None (default) to have torchvision download it,
+            or "random", which is for tests. A network loaded is kept for the next call.
+        net: the backbone: "alex" (default, as its authors advise for measuring), "vgg", "squeeze".
+        chunk: pairs a pass, at least 1; halved where memory runs out.
+
+    Returns:
+        (B,) in the images' dtype, without gradient. An image with a pixel that is NaN has NaN.
+
+    Raises:
+        InputError: images that don't match or leave [0, 1], an unknown net, torchmetrics not installed, weights that
+            can't be downloaded, read or fitted to the backbone.
+    """
+    if net not in get_args(LpipsNet):
+        raise InputError(f"unknown net {net!r}; valid: {', '.join(get_args(LpipsNet))}")
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise InputError(f"chunk must be at least 1 pair, got {chunk!r}")
+    for name, images in (("image", image), ("adversarial", adversarial)):
+        _check(name, images)
+    check_same(("image", "adversarial"), image, adversarial)
+    if find_spec("torchmetrics") is None:
+        raise InputError("LPIPS needs torchmetrics; install it with pip install 'ssimpert[lpips]'")
+    file = Path(weights).resolve() if weights not in (None, "random") else None
+    # A file that was replaced is another file.
+    stamp = file.stat().st_mtime_ns if file is not None and file.is_file() else 0
+    network = _network(net, weights if file is None else file, stamp, image.device)
+
+    def one(clean: Tensor, changed: Tensor) -> tuple[Tensor]:
+        with torch.no_grad():
+            return (network(clean.float(), changed.float(), normalize=True).flatten(),)
+
+    return in_chunks(one, image, adversarial, chunk=chunk)[0].to(image.dtype)
+
+
+@lru_cache(maxsize=2)
+def _network(net: LpipsNet, weights: str | Path | None, stamp: int, device: torch.device) -> nn.Module:
+    """torchmetrics' module with the weights filled in, on ``device``; ``stamp`` tells versions of a file apart."""
+    import_torchvision()
+    # The public class can only download its backbone.
+    from torchmetrics.functional.image.lpips import _NoTrainLpips
+
+    backbone = load_model(f"torchvision:{_BACKBONES[net]}", weights=weights, device="cpu").network
+    network = _NoTrainLpips(net=net, pnet_rand=True)
+    slots = network.net.state_dict()
+    # The same layers in the same order, cut into slices under other names.
+    values = backbone.get_submodule("features").state_dict().values()
+    network.net.load_state_dict(dict(zip(slots, values, strict=True)))
+    return network.to(device)
+
+
+def _check(name: str, images: Tensor) -> None:
+    check_images(name, images)
+    _, channels, height, width = images.shape
+    if channels != 3:
+        raise InputError(f"{name} must have 3 channels (RGB), got {channels}; repeat a grey one")
+    if min(height, width) < SMALLEST_SIDE:
+        raise InputError(f"{name} is {width}x{height} pixels; LPIPS needs at least {SMALLEST_SIDE} a side")
+    # NaN passes: it gives NaN for its image alone.
+    outside = (images < -_RANGE_TOLERANCE) | (images > 1 + _RANGE_TOLERANCE)
+    if bool(outside.any()):
+        worst = float(images[outside][0])
+        raise InputError(f"{name} must have pixels in [0, 1], got {worst:.6g}")
