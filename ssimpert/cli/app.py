@@ -295,11 +295,13 @@ def _listing(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]], a
         print_json(rows)
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column.replace("_", " "))
     for row in rows:
-        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
+        # Escaped: an extra's name in brackets would be taken for markup.
+        table.add_row(*("" if row[column] is None else escape(str(row[column])) for column in columns))
     Console().print(table)

@@ -74,5 +74,5 @@ def _features(
         return deep_features(model, layers, "unit-channel" if normalization is None else normalization)
     for name, given in (("layers", layers), ("normalization", normalization)):
         if given is not None:
-            raise InputError(f"{name} belong to the features already, got {name}={given!r}; give the model instead")
+            raise InputError(f"the features settle {name} already, got {name}={given!r}; give the model instead")
     return model

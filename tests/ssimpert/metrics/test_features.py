@@ -144,7 +144,7 @@ def test_bad_input_names_the_value(
 
 def test_layers_beside_features_are_refused(network: nn.Module, pair: tuple[Tensor, Tensor]) -> None:
     features = deep_features(network, LAYERS)
-    with pytest.raises(InputError, match=r"layers belong to the features already, got layers=\['0'\]"):
+    with pytest.raises(InputError, match=r"the features settle layers already, got layers=\['0'\]"):
         feature_distance(features, *pair, ["0"])
-    with pytest.raises(InputError, match="normalization belong to the features already, got normalization='mse'"):
+    with pytest.raises(InputError, match="the features settle normalization already, got normalization='mse'"):
         feature_distance(features, *pair, normalization="mse")
