@@ -39,8 +39,8 @@ PLAIN = 10  # iterations before mixing begins
 LONGEST = 1.5  # of a log step
 FLOOR = 1e-3  # of a ratio
 DEPTH = 20.0  # logarithms below the image's largest multiplier at which one counts as zero
-STALLED = 0.8  # of the gap of PATIENCE checks ago: above it, mixing is halved, or made whole again
-PATIENCE = 5
+STALLED = 0.8  # of the gap of PATIENCE iterations ago: above it, mixing is halved, or made whole again
+PATIENCE = 125
 CACHED = 49_152  # pixels, channels counted, that iterate together on a CPU: 3x128x128
 
 
@@ -127,8 +127,8 @@ class _Part:
         self.mixing = Mixing(MEMORY)
         self.steps = 0
         self.mixed = torch.ones_like(images, dtype=scaled.reference.dtype)
-        self.gaps: list[Tensor] = []
-        self.waited = torch.zeros_like(images)  # checks since the mixing last changed
+        self.gaps: list[tuple[int, Tensor]] = []  # of the last PATIENCE iterations, with the steps they are of
+        self.changed = torch.full_like(images, -PATIENCE)  # the step at which the mixing last changed
         certifier, dtype = monitor.certifier, scaled.reference.dtype
         self.box = certifier.lower[images].to(dtype), certifier.upper[images].to(dtype)
         self.implied = certifier.implied_lower[images].to(dtype), certifier.implied_upper[images].to(dtype)
@@ -186,23 +186,22 @@ class _Part:
     def review(self, gap: Tensor) -> None:
         """Where the certified gap (K,) stalls, mix half as much, or fully again: photos with slow modes need all of
         it, and on others it jumps."""
-        self.gaps.append(gap)
-        self.waited = self.waited + 1
-        if len(self.gaps) > PATIENCE:
-            stalled = (gap > STALLED * self.gaps.pop(0)) & (self.waited > PATIENCE)
+        self.gaps.append((self.steps, gap))
+        while self.steps - self.gaps[0][0] >= PATIENCE:
+            stalled = (gap > STALLED * self.gaps.pop(0)[1]) & (self.steps - self.changed >= PATIENCE)
             self.mixed = torch.where(stalled, 1.5 - self.mixed, self.mixed)
-            self.waited = torch.where(stalled, 1, self.waited)
+            self.changed = torch.where(stalled, self.steps, self.changed)
 
     def still_runs(self, monitor: Monitor) -> bool:
         """Whether any image does; those that are finished leave, so that they cost nothing."""
         keep = monitor.running[self.images].nonzero()[:, 0]
         if 0 < len(keep) < len(self.images):
-            self.images, self.logs, self.delta, self.raw, self.mixed, self.waited = (
-                values[keep] for values in (self.images, self.logs, self.delta, self.raw, self.mixed, self.waited)
+            self.images, self.logs, self.delta, self.raw, self.mixed, self.changed = (
+                values[keep] for values in (self.images, self.logs, self.delta, self.raw, self.mixed, self.changed)
             )
             self.box = self.box[0][keep], self.box[1][keep]
             self.implied = self.implied[0][keep], self.implied[1][keep]
-            self.gaps = [gap[keep] for gap in self.gaps]
+            self.gaps = [(step, gap[keep]) for step, gap in self.gaps]
             self.mixing.select(keep)
             self._pose()
         return len(keep) > 0
