@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import DualBlock, per_image
-from solvers.constraints.blocks import map_block
+from solvers.constraints.blocks import finite_images, map_block
 from solvers.constraints.lp import LpBall
 from solvers.constraints.window_repair import pull
-from solvers.constraints.window_ssim import WindowSSIM
+from solvers.constraints.window_ssim import WindowDual, WindowSSIM
 from solvers.methods.box_gradients import ascend
 from solvers.methods.dual_model import Lagrangian
 from solvers.methods.mixing import Mixing
@@ -83,7 +83,9 @@ def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = 
     ).to(dtype=dtype)
     monitor.setup_done()
     none: list[Any] = [None] * len(problem.constraints)
-    monitor.check(0, torch.zeros_like(exact.vector) if linear else exact.vector, none)
+    monitor.check(0, torch.zeros_like(exact.vector) if linear else exact.vector, none, together=_together(problem))
+    if warm_start is not None:
+        _check_start(monitor, warm_start)
     parts: list[_Part] = []
     for images in torch.arange(problem.batch, device=problem.reference.device).split(_together(problem)):
         if bool(monitor.running[images].any()):
@@ -104,6 +106,16 @@ def _together(problem: Problem) -> int:
     """How many images fit a CPU's cache, where a larger group would only be slower; all of them on a GPU."""
     reference = problem.reference
     return max(CACHED // reference[0].numel(), 1) if reference.device.type == "cpu" else problem.batch
+
+
+def _check_start(monitor: Monitor, warm_start: SolveResult) -> None:
+    """Certify a warm start as it is: it may do already, and until the iteration passes it, it is the best there is."""
+    delta = torch.as_tensor(warm_start.delta).to(monitor.delta)
+    # Window vectors, of another method, are left out: with them the monitor would keep all duals in that form.
+    known = all(block is None or isinstance(block, WindowDual) for block in warm_start.dual)
+    dual = warm_start.dual if known and len(warm_start.dual) == len(monitor.dual) else [None] * len(monitor.dual)
+    if bool(delta.isfinite().all()) and all(block is None or bool(finite_images(block).all()) for block in dual):
+        monitor.check(0, delta, dual, together=_together(monitor.problem))
 
 
 def _check(monitor: Monitor, parts: list[_Part], iteration: int) -> None:

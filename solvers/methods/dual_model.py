@@ -20,6 +20,9 @@ from solvers.constraints.lp import BoundLpBall
 from solvers.constraints.window_ssim import BoundWindowSSIM, WindowDual
 from solvers.problem import LinearProblem, Problem
 
+# Of the first guess that a warm start's multipliers have at least.
+REVIVED = 1e-2
+
 
 @dataclass
 class Multipliers:
@@ -160,10 +163,9 @@ class Lagrangian:
         return first, delta
 
 
-def _known(values: Tensor, otherwise: Tensor) -> Tensor:
-    """``values``, a millionth of the mean at least so that a multiplicative update can revive them; ``otherwise`` for
-    images where they are no numbers or all 0."""
+def _known(values: Tensor, first: Tensor) -> Tensor:
+    """``values``, but REVIVED of the ``first`` guess at least: a multiplicative update takes long to bring back what is
+    nearly 0. The first guess for images where they are no numbers or all 0."""
     mean = values.flatten(1).mean(dim=1) if values.ndim > 1 else values
     sound = (mean.isfinite() & (mean > 0)).reshape(-1, *[1] * (values.ndim - 1))
-    least = 1e-6 * mean.reshape(sound.shape)
-    return torch.where(sound, torch.maximum(values, least), otherwise)
+    return torch.where(sound, torch.maximum(values, REVIVED * first), first)

@@ -163,6 +163,28 @@ def test_a_warm_start_takes_fewer_iterations(unlike: LinearProblem) -> None:
     assert np.median(np.divide(warm.iterations, cold.iterations)) < 0.7
 
 
+def test_a_solution_is_its_own_warm_start(unlike: LinearProblem) -> None:
+    settings = Settings(eps_rel=1e-2)
+    before = solvers.solve(unlike, "dual", settings)
+    again = solvers.solve(unlike, "dual", settings, warm_start=before)
+    assert again.all_optimal
+    assert again.iterations == (0, 0, 0)
+
+
+def test_checks_do_not_change_the_iterations(photos: Photos) -> None:
+    crop = photos.crop("coffee", 150, 120, 32)
+    problem = LinearProblem(crop.gradient, crop.reference, SETS["split"])
+    rows = []
+    for interval in (1, 25):
+        settings = Settings(eps_rel=1e-12, max_iter=100, check_interval=interval)
+        result = solvers.solve(problem, "dual", settings)
+        rows.append({row.iteration: row for row in result.history})
+    # More checks only find more: the iterates themselves must be the same.
+    for iteration in (25, 50, 75, 100):
+        assert rows[0][iteration].bound[0] <= rows[1][iteration].bound[0] * (1 + 1e-12)
+        assert rows[0][iteration].objective[0] >= rows[1][iteration].objective[0] * (1 - 1e-12)
+
+
 def test_another_methods_result_is_a_warm_start_too(photos: Photos) -> None:
     crop = photos.crop("chelsea", 100, 100, SIDE, channels=1)
     problem = LinearProblem(crop.gradient, crop.reference, SETS["l2"])
