@@ -44,8 +44,9 @@ GROWTH = 0.05
 # A certificate is asked for when the gap seen in the Krylov space is this share of the one allowed.
 CLOSE = 0.9
 # What smoothing may cost at last, as a share of the gap allowed. It falls by SHARPER whenever the smoothed problem is
-# solved, that is F's gradient is down to SOLVED of r, and rises where no step could be taken, PATIENCE times.
-SMOOTHED, SHARPER, SOLVED, PATIENCE = 0.2, 0.3, 0.01, 5
+# solved, that is F's gradient is down to SOLVED of r; by the root of that after each time that no step could be taken,
+# until it falls by less than SLOWEST.
+SMOOTHED, SHARPER, SOLVED, SLOWEST = 0.2, 0.3, 0.01, 0.95
 # Where |z| falls below this share of |g| (the feature ball bounds d by itself), g - J'y is mostly cancellation.
 CANCELLED = 1e-3
 
@@ -119,28 +120,31 @@ def ellipsoid(problem: Problem, settings: Settings, warm_start: SolveResult | No
 
 def _go_on(monitor: Monitor, balls: _Balls, images: Tensor, features: Tensor, iteration: int) -> None:
     """Newton's method from y = ``features``, one product with J'J an iteration, until all images are done."""
-    smoothing, stuck = balls.first_smoothing(features), torch.zeros_like(images)
+    smoothing = balls.first_smoothing(features)
+    sharper = torch.full_like(smoothing, SHARPER)
     while bool(monitor.running.any()):
         keep = monitor.running[images].nonzero()[:, 0]
         if len(keep) < len(images):
-            images, features, smoothing, stuck = images[keep], features[keep], smoothing[keep], stuck[keep]
+            images, features, smoothing, sharper = images[keep], features[keep], smoothing[keep], sharper[keep]
             balls = _Balls(monitor, images)
         problem = balls.over_box(smoothing)
         new, products = newton_step(problem, features, monitor.out_of_time)
-        stuck = torch.where((new == features).all(dim=1), stuck + 1, 0)
+        stuck = (new == features).all(dim=1)
         features, iteration = new, iteration + products
         delta, _ = problem.nearest(features)
         monitor.check(iteration, *balls.point(features, delta), images)
-        if bool((stuck >= PATIENCE).all()):
+        # What s may cost at last, s D^2/2 with D the largest |d| there is: a part of the gap allowed.
+        allowed = monitor.settings.eps_abs + monitor.settings.eps_rel * monitor.bound[images].abs()
+        least = torch.minimum(SMOOTHED * allowed / (0.5 * balls.large.square()), smoothing)
+        solved = norm(problem.gradient(features, delta)) <= SOLVED * problem.small
+        smoothing = torch.where(solved, torch.maximum(sharper * smoothing, least), smoothing)
+        # Where no step can be taken s fell too fast: back, and slower from there.
+        smoothing = torch.where(stuck, smoothing / sharper, smoothing)
+        sharper = torch.where(stuck, sharper.sqrt(), sharper)
+        if bool((sharper > SLOWEST).all()):
             for image in images[monitor.running[images]].tolist():
                 monitor.messages[image] = "stalled: no step improves the dual any more; try admm or cvxpy:clarabel"
             break
-        # What s may cost at last: a part of the gap allowed.
-        allowed = monitor.settings.eps_abs + monitor.settings.eps_rel * monitor.bound[images].abs()
-        least = torch.minimum(SMOOTHED * allowed / (0.5 * norm(delta).square()).clamp_min(1e-300), smoothing)
-        solved = norm(problem.gradient(features, delta)) <= SOLVED * problem.small
-        smoothing = torch.where(solved, torch.maximum(SHARPER * smoothing, least), smoothing)
-        smoothing = torch.where(stuck > 0, smoothing / SHARPER, smoothing)
 
 
 def _resume(monitor: Monitor, balls: _Balls, warm_start: SolveResult) -> None:

@@ -117,7 +117,7 @@ def recentred_move(model: Model, label: Tensor, margin: Margin, step_rule: StepR
     def move(state: AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
         reference = state.images[moving]
         solution = step_rule(gradient, reference, moving)
-        solved = ~_stop_where_unsolved(state, moving, solution)
+        solved = ~stop_where_unsolved(state, moving, solution)
         moved = (reference + torch.as_tensor(solution.delta)).clamp(0, 1)
         if bool(solved.any()):
             _advance(model, state, label, margin, moving[solved], moved[solved])
@@ -134,8 +134,8 @@ def held_move(model: Model, label: Tensor, margin: Margin, step_rule: StepRule, 
     def move(state: AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
         solution = step_rule(gradient, original[moving], moving)
         towards = original[moving] + torch.as_tensor(solution.delta) - state.images[moving]
-        towards[_stop_where_unsolved(state, moving, solution)] = 0
-        length = _search(model, state, label, margin, moving, towards)
+        towards[stop_where_unsolved(state, moving, solution)] = 0
+        length = search(model, state, label, margin, moving, towards)
         stuck = moving[length == 0]
         for k in stuck.tolist():
             state.messages[k] = state.messages[k] or "no step length tried raises the margin any more"
@@ -145,7 +145,7 @@ def held_move(model: Model, label: Tensor, margin: Margin, step_rule: StepRule, 
     return move
 
 
-def _stop_where_unsolved(state: AscentState, moving: Tensor, solution: solvers.SolveResult) -> Tensor:
+def stop_where_unsolved(state: AscentState, moving: Tensor, solution: solvers.SolveResult) -> Tensor:
     """Stop the images for which the solver found no step, with its own word; which of ``moving`` they are, (K,)
     bool."""
     unsolved = (torch.as_tensor(solution.delta) == 0).flatten(1).all(dim=1)
@@ -167,8 +167,20 @@ def _stop_where_done(state: AscentState, moving: Tensor, *, stop_at_success: boo
     state.active[moving] &= going
 
 
-def _search(model: Model, state: AscentState, label: Tensor, margin: Margin, moving: Tensor, towards: Tensor) -> Tensor:
-    """Move each image by the longest step length that raises its margin; returns the lengths, 0 for none."""
+def search(
+    model: Model,
+    state: AscentState,
+    label: Tensor,
+    margin: Margin,
+    moving: Tensor,
+    towards: Tensor,
+    allowed: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Move each image by the longest step length that raises its margin; returns the lengths, (K,), 0 for none.
+
+    ``allowed``: says of candidates (K, C, H, W) and their numbers in the batch (K,) which may be taken, (K,) bool;
+    default: all.
+    """
     length = torch.zeros_like(state.margin[moving])
     base = state.images[moving]
     for trial in STEP_LENGTHS:
@@ -179,6 +191,8 @@ def _search(model: Model, state: AscentState, label: Tensor, margin: Margin, mov
         logits = forward(model, candidate)
         value = margin(logits, label[moving[rest]])
         better = value > state.margin[moving[rest]]
+        if allowed is not None:
+            better &= allowed(candidate, moving[rest])
         chosen = moving[rest[better]]
         state.images[chosen], state.margin[chosen] = candidate[better], value[better]
         state.label[chosen] = logits.argmax(dim=1)[better]

@@ -7,9 +7,9 @@ once. At an iterate ``x + d_k`` a step is a convex problem with a certificate,
     s = argmax g_k's    subject to    |J s| <= rho,   |s|_2 <= R,   0 <= x + s <= 1,
 
 and the iterate moves towards s by the longest of a few step lengths that raises the true margin while the *true*
-feature distance ``|phi(x + d) - phi(x)|`` is within the radius. rho and R are the image's own: where the features are
-not linear enough, rho is multiplied by what the true distance exceeds the linear one by; where no length will do, R is
-halved; where the whole step will, R is doubled.
+feature distance ``|phi(x + d) - phi(x)|`` is within the radius. rho and R are the image's own. rho starts at the
+radius; where the whole step's true distance exceeds the radius by a factor, rho becomes the radius by that factor. R is
+``|d_k|`` and a region's size, which is halved where no length will do and doubled where the whole step will.
 """
 
 from __future__ import annotations
@@ -25,17 +25,15 @@ from torch import Tensor, nn
 import solvers
 from solvers.constraints.base import norm
 from ssimpert.errors import InputError
-from ssimpert.linearization import Features, Margin, Untargeted, deep_features, feature_jacobian, forward
+from ssimpert.linearization import Features, Margin, Untargeted, deep_features, feature_jacobian
 from ssimpert.linearization.features import Normalization
-from ssimpert.linearization.gradient import in_chunks, model_dtype
+from ssimpert.metrics import feature_distance
 from ssimpert.perturbation import ascent
 from ssimpert.perturbation.measure import measure
 from ssimpert.perturbation.perturb import check_image, describe, labels_of
 from ssimpert.perturbation.result import FeatureBallResult, PerturbResult
 
 Observer = Callable[[ascent.AscentState], None]
-# Images per pass of the features.
-CHUNK = 16
 # The step region never falls below this share of the first one: the linear model has nothing more to say there.
 SMALLEST_REGION = 2.0**-6
 # rho falls to no less than this share of the radius.
@@ -165,7 +163,6 @@ class _Move:
         self.model, self.features, self.label, self.margin = model, features, label, margin
         self.limit, self.method, self.settings = limit, method, settings
         self.original = image.to(torch.float64)
-        self.clean = features_at(features, image)
         self.jacobian = feature_jacobian(features, image)
         self.rho, self.region = limit.clone(), torch.full_like(limit, step_norm)
         self.least = SMALLEST_REGION * step_norm
@@ -188,62 +185,34 @@ class _Move:
         )
         solution = solvers.solve(problem, method=self.method, settings=self.settings)
         towards = torch.as_tensor(solution.delta) - here
-        length, exceeded = self._search(state, moving, towards)
+        unsolved = ascent.stop_where_unsolved(state, moving, solution)
+        towards[unsolved] = 0
+        whole = self._distance((state.images[moving] + towards).clamp(0, 1), moving)
+        length = ascent.search(self.model, state, self.label, self.margin, moving, towards, self._allowed)
         stuck = length == 0
         self.region[moving] *= torch.where(stuck, 0.5, torch.where(length == 1, 2.0, 1.0))
-        # Where features stopped it, the linear distance is asked to be as much smaller as it was wrong.
-        linear = norm(jacobian.apply(here + towards)).clamp_min(1e-300)
-        wanted = self.limit[moving] * (self.limit[moving] / exceeded).clamp(SMALLEST_RHO, 1)
-        stopped = (exceeded > self.limit[moving]) & (linear > 0)
-        self.rho[moving] = torch.where(stopped, torch.minimum(self.rho[moving], wanted), self.rho[moving])
-        self._end(state, moving, stuck & (self.region[moving] < self.least))
+        # Where the whole step went too far in the features, the next is asked for so much less.
+        exceeds = (self.limit[moving] / whole.clamp_min(1e-300)).clamp(SMALLEST_RHO, 1)
+        self.rho[moving] = torch.minimum(self.rho[moving], self.limit[moving] * exceeds)
+        self._end(state, moving, stuck & ~unsolved & (self.region[moving] < self.least))
         return solution, length
+
+    def _distance(self, images: Tensor, numbers: Tensor) -> Tensor:
+        return feature_distance(self.features, self.original[numbers], images)
+
+    def _allowed(self, images: Tensor, numbers: Tensor) -> Tensor:
+        return self._distance(images, numbers) <= self.limit[numbers]
 
     def _end(self, state: ascent.AscentState, moving: Tensor, over: Tensor) -> None:
         for k in moving[over].tolist():
             state.messages[k] = "no step, however short, raises the margin within the feature distance any more"
         state.active[moving[over]] = False
 
-    def _search(self, state: ascent.AscentState, moving: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
-        """Move each image by the longest length that raises its margin within the radius; the lengths, (K,), 0 for
-        none, and the true distance at the whole step."""
-        length = torch.zeros_like(state.margin[moving])
-        base, whole = state.images[moving], torch.zeros_like(self.limit[moving])
-        for trial in ascent.STEP_LENGTHS:
-            rest = (length == 0).nonzero()[:, 0]
-            if not rest.numel():
-                break
-            candidate = (base[rest] + trial * towards[rest]).clamp(0, 1)
-            numbers = moving[rest]
-            distance = norm(features_at(self.features, candidate) - self.clean[numbers])
-            if trial == ascent.STEP_LENGTHS[0]:
-                whole[rest] = distance
-            logits = forward(self.model, candidate)
-            value = self.margin(logits, self.label[numbers])
-            better = (value > state.margin[numbers]) & (distance <= self.limit[numbers])
-            chosen = numbers[better]
-            state.images[chosen], state.margin[chosen] = candidate[better], value[better]
-            state.label[chosen] = logits.argmax(dim=1)[better]
-            state.steps[chosen] += 1
-            length[rest[better]] = trial
-        return length, whole
-
-
-def features_at(features: Features, images: Tensor) -> Tensor:
-    """phi, (B, F) float64, without gradients, in chunks and in the model's dtype."""
-    dtype = model_dtype(features.model)
-
-    def one(batch: Tensor) -> tuple[Tensor]:
-        with torch.no_grad():
-            return (features(batch.to(dtype)).double(),)
-
-    return in_chunks(one, images, chunk=CHUNK)[0]
-
 
 def _with_distance(
     result: PerturbResult, features: Features, image: Tensor, limit: Tensor, seconds: float
 ) -> FeatureBallResult:
-    distance = norm(features_at(features, result.adversarial) - features_at(features, image))
+    distance = feature_distance(features, image.double(), result.adversarial.double())
     measured = {entry.name: getattr(result, entry.name) for entry in fields(result)}
     measured |= {"seconds": seconds, "violation": (distance - limit).clamp_min(0).to(image.dtype)}
     return FeatureBallResult(

@@ -134,7 +134,7 @@ def test_optimum_within_a_box_agrees_with_clarabel(case: tuple[str, int, float],
     result = solvers.solve(problem, settings=Settings(eps_rel=1e-5, max_iter=5000))
     assert result.method == "ellipsoid"
     assert result.all_optimal, result.rel_gap
-    assert float(result.objective[0]) == pytest.approx(objective_of(problem), rel=2e-5)
+    assert float(result.objective[0]) == pytest.approx(objective_of(problem), rel=1e-5)
     moved = x + torch.as_tensor(result.delta)
     assert float(moved.min()) >= 0
     assert float(moved.max()) <= 1
@@ -143,18 +143,18 @@ def test_optimum_within_a_box_agrees_with_clarabel(case: tuple[str, int, float],
     assert float(without.objective[0]) != pytest.approx(float(result.objective[0]), rel=1e-3)
 
 
-@pytest.mark.parametrize("case", [("astronaut", 12, 3.0), ("coffee", 16, 8.0)], ids=str)
+@pytest.mark.parametrize("case", [("astronaut", 12, 3.0), ("coffee", 16, 8.0), ("rocket", 14, 1.0)], ids=str)
 @pytest.mark.parametrize("sets", [slice(0, 3), slice(0, 2)], ids=["ball too large to hold", "no ball"])
 def test_a_box_alone_takes_smoothing(case: tuple[str, int, float], sets: slice, photos: Photos) -> None:
     x, g, everything = boxed(photos, *case)
     problem = LinearProblem(g, x, everything[sets])
-    result = solvers.solve(problem, "ellipsoid", Settings(eps_rel=1e-2, max_iter=5000))
+    result = solvers.solve(problem, "ellipsoid", Settings(eps_rel=3e-3, max_iter=5000))
     assert result.all_optimal, result.rel_gap
     # Exact here, Clarabel is the better choice where l2 says nothing.
     balls = len(problem.find(LpBall))
     assert solvers.solve(problem, settings=Settings(max_iter=1)).method == ("ellipsoid" if balls else "cvxpy:clarabel")
     best = objective_of(problem)
-    assert (1 - 1e-2) * best <= float(result.objective[0]) <= (1 + 1e-6) * best
+    assert (1 - 3e-3) * best <= float(result.objective[0]) <= (1 + 1e-6) * best
     assert float(result.bound[0]) >= (1 - 1e-6) * best
 
 
