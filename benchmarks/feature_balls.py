@@ -11,12 +11,14 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 import solvers
 import ssimpert
@@ -28,50 +30,56 @@ RECORD = Path(__file__).parent / "results" / "feature_balls.json"
 WINDOWS = solvers.WindowSSIM(0.95, solvers.Window.uniform(7))
 PIXELS = solvers.Box(0.0, 1.0)
 
-# Name, photos, pixels a side, other sets, shares, methods, gap, most iterations.
-PLAN: list[tuple[str, tuple[str, ...], int, list[Constraint], tuple[float, ...], tuple[str, ...], float, int]] = [
-    ("l2", ("chelsea", "coffee", "camera", "rocket"), 224, [solvers.LpBall(2, 1.0)], (0.5, 0.2, 0.05), ("auto",), 1e-3, 2000),
-    ("l2 and box", ("chelsea", "coffee", "rocket"), 224, [solvers.LpBall(2, 1.0), PIXELS], (0.2,), ("auto",), 1e-3, 2000),
-    ("large l2 and box", ("coffee", "rocket"), 224, [solvers.LpBall(2, 5.0), PIXELS], (0.2,), ("auto",), 1e-3, 2000),
-    ("l2 and box, small", ("chelsea", "coffee"), 64, [solvers.LpBall(2, 1.0), PIXELS], (0.2,), ("ellipsoid", "admm"), 1e-2, 1500),
-    ("box", ("chelsea", "coffee"), 64, [PIXELS], (0.2,), ("ellipsoid", "admm"), 1e-2, 1500),
-    ("windows and box", ("chelsea", "rocket", "coffee", "astronaut"), 64, [WINDOWS, PIXELS], (0.5, 0.2), ("auto",), 1e-2, 1000),
-]  # fmt: skip
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: the other sets, photos, pixels a side, shares, methods, the gap asked and the most iterations."""
+
+    others: list[Constraint]
+    photos: tuple[str, ...]
+    pixels: int = 224
+    shares: tuple[float, ...] = (0.2,)
+    methods: tuple[str, ...] = ("auto",)
+    gap: float = 1e-3
+    most: int = 2000
 
 
-def measure(
-    photo: str, size: int, others: list[Constraint], shares: tuple[float, ...], methods: tuple[str, ...], gap: float, most: int
-) -> list[dict[str, Any]]:  # fmt: skip
+BOTH = ("ellipsoid", "admm")
+PLANS = {
+    "l2": Plan([solvers.LpBall(2, 1.0)], ("chelsea", "coffee", "camera", "rocket"), shares=(0.5, 0.2, 0.05)),
+    "l2 and box": Plan([solvers.LpBall(2, 1.0), PIXELS], ("chelsea", "coffee", "rocket")),
+    "large l2 and box": Plan([solvers.LpBall(2, 5.0), PIXELS], ("coffee", "rocket")),
+    "l2 and box, small": Plan([solvers.LpBall(2, 1.0), PIXELS], ("chelsea", "coffee"), 64, methods=BOTH, gap=1e-2),
+    "box": Plan([PIXELS], ("chelsea", "coffee"), 64, methods=BOTH, gap=1e-2),
+    "windows and box": Plan([WINDOWS, PIXELS], ("chelsea", "rocket", "coffee", "astronaut"), 64, (0.5, 0.2), gap=1e-2),
+}
+
+
+def measure(plan: Plan, photo: str) -> Iterator[dict[str, Any]]:
     """A row for each share and method."""
-    problem = linear_problem(photo, [PIXELS], size=size).to(dtype=torch.float32)
+    problem = linear_problem(photo, [PIXELS], size=plan.pixels).to(dtype=torch.float32)
     x, g = problem.reference, problem.gradient
     began = time.perf_counter()
     jacobian = ssimpert.feature_jacobian(ssimpert.deep_features(classifier()), x)
     traced = time.perf_counter() - began
-    free = torch.as_tensor(solvers.solve(solvers.LinearProblem(g, x, others), settings={"eps_rel": 1e-2}).delta)
-    distance: Tensor = jacobian.apply(free).norm()
-    rows = []
-    for share in shares:
-        ball = solvers.FeatureBall(share * float(distance), jacobian)
-        posed = solvers.LinearProblem(g, x, [ball, *others])
-        for method in methods:
-            began = time.perf_counter()
-            result = solvers.solve(posed, method, solvers.Settings(eps_rel=gap, max_iter=most))
-            rows.append(
-                {
-                    "photo": photo,
-                    "pixels": size,
-                    "share": share,
-                    "method": result.method,
-                    "iterations": result.iterations[0],
-                    "seconds": time.perf_counter() - began,
-                    "seconds_to_trace": traced,
-                    "gap_asked": gap,
-                    "rel_gap": float(result.rel_gap[0]),
-                    "gain_kept": float((g * torch.as_tensor(result.delta)).sum() / (g * free).sum()),
-                }
-            )
-    return rows
+    free = torch.as_tensor(solvers.solve(solvers.LinearProblem(g, x, plan.others), settings={"eps_rel": 1e-2}).delta)
+    distance = float(jacobian.apply(free).norm())
+    for share, method in product(plan.shares, plan.methods):
+        posed = solvers.LinearProblem(g, x, [solvers.FeatureBall(share * distance, jacobian), *plan.others])
+        began = time.perf_counter()
+        result = solvers.solve(posed, method, solvers.Settings(eps_rel=plan.gap, max_iter=plan.most))
+        yield {
+            "photo": photo,
+            "pixels": plan.pixels,
+            "share": share,
+            "method": result.method,
+            "iterations": result.iterations[0],
+            "seconds": time.perf_counter() - began,
+            "seconds_to_trace": traced,
+            "gap_asked": plan.gap,
+            "rel_gap": float(result.rel_gap[0]),
+            "gain_kept": float((g * torch.as_tensor(result.delta)).sum() / (g * free).sum()),
+        }
 
 
 def main(threads: int = 1) -> dict[str, Any]:
@@ -79,9 +87,9 @@ def main(threads: int = 1) -> dict[str, Any]:
     warnings.filterwarnings("ignore", message="Attempted to insert a get_attr Node")
     pin_threads(threads)
     console, rows = Console(width=160), list[dict[str, Any]]()
-    for name, photos, size, others, shares, methods, gap, most in PLAN:
-        for photo in photos:
-            for row in measure(photo, size, others, shares, methods, gap, most):
+    for name, plan in PLANS.items():
+        for photo in plan.photos:
+            for row in measure(plan, photo):
                 rows.append({"beside": name, **row})
                 console.print({key: f"{v:.3g}" if isinstance(v, float) else v for key, v in rows[-1].items()})
     record = {
