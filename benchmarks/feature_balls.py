@@ -1,7 +1,7 @@
 """Balls of deep features on real photos: how long to a certified gap, alone, with a box, and beside windows.
 
-Run with ``python -m benchmarks.feature_balls [THREADS]`` (default 1; some ten minutes). Prints a row as it is measured and
-writes benchmarks/results/feature_balls.json. The radius is a share of the feature distance of the optimum without the
+Run with ``python -m benchmarks.feature_balls [THREADS]`` (default 1; some ten minutes). Prints a row as it is measured
+and writes benchmarks/results/feature_balls.json. The radius is a share of the feature distance of the optimum without the
 feature ball. Seconds are those of the solve; tracing J is timed by itself.
 """
 
@@ -33,7 +33,7 @@ PIXELS = solvers.Box(0.0, 1.0)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: the other sets, photos, pixels a side, shares, methods, the gap asked and the most iterations."""
+    """The other sets, photos, pixels a side, shares, methods, the gap asked and the most iterations."""
 
     others: list[Constraint]
     photos: tuple[str, ...]

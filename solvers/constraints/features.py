@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,7 +130,12 @@ class BoundFeatureBall(BoundConstraint):
         return torch.where(size > self.radius, self.radius / size.clamp_min(tiny), 1.0)
 
     def block_shapes(self) -> tuple[tuple[int, ...], ...]:
-        return (tuple(self.jacobian.apply(torch.zeros_like(self.reference)).shape),)
+        return (self._block_shape,)
+
+    @cached_property
+    def _block_shape(self) -> tuple[int, ...]:
+        # Known by a product alone, and asked for at every certificate.
+        return tuple(self.jacobian.apply(torch.zeros_like(self.reference)).shape)
 
     def adjoint(self, block: Tensor) -> Tensor:
         return self.jacobian.apply_adjoint(block)
@@ -154,5 +160,4 @@ class BoundFeatureBall(BoundConstraint):
         return ConicForm([cone], lambda: -torch.as_tensor(cone.dual_value[1]).reshape(1, -1))
 
     def conic_size(self) -> int:
-        features = self.jacobian.apply(torch.zeros_like(self.reference)).shape[1]
-        return features * self.reference[0].numel()
+        return self._block_shape[1] * self.reference[0].numel()

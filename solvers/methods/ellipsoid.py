@@ -86,8 +86,9 @@ def ellipsoid(problem: Problem, settings: Settings, warm_start: SolveResult | No
         _resume(monitor, balls, warm_start)
     if not bool(monitor.running.any()):
         return monitor.output()
-    images = monitor.running.nonzero()[:, 0]
-    balls = _Balls(monitor, images)
+    if not bool(monitor.running.all()):
+        images = monitor.running.nonzero()[:, 0]
+        balls = _Balls(monitor, images)
     start = (balls.vector * balls.free).to(settings.dtype or problem.reference.dtype)
     run = GolubKahan(balls.forward, balls.adjoint, start)
     looked, features = 0, balls.no_features()
