@@ -1,8 +1,8 @@
 """Balls of deep features on real photos: how long to a certified gap, alone, with a box, and beside windows.
 
 Run with ``python -m benchmarks.feature_balls [THREADS]`` (default 1; some ten minutes). Prints a row as it is measured
-and writes benchmarks/results/feature_balls.json. The radius is a share of the feature distance of the optimum without the
-feature ball. Seconds are those of the solve; tracing J is timed by itself.
+and writes benchmarks/results/feature_balls.json. The radius is a share of the feature distance of the optimum without
+the feature ball. Seconds are those of the solve; tracing J is timed by itself.
 """
 
 from __future__ import annotations
