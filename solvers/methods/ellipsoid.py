@@ -16,7 +16,7 @@ or, where ``|z| > R`` there, that of the ratio. Pixels fixed by ``Support`` are 
 With a box, pixels at its edge that the gradient pushes outwards are left out too. From the features y that the run ends
 with, d is the optimum of ``g - J'y`` over the l2 ball and the box, in closed form. Where that does not close the gap
 yet, because other pixels reach the box, Newton's method goes on from there (:mod:`solvers.methods.feature_newton`).
-Where the box alone bounds a linear problem, d sits in a corner and that may stall at a gap of 1e-2 to 1e-4; it is said.
+Where the box alone bounds a linear problem, d sits in a corner and that may stall before a gap of 1e-4; it is said.
 
 Memory: a feature vector an iteration, and some ten images. An earlier result serves through its dual, as a start.
 """
