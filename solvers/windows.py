@@ -189,6 +189,28 @@ class WindowOperator:
             result = torch.addcmul(self.adjoint(weights * self.mean(image)), diagonal, image)
         return result if out is None else out.copy_(result)
 
+    def ascend(
+        self,
+        slope: Tensor,
+        weights: Tensor,
+        right: Tensor,
+        diagonal: Tensor,
+        start: Tensor,
+        lower: Tensor,
+        upper: Tensor,
+        steps: int,
+    ) -> Tensor | None:
+        """Compiled conjugate gradients for :meth:`normal` over a box (:mod:`solvers.window_gradients`): images
+        (..., H, W), weights (..., P_h, P_w) -> (..., H, W). ``None`` where the compiled products don't serve."""
+        images = slope, right, diagonal, start, lower, upper
+        if not self._compiled(weights, *images):
+            return None
+        from solvers.window_gradients import ascend_planes
+
+        planes = [_planes(image) for image in images]
+        moved = ascend_planes(self, planes[0], _planes(weights), *planes[1:], steps=steps)
+        return moved.reshape(start.shape)
+
     def _compiled(self, *values: Tensor) -> bool:
         """Whether the compiled products serve: at a size where they pay, on ordinary CPU tensors without a gradient."""
         large = self.height * self.width >= SMALLEST_COMPILED

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import per_image
+from solvers.plain_tensors import plain
 from solvers.windows import WindowOperator
 
 # Rounding of the formulas above, relative to the largest finite bound: the box must not cut off a feasible point.
@@ -76,9 +77,38 @@ def _implied_bounds(
     parts = torch.stack(
         [most - window_centre, least - window_centre, radius, most - box_mean_lower, box_mean_upper - least]
     )
-    new_lower, new_upper = box_lower, box_upper
     largest = torch.maximum(lower.abs(), upper.abs()).flatten(1).amax(dim=1)
     slack = per_image(ROUNDING * largest.clamp_min(1.0))
+    arguments = rows, columns, parts, centre, (lower, upper), (box_lower, box_upper)
+    if plain(parts, centre, lower, upper, box_lower, box_upper):
+        from solvers.constraints.implied_bounds_compiled import tighten_compiled
+
+        new_lower, new_upper = tighten_compiled(*arguments)
+    else:
+        new_lower, new_upper = tighten(*arguments)
+    # d = 0 is feasible whenever the box holds it, and rounding must not deny that.
+    lower = torch.maximum(box_lower, new_lower.clamp_max(0) - slack)
+    upper = torch.minimum(box_upper, new_upper.clamp_min(0) + slack)
+    # A pixel in no window is bounded by the box alone.
+    return torch.where(op.covered, lower, box_lower), torch.where(op.covered, upper, box_upper)
+
+
+Taps = list[tuple[Tensor, Tensor]]
+Limits = tuple[Tensor, Tensor]
+
+
+def tighten(rows: Taps, columns: Taps, parts: Tensor, centre: Tensor, known: Limits, box: Limits) -> Limits:
+    """``box`` cut down by every window asked.
+
+    Args:
+        rows, columns: per axis, windows and weights; see :func:`_heaviest`.
+        parts: (5, B, C, P_h, P_w), what each window's mean and ball let a pixel rise and fall.
+        centre: (B, C, H, W), a x.
+        known: the box with 0 in place of what is infinite.
+        box: lower and upper bounds, (B, C, H, W).
+    """
+    lower, upper = known
+    new_lower, new_upper = box
     for row, row_weight in rows:
         by_row = parts[..., row, :]
         for column, column_weight in columns:
@@ -91,11 +121,7 @@ def _implied_bounds(
             low = torch.maximum(bottom + centre - reach, upper - fall / weight)
             new_upper = torch.where(inside, torch.minimum(new_upper, high), new_upper)
             new_lower = torch.where(inside, torch.maximum(new_lower, low), new_lower)
-    # d = 0 is feasible whenever the box holds it, and rounding must not deny that.
-    lower = torch.maximum(box_lower, new_lower.clamp_max(0) - slack)
-    upper = torch.minimum(box_upper, new_upper.clamp_min(0) + slack)
-    # A pixel in no window is bounded by the box alone.
-    return torch.where(op.covered, lower, box_lower), torch.where(op.covered, upper, box_upper)
+    return new_lower, new_upper
 
 
 def _heaviest(matrix: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -18,31 +18,49 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import inner, per_image
+from solvers.constraints.base import inner, norm, per_image
 
 if TYPE_CHECKING:
     from solvers.constraints.window_ssim import BoundWindowSSIM
 
 # Windows that a factor this near to 1 brings inside count as inside.
 NEAR = 1e-5
-# An image all of whose windows a factor this near to 1 would bring inside is scaled without averaging.
+# An image all of whose windows a factor this near to 1 would bring inside is nearly there.
 SLIGHT = 1e-3
 PULLS = 80
+FEW_PULLS = 16
 SHRINKAGES = 40
 
 
 def enter(bound: BoundWindowSSIM, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """``delta`` (B, C, H, W) moved into the set and within ``lower <= delta <= upper``, up to a factor near 1.
 
-    An image that is inside, or within SLIGHT of it, is not averaged: it stays as it is but for the scaling.
+    An image that is inside up to NEAR stays as it is; one that SLIGHT would bring inside gets few averaged
+    projections.
     """
     factor = bound.window_factor(delta).flatten(1).amin(dim=1)
-    outside = (factor < 1 - SLIGHT).nonzero()[:, 0]
-    # One image at a time fits a CPU's cache; a larger batch would only be slower.
-    for images in outside.split(1 if delta.device.type == "cpu" else max(len(outside), 1)):
-        moved = pull(bound.select(images), delta[images], lower[images], upper[images])
-        delta = delta.index_copy(0, images, moved)
-    return shrink(bound, delta)
+    for near, steps in ((factor >= 1 - SLIGHT, FEW_PULLS), (factor < 1 - SLIGHT, PULLS)):
+        outside = (near & (factor < 1 - NEAR)).nonzero()[:, 0]
+        # One image at a time fits a CPU's cache; a larger batch would only be slower.
+        for images in outside.split(1 if delta.device.type == "cpu" else max(len(outside), 1)):
+            moved = pull(bound.select(images), delta[images], lower[images], upper[images], steps)
+            delta = delta.index_copy(0, images, moved)
+    return shrink_or_scale(bound, delta)
+
+
+def shrink_or_scale(bound: BoundWindowSSIM, delta: Tensor) -> Tensor:
+    """``delta`` shrunk locally, or scaled as a whole, image by image whichever moves it less.
+
+    Shrinking is for a few windows that are far outside. For many that are barely outside it can be a disaster: on
+    camera at 3x224x224, luminance "split", an iterate 1e-4 outside lost 9% of its objective to it, 1e-4 by scaling.
+    """
+    factor = bound.window_factor(delta).flatten(1).amin(dim=1)
+    if bool((factor >= 1 - NEAR).all()):
+        return delta
+    shrunk = shrink(bound, delta)
+    shrunk = shrunk * per_image(bound.window_factor(shrunk).flatten(1).amin(dim=1))
+    scaled = delta * per_image(factor)
+    return torch.where(per_image(norm(shrunk - delta) < norm(scaled - delta)), shrunk, scaled)
 
 
 def pull(

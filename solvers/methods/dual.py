@@ -24,7 +24,6 @@ from solvers.constraints.blocks import finite_images, map_block
 from solvers.constraints.lp import LpBall
 from solvers.constraints.window_repair import pull
 from solvers.constraints.window_ssim import WindowDual, WindowSSIM
-from solvers.methods.box_gradients import ascend
 from solvers.methods.dual_model import Lagrangian
 from solvers.methods.mixing import Mixing
 from solvers.methods.monitor import Monitor
@@ -33,7 +32,7 @@ from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
 
-GRADIENTS = 5  # conjugate gradients an iteration
+GRADIENTS = 8  # conjugate gradients an iteration
 MEMORY = 5  # of the mixing
 PLAIN = 10  # iterations before mixing begins
 LONGEST = 1.5  # of a log step
@@ -174,10 +173,9 @@ class _Part:
     def _advance(self) -> None:
         model = self.model
         model.set(self.shape.unflat(self.logs.exp()))
-        box = model.lower, model.upper
         # Not clipped: for the bound.
-        self.raw = ascend(model.product, model.right, model.diagonal, self.delta, box, model.inner, GRADIENTS)
-        self.delta = self.raw.clamp(*box)
+        self.raw = model.ascend(self.delta, GRADIENTS)
+        self.delta = self.raw.clamp(model.lower, model.upper)
         ratio, share = model.ratios(self.delta)
         residual = ratio.clamp(FLOOR, 1 / FLOOR).log_()
         step = residual

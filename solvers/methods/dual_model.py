@@ -18,6 +18,7 @@ from torch import Tensor
 from solvers.constraints.base import BoundConstraint, DualBlock, inner, norm, per_image
 from solvers.constraints.lp import BoundLpBall
 from solvers.constraints.window_ssim import BoundWindowSSIM, WindowDual
+from solvers.methods.box_gradients import ascend
 from solvers.problem import LinearProblem, Problem
 
 # Of the first guess that a warm start's multipliers have at least.
@@ -98,6 +99,16 @@ class Lagrangian:
     def product(self, image: Tensor) -> Tensor:
         """``-L''`` times an image (K, C, H, W)."""
         return self.operator.normal(image, self.slope, self.weights)
+
+    def ascend(self, start: Tensor, steps: int) -> Tensor:
+        """``start`` (K, C, H, W), within the box, moved towards L's maximum by conjugate gradients; not clipped."""
+        if not self.balls:
+            values = self.slope, self.weights, self.right, self.diagonal, start, self.lower, self.upper
+            moved = self.operator.ascend(*values, steps)
+            if moved is not None:
+                return moved
+        box = self.lower, self.upper
+        return ascend(self.product, self.right, self.diagonal, start, box, self.inner, steps)
 
     def inner(self, first: Tensor, second: Tensor) -> Tensor:
         """Inner products of what L couples: channels where windows are all, images otherwise; broadcastable."""
