@@ -31,20 +31,20 @@ def ascend_planes(
     lower: Tensor,
     upper: Tensor,
     *,
-    steps: int,
+    steps: Tensor,
 ) -> Tensor:
     """See :func:`~solvers.methods.box_gradients.ascend`: contiguous (N, H, W), weights (N, P_h, P_w), all of the
-    operator's dtype and on the CPU -> (N, H, W)."""
+    operator's dtype and on the CPU, and steps (N,) long -> (N, H, W)."""
     out = torch.empty_like(start)
     check_planes(op, pixels=(slope, right, diagonal, start, lower, upper, out), windows=(weights,))
     arguments = (
         *(values.numpy() for values in (slope, weights, right, diagonal, start, lower, upper)),
         *plan_of(op),
-        steps,
+        steps.numpy(),
         out.numpy(),
     )
     planes = start.shape[0]
-    run_rows(_ascend, arguments, planes, start.numel() * 4 * op.window.size * (steps + 1))
+    run_rows(_ascend, arguments, planes, start.numel() * 4 * op.window.size * (int(steps.max()) + 1))
     return out
 
 
@@ -72,7 +72,7 @@ def _ascend(slope, weights, right, diagonal, start, lower, upper, down, up, colu
             residual[j], delta[j] = gradient, first[j]
             towards[j] = gradient * inverse[j]
             energy += gradient * towards[j]
-        for _ in range(steps):
+        for _ in range(steps[plane]):
             _back_through(True, direction, flat_slope, flat_weights, down, up, columns, image, dots, 0, height)
             length = start.dtype.type(energy / max(dots.sum(), tiny))
             following = 0.0

@@ -198,17 +198,18 @@ class WindowOperator:
         start: Tensor,
         lower: Tensor,
         upper: Tensor,
-        steps: int,
+        steps: Tensor,
     ) -> Tensor | None:
         """Compiled conjugate gradients for :meth:`normal` over a box (:mod:`solvers.window_gradients`): images
-        (..., H, W), weights (..., P_h, P_w) -> (..., H, W). ``None`` where the compiled products don't serve."""
+        (..., H, W), weights (..., P_h, P_w), steps (...) long -> (..., H, W). ``None`` where the compiled products
+        don't serve."""
         images = slope, right, diagonal, start, lower, upper
         if not self._compiled(weights, *images):
             return None
         from solvers.window_gradients import ascend_planes
 
         planes = [_planes(image) for image in images]
-        moved = ascend_planes(self, planes[0], _planes(weights), *planes[1:], steps=steps)
+        moved = ascend_planes(self, planes[0], _planes(weights), *planes[1:], steps=steps.reshape(-1).contiguous())
         return moved.reshape(start.shape)
 
     def _compiled(self, *values: Tensor) -> bool:

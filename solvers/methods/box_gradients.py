@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from solvers.constraints.base import per_image
+
 
 def ascend(
     product: Callable[[Tensor], Tensor],
@@ -15,9 +17,9 @@ def ascend(
     start: Tensor,
     box: tuple[Tensor, Tensor],
     inner: Callable[[Tensor, Tensor], Tensor],
-    steps: int,
+    steps: Tensor,
 ) -> Tensor:
-    """Towards the maximum of ``right'd - d'Hd/2`` over the box: ``steps`` conjugate gradients on the free pixels.
+    """Towards the maximum of ``right'd - d'Hd/2`` over the box: ``steps`` (K,) conjugate gradients on the free pixels.
 
     A pixel is free unless it is on a bound and the gradient at ``start`` pushes it further. The result is *not*
     clipped: its gradient vanishes on the free pixels, which is what a dual bound wants, and clipping would spoil it.
@@ -37,9 +39,10 @@ def ascend(
     scaled = residual * preconditioner
     direction, energy = scaled, inner(residual, scaled)
     tiny = torch.finfo(start.dtype).tiny
-    for _ in range(steps):
+    for step in range(int(steps.max())):
         image = product(direction)
         length = energy / inner(direction, image).clamp_min(tiny)
+        length = torch.where(per_image(steps > step), length, 0.0)
         delta = torch.addcmul(delta, length, direction)
         residual = torch.addcmul(residual, length, image, value=-1)
         scaled = residual * preconditioner

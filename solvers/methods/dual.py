@@ -32,7 +32,7 @@ from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
 
-GRADIENTS = 8  # conjugate gradients an iteration
+GRADIENTS = 8, 5  # conjugate gradients an iteration; fewer after two stalls
 MEMORY = 5  # of the mixing
 PLAIN = 10  # iterations before mixing begins
 LONGEST = 1.5  # of a log step
@@ -138,6 +138,7 @@ class _Part:
         self.mixing = Mixing(MEMORY)
         self.steps = 0
         self.mixed = torch.ones_like(images, dtype=scaled.reference.dtype)
+        self.gradients = torch.full_like(images, GRADIENTS[0])
         self.gaps: list[tuple[int, Tensor]] = []  # of the last PATIENCE iterations, with the steps they are of
         self.changed = torch.full_like(images, -PATIENCE)  # the step at which the mixing last changed
         certifier, dtype = monitor.certifier, scaled.reference.dtype
@@ -174,7 +175,7 @@ class _Part:
         model = self.model
         model.set(self.shape.unflat(self.logs.exp()))
         # Not clipped: for the bound.
-        self.raw = model.ascend(self.delta, GRADIENTS)
+        self.raw = model.ascend(self.delta, self.gradients)
         self.delta = self.raw.clamp(model.lower, model.upper)
         ratio, share = model.ratios(self.delta)
         residual = ratio.clamp(FLOOR, 1 / FLOOR).log_()
@@ -199,6 +200,9 @@ class _Part:
         self.gaps.append((self.steps, gap))
         while self.steps - self.gaps[0][0] >= PATIENCE:
             stalled = (gap > STALLED * self.gaps.pop(0)[1]) & (self.steps - self.changed >= PATIENCE)
+            # Whole and half mixing in turn, and after both the other number of gradients.
+            other = sum(GRADIENTS) - self.gradients
+            self.gradients = torch.where(stalled & (self.mixed < 1), other, self.gradients)
             self.mixed = torch.where(stalled, 1.5 - self.mixed, self.mixed)
             self.changed = torch.where(stalled, self.steps, self.changed)
 
@@ -206,9 +210,9 @@ class _Part:
         """Whether any image does; those that are finished leave, so that they cost nothing."""
         keep = monitor.running[self.images].nonzero()[:, 0]
         if 0 < len(keep) < len(self.images):
-            self.images, self.logs, self.delta, self.raw, self.mixed, self.changed = (
-                values[keep] for values in (self.images, self.logs, self.delta, self.raw, self.mixed, self.changed)
-            )
+            names = "images", "logs", "delta", "raw", "mixed", "changed", "gradients"
+            for name in names:
+                setattr(self, name, getattr(self, name)[keep])
             self.box = self.box[0][keep], self.box[1][keep]
             self.implied = self.implied[0][keep], self.implied[1][keep]
             self.gaps = [(step, gap[keep]) for step, gap in self.gaps]

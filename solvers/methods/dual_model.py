@@ -100,11 +100,12 @@ class Lagrangian:
         """``-L''`` times an image (K, C, H, W)."""
         return self.operator.normal(image, self.slope, self.weights)
 
-    def ascend(self, start: Tensor, steps: int) -> Tensor:
-        """``start`` (K, C, H, W), within the box, moved towards L's maximum by conjugate gradients; not clipped."""
+    def ascend(self, start: Tensor, steps: Tensor) -> Tensor:
+        """``start`` (K, C, H, W), within the box, moved towards L's maximum by ``steps`` (K,) conjugate gradients; not
+        clipped."""
         if not self.balls:
             values = self.slope, self.weights, self.right, self.diagonal, start, self.lower, self.upper
-            moved = self.operator.ascend(*values, steps)
+            moved = self.operator.ascend(*values, steps[:, None].expand(start.shape[:2]))
             if moved is not None:
                 return moved
         box = self.lower, self.upper
