@@ -52,13 +52,26 @@ def by_size() -> list[float]:
     return [seconds_of(mirrored(reference, size), mirrored(gradient, size)) for size in SIZES]
 
 
-def by_batch(size: int = 128) -> list[float]:
-    """Seconds at each of BATCHES, unlike images."""
+def by_batch(size: int = 128) -> tuple[list[float], list[float]]:
+    """Seconds at each of BATCHES, unlike images, and the sum of the same images' seconds one by one, in turns."""
     pairs = [photo_and_gradient(name) for name in PHOTOS]
     pairs += [(x.flip(-1), g.flip(-1)) for x, g in pairs] + [(x.flip(-2), g.flip(-2)) for x, g in pairs]
     references = torch.cat([x[..., :size, :size] for x, _ in pairs])[: max(BATCHES)]
     gradients = torch.cat([g[..., :size, :size] for _, g in pairs])[: max(BATCHES)]
-    return [seconds_of(references[:count], gradients[:count]) for count in BATCHES]
+    together, one_by_one = [], []
+    for count in BATCHES:
+        together.append(seconds_of(references[:count], gradients[:count]))
+        one_by_one.append(sum(seconds_of(references[k : k + 1], gradients[k : k + 1]) for k in range(count)))
+    return together, one_by_one
+
+
+def affine(seconds: list[float]) -> tuple[float, float]:
+    """Seconds that a call costs whatever the size, and per pixel of a channel: least squares of relative errors."""
+    pixels = torch.tensor([float(size * size) for size in SIZES], dtype=torch.float64)
+    times = torch.tensor(seconds, dtype=torch.float64)
+    columns = torch.stack([1 / times, pixels / times], dim=1)
+    fixed, slope = torch.linalg.lstsq(columns, torch.ones(len(times), 1, dtype=torch.float64)).solution[:, 0].tolist()
+    return fixed, slope
 
 
 def warm_start(size: int = 128) -> list[dict[str, Any]]:
@@ -103,16 +116,24 @@ def main() -> dict[str, Any]:
     """Measure, print, write."""
     pin_threads()
     seconds_of(*(mirrored(part, 64) for part in photo_and_gradient("chelsea")))  # compiles
-    sizes, batches, warm = by_size(), by_batch(), warm_start()
+    sizes, (batches, singles), warm = by_size(), by_batch(), warm_start()
     per_pixel = [1e6 * value / (ITERATIONS * 3 * size * size) for value, size in zip(sizes, SIZES, strict=True)]
     per_image = [value / count for value, count in zip(batches, BATCHES, strict=True)]
+    fixed, slope = affine(sizes)
     saved = statistics.median(row["warm"] / row["cold"] for row in warm)
     record = {
         "benchmark": f"dual, 7x7 stride 1, {ITERATIONS} iterations; warm start to 1e-2 after a change of {CHANGE:g}",
         "machine": machine(),
         "sizes": dict(zip(map(str, SIZES), sizes, strict=True)),
         "microseconds_a_pixel_and_iteration": dict(zip(map(str, SIZES), per_pixel, strict=True)),
+        "fit_seconds": f"{fixed:.3f} + {1e6 * slope:.2f}e-6 a pixel",
+        "over_fit": {
+            str(size): value / (fixed + slope * size * size) for size, value in zip(SIZES, sizes, strict=True)
+        },
         "batches": dict(zip(map(str, BATCHES), batches, strict=True)),
+        "batches_over_their_images_one_by_one": {
+            str(count): value / single for count, value, single in zip(BATCHES, batches, singles, strict=True)
+        },
         "seconds_an_image": dict(zip(map(str, BATCHES), per_image, strict=True)),
         "warm_start": warm,
         "warm_over_cold_median": saved,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import cvxpy as cp
@@ -58,3 +59,19 @@ def test_windows_cut_to_one_pixel_lose_no_digits_where_there_is_no_box(uniform: 
     bound = certifier.sets[0]
     corner = float(certifier.implied_upper[0, 0, 4, 4] - bound.mean_upper[0, 0, 2, 2])  # type: ignore[attr-defined]
     assert 0 <= corner < 1e-10
+
+
+@pytest.mark.parametrize("box", [True, False])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_the_compiled_bounds_are_those_of_torch(
+    name: str, box: bool, uniform: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = uniform(2, 3, 31, 26)
+    x[0, :, :9, :9] = 0.0
+    bound = WindowSSIM(0.9, WINDOWS[name], luminance=0.01).bind(x)
+    free = torch.full_like(x, torch.inf)
+    limits = (-x, 1 - x) if box else (-free, free)
+    compiled = bound.implied_bounds(*limits)
+    monkeypatch.setattr(sys.modules["solvers.constraints.implied_bounds"], "plain", lambda *values: False)
+    for one, other in zip(compiled, bound.implied_bounds(*limits), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)

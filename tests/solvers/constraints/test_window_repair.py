@@ -61,3 +61,22 @@ def test_momentum_beats_plain_averaging(photos: Photos) -> None:
         plain = pull(bound, plain, lower, upper, steps=1)
     fast = pull(bound, start, lower, upper, steps=40)
     assert float((bound.window_factor(fast) < 1 - 1e-3).sum()) < float((bound.window_factor(plain) < 1 - 1e-3).sum())
+
+
+@pytest.mark.parametrize(("name", "top", "left"), [("chelsea", 100, 100), ("astronaut", 150, 120)])
+def test_many_windows_barely_outside_cost_no_more_than_they_are_outside(
+    photos: Photos, name: str, top: int, left: int
+) -> None:
+    """Local shrinking alone costs chelsea a third: pixels shrink unevenly, and the means of their neighbours move."""
+    crop = photos.crop(name, top, left, 64)
+    problem = LinearProblem(crop.gradient, crop.reference, [WindowSSIM(0.95, luminance="split"), Box()])
+    certifier = Certifier(problem)
+    bound = certifier.sets[0]
+    assert isinstance(bound, BoundWindowSSIM)
+    best = solvers.solve(problem, "dual", {"eps_rel": 2e-3}).delta
+    excess = 2e-4
+    outside = (best * (1 + excess)).clamp(certifier.lower, certifier.upper)
+    assert int((bound.window_factor(outside) < 1).sum()) > 100
+    repaired = certifier.repair(outside)
+    assert float(bound.excess(repaired)) <= 1e-9
+    assert float(problem.objective(repaired)) >= (1 - 2 * excess) * float(problem.objective(best))
