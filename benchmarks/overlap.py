@@ -86,7 +86,8 @@ def main(full: bool = False) -> dict[str, Any]:
     pin_threads()
     borders, luminances = (("full", "valid"), (1e-3, "split")) if full else (("full",), (1e-3,))
     sets = [solvers.WindowSSIM(0.95, solvers.Window.uniform(7)), solvers.Box()]
-    solvers.solve(linear_problem("chelsea", sets, size=64), "dual", {"max_iter": 5})  # compiles the window products
+    small = linear_problem("chelsea", sets, size=64).to(dtype=torch.float32)
+    solvers.solve(small, "dual", {"max_iter": 5})  # compiles the window products
     rows = [
         measure(photo, window, border, luminance)
         for window, border, luminance in product(("uniform 7", "Gaussian 11"), borders, luminances)

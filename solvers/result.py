@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from solvers.constraints.base import DualBlock
+from solvers.constraints.blocks import map_block
 
 
 class Status(Enum):
@@ -134,6 +135,28 @@ class SolveResult:
     dual: tuple[DualBlock | None, ...]
     method: str
     messages: tuple[str, ...]
+
+    def select(self, index: Tensor) -> SolveResult:
+        """The results of the images at ``index`` (long, (K,)), to warm-start a problem of those alone; the history is
+        left out."""
+        position = index.tolist()
+
+        def pick(values: Any) -> Any:
+            return values[position] if isinstance(values, np.ndarray) else values[index.to(values.device)]
+
+        return replace(
+            self,
+            delta=pick(self.delta),
+            status=tuple(self.status[k] for k in position),
+            objective=pick(self.objective),
+            bound=pick(self.bound),
+            rel_gap=pick(self.rel_gap),
+            max_violation=pick(self.max_violation),
+            iterations=tuple(self.iterations[k] for k in position),
+            messages=tuple(self.messages[k] for k in position),
+            dual=tuple(block if block is None else map_block(pick, block) for block in self.dual),
+            history=History(),
+        )
 
     @property
     def all_optimal(self) -> bool:

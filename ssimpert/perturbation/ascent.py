@@ -1,4 +1,4 @@
-"""The two loops over certified linear steps: re-centred on each iterate, or held to the original image's set.
+"""The loop that all engines share: linearise the margin, move, stop who is done, remember the best.
 
 Per-image state advances with masks: an image that is done is neither linearised nor moved again.
 """
@@ -13,16 +13,14 @@ import torch
 from torch import Tensor
 
 import solvers
-from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, forward, linearize
 from ssimpert.linearization.gradient import Model
-from ssimpert.perturbation.result import ConstraintRule, SolverRow, StepRow
+from ssimpert.perturbation.result import SolverRow, StepRow
 
 # Gradient, references and the images' numbers in the batch, (K,), to a step and the solver's verdict on it.
 StepRule = Callable[[Tensor, Tensor, Tensor], solvers.SolveResult]
-PIXELS = solvers.Box(0.0, 1.0)
-# Step lengths that the held loop tries, longest first, against the true margin.
+# Step lengths that a line search tries, longest first, against the true margin.
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 
 
@@ -37,6 +35,7 @@ class AscentState:
         active: (B,) bool, images still moving.
         steps: (B,) long, steps taken.
         messages: why an image stopped early.
+        best: the iterates of largest margin so far, (B, C, H, W), and ``best_margin``, ``best_label``, (B,).
     """
 
     images: Tensor
@@ -45,22 +44,24 @@ class AscentState:
     active: Tensor
     steps: Tensor
     messages: list[str]
+    best: Tensor
+    best_margin: Tensor
+    best_label: Tensor
     history: list[StepRow] = field(default_factory=list)
+
+    def keep_best(self, moved: Tensor) -> None:
+        """Note which of the images at ``moved`` (long, (K,)) are better than ever."""
+        better = moved[self.margin[moved] > self.best_margin[moved]]
+        self.best[better], self.best_margin[better] = self.images[better], self.margin[better]
+        self.best_label[better] = self.label[better]
+
+    def return_to_best(self) -> None:
+        """Make the best iterates the current ones."""
+        self.images, self.margin, self.label = self.best, self.best_margin, self.best_label
 
 
 # Moves the images at these numbers, (K,), along gradients (K, C, H, W); the solver's verdict and step lengths, (K,).
 Move = Callable[[AscentState, Tensor, Tensor], tuple[solvers.SolveResult, Tensor]]
-
-
-def make_step_rule(constraint: ConstraintRule, batch: int, method: str, settings: solvers.Settings) -> StepRule:
-    """The certified step: ``argmax g'd`` over the constraint and the pixel box around a reference."""
-
-    def step(gradient: Tensor, reference: Tensor, moving: Tensor) -> solvers.SolveResult:
-        chosen = constraint.select(moving, batch) if isinstance(constraint, Constraint) else constraint(reference)
-        problem = solvers.LinearProblem(gradient, reference, [chosen, PIXELS])
-        return solvers.solve(problem, method=method, settings=settings)
-
-    return step
 
 
 def start(model: Model, image: Tensor, label: Tensor, margin: Margin, *, stop_at_success: bool) -> AscentState:
@@ -78,10 +79,14 @@ def start(model: Model, image: Tensor, label: Tensor, margin: Margin, *, stop_at
     if stop_at_success:
         for k in (value > 0).nonzero()[:, 0].tolist():
             messages[k] = "the goal is reached by the clean image already"
+    own = logits.argmax(dim=1)
     return AscentState(
         images=images,
         margin=value,
-        label=logits.argmax(dim=1),
+        label=own,
+        best=images.clone(),
+        best_margin=value.clone(),
+        best_label=own.clone(),
         active=active,
         steps=torch.zeros_like(label),
         messages=messages,
@@ -106,43 +111,10 @@ def ascend(
             return
         moving, gradient = sound
         solution, length = move(state, moving, gradient)
+        state.keep_best(moving)
         _stop_where_done(state, moving, stop_at_success=stop_at_success)
         _record(state, number, moving, length, solution, began)
         yield state
-
-
-def recentred_move(model: Model, label: Tensor, margin: Margin, step_rule: StepRule) -> Move:
-    """A whole step within the set around the *current* iterate (Pochimireddy et al., loop of section III)."""
-
-    def move(state: AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
-        reference = state.images[moving]
-        solution = step_rule(gradient, reference, moving)
-        solved = ~stop_where_unsolved(state, moving, solution)
-        moved = (reference + torch.as_tensor(solution.delta)).clamp(0, 1)
-        if bool(solved.any()):
-            _advance(model, state, label, margin, moving[solved], moved[solved])
-        return solution, solved.to(state.margin.dtype)
-
-    return move
-
-
-def held_move(model: Model, label: Tensor, margin: Margin, step_rule: StepRule, original: Tensor) -> Move:
-    """Within the set around the *original* image: towards the linear optimum s, by the longest of a few step lengths
-    that raises the true margin. A convex set holds the whole way. An image stops where none does."""
-    original = original.to(torch.float64)
-
-    def move(state: AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
-        solution = step_rule(gradient, original[moving], moving)
-        towards = original[moving] + torch.as_tensor(solution.delta) - state.images[moving]
-        towards[stop_where_unsolved(state, moving, solution)] = 0
-        length = search(model, state, label, margin, moving, towards)
-        stuck = moving[length == 0]
-        for k in stuck.tolist():
-            state.messages[k] = state.messages[k] or "no step length tried raises the margin any more"
-        state.active[stuck] = False
-        return solution, length
-
-    return move
 
 
 def stop_where_unsolved(state: AscentState, moving: Tensor, solution: solvers.SolveResult) -> Tensor:
@@ -175,19 +147,24 @@ def search(
     moving: Tensor,
     towards: Tensor,
     allowed: Callable[[Tensor, Tensor], Tensor] | None = None,
+    longest: Tensor | None = None,
 ) -> Tensor:
     """Move each image by the longest step length that raises its margin; returns the lengths, (K,), 0 for none.
 
-    ``allowed``: says of candidates (K, C, H, W) and their numbers in the batch (K,) which may be taken, (K,) bool;
-    default: all.
+    Args:
+        allowed: says of candidates (K, C, H, W) and their numbers in the batch (K,) which may be taken, (K,) bool;
+            default: all.
+        longest: the first length tried, (K,); the others are shares of it. Default 1.
     """
     length = torch.zeros_like(state.margin[moving])
+    longest = torch.ones_like(length) if longest is None else longest
     base = state.images[moving]
     for trial in STEP_LENGTHS:
         rest = (length == 0).nonzero()[:, 0]
         if not rest.numel():
             break
-        candidate = (base[rest] + trial * towards[rest]).clamp(0, 1)
+        reach = trial * longest[rest]
+        candidate = (base[rest] + reach[:, None, None, None] * towards[rest]).clamp(0, 1)
         logits = forward(model, candidate)
         value = margin(logits, label[moving[rest]])
         better = value > state.margin[moving[rest]]
@@ -197,7 +174,7 @@ def search(
         state.images[chosen], state.margin[chosen] = candidate[better], value[better]
         state.label[chosen] = logits.argmax(dim=1)[better]
         state.steps[chosen] += 1
-        length[rest[better]] = trial
+        length[rest[better]] = reach[better]
     return length
 
 
@@ -230,7 +207,8 @@ def _sound_gradients(model: Model, state: AscentState, label: Tensor, margin: Ma
     return (moving, gradient[sound]) if moving.numel() else None
 
 
-def _advance(model: Model, state: AscentState, label: Tensor, margin: Margin, moving: Tensor, moved: Tensor) -> None:
+def advance(model: Model, state: AscentState, label: Tensor, margin: Margin, moving: Tensor, moved: Tensor) -> None:
+    """Put the images ``moved`` (K, C, H, W) in the place of those at ``moving`` (K,)."""
     logits = forward(model, moved)
     state.images[moving] = moved
     state.margin[moving] = margin(logits, label[moving])

@@ -30,6 +30,7 @@ from ssimpert.linearization.features import Normalization
 from ssimpert.metrics import feature_distance
 from ssimpert.perturbation import ascent
 from ssimpert.perturbation.measure import measure
+from ssimpert.perturbation.oracle import PIXELS
 from ssimpert.perturbation.perturb import check_image, describe, labels_of
 from ssimpert.perturbation.result import FeatureBallResult, PerturbResult
 
@@ -180,7 +181,7 @@ class _Move:
             [
                 solvers.FeatureBall(self.rho[moving], jacobian),
                 solvers.LpBall(2, norm(here) + self.region[moving]),
-                ascent.PIXELS,
+                PIXELS,
             ],
         )
         solution = solvers.solve(problem, method=self.method, settings=self.settings)

@@ -17,7 +17,10 @@ from ssimpert.linearization import Margin, Untargeted, forward
 from ssimpert.linearization.gradient import Model
 from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.perturbation import ascent
+from ssimpert.perturbation.engines import HELD, Engine, check_engine
 from ssimpert.perturbation.measure import measure
+from ssimpert.perturbation.oracle import Oracle
+from ssimpert.perturbation.recentred import recentred as recentred_move
 from ssimpert.perturbation.released import ReleasedMargin, released_step_rule
 from ssimpert.perturbation.result import ConstraintRule, PerturbResult
 
@@ -32,6 +35,7 @@ def perturb(
     steps: int = 20,
     margin: Margin | None = None,
     label: Tensor | None = None,
+    engine: Engine | None = None,
     recentred: bool = False,
     faithful: bool = False,
     stop_at_success: bool = True,
@@ -50,10 +54,12 @@ def perturb(
         steps: most steps per image, at least 1.
         margin: the goal; default :class:`~ssimpert.Untargeted`.
         label: the images' classes (B,); default: the model's own labels.
-        recentred: ``True`` is the second seed method: each step keeps to the set around the *current* iterate, so
-            distances add up (for GlobalSSIM to at most ``steps * distance``). ``False``: every iterate keeps to
-            the set around the *original* image.
-        faithful: the released behaviour of that method, faults included; needs ``recentred`` and GlobalSSIM.
+        engine: the loop. ``"sequential_convex"`` (default), ``"frank_wolfe"`` and ``"projected_gradient"`` keep every
+            iterate in the set around the *original* image and return the best. ``"recentred"`` is the second seed
+            method: each step keeps to the set around the *current* iterate, so distances add up (for GlobalSSIM to
+            at most ``steps * distance``).
+        recentred: ``True`` is short for ``engine="recentred"``.
+        faithful: the released behaviour of that method, faults included; needs ``"recentred"`` and GlobalSSIM.
         stop_at_success: freeze an image once its goal is reached (minimal effort). ``False`` spends all steps on
             the largest margin.
         method: the solver's method, for each step.
@@ -72,6 +78,8 @@ def perturb(
     margin = margin if margin is not None else Untargeted()
     settings = solvers.Settings.of(settings)
     check_image(image)
+    engine = _engine_of(engine, recentred=recentred)
+    recentred = engine == "recentred"
     _check_options(constraint, steps, recentred=recentred, faithful=faithful)
     if not hasattr(margin, "check") or isinstance(margin, type):
         raise InputError(
@@ -82,17 +90,20 @@ def perturb(
         assert isinstance(constraint, solvers.GlobalSSIM)
         rule = released_step_rule(constraint, method, settings)
     else:
-        rule = ascent.make_step_rule(constraint, len(image), method, settings)
+        rule = Oracle(constraint, len(image), method, settings)
     driven_by: Margin = ReleasedMargin(margin) if faithful else margin
     state = ascent.start(model, image, label, driven_by, stop_at_success=stop_at_success)
     if recentred:
-        move = ascent.recentred_move(model, label, driven_by, rule)
+        move = recentred_move(model, label, driven_by, rule)
     else:
-        move = ascent.held_move(model, label, driven_by, rule, image)
+        oracle = Oracle(constraint, len(image), method, settings, tightening=True)
+        move = HELD[engine](model, label, driven_by, oracle, image)
     loop = ascent.ascend(model, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
     for reached in loop:
         if observer is not None:
             observer(reached)
+    if not recentred:
+        state.return_to_best()
     described = describe(constraint)
     return measure(
         model,
@@ -107,6 +118,7 @@ def perturb(
             "constraint": described,
             "steps": steps,
             "margin": describe(margin),
+            "engine": engine,
             "recentred": recentred,
             "faithful": faithful,
             "stop_at_success": stop_at_success,
@@ -116,6 +128,15 @@ def perturb(
         },
         seconds=time.perf_counter() - began,
     )
+
+
+def _engine_of(engine: Engine | None, *, recentred: bool) -> Engine:
+    if engine is None:
+        return "recentred" if recentred else "sequential_convex"
+    check_engine(engine)
+    if recentred and engine != "recentred":
+        raise InputError(f"recentred=True is engine='recentred', but engine={engine!r} is asked for too; drop one")
+    return engine
 
 
 def check_image(image: Tensor) -> None:

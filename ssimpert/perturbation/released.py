@@ -12,7 +12,8 @@ import solvers
 from solvers.constraints.base import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
 from ssimpert.linearization import Margin
-from ssimpert.perturbation.ascent import PIXELS, StepRule
+from ssimpert.perturbation.ascent import StepRule
+from ssimpert.perturbation.oracle import PIXELS
 
 # The released objective is -ReLU(f_y - max f_j + 50): flat once the margin exceeds 50 logits.
 RELU_OFFSET = 50.0

@@ -1,0 +1,136 @@
+"""What the engines ask the solvers: the linear optimum of a set, and the nearest point of it, for some images.
+
+One oracle serves one run: it remembers its last answers, and starts the next solves from them. Images may have sets of
+their own; those with equal sets are solved together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import solvers
+from solvers.constraints import Constraint
+from ssimpert.perturbation.result import ConstraintRule
+
+PIXELS = solvers.Box(0.0, 1.0)
+# Solves begin this loose: the first linearisations deserve no more, and the settings' own tolerance is the last.
+LOOSEST = 0.03
+# Below this tolerance single precision does not carry the iterations.
+SINGLE = 1e-4
+
+
+@dataclass
+class Oracle:
+    """Certified steps within sets around the images' originals.
+
+    Attributes:
+        constraint: for all images, or a rule from references (K, C, H, W), or one per image.
+        batch: B, images of the whole run.
+        method, settings: of the solver; iterative methods iterate in float32 unless ``settings.dtype`` says
+            otherwise or the tolerance is under 1e-4. Certificates are float64.
+        tightening: whether tolerances start at 0.03 and tighten with the rounds.
+    """
+
+    constraint: ConstraintRule | Sequence[Constraint]
+    batch: int
+    method: str = "auto"
+    settings: solvers.Settings = field(default_factory=solvers.Settings)
+    tightening: bool = False
+    _known: dict[type, list[tuple[Tensor, solvers.SolveResult]]] = field(default_factory=dict, repr=False)
+
+    def __call__(
+        self, gradient: Tensor, reference: Tensor, moving: Tensor, *, round_number: int | None = None
+    ) -> solvers.SolveResult:
+        """``argmax g'd`` over the set and the pixel box, for the images ``moving`` (long, (K,)) of the batch."""
+        return self._solve(solvers.LinearProblem, gradient, reference, moving, round_number)
+
+    def nearest(
+        self, point: Tensor, reference: Tensor, moving: Tensor, *, round_number: int | None = None
+    ) -> solvers.SolveResult:
+        """The d of the set and the pixel box nearest to ``point`` (K, C, H, W)."""
+        return self._solve(solvers.ProjectionProblem, point, reference, moving, round_number)
+
+    def set_of(self, reference: Tensor, moving: Tensor) -> list[tuple[Constraint, Tensor]]:
+        """The distinct sets of the images ``moving`` and the positions, in ``moving``, of theirs."""
+        everyone = torch.arange(len(moving), device=moving.device)
+        if isinstance(self.constraint, Constraint):
+            return [(self.constraint.select(moving, self.batch), everyone)]
+        if not isinstance(self.constraint, Sequence):
+            return [(self.constraint(reference), everyone)]
+        own = [self.constraint[k] for k in moving.tolist()]
+        groups: dict[Constraint, list[int]] = {}
+        for position, constraint in enumerate(own):
+            groups.setdefault(constraint, []).append(position)
+        return [(constraint, torch.tensor(at, device=moving.device)) for constraint, at in groups.items()]
+
+    def _solve(
+        self,
+        kind: type[solvers.LinearProblem] | type[solvers.ProjectionProblem],
+        vector: Tensor,
+        reference: Tensor,
+        moving: Tensor,
+        round_number: int | None,
+    ) -> solvers.SolveResult:
+        settings = self._settings(round_number)
+        groups = self.set_of(reference, moving)
+        known = self._known.get(kind, [])
+        answers = []
+        for constraint, at in groups:
+            problem = kind(vector[at], reference[at], [constraint, PIXELS])
+            start = _start(known, moving[at])
+            answers.append((moving[at], solvers.solve(problem, self.method, settings, warm_start=start)))
+        self._known[kind] = answers
+        if len(groups) == 1:
+            return answers[0][1]
+        order = torch.argsort(torch.cat([at for _, at in groups]))
+        return _joined([answer for _, answer in answers], order)
+
+    def _settings(self, round_number: int | None) -> solvers.Settings:
+        settings = self.settings
+        if self.tightening and round_number is not None:
+            settings = replace(settings, eps_rel=max(settings.eps_rel, LOOSEST / round_number))
+        if settings.dtype is None and settings.eps_rel >= SINGLE:
+            settings = replace(settings, dtype=torch.float32)
+        return settings
+
+
+def _start(known: list[tuple[Tensor, solvers.SolveResult]], images: Tensor) -> solvers.SolveResult | None:
+    """The earlier answer for ``images``, where one solve answered for all of them."""
+    for answered, result in known:
+        place = {image: k for k, image in enumerate(answered.tolist())}
+        if all(image in place for image in images.tolist()):
+            return result.select(torch.tensor([place[image] for image in images.tolist()]))
+    return None
+
+
+def _joined(results: list[solvers.SolveResult], order: Tensor) -> solvers.SolveResult:
+    """Results of groups as one, images in ``order``; duals, which may differ in form, are left out."""
+    places = order.tolist()
+
+    def tensors(name: str) -> Tensor:
+        return torch.cat([torch.as_tensor(getattr(result, name)) for result in results])[order]
+
+    def column(name: str) -> tuple[Any, ...]:
+        values = [value for result in results for value in getattr(result, name)]
+        return tuple(values[k] for k in places)
+
+    return replace(
+        results[0],
+        delta=tensors("delta"),
+        status=column("status"),
+        objective=tensors("objective"),
+        bound=tensors("bound"),
+        rel_gap=tensors("rel_gap"),
+        max_violation=tensors("max_violation"),
+        iterations=column("iterations"),
+        messages=column("messages"),
+        setup_time=sum(result.setup_time for result in results),
+        solve_time=sum(result.solve_time for result in results),
+        dual=(None,) * len(results[0].dual),
+        history=solvers.History(),
+    )

@@ -1,0 +1,30 @@
+"""``recentred``: each step keeps to the set around the current iterate (the second seed method).
+
+Pochimireddy, Siripuram, Channappayya (arXiv 2106.12731, section III). Distances to the original image add up: for
+GlobalSSIM, whose distance is a metric, to at most ``steps * distance``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import solvers
+from ssimpert.linearization import Margin
+from ssimpert.linearization.gradient import Model
+from ssimpert.perturbation.ascent import AscentState, Move, StepRule, advance, stop_where_unsolved
+
+
+def recentred(model: Model, label: Tensor, margin: Margin, step_rule: StepRule) -> Move:
+    """A whole step to the linear optimum of the set around the iterate, whether the true margin rises or not."""
+
+    def move(state: AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
+        reference = state.images[moving]
+        solution = step_rule(gradient, reference, moving)
+        solved = ~stop_where_unsolved(state, moving, solution)
+        moved = (reference + torch.as_tensor(solution.delta)).clamp(0, 1)
+        if bool(solved.any()):
+            advance(model, state, label, margin, moving[solved], moved[solved])
+        return solution, solved.to(state.margin.dtype)
+
+    return move
