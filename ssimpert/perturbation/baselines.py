@@ -64,8 +64,9 @@ def foolbox_baseline(
     - "ddn": Rony, Hafemann, Oliveira, Ben Ayed, Sabourin, Granger, "Decoupling direction and norm for efficient
       gradient-based l2 adversarial attacks and defenses", CVPR 2019: the least l2 norm found.
     - "fmn": Pintor, Roli, Brendel, Biggio, "Fast minimum-norm adversarial attacks through adaptive norm constraints",
-      NeurIPS 2021: likewise, in l2. foolbox 3.3.4 never projects in it (it divides the norm by itself), and its norms
-      are then ten times too large and more; the projection is mended here.
+      NeurIPS 2021: likewise, in l2. foolbox 3.3.4 never projects in it (it divides the norm by itself), and the norms
+      found are then many times too large; the projection is mended here. As published it aims at the border itself
+      and may hover there without crossing it.
 
     Where ddn and fmn find no adversarial, foolbox returns the clean image, and so does this; ``messages`` says
     "no adversarial found". An attack that leaves pixels that aren't finite gives the clean image likewise.
