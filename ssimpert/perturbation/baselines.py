@@ -185,7 +185,12 @@ def _run(
 
     def one(images: Tensor, labels: Tensor, radii: Tensor) -> tuple[Tensor]:
         nonlocal calls
-        torch.manual_seed(seed)
+        # foolbox draws on the images' device; torch.manual_seed would reset the generators of all others too.
+        if images.is_cuda:
+            with torch.cuda.device(images.device):
+                torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
         found, taken = run_attack(attack, model, images, labels, margin, radius=radii, steps=steps)
         calls = max(calls, taken)
         return (found,)
