@@ -1,5 +1,6 @@
-"""Perturbations: loops over certified linear steps, their l2 control, and the perceptual ball."""
+"""Perturbations: loops over certified linear steps, their l2 control, the perceptual ball, and lp baselines."""
 
+from ssimpert.perturbation.baselines import foolbox_baseline
 from ssimpert.perturbation.constrained_ball import perceptual_ball_constrained
 from ssimpert.perturbation.control import l2_control
 from ssimpert.perturbation.perceptual_ball import perceptual_ball_lbfgs
@@ -10,6 +11,7 @@ __all__ = [
     "FeatureBallResult",
     "PerceptualBallResult",
     "PerturbResult",
+    "foolbox_baseline",
     "l2_control",
     "perceptual_ball_constrained",
     "perceptual_ball_lbfgs",
