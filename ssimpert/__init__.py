@@ -17,15 +17,27 @@ from ssimpert.errors import InputError
 if TYPE_CHECKING:
     from ssimpert.analysis import Comparison, compare
     from ssimpert.data import composites, load_image, samples, save_array, save_image
-    from ssimpert.linearization import Targeted, Untargeted, deep_features, feature_jacobian, linearize
+    from ssimpert.linearization import (
+        AnyOf,
+        LabelWins,
+        LeastLikely,
+        Targeted,
+        Untargeted,
+        deep_features,
+        feature_jacobian,
+        linearize,
+    )
     from ssimpert.metrics import feature_distance, lpips_distance
     from ssimpert.models import Classifier, load_model
     from ssimpert.perturbation import (
         FeatureBallResult,
+        MinimalBudgetResult,
         PerceptualBallResult,
         PerturbResult,
         foolbox_baseline,
         l2_control,
+        margin_curve,
+        minimal_budget,
         perceptual_ball_constrained,
         perceptual_ball_lbfgs,
         perturb,
@@ -38,9 +50,13 @@ except PackageNotFoundError:  # a checkout on the path that is not installed
 
 # Loaded at first use, so that `import ssimpert` and `ssimpert --help` stay quick.
 _HOMES = {
+    "AnyOf": "linearization",
     "Classifier": "models",
     "Comparison": "analysis",
     "FeatureBallResult": "perturbation",
+    "LabelWins": "linearization",
+    "LeastLikely": "linearization",
+    "MinimalBudgetResult": "perturbation",
     "PerceptualBallResult": "perturbation",
     "PerturbResult": "perturbation",
     "Targeted": "linearization",
@@ -56,6 +72,8 @@ _HOMES = {
     "load_image": "data",
     "load_model": "models",
     "lpips_distance": "metrics",
+    "margin_curve": "perturbation",
+    "minimal_budget": "perturbation",
     "perceptual_ball_constrained": "perturbation",
     "perceptual_ball_lbfgs": "perturbation",
     "perturb": "perturbation",
@@ -65,10 +83,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "AnyOf",
     "Classifier",
     "Comparison",
     "FeatureBallResult",
     "InputError",
+    "LabelWins",
+    "LeastLikely",
+    "MinimalBudgetResult",
     "PerceptualBallResult",
     "PerturbResult",
     "Targeted",
@@ -85,6 +107,8 @@ __all__ = [
     "load_image",
     "load_model",
     "lpips_distance",
+    "margin_curve",
+    "minimal_budget",
     "perceptual_ball_constrained",
     "perceptual_ball_lbfgs",
     "perturb",

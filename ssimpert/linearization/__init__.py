@@ -3,11 +3,14 @@
 from ssimpert.linearization.features import Features, deep_features, default_layers
 from ssimpert.linearization.gradient import Linearization, forward, linearize
 from ssimpert.linearization.jacobian import FeatureJacobian, feature_jacobian, operator_norm
-from ssimpert.linearization.margins import Margin, Membership, Targeted, Untargeted
+from ssimpert.linearization.margins import AnyOf, LabelWins, LeastLikely, Margin, Membership, Targeted, Untargeted
 
 __all__ = [
+    "AnyOf",
     "FeatureJacobian",
     "Features",
+    "LabelWins",
+    "LeastLikely",
     "Linearization",
     "Margin",
     "Membership",

@@ -3,16 +3,21 @@
 from ssimpert.perturbation.baselines import foolbox_baseline
 from ssimpert.perturbation.constrained_ball import perceptual_ball_constrained
 from ssimpert.perturbation.control import l2_control
+from ssimpert.perturbation.margin_curve import margin_curve
+from ssimpert.perturbation.minimal_budget import MinimalBudgetResult, minimal_budget
 from ssimpert.perturbation.perceptual_ball import perceptual_ball_lbfgs
 from ssimpert.perturbation.perturb import perturb
 from ssimpert.perturbation.result import FeatureBallResult, PerceptualBallResult, PerturbResult
 
 __all__ = [
     "FeatureBallResult",
+    "MinimalBudgetResult",
     "PerceptualBallResult",
     "PerturbResult",
     "foolbox_baseline",
     "l2_control",
+    "margin_curve",
+    "minimal_budget",
     "perceptual_ball_constrained",
     "perceptual_ball_lbfgs",
     "perturb",

@@ -14,11 +14,11 @@ import solvers
 from solvers.constraints.base import per_image
 from ssimpert.linearization import Margin, Untargeted
 from ssimpert.linearization.gradient import CHUNK, Model, in_chunks
-from ssimpert.perturbation import ascent
 from ssimpert.perturbation.baseline_checks import FIXED_BUDGET, check_baseline_options, check_goal, check_matched
 from ssimpert.perturbation.control import VANISHING
 from ssimpert.perturbation.foolbox_import import require_foolbox
 from ssimpert.perturbation.measure import measure
+from ssimpert.perturbation.oracle import Oracle
 from ssimpert.perturbation.perturb import check_image, describe, labels_of
 from ssimpert.perturbation.rescaling import l2_size, rescale, ssim_size
 from ssimpert.perturbation.result import PerturbResult, StepRow
@@ -139,7 +139,7 @@ def foolbox_baseline(
         _End(images, torch.full_like(own, steps), [""] * len(image)),
         own,
         margin,
-        rule=None if constraint is None else ascent.make_step_rule(constraint, len(image), "auto", solver),
+        rule=None if constraint is None else Oracle(constraint, len(image), "auto", solver),
         constraint=constraint,
         name=name or attack + _SAME.get(match, ""),
         settings={

@@ -15,6 +15,7 @@ from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, Untargeted, forward
 from ssimpert.linearization.gradient import Model
+from ssimpert.linearization.margins import Criterion
 from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.perturbation import ascent
 from ssimpert.perturbation.engines import HELD, Engine, check_engine
@@ -53,7 +54,8 @@ def perturb(
             [0, 1] is always added.
         steps: most steps per image, at least 1.
         margin: the goal; default :class:`~ssimpert.Untargeted`.
-        label: the images' classes (B,); default: the model's own labels.
+        label: the classes (B,) that the margin is measured against; default: the model's own labels, for
+            :class:`~ssimpert.LeastLikely` its least likely ones.
         engine: the loop. ``"sequential_convex"`` (default), ``"frank_wolfe"`` and ``"projected_gradient"`` keep every
             iterate in the set around the *original* image and return the best. ``"recentred"`` is the second seed
             method: each step keeps to the set around the *current* iterate, so distances add up (for GlobalSSIM to
@@ -196,13 +198,13 @@ def labels_of(model: Model, image: Tensor, label: Tensor | None, margin: Margin)
         raise InputError(
             f"the model must return logits (B, K) for {image.shape[0]} images, got shape {tuple(logits.shape)}"
         )
-    label = _own_label(logits, label)
+    label = _own_label(logits, label, margin)
     margin.check(logits.shape[1])
     return label
 
 
-def _own_label(logits: Tensor, label: Tensor | None) -> Tensor:
-    own = logits.argmax(dim=1)
+def _own_label(logits: Tensor, label: Tensor | None, margin: Margin) -> Tensor:
+    own = margin.labels(logits) if isinstance(margin, Criterion) else logits.argmax(dim=1)
     if label is None:
         return own
     if not isinstance(label, Tensor):

@@ -1,0 +1,82 @@
+"""Families of nested sets: one number, the level, says how much a set allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+import solvers
+from solvers.constraints import Constraint
+from ssimpert.errors import InputError
+
+# Halvings when looking for the least level that holds a perturbation: a relative error of 1e-9.
+HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class Family:
+    """Sets that grow with their level.
+
+    Attributes:
+        at: from a level, positive, to the set.
+        first: the level to begin with.
+        largest: no level beyond it makes sense (or, for images in [0, 1], adds anything).
+        unit: what the level is, in words.
+    """
+
+    at: Callable[[float], Constraint]
+    first: float
+    largest: float
+    unit: str
+
+
+def family_of(template: Constraint) -> Family:
+    """The family that ``template`` belongs to, beginning at its own level.
+
+    The level is ``1 - threshold`` for WindowSSIM (a numeric luminance bound keeps its share of it), ``distance`` for
+    GlobalSSIM, ``radius`` for LpBall and FeatureBall.
+
+    Raises:
+        InputError: a set without a level, or with one per image.
+    """
+    if isinstance(template, solvers.WindowSSIM):
+        return _window_family(template)
+    if isinstance(template, solvers.GlobalSSIM):
+        return Family(lambda level: replace(template, distance=level), template.distance, 0.9, "distance d2")
+    if isinstance(template, (solvers.LpBall, solvers.FeatureBall)):
+        radius = template.radius
+        if isinstance(radius, Tensor) and radius.numel() > 1:
+            raise InputError(
+                f"minimal_budget looks for a level per image by itself; give {template.kind} one radius to begin "
+                f"with, got {radius.numel()}"
+            )
+        largest = 1.0 if isinstance(template, solvers.LpBall) and template.p == torch.inf else torch.inf
+        return Family(lambda level: replace(template, radius=level), float(radius), largest, "radius")
+    raise InputError(f"{template.kind} has no level to look for; give WindowSSIM, GlobalSSIM, LpBall or FeatureBall")
+
+
+def _window_family(template: solvers.WindowSSIM) -> Family:
+    whole, luminance = 1 - template.threshold, template.luminance
+
+    def at(level: float) -> Constraint:
+        share = luminance if isinstance(luminance, str) else luminance * level / whole
+        return replace(template, threshold=1 - level, luminance=share)
+
+    return Family(at, whole, 0.95, "1 - SSIM of the least window")
+
+
+def least_level(family: Family, reference: Tensor, delta: Tensor, enough: float) -> float:
+    """The least level, to HALVINGS halvings, whose set holds ``delta`` (1, C, H, W); at most ``enough``, which does."""
+    low, high = 0.0, enough
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if high - low <= 1e-9 * high:
+            break
+        if float(family.at(middle).bind(reference).excess(delta)) <= 0:
+            high = middle
+        else:
+            low = middle
+    return high

@@ -1,0 +1,54 @@
+"""``margin_curve``: how much margin each level of a set buys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import solvers
+from solvers.constraints import Constraint
+from ssimpert.errors import InputError
+from ssimpert.linearization import Margin, Untargeted
+from ssimpert.linearization.gradient import Model
+from ssimpert.perturbation.engines import Engine
+from ssimpert.perturbation.level_attempt import check_level_options, run_at_level
+from ssimpert.perturbation.perturb import check_image, labels_of
+
+
+def margin_curve(
+    model: Model,
+    image: Tensor,
+    constraint: Constraint,
+    levels: Sequence[float],
+    *,
+    steps: int = 10,
+    margin: Margin | None = None,
+    label: Tensor | None = None,
+    engine: Engine = "projected_gradient",
+    method: str = "auto",
+    settings: solvers.Settings | dict[str, Any] | None = None,
+) -> Tensor:
+    """The largest margin found at each level, (L, B), by ``steps`` steps from the best perturbation of the level below:
+    it never falls along ``levels``, which must rise. Arguments as for :func:`minimal_budget`.
+
+    Raises:
+        InputError: before any step.
+    """
+    margin = margin if margin is not None else Untargeted()
+    settings = solvers.Settings.of(settings)
+    check_image(image)
+    family = check_level_options(constraint, steps, 1, 0.1, engine)
+    if not levels or any(b <= a for a, b in zip([0.0, *levels], levels, strict=False)):
+        raise InputError(f"levels must be positive and rise, got {list(levels)}")
+    label = labels_of(model, image, label, margin)
+    reference, delta = image.to(torch.float64), torch.zeros_like(image, dtype=torch.float64)
+    rows = []
+    for level in levels:
+        sets = [family.at(level)] * len(image)
+        state = run_at_level(model, reference, label, margin, sets, delta, steps, engine, method, settings, stop=False)
+        delta = state.images - reference
+        rows.append(state.margin)
+    return torch.stack(rows).to(image.dtype)

@@ -1,0 +1,41 @@
+"""Which other class is nearest, to first order, under a constraint set?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from solvers.constraints import Constraint
+from solvers.constraints.base import norm
+from ssimpert.linearization import LabelWins, forward, linearize
+from ssimpert.linearization.gradient import Model
+
+
+def nearest_class(
+    model: Model, image: Tensor, label: Tensor, constraint: Constraint, *, candidates: int = 10
+) -> Tensor:
+    """The class k != y with the least ``(f_y - f_k) / max <grad (f_k - f_y), d>`` over the set, per image, (B,) long.
+
+    The step of DeepFool (Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016, equation 8) for any set. The runner-up is often
+    *not* the nearest: rocket's is 0.049 away in l2, to first order, its third class 0.015 (efficientnet-lite0).
+
+    Args:
+        image: (B, C, H, W); label: y, (B,) long, the model's own labels.
+        candidates: so many classes are tried, those of largest logits.
+    """
+    logits = forward(model, image)
+    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
+    count = min(candidates, logits.shape[1] - 1)
+    classes = logits.masked_fill(own, -torch.inf).topk(count, dim=1).indices
+    reference = image.to(torch.float64)
+    bound = constraint.bind(reference)
+    distances = []
+    for k in range(count):
+        linear = linearize(model, reference, classes[:, k], LabelWins())
+        reach = bound.support(linear.gradient)
+        # A set that is unbounded by itself says nothing; the gradient's norm does.
+        reach = norm(linear.gradient) if reach is None or not bool(reach.isfinite().all()) else reach
+        distance = -linear.value / reach.clamp_min(torch.finfo(reach.dtype).tiny)
+        distances.append(torch.where(distance.isnan(), torch.inf, distance))
+    nearest = torch.stack(distances, dim=1).argmin(dim=1, keepdim=True)
+    return classes.gather(1, nearest)[:, 0]
