@@ -14,6 +14,8 @@ from ssimpert.errors import InputError
 
 # Halvings when looking for the least level that holds a perturbation: a relative error of 1e-9.
 HALVINGS = 40
+# Excess, in the set's own unit, that counts as none.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,13 @@ def _window_family(template: solvers.WindowSSIM) -> Family:
 def least_level(family: Family, reference: Tensor, delta: Tensor, enough: float) -> float:
     """The least level, to HALVINGS halvings, whose set holds ``delta`` (1, C, H, W); at most ``enough``, which does."""
     low, high = 0.0, enough
+    # What rounding leaves over at the level that is enough may be left over at any.
+    slack = max(ROUNDING, float(family.at(enough).bind(reference).excess(delta)))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         if high - low <= 1e-9 * high:
             break
-        if float(family.at(middle).bind(reference).excess(delta)) <= 0:
+        if float(family.at(middle).bind(reference).excess(delta)) <= slack:
             high = middle
         else:
             low = middle

@@ -128,7 +128,7 @@ def minimal_budget(
     zero = torch.zeros_like(clean, dtype=torch.float64)
     search = _Search(
         low=zero.clone(),
-        high=torch.where(clean > 0, 0.0, torch.inf),
+        high=torch.full_like(zero, torch.inf).masked_fill(clean > 0, 0.0),
         delta=torch.zeros_like(reference),
         rounds=torch.zeros_like(label),
         steps=torch.zeros_like(label),

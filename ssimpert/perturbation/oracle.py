@@ -33,7 +33,7 @@ class Oracle:
         batch: B, images of the whole run.
         method, settings: of the solver; iterative methods iterate in float32 unless ``settings.dtype`` says
             otherwise or the tolerance is under 1e-4. Certificates are float64.
-        tightening: whether tolerances start at 0.03 and tighten with the rounds.
+        tightening: whether tolerances start at 0.03 and halve with every round.
     """
 
     constraint: ConstraintRule | Sequence[Constraint]
@@ -93,7 +93,7 @@ class Oracle:
     def _settings(self, round_number: int | None) -> solvers.Settings:
         settings = self.settings
         if self.tightening and round_number is not None:
-            settings = replace(settings, eps_rel=max(settings.eps_rel, LOOSEST / round_number))
+            settings = replace(settings, eps_rel=max(settings.eps_rel, LOOSEST * 0.5 ** (round_number - 1)))
         if settings.dtype is None and settings.eps_rel >= SINGLE:
             settings = replace(settings, dtype=torch.float32)
         return settings

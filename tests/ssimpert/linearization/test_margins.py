@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ssimpert.errors import InputError
-from ssimpert.linearization import Targeted, Untargeted
+from ssimpert.linearization import AnyOf, LabelWins, LeastLikely, Targeted, Untargeted
 
 LOGITS = torch.tensor([[1.0, 3.0, 2.0], [5.0, 0.0, 4.5], [0.0, 0.0, -1.0]])
 LABEL = torch.tensor([1, 0, 0])
@@ -35,3 +35,42 @@ def test_target_outside_the_classes_is_refused_with_the_range() -> None:
         Targeted(7).check(3)
     with pytest.raises(InputError, match="at least 2 classes"):
         Untargeted().check(1)
+
+
+def test_any_of_a_set_is_won_by_its_best_class() -> None:
+    margin = AnyOf((0, 2))
+    assert margin(LOGITS, LABEL).tolist() == pytest.approx([-1.0, 5.0, 0.0])
+    with pytest.raises(InputError, match="class 9 does not exist"):
+        AnyOf((0, 9)).check(3)
+    with pytest.raises(InputError, match="no decision lies outside"):
+        AnyOf((0, 1, 2)).check(3)
+
+
+def test_least_likely_takes_its_labels_from_the_clean_logits() -> None:
+    margin = LeastLikely()
+    label = margin.labels(LOGITS)
+    assert label.tolist() == [0, 1, 2]
+    assert margin(LOGITS, label).tolist() == pytest.approx([-2.0, -5.0, -1.0])
+    assert LabelWins()(LOGITS, LABEL).tolist() == pytest.approx([1.0, 0.5, 0.0])
+    assert LabelWins().labels(LOGITS).tolist() == LOGITS.argmax(dim=1).tolist()
+
+
+def test_margins_compose() -> None:
+    both, either = Untargeted() & Targeted(2), Untargeted() | Targeted(2)
+    one, two = Untargeted()(LOGITS, LABEL), Targeted(2)(LOGITS, LABEL)
+    assert both(LOGITS, LABEL).tolist() == pytest.approx(torch.minimum(one, two).tolist())
+    assert either(LOGITS, LABEL).tolist() == pytest.approx(torch.maximum(one, two).tolist())
+    assert Untargeted().by(1.5)(LOGITS, LABEL).tolist() == pytest.approx((one - 1.5).tolist())
+    assert LeastLikely().by(1.0).labels(LOGITS).tolist() == [0, 1, 2]
+    both.check(3)
+
+
+def test_margins_that_can_not_compose_are_refused() -> None:
+    with pytest.raises(InputError, match="one takes the labels for targets"):
+        (LeastLikely() & Untargeted()).check(3)
+    with pytest.raises(InputError, match=r"composes with margins.*got 3"):
+        Untargeted() | 3  # type: ignore[operator]
+    with pytest.raises(InputError, match="target class 7"):
+        (Untargeted() & Targeted(7)).check(3)
+    with pytest.raises(InputError, match="finite number of logits, got nan"):
+        Untargeted().by(float("nan")).check(3)
