@@ -33,6 +33,7 @@ class Oracle:
         batch: B, images of the whole run.
         method, settings: of the solver; iterative methods iterate in float32 unless ``settings.dtype`` says
             otherwise or the tolerance is under 1e-4. Certificates are float64.
+        support: where the perturbation may live, for all images or one mask each; everywhere without.
         tightening: whether tolerances start at 0.03 and halve with every round.
     """
 
@@ -40,6 +41,7 @@ class Oracle:
     batch: int
     method: str = "auto"
     settings: solvers.Settings = field(default_factory=solvers.Settings)
+    support: solvers.Support | None = None
     tightening: bool = False
     _known: dict[type, list[tuple[Tensor, solvers.SolveResult]]] = field(default_factory=dict, repr=False)
 
@@ -81,7 +83,10 @@ class Oracle:
         known = self._known.get(kind, [])
         answers = []
         for constraint, at in groups:
-            problem = kind(vector[at], reference[at], [constraint, PIXELS])
+            sets = [constraint, PIXELS]
+            if self.support is not None:
+                sets.append(self.support.select(moving[at], self.batch))
+            problem = kind(vector[at], reference[at], sets)
             start = _start(known, moving[at])
             answers.append((moving[at], solvers.solve(problem, self.method, settings, warm_start=start)))
         self._known[kind] = answers

@@ -39,6 +39,7 @@ def perturb(
     engine: Engine | None = None,
     recentred: bool = False,
     faithful: bool = False,
+    support: Tensor | None = None,
     stop_at_success: bool = True,
     method: str = "auto",
     settings: solvers.Settings | dict[str, Any] | None = None,
@@ -62,6 +63,8 @@ def perturb(
             at most ``steps * distance``).
         recentred: ``True`` is short for ``engine="recentred"``.
         faithful: the released behaviour of that method, faults included; needs ``"recentred"`` and GlobalSSIM.
+        support: where pixels may change, bool, (H, W), (C, H, W) or (B, C or 1, H, W), for instance a composite's
+            mask or its complement; the others keep their values exactly. Default: everywhere.
         stop_at_success: freeze an image once its goal is reached (minimal effort). ``False`` spends all steps on
             the largest margin.
         method: the solver's method, for each step.
@@ -83,6 +86,7 @@ def perturb(
     engine = _engine_of(engine, recentred=recentred)
     recentred = engine == "recentred"
     _check_options(constraint, steps, recentred=recentred, faithful=faithful)
+    region = _region(support, image, faithful=faithful)
     if not hasattr(margin, "check") or isinstance(margin, type):
         raise InputError(
             f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
@@ -92,13 +96,13 @@ def perturb(
         assert isinstance(constraint, solvers.GlobalSSIM)
         rule = released_step_rule(constraint, method, settings)
     else:
-        rule = Oracle(constraint, len(image), method, settings)
+        rule = Oracle(constraint, len(image), method, settings, region)
     driven_by: Margin = ReleasedMargin(margin) if faithful else margin
     state = ascent.start(model, image, label, driven_by, stop_at_success=stop_at_success)
     if recentred:
         move = recentred_move(model, label, driven_by, rule)
     else:
-        oracle = Oracle(constraint, len(image), method, settings, tightening=True)
+        oracle = Oracle(constraint, len(image), method, settings, region, tightening=True)
         move = HELD[engine](model, label, driven_by, oracle, image)
     loop = ascent.ascend(model, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
     for reached in loop:
@@ -123,6 +127,7 @@ def perturb(
             "engine": engine,
             "recentred": recentred,
             "faithful": faithful,
+            "support": None if support is None else float(support.to(torch.float64).mean()),
             "stop_at_success": stop_at_success,
             "method": method,
             "solver": {"eps_rel": settings.eps_rel, "eps_abs": settings.eps_abs, "max_iter": settings.max_iter},
@@ -130,6 +135,21 @@ def perturb(
         },
         seconds=time.perf_counter() - began,
     )
+
+
+def _region(support: Tensor | None, image: Tensor, *, faithful: bool) -> solvers.Support | None:
+    if support is None:
+        return None
+    if faithful:
+        raise InputError("the released method perturbs the whole image: drop faithful=True or support")
+    if not isinstance(support, Tensor) or support.dtype != torch.bool:
+        got = f"a tensor of {support.dtype}" if isinstance(support, Tensor) else type(support).__name__
+        raise InputError(f"support must be a bool tensor, True where pixels may change, got {got}")
+    region = solvers.Support(support)
+    region.check(image)
+    if not bool(support.expand(image.shape).flatten(1).any(dim=1).all()):
+        raise InputError("support is False everywhere for an image: no pixel may change")
+    return region
 
 
 def _engine_of(engine: Engine | None, *, recentred: bool) -> Engine:

@@ -153,3 +153,48 @@ def test_tolerances_tighten_and_solves_begin_where_the_last_ended() -> None:
     last = oracle(gradient, image, torch.arange(2), round_number=100)
     assert float(torch.as_tensor(last.rel_gap).max()) <= 1e-3
     assert max(last.iterations) < max(expected.iterations)
+
+
+# -- masks -------------------------------------------------------------------------------------------------
+
+
+@every_engine
+@pytest.mark.parametrize("constraint", [LpBall(2, 0.3), WindowSSIM(0.95, Window.uniform(4))], ids=["l2", "windows"])
+def test_pixels_outside_the_support_keep_their_values_exactly(engine: str, constraint: Constraint) -> None:
+    model, image = TwoClasses(offset=50.0), grey(2)
+    support = torch.zeros(2, 1, 12, 12, dtype=torch.bool)
+    support[0, :, :6], support[1, :, 6:] = True, True
+    result = perturb(
+        model,
+        image,
+        constraint,
+        engine=engine,  # type: ignore[arg-type]
+        steps=4,
+        stop_at_success=False,
+        support=support,
+    )
+    assert bool((result.delta.masked_select(~support) == 0).all())
+    gained = result.margin_after - result.margin_before
+    if isinstance(constraint, LpBall):
+        inside = (model.weight.detach() * support).flatten(1).norm(dim=1)
+        torch.testing.assert_close(gained, 0.3 * inside, rtol=1e-6, atol=0)
+    assert bool((gained > 0).all())
+
+
+def test_supports_that_mean_nothing_are_refused() -> None:
+    model, image = TwoClasses(offset=5.0), grey(2)
+    with pytest.raises(InputError, match=r"bool tensor.*got a tensor of torch.float32"):
+        perturb(model, image, LpBall(2, 0.1), support=torch.ones(12, 12))
+    with pytest.raises(solvers.ProblemError, match=r"mask of shape \(3, 1, 12, 12\) does not fit"):
+        perturb(model, image, LpBall(2, 0.1), support=torch.ones(3, 1, 12, 12, dtype=torch.bool))
+    with pytest.raises(InputError, match="no pixel may change"):
+        perturb(model, image, LpBall(2, 0.1), support=torch.zeros(12, 12, dtype=torch.bool))
+    with pytest.raises(InputError, match="drop faithful"):
+        perturb(
+            model,
+            image,
+            GlobalSSIM(0.01),
+            recentred=True,
+            faithful=True,
+            support=torch.ones(12, 12, dtype=torch.bool),
+        )
