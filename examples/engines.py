@@ -1,0 +1,115 @@
+"""Which engine for which set? Success, margin gained and SSIM for every engine on photos and composites.
+
+Run with `python examples/engines.py`; prints the table, and writes every image's figures to `--json FILE` after each
+cell, from where a second run goes on. `--sets l2,linf --images 3 --steps 2` shows that it runs.
+
+All engines keep every iterate in the set around the original image. Each of `--steps` is one linearisation and one solve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import solvers
+import ssimpert
+from solvers.constraints import Constraint
+
+SETS: dict[str, Constraint] = {
+    "l2": solvers.LpBall(2, 1.0),
+    "linf": solvers.LpBall(torch.inf, 2 / 255),
+    "GlobalSSIM": solvers.GlobalSSIM(0.02),
+    "tiles 8": solvers.WindowSSIM(0.95, solvers.Window.uniform(8, stride=8)),
+    "tiles 8 split": solvers.WindowSSIM(0.95, solvers.Window.uniform(8, stride=8), luminance="split"),
+    "tiles 8 1e-2": solvers.WindowSSIM(0.95, solvers.Window.uniform(8, stride=8), luminance=1e-2),
+    "tiles 8 preserve": solvers.WindowSSIM(0.95, solvers.Window.uniform(8, stride=8), luminance="preserve"),
+    "uniform 7": solvers.WindowSSIM(0.95, solvers.Window.uniform(7)),
+    "Gaussian 11": solvers.WindowSSIM(0.95, solvers.Window.gaussian(1.5, 11)),
+}
+ENGINES = ("sequential_convex", "frank_wolfe", "projected_gradient")
+BATCH = 6
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sets", default=",".join(SETS), help="comma-separated names (default all)")
+    parser.add_argument("--engines", default=",".join(ENGINES), help="comma-separated names (default all)")
+    parser.add_argument("--images", type=int, default=30, help="the samples' photos, then composites (default 30)")
+    parser.add_argument("--steps", type=int, default=20, help="most linearisations an image (default 20)")
+    parser.add_argument("--eps", type=float, default=1e-2, help="certified gap of the last solves (default 1e-2)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every image's figures, and go on from there")
+    return parser.parse_args()
+
+
+def images(count: int, model: ssimpert.Classifier) -> Tensor:
+    """The photos among the samples, then composites."""
+    photos = [sample.name for sample in ssimpert.samples() if sample.kind == "photo"][:count]
+    batch = [ssimpert.load_image(name, size=model.input_size) for name in photos]
+    if count > len(photos):
+        batch.append(ssimpert.composites(count - len(photos), seed=0, model=model).images)
+    return torch.cat(batch)
+
+
+def cell(model: ssimpert.Classifier, batch: Tensor, name: str, engine: Any, steps: int, eps: float) -> dict[str, Any]:
+    """One set by one engine over all images."""
+    rows: list[dict[str, Any]] = []
+    seconds = 0.0
+    for part in batch.split(BATCH):
+        result = ssimpert.perturb(
+            model, part, SETS[name], engine=engine, steps=steps, stop_at_success=False, settings={"eps_rel": eps}
+        )
+        rows += [row | {"image": len(rows) + k} for k, row in enumerate(result.rows())]
+        seconds += result.seconds
+    return {"set": name, "engine": engine, "steps": steps, "eps": eps, "seconds": seconds, "rows": rows}
+
+
+def summary(record: dict[str, Any]) -> list[str]:
+    """A line of the table."""
+    rows = record["rows"]
+    gained = [row["margin_after"] - row["margin_before"] for row in rows]
+    return [
+        record["set"],
+        record["engine"],
+        f"{sum(row['success'] for row in rows)}/{len(rows)}",
+        f"{median(gained):.1f}",
+        f"{sum(row['ssim'] for row in rows) / len(rows):.4f}",
+        f"{min(row['min_window_ssim'] for row in rows):.3f}",
+        f"{max(row['violation'] for row in rows):.0e}",
+        f"{record['seconds'] / len(rows):.1f}",
+    ]
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(1)
+    model = ssimpert.load_model("efficientnet-lite0", device="cpu")
+    batch = images(options.images, model)
+    records: list[dict[str, Any]] = []
+    if options.json is not None and options.json.exists():
+        records = json.loads(options.json.read_text(encoding="utf-8"))
+    for name in options.sets.split(","):
+        for engine in options.engines.split(","):
+            wanted = {"set": name, "engine": engine, "steps": options.steps, "eps": options.eps}
+            known = [r for r in records if wanted.items() <= r.items() and len(r["rows"]) == len(batch)]
+            if not known:
+                records.append(cell(model, batch, name, engine, options.steps, options.eps))
+                if options.json is not None:
+                    options.json.write_text(json.dumps(records), encoding="utf-8")
+            print(" | ".join(summary((known or records)[-1])), flush=True)
+    columns = ("set", "engine", "success", "margin gained", "mean SSIM", "least window", "violation", "s an image")
+    table = Table(*columns, title=f"{len(batch)} images, {options.steps} steps, one thread")
+    for record in records:
+        table.add_row(*summary(record))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
