@@ -3,7 +3,7 @@
 Run with `python examples/engines.py`; prints the table, and writes every image's figures to `--json FILE` after each
 cell, from where a second run goes on. `--sets l2,linf --images 3 --steps 2` shows that it runs.
 
-All engines keep every iterate in the set around the original image. Each of `--steps` is one linearisation and one solve.
+All engines keep every iterate in the set around the original image. A step is one linearisation and one solve.
 """
 
 from __future__ import annotations

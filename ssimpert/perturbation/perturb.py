@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from ssimpert.linearization.gradient import Model
 from ssimpert.linearization.margins import Criterion
 from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.perturbation import ascent
+from ssimpert.perturbation.batching import BatchSize, check_batch_size, in_parts
 from ssimpert.perturbation.engines import HELD, Engine, check_engine
 from ssimpert.perturbation.measure import measure
 from ssimpert.perturbation.oracle import Oracle
@@ -43,6 +44,7 @@ def perturb(
     stop_at_success: bool = True,
     method: str = "auto",
     settings: solvers.Settings | dict[str, Any] | None = None,
+    batch_size: BatchSize = "auto",
     name: str | None = None,
     observer: Observer | None = None,
 ) -> PerturbResult:
@@ -69,6 +71,7 @@ def perturb(
             the largest margin.
         method: the solver's method, for each step.
         settings: the solver's settings.
+        batch_size: most images at once; ``"auto"`` is all, halved where memory runs out, going on from there.
         name: what tables call it; default made from the constraint.
         observer: called with the state after every step, for progress bars.
 
@@ -91,50 +94,61 @@ def perturb(
         raise InputError(
             f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
         )
-    label_given, label = label, labels_of(model, image, label, margin)
-    if faithful:
-        assert isinstance(constraint, solvers.GlobalSSIM)
-        rule = released_step_rule(constraint, method, settings)
-    else:
-        rule = Oracle(constraint, len(image), method, settings, region)
+    check_batch_size(batch_size)
+    label_given, own = label, labels_of(model, image, label, margin)
     driven_by: Margin = ReleasedMargin(margin) if faithful else margin
-    state = ascent.start(model, image, label, driven_by, stop_at_success=stop_at_success)
-    if recentred:
-        move = recentred_move(model, label, driven_by, rule)
-    else:
-        oracle = Oracle(constraint, len(image), method, settings, region, tightening=True)
-        move = HELD[engine](model, label, driven_by, oracle, image)
-    loop = ascent.ascend(model, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
-    for reached in loop:
-        if observer is not None:
-            observer(reached)
-    if not recentred:
-        state.return_to_best()
-    described = describe(constraint)
-    return measure(
-        model,
-        image,
-        state,
-        label,
-        margin,
-        rule=None if recentred else rule,
-        constraint=constraint,
-        name=name or _default_name(constraint, recentred=recentred, faithful=faithful),
-        settings={
-            "constraint": described,
-            "steps": steps,
-            "margin": describe(margin),
-            "engine": engine,
-            "recentred": recentred,
-            "faithful": faithful,
-            "support": None if support is None else float(support.to(torch.float64).mean()),
-            "stop_at_success": stop_at_success,
-            "method": method,
-            "solver": {"eps_rel": settings.eps_rel, "eps_abs": settings.eps_abs, "max_iter": settings.max_iter},
-            "label": None if label_given is None else label.tolist(),
-        },
-        seconds=time.perf_counter() - began,
-    )
+    made = {
+        "constraint": describe(constraint),
+        "steps": steps,
+        "margin": describe(margin),
+        "engine": engine,
+        "recentred": recentred,
+        "faithful": faithful,
+        "support": None if support is None else float(support.to(torch.float64).mean()),
+        "stop_at_success": stop_at_success,
+        "method": method,
+        "solver": {"eps_rel": settings.eps_rel, "eps_abs": settings.eps_abs, "max_iter": settings.max_iter},
+        "label": None if label_given is None else own.tolist(),
+    }
+
+    def run(part: Tensor) -> PerturbResult:
+        part = part.to(image.device)
+        some, label, count = image[part], own[part], len(part)
+        limit = constraint.select(part, len(image)) if isinstance(constraint, Constraint) else constraint
+        inside = None if region is None else region.select(part, len(image))
+        rule: ascent.StepRule
+        if faithful:
+            assert isinstance(constraint, solvers.GlobalSSIM)
+            rule = released_step_rule(constraint, method, settings)
+        else:
+            rule = Oracle(limit, count, method, settings, inside)
+        state = ascent.start(model, some, label, driven_by, stop_at_success=stop_at_success)
+        if recentred:
+            move = recentred_move(model, label, driven_by, rule)
+        else:
+            oracle = Oracle(limit, count, method, settings, inside, tightening=True)
+            move = HELD[engine](model, label, driven_by, oracle, some)
+        loop = ascent.ascend(model, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
+        for reached in loop:
+            if observer is not None:
+                observer(reached)
+        if not recentred:
+            state.return_to_best()
+        return measure(
+            model,
+            some,
+            state,
+            label,
+            margin,
+            rule=None if recentred else rule,
+            constraint=limit,
+            name=name or _default_name(constraint, recentred=recentred, faithful=faithful),
+            settings=made,
+            seconds=0.0,
+        )
+
+    result = in_parts(run, len(image), batch_size)
+    return replace(result, constraint=constraint, seconds=time.perf_counter() - began)
 
 
 def _region(support: Tensor | None, image: Tensor, *, faithful: bool) -> solvers.Support | None:
