@@ -11,6 +11,7 @@ import solvers
 from solvers.constraints.base import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
 from ssimpert.linearization.gradient import Model
+from ssimpert.perturbation.engines import HELD
 from ssimpert.perturbation.measure import remeasure
 from ssimpert.perturbation.perturb import perturb
 from ssimpert.perturbation.result import PerturbResult
@@ -47,6 +48,7 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult) -> PerturbRes
             stop_at_success=bool(made["stop_at_success"]),
             name=CONTROL_NAME,
         )
+    engine = made.get("engine")
     radius = norm(result.delta.to(torch.float64)).clamp_min(VANISHING)
     control = perturb(
         model,
@@ -55,6 +57,7 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult) -> PerturbRes
         steps=max(int(result.steps.max()), 1),
         margin=result.margin,
         label=result.label,
+        engine=engine if engine in HELD else None,
         stop_at_success=False,
         name=CONTROL_NAME,
     )

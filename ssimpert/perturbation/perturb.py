@@ -59,10 +59,10 @@ def perturb(
         margin: the goal; default :class:`~ssimpert.Untargeted`.
         label: the classes (B,) that the margin is measured against; default: the model's own labels, for
             :class:`~ssimpert.LeastLikely` its least likely ones.
-        engine: the loop. ``"sequential_convex"`` (default), ``"frank_wolfe"`` and ``"projected_gradient"`` keep every
-            iterate in the set around the *original* image and return the best. ``"recentred"`` is the second seed
-            method: each step keeps to the set around the *current* iterate, so distances add up (for GlobalSSIM to
-            at most ``steps * distance``).
+        engine: the loop. ``"projected_gradient"`` (default, the best by measurement), ``"sequential_convex"`` and
+            ``"frank_wolfe"`` keep every iterate in the set around the *original* image and return the best.
+            ``"recentred"`` is the second seed method: each step keeps to the set around the *current* iterate, so
+            distances add up (for GlobalSSIM to at most ``steps * distance``).
         recentred: ``True`` is short for ``engine="recentred"``.
         faithful: the released behaviour of that method, faults included; needs ``"recentred"`` and GlobalSSIM.
         support: where pixels may change, bool, (H, W), (C, H, W) or (B, C or 1, H, W), for instance a composite's
@@ -168,7 +168,7 @@ def _region(support: Tensor | None, image: Tensor, *, faithful: bool) -> solvers
 
 def _engine_of(engine: Engine | None, *, recentred: bool) -> Engine:
     if engine is None:
-        return "recentred" if recentred else "sequential_convex"
+        return "recentred" if recentred else "projected_gradient"
     check_engine(engine)
     if recentred and engine != "recentred":
         raise InputError(f"recentred=True is engine='recentred', but engine={engine!r} is asked for too; drop one")
