@@ -53,16 +53,14 @@ def by_size() -> list[float]:
 
 
 def by_batch(size: int = 128) -> tuple[list[float], list[float]]:
-    """Seconds at each of BATCHES, unlike images, and the sum of the same images' seconds one by one, in turns."""
+    """Seconds at each of BATCHES, unlike images, and the sum of the same images' seconds one by one."""
     pairs = [photo_and_gradient(name) for name in PHOTOS]
     pairs += [(x.flip(-1), g.flip(-1)) for x, g in pairs] + [(x.flip(-2), g.flip(-2)) for x, g in pairs]
     references = torch.cat([x[..., :size, :size] for x, _ in pairs])[: max(BATCHES)]
     gradients = torch.cat([g[..., :size, :size] for _, g in pairs])[: max(BATCHES)]
-    together, one_by_one = [], []
-    for count in BATCHES:
-        together.append(seconds_of(references[:count], gradients[:count]))
-        one_by_one.append(sum(seconds_of(references[k : k + 1], gradients[k : k + 1]) for k in range(count)))
-    return together, one_by_one
+    singles = [seconds_of(references[k : k + 1], gradients[k : k + 1]) for k in range(max(BATCHES))]
+    together = [seconds_of(references[:count], gradients[:count]) for count in BATCHES]
+    return together, [sum(singles[:count]) for count in BATCHES]
 
 
 def affine(seconds: list[float]) -> tuple[float, float]:
