@@ -88,36 +88,6 @@ class Targeted(Criterion):
 
 
 @dataclass(frozen=True)
-class Membership(Criterion):
-    """The decision crosses the border of a set T of classes: ``max_{j not in T} f_j - max_{t in T} f_t`` for an image
-    whose own class is in T, and its negative for the others. For one class it is :class:`Targeted`, or
-    :class:`Untargeted` where it is the image's own.
-
-    Attributes:
-        targets: T, classes.
-    """
-
-    targets: tuple[int, ...]
-
-    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
-        index = torch.tensor(self.targets, device=logits.device)
-        within = torch.zeros_like(logits[:1], dtype=torch.bool).index_fill_(1, index, True)
-        outside = logits.masked_fill(within, -torch.inf).amax(dim=1)
-        leaving = outside - logits[:, index].amax(dim=1)
-        return torch.where(torch.isin(label, index), leaving, -leaving)
-
-    def check(self, classes: int) -> None:
-        if not isinstance(self.targets, tuple) or not self.targets:
-            raise InputError(f"targets must be a tuple of one class or more, got {self.targets!r}")
-        for target in self.targets:
-            Targeted(target).check(classes)
-        if len(set(self.targets)) < len(self.targets):
-            raise InputError(f"targets {self.targets} name a class twice")
-        if len(self.targets) == classes:
-            raise InputError(f"targets name all {classes} classes: no decision lies outside")
-
-
-@dataclass(frozen=True)
 class AnyOf(Criterion):
     """``max_{t in T} f_t - max_{j not in T} f_j``: any class of a set.
 
@@ -133,7 +103,34 @@ class AnyOf(Criterion):
         return logits[:, index].amax(dim=1) - logits.masked_fill(within, -torch.inf).amax(dim=1)
 
     def check(self, classes: int) -> None:
-        Membership(self.targets).check(classes)
+        if not isinstance(self.targets, tuple) or not self.targets:
+            raise InputError(f"targets must be a tuple of one class or more, got {self.targets!r}")
+        for target in self.targets:
+            Targeted(target).check(classes)
+        if len(set(self.targets)) < len(self.targets):
+            raise InputError(f"targets {self.targets} name a class twice")
+        if len(self.targets) == classes:
+            raise InputError(f"targets name all {classes} classes: no decision lies outside")
+
+
+@dataclass(frozen=True)
+class Membership(Criterion):
+    """The decision crosses the border of a set T of classes: ``max_{j not in T} f_j - max_{t in T} f_t`` for an image
+    whose own class is in T, and its negative for the others. For one class it is :class:`Targeted`, or
+    :class:`Untargeted` where it is the image's own.
+
+    Attributes:
+        targets: T, classes.
+    """
+
+    targets: tuple[int, ...]
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        joining = AnyOf(self.targets)(logits, label)
+        return torch.where(torch.isin(label, torch.tensor(self.targets, device=label.device)), -joining, joining)
+
+    def check(self, classes: int) -> None:
+        AnyOf(self.targets).check(classes)
 
 
 @dataclass(frozen=True)
