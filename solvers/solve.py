@@ -27,6 +27,7 @@ PREFERENCE = (
     "tiles",
     "mean_tiles",
     "mean_windows",
+    "energy_step",
     "dual",
     "ellipsoid",
     "cvxpy:clarabel",

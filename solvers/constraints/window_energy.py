@@ -1,9 +1,10 @@
 """The convex step of mean SSIM: the windows' energies of d, one ellipsoid an image (design section 4).
 
-``1 - S2 = N/D`` with ``N = V_p(d)`` and ``D = V_p(x) + V_p(x + d) + C2``, both convex quadratics, and 1 - S1 likewise with
-the squares of means. Around d_k, N/D becomes ``N/D_k - (N_k/D_k^2)(D_k + D_k'(d - d_k) - D_k)``: convex, equal at d_k in
-value and slope. Of the product, ``1 - S1 S2`` has the slope ``S2 (1 - S1)' + S1 (1 - S2)'``, whose factors at d_k weigh the
-two losses. All windows together:
+``1 - S2 = N/(N + E)`` with ``N = V_p(d)``, convex, and ``E = 2 V_p(x) + 2 cov_p(x, d) + C2``, affine; 1 - S1 likewise with
+means. Around d_k it becomes ``N_k/D_k + (E_k/D_k^2)(N - N_k) - (N_k/D_k^2)(E - E_k)``, D_k = N_k + E_k: convex where S2 >= 0,
+equal at d_k in value and slope, and at d = 0 never above N_k/D_k, so that 0 stays inside. (Linearising the whole
+denominator, which is a quadratic too, lets 0 fall out once some windows are lost: the steps end early.) Of the product,
+``1 - S1 S2`` has the slope ``S2 (1 - S1)' + S1 (1 - S2)'``, whose factors at d_k weigh the two losses. All windows together:
 
     d'Hd - 2 b'd <= c,    d'Hd = sum_p u_p V_p(d) + v_p m_p(d)^2,    H v = adjoint(u) v + M'((v_p - u_p) M v).
 """
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     import cvxpy as cp
 
     from solvers.constraints.mean_ssim import MeanSSIM
+
+
+# Of a window's full weight, what a lost one keeps, so that H stays definite.
+LEAST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +87,8 @@ class WindowEnergy(Constraint):
 
 
 class BoundWindowEnergy(BoundConstraint):
-    """The ellipsoid of a batch. A dual block is an image y (B, C, H, W), read as ``y = 2 lambda (H d0 - b)`` with the
-    lambda that bounds best: see :meth:`dual_value`. Blocks come as (lambda (B,) in no other form than) a pair
-    flattened into (B, 1 + C*H*W): lambda, then d0.
+    """The ellipsoid of a batch. A dual block is a multiplier and a point, lambda >= 0 and any d0, flat in (B, 1 + C*H*W):
+    ``y = 2 lambda (H d0 - b)``.
 
     Attributes:
         slope: adjoint(u), (B, C, H, W), the diagonal part of H.
@@ -154,16 +158,8 @@ class BoundWindowEnergy(BoundConstraint):
     def _parts(self, block: Tensor) -> tuple[Tensor, Tensor]:
         return block[:, 0].clamp_min(0), block[:, 1:].reshape(self.image_shape)
 
-    # -- conic form ------------------------------------------------------------------------------------------
-
     def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
-        import cvxpy as cp
-
-        from solvers.constraints.window_rows import energy_rows
-
-        rows = energy_rows(self, image)
-        shift, level = self.shift[image].flatten().cpu().numpy(), float(self.level[image])
-        return ConicForm([cp.sum_squares(rows @ delta) - 2 * (shift @ delta) <= level])
+        raise ProblemError("WindowEnergy has no conic form; the method energy_step solves it")
 
 
 def energy_step(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> WindowEnergy:
@@ -174,24 +170,27 @@ def energy_step(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> Windo
             "the mean over windows"
         )
     bound = constraint.bind(reference)
-    op, count = bound.operator, bound.count
+    op, mean, shift = bound.operator, bound.reference_mean, bound.operator.mean(delta)
+    spread, along = op.variance(delta), op.covariance(reference, delta)
     first, second = bound.losses(delta)
-    mean, shift = bound.reference_mean, op.mean(delta)
-    moved = mean + shift
-    whole_mean = mean.square() + moved.square() + bound.c1
-    whole_variance = bound.reference_variance + op.variance(reference + delta) + bound.c2
-    tiny = torch.finfo(delta.dtype).tiny
-    # A window whose other term is negative would gain by losing: it keeps a little weight instead.
-    for_luminance, for_contrast = ((1 - loss).clamp_min(1e-3) / count for loss in (second, first))
-    u, v = for_contrast / whole_variance.clamp_min(tiny), for_luminance / whole_mean.clamp_min(tiny)
-    u = torch.where(whole_variance > 0, u, 0.0)
-    # The linear parts: u N_k/D_k times the slope of D, which is 2 R'R y for the variance, and 2 y m for the mean.
-    tilt_u, tilt_v = u * second, v * first
-    y = reference + delta
-    slope, offset = op.adjoint(torch.stack([tilt_u, tilt_v * moved - tilt_u * op.mean(y)]))
-    linear = slope * y + offset  # half the gradient of sum tilt D
-    value = (for_contrast * second + for_luminance * first).flatten(1).sum(dim=1)
-    # The exact loss at d_k, and the model's: sum u N - tilt (D_k'(d - d_k)).
+    affine_variance = 2 * bound.reference_variance + bound.c2 + 2 * along
+    affine_mean = 2 * mean.square() + bound.c1 + 2 * mean * shift
+    u, tilt_u = _weights(spread, affine_variance, (1 - first) / bound.count)
+    v, tilt_v = _weights(shift.square(), affine_mean, (1 - second) / bound.count)
+    # Half the slopes of the affine parts: R'R x and m(x) times the window's weights.
+    slope, offset = op.adjoint(torch.stack([tilt_u, (tilt_v - tilt_u) * mean]))
+    linear = slope * reference + offset
+    value = (u * spread + v * shift.square()).flatten(1).sum(dim=1) - 2 * inner(linear, delta)
     exact = (first + second - first * second).flatten(1).mean(dim=1)
-    level = (1 - constraint.threshold) - exact + value - 2 * inner(linear, delta)
+    level = (1 - constraint.threshold) - exact + value
     return WindowEnergy(constraint.window, u, v, linear, level.clamp_min(0))
+
+
+def _weights(square: Tensor, affine: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """``weight`` times the slopes of N/(N + E) in N and, negative, in E. A window that is lost (E <= 0 or the other term
+    negative) would gain by losing more: it has a little weight instead."""
+    total = (square + affine).clamp_min(torch.finfo(square.dtype).tiny)
+    least = LEAST * weight.abs()
+    weight = weight.clamp_min(0)
+    rising = torch.maximum(weight * affine / total.square(), least / total)
+    return torch.where(square + affine > 0, rising, 0.0), weight * square / total.square()
