@@ -7,8 +7,8 @@ For dual blocks ``y_i`` of the sets ``{d : A_i d in S_i}`` write ``z = g - sum A
 where ``h_i`` is the support function of ``S_i`` and the supremum runs over any one set (or the pixel bounds, tightened
 by what the window sets imply) that holds d. So *any* dual gives a valid bound; a missing or useless one gives a weak
 bound, never a wrong one. A set that is not convex (MeanSSIM) has no ``A'y``: given a multiplier, it may bound the
-supremum of z'd over itself and the pixel bounds by its own Lagrangian, which needs no convexity (weak duality). For the projection problem the analogous bound is
-``min_{lo<=d<=hi} |d - q|^2/2 + (sum A_i' y_i)'d - sum h_i(y_i)``.
+supremum of z'd over itself and the pixel bounds by its own Lagrangian, which needs no convexity (weak duality). For the
+projection problem the analogous bound is ``min_{lo<=d<=hi} |d - q|^2/2 + (sum A_i' y_i)'d - sum h_i(y_i)``.
 """
 
 from __future__ import annotations

@@ -142,8 +142,8 @@ class BoundMeanSSIM(BoundConstraint):
         return (luminance + contrast - luminance * contrast).flatten(1).mean(dim=1)
 
     def excess(self, delta: Tensor) -> Tensor:
-        """In units of SSIM: threshold less index, or the largest ``(1 - S1) - beta`` where that is bounded (``|m_p(d)|``
-        in pixel units where means are kept); a pixel in no window counts with its size."""
+        """In units of SSIM: threshold less index, or the largest ``(1 - S1) - beta`` where that is bounded
+        (``|m_p(d)|`` in pixel units where means are kept); a pixel in no window counts with its size."""
         luminance, contrast = self.losses(delta)
         loss = (luminance + contrast - luminance * contrast).flatten(1).mean(dim=1)
         excess = loss - (1 - self.constraint.threshold)

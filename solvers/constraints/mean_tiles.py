@@ -5,9 +5,9 @@ functions of d,
 
     A(d) = V(d)/(2 V(x) + 2 cov(x, d) + C2),     B(d) = m(d)^2/(2 m(x)^2 + 2 m(x) m(d) + C1),
 
-hence convex where the denominators are positive. So ``v(A, B) = max z'd`` over a tile's ball at level A, its interval at
-level B and the box is **concave** in (A, B), although the constraint on the mean index is not convex: all that is not
-convex is the scalar function 1/((1 + A)(1 + B)) of the levels.
+hence convex where the denominators are positive. So ``v(A, B) = max z'd`` over a tile's ball at level A, its interval
+at level B and the box is **concave** in (A, B), although the constraint on the mean index is not convex: all that is
+not convex is the scalar function 1/((1 + A)(1 + B)) of the levels.
 
 The dual solution of one tile at (A_i, B_i) gives ``U_i(A, B) >= v(A, B)`` for *all* levels, by weak duality, whoever
 found it: only the ball's radius and the interval's ends depend on the levels. U_i is concave, so its tangent plane at
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 
 # A level of contrast at which a tile has no structure of the image left.
 HIGHEST = 1e4
+# The means, as multiples of the image's, at which the search for reversed tiles is cut.
+PIECES = (0.25, 0.5, 0.75, 1.0, 1.33, 2.0, 4.0)
 PER_TILE = (
     "weights", "direction", "target", "lower", "upper", "reference", "mean", "centred", "variance", "base_a", "base_b",
     "most", "image", "kappa",
-    "least_luminance", "largest",
 )  # fmt: skip
 
 
@@ -87,7 +89,6 @@ class TileLevels:
         self.budget = (1 - bound.constraint.threshold) * bound.count * (1 - 1e-12)
         self.cuts: list[Cut] = []
         self.most = _extreme(self.direction, self.lower, self.upper)
-        self.least_luminance, self.largest = self._extremes()
         self.kappa = self._best_kappa()
         self.most = torch.minimum(self.most, self.without_ball(self.kappa)[0])
 
@@ -167,57 +168,81 @@ class TileLevels:
         moved = delta - shift[:, None]
         spread = (self.weights * moved.square()).sum(dim=1)
         tiny = torch.finfo(delta.dtype).tiny
-        contrast = spread / (self.base_a + 2 * (self.weights * self.centred * moved).sum(dim=1) + spread).clamp_min(tiny)
+        contrast = spread / (self.base_a + 2 * (self.weights * self.centred * moved).sum(dim=1) + spread).clamp_min(
+            tiny
+        )
         luminance = shift.square() / (self.base_b + 2 * self.mean * shift + shift.square()).clamp_min(tiny)
         return luminance + contrast - luminance * contrast
 
-    def without_ball(self, kappa: Tensor) -> tuple[Tensor, Tensor]:
-        """``F(kappa) = max (z'd + kappa e(d))`` over the box and the interval, (G,), where ``e(d) = 2 V(x) + 2 cov(x, d) +
-        C2`` has the sign of S2, and a d that attains it. By weak duality F, kappa >= 0, bounds z'd where S2 >= 0."""
+    def without_ball(self, kappa: Tensor, limits: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """``F(kappa) = max (z'd + kappa e(d))`` over the box and limits on m(d), where ``e(d) = 2 V(x) + 2 cov(x, d) + C2``
+        has the sign of S2, (G,), and a d that attains it. By weak duality F, kappa >= 0, bounds z'd where S2 >= 0.
+
+        Args:
+            kappa: (G,).
+            limits: on m(d), (G,) each; default: those of the luminance, if it is bounded.
+        """
         direction = self.direction + 2 * kappa[:, None] * self.weights * self.centred
         constant = kappa * self.base_a
-        if self.highest_b > HIGHEST:
+        limits = limits or self.limits
+        if limits is None:
             vertex = torch.where(direction > 0, self.upper, self.lower)
             return constant + _extreme(direction, self.lower, self.upper), vertex
-        level = torch.full_like(kappa, self.highest_b)
-        half = (level * self.base_b + (level * self.mean).square()).sqrt()
-        middle = level * self.mean
         target = torch.where(self.weights > 0, direction / self.weights.clamp_min(1e-300), 0.0)
         free = torch.full_like(kappa, 1e9)
-        groups = Groups(
-            target, self.weights, torch.zeros_like(target), free, middle - half, middle + half, self.lower, self.upper
-        )
+        groups = Groups(target, self.weights, torch.zeros_like(target), free, *limits, self.lower, self.upper)
         solution = best_without_ball(groups)
         tilt = solution.mean
         rest = direction - self.weights * tilt[:, None]
-        value = constant + _extreme(rest, self.lower, self.upper) + middle * tilt + half * tilt.abs()
-        return value, solution.delta
+        ends = torch.maximum(limits[0] * tilt, limits[1] * tilt)
+        return constant + _extreme(rest, self.lower, self.upper) + ends, solution.delta
 
-    def negative(self, price: Tensor) -> tuple[Tensor, Tensor]:
-        """An upper bound on ``z'd - price (1 - SSIM)`` where S2 <= 0, (G,), and a point to try there (G, N). There ``1 - SSIM = 1 + S1 |e|/D`` with D at
-        most V(x) + C2 and the largest variance in the box, so that any kappa up to price S1/D may stand before e."""
-        most = price * self.least_luminance / self.largest.clamp_min(torch.finfo(price.dtype).tiny)
-        value, delta = self.without_ball(torch.minimum(self.kappa, most))
-        return value - price, delta
+    @property
+    def limits(self) -> tuple[Tensor, Tensor] | None:
+        """The interval of m(d) in which 1 - S1 is at most what it may be, (G,) each; ``None`` where that is anything."""
+        if self.highest_b > HIGHEST:
+            return None
+        half = (self.highest_b * self.base_b + (self.highest_b * self.mean).square()).sqrt()
+        return self.highest_b * self.mean - half, self.highest_b * self.mean + half
 
-    def _extremes(self) -> tuple[Tensor, Tensor]:
-        """The least S1 and the largest ``V(x) + V(x + d) + C2`` in the box and the interval, (G,) each."""
+    def negative(self, price: Tensor, attained: Tensor) -> tuple[Tensor, Tensor]:
+        """An upper bound on ``z'd - price (1 - SSIM)`` where S2 <= 0, (G,), and a point to try there (G, N). There
+        ``1 - SSIM = 1 + S1 |e|/D`` with D at most V(x) + C2 and the largest variance in the box, so that any kappa up to
+        price S1/D may stand before e. Where the luminance is free, by pieces of the mean for the tiles whose bound
+        exceeds ``attained`` (G,): S1 is small only where the mean is far away."""
+        ends = tuple((self.weights * limit).sum(dim=1) for limit in (self.lower, self.upper))
+        value, delta = self._negative(price, *(self.limits or ends), self.limits)
+        tiles = (value > attained).nonzero()[:, 0]
+        if self.limits is None and tiles.numel():
+            part, price = self.select(tiles), price[tiles]
+            least, most = ends[0][tiles], ends[1][tiles]
+            edges = [least, *((k - 1) * part.mean for k in PIECES), most]
+            edges = [torch.minimum(torch.maximum(edge, least), most) for edge in edges]
+            tried = [part._negative(price, low, high, (low, high)) for low, high in pairwise(edges)]
+            values, points = (torch.stack(column) for column in zip(*tried, strict=True))
+            best, which = values.max(dim=0)
+            value[tiles] = torch.minimum(value[tiles], best)
+            delta[tiles] = points[which, torch.arange(len(tiles), device=which.device)]
+        return value, delta
+
+    def _negative(
+        self, price: Tensor, low: Tensor, high: Tensor, limits: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`negative`, for means of d in [low, high] (G,)."""
         inside = self.weights > 0
-        low = torch.where(inside, self.reference + self.lower, torch.inf).amin(dim=1)
-        high = torch.where(inside, self.reference + self.upper, -torch.inf).amax(dim=1)
-        least, most = (self.mean + (self.weights * limit).sum(dim=1) for limit in (self.lower, self.upper))
+        darkest = torch.where(inside, self.reference + self.lower, torch.inf).amin(dim=1)
+        brightest = torch.where(inside, self.reference + self.upper, -torch.inf).amax(dim=1)
+        least, most = self.mean + low, self.mean + high
         shared, c1 = self.base_b - self.mean.square(), self.bound.c1  # m(x)^2 + C1
         # S1 falls on both sides of its peak: least at an end.
         ends = [(2 * self.mean * end + c1) / (shared + end.square()) for end in (least, most)]
         luminance = torch.minimum(*ends).clamp(0, 1)
-        if self.highest_b <= HIGHEST:
-            luminance = luminance.clamp_min(1 / (1 + self.highest_b))
-            half = (self.highest_b * self.base_b + (self.highest_b * self.mean).square()).sqrt()
-            least = torch.maximum(least, (1 + self.highest_b) * self.mean - half)
-            most = torch.minimum(most, (1 + self.highest_b) * self.mean + half)
-        # A variance between low and high with mean m is at most (high - m)(m - low) (Bhatia and Davis, 2000).
-        mean = torch.minimum(torch.maximum((low + high) / 2, least), most)
-        return luminance, self.base_a - self.variance + ((high - mean) * (mean - low)).clamp_min(0)
+        # A variance between two values with mean m is at most (highest - m)(m - lowest) (Bhatia and Davis, 2000).
+        mean = torch.minimum(torch.maximum((darkest + brightest) / 2, least), most)
+        largest = self.base_a - self.variance + ((brightest - mean) * (mean - darkest)).clamp_min(0)
+        kappa = price * luminance / largest.clamp_min(torch.finfo(price.dtype).tiny)
+        value, delta = self.without_ball(torch.minimum(self.kappa, kappa), limits)
+        return value - price, delta
 
     def _best_kappa(self, steps: int = 40) -> Tensor:
         """About the kappa >= 0 with the smallest F, which is convex: a golden search of its logarithm, (G,)."""

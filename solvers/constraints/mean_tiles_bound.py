@@ -12,6 +12,7 @@ below a plane and 1/((1 + A)(1 + B)) is convex, so that the largest of the four 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,8 +46,12 @@ def first_cuts(levels: TileLevels) -> None:
     """Cuts at even levels: those that would spend the budget evenly, more and less."""
     budget = 1 / levels.bound.constraint.threshold - 1
     one = torch.ones_like(levels.mean)
-    for share in (1 / 32, 1.0, 32.0):
-        levels.add(share * budget * one, share * budget * one)
+    shares = (1 / 32, 1.0, 32.0)
+    pairs = [(share, share) for share in shares]
+    if math.isinf(levels.highest_b):
+        pairs = [(first, second) for first in (1 / 32, 1 / 4, 2.0, 32.0, 1e4) for second in (1 / 32, 1 / 4, 2.0, 32.0)]
+    for first, second in pairs:
+        levels.add(first * budget * one, second * budget * one)
 
 
 def refine(levels: TileLevels, multiplier: Tensor, cuts: int, slack: float = SLACK) -> Tensor:
@@ -54,13 +59,23 @@ def refine(levels: TileLevels, multiplier: Tensor, cuts: int, slack: float = SLA
     points attain; the bound on z'd, (B,)."""
     budget = multiplier * (1 - levels.bound.constraint.threshold)
     best = torch.full_like(levels.mean, torch.inf)
+    bounds: list[Tensor] = []
     for number in range(cuts + 1):
         most, reached = sharpen(levels, multiplier, slack, add=number < cuts)
         best = torch.minimum(best, most)
         bound = budget + levels.sum(best)
-        if bool((bound - budget - levels.sum(reached) <= slack * bound.abs()).all()):
+        bounds.append(bound)
+        settled = bound - budget - levels.sum(reached) <= slack * bound.abs()
+        if bool((settled | stalled(bounds, slack)).all()):
             break
     return budget + levels.sum(best)
+
+
+def stalled(bounds: list[Tensor], slack: float, rounds: int = 6) -> Tensor:
+    """Whether the last rounds have hardly lowered a bound, (B,)."""
+    if len(bounds) <= rounds:
+        return torch.zeros_like(bounds[0], dtype=torch.bool)
+    return bounds[-1 - rounds] - bounds[-1] <= slack / 2 * bounds[-1].abs()
 
 
 def sharpen(levels: TileLevels, multiplier: Tensor, slack: float, *, add: bool = True) -> tuple[Tensor, Tensor]:
@@ -68,7 +83,7 @@ def sharpen(levels: TileLevels, multiplier: Tensor, slack: float, *, add: bool =
     tiles where the two differ."""
     attained = lagrangian_values(levels, multiplier).amax(dim=0)
     price = levels.wide(multiplier / levels.bound.count)
-    negative, reversed_ = levels.negative(price)
+    negative, reversed_ = levels.negative(price, attained)
     points = (levels.direction * reversed_).sum(dim=1) - price * levels.loss(reversed_)
     if bool((points > attained).any()):
         levels.add_points(reversed_)

@@ -70,9 +70,7 @@ class WindowEnergy(Constraint):
 
     def check(self, reference: Tensor) -> None:
         if self.shift.shape != reference.shape:
-            raise ProblemError(
-                f"WindowEnergy is for images {tuple(self.shift.shape)}, not {tuple(reference.shape)}"
-            )
+            raise ProblemError(f"WindowEnergy is for images {tuple(self.shift.shape)}, not {tuple(reference.shape)}")
 
     def bind(self, reference: Tensor) -> BoundWindowEnergy:
         return BoundWindowEnergy(self, reference)

@@ -66,7 +66,9 @@ def energy_step(problem: Problem, settings: Settings, warm_start: SolveResult | 
 class _State:
     """The images that still run: log lambda (K,), d within the box, and the secant's memory."""
 
-    def __init__(self, problem: LinearProblem, dtype: torch.dtype, position: int, warm_start: SolveResult | None) -> None:
+    def __init__(
+        self, problem: LinearProblem, dtype: torch.dtype, position: int, warm_start: SolveResult | None
+    ) -> None:
         self.images = torch.arange(problem.batch, device=problem.reference.device)
         self.problem, self.position = problem.to(dtype=dtype), position
         sets = [constraint.bind(self.problem.reference) for constraint in self.problem.constraints]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from solvers.constraints.mean_ssim import BoundMeanSSIM, MeanSSIM
 from solvers.constraints.mean_tiles import TileLevels
-from solvers.constraints.mean_tiles_bound import SLACK, first_cuts, selected, sharpen
+from solvers.constraints.mean_tiles_bound import SLACK, first_cuts, selected, sharpen, stalled
 from solvers.constraints.window_tiles import from_tiles
 from solvers.methods.mean_tiles_rounding import choice_at, spend
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
@@ -77,6 +77,7 @@ def _search(levels: TileLevels, rounds: int) -> tuple[Tensor, Tensor, int]:
     first_cuts(levels)
     best_bound = torch.full_like(levels.sum(levels.mean), torch.inf)
     best_multiplier = torch.zeros_like(best_bound)
+    bounds: list[Tensor] = []
     for number in range(1, rounds + 1):
         multiplier = _balance(levels)
         budget = multiplier * (1 - levels.bound.constraint.threshold)
@@ -84,7 +85,8 @@ def _search(levels: TileLevels, rounds: int) -> tuple[Tensor, Tensor, int]:
         bound, reached = budget + levels.sum(most), budget + levels.sum(attained)
         best_multiplier = torch.where(bound < best_bound, multiplier, best_multiplier)
         best_bound = torch.minimum(bound, best_bound)
-        if bool((bound - reached <= ENOUGH * bound.abs()).all()):
+        bounds.append(best_bound)
+        if bool(((bound - reached <= ENOUGH * bound.abs()) | stalled(bounds, SLACK)).all()):
             break
     return spend(levels, _balance(levels)), best_multiplier, number
 

@@ -73,11 +73,17 @@ def _toggled(levels: TileLevels, multiplier: Tensor) -> Tensor:
         over = spent[own].sum() - levels.budget
         rest = spent[own][~to_lost[own]].sum().clamp_min(1e-12)
         # Levels off by a factor 1 + e cost price * rest * e^2/4, where gains grow with the root of the loss.
+        # Those destroyed must fit by themselves.
+        held = torch.where(to_lost, spent, 0.0)[own]
+        gives = torch.where(to_lost[own], -spent[own], loss[other, tiles][own])
         least, toggles = price[image] * over.square() / (4 * rest), near[:0]
+        if held.sum() > levels.budget:
+            least, toggles = torch.full_like(least, torch.inf), to_lost[own].nonzero()[:, 0]
         for size in range(1, min(THREE, len(near)) + 1):
             sets = torch.combinations(near, size)
             miss = over + change[own][sets].sum(dim=1)
             cost = regret[own][sets].sum(dim=1) + price[image] * miss.square() / (4 * rest)
+            cost = torch.where(held.sum() + gives[sets].sum(dim=1) <= levels.budget, cost, torch.inf)
             if float(cost.min()) < float(least):
                 least, toggles = cost.min(), sets[cost.argmin()]
         toggles = toggles + image * levels.bound.count
