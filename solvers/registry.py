@@ -45,8 +45,8 @@ class MethodInfo:
         any_of: the problem must have at least one of these sets; empty for no such demand.
         windows: ``"tiles"`` where WindowSSIM's windows must not overlap, ``"any"`` otherwise.
         exact: closed form or root search to machine precision, rather than iterations to a tolerance.
-        certifies: ``"global bound"`` (the optimum lies under ``bound``, as near as ``rel_gap`` says), or ``"stationary"``
-            (no global bound: the end is stationary, and every convex step on the way was certified).
+        certifies: ``"global bound"`` (the optimum lies under ``bound``, as near as ``rel_gap`` says), or
+            ``"stationary"`` (no global bound: the end is stationary, and every convex step on the way was certified).
         warm_start: whether an earlier result speeds it up.
         devices: where it runs.
         accepts: a further test; returns why it can't take the problem, or ``None``.

@@ -175,8 +175,9 @@ class TileLevels:
         return luminance + contrast - luminance * contrast
 
     def without_ball(self, kappa: Tensor, limits: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """``F(kappa) = max (z'd + kappa e(d))`` over the box and limits on m(d), where ``e(d) = 2 V(x) + 2 cov(x, d) + C2``
-        has the sign of S2, (G,), and a d that attains it. By weak duality F, kappa >= 0, bounds z'd where S2 >= 0.
+        """``F(kappa) = max (z'd + kappa e(d))`` over the box and limits on m(d), (G,), and a d that attains it.
+        ``e(d) = 2 V(x) + 2 cov(x, d) + C2`` has the sign of S2. By weak duality F, kappa >= 0, bounds z'd where
+        S2 >= 0.
 
         Args:
             kappa: (G,).
@@ -199,7 +200,7 @@ class TileLevels:
 
     @property
     def limits(self) -> tuple[Tensor, Tensor] | None:
-        """The interval of m(d) in which 1 - S1 is at most what it may be, (G,) each; ``None`` where that is anything."""
+        """The interval of m(d) in which 1 - S1 is as small as asked, (G,) each; ``None`` where nothing is asked."""
         if self.highest_b > HIGHEST:
             return None
         half = (self.highest_b * self.base_b + (self.highest_b * self.mean).square()).sqrt()
@@ -207,18 +208,19 @@ class TileLevels:
 
     def negative(self, price: Tensor, attained: Tensor) -> tuple[Tensor, Tensor]:
         """An upper bound on ``z'd - price (1 - SSIM)`` where S2 <= 0, (G,), and a point to try there (G, N). There
-        ``1 - SSIM = 1 + S1 |e|/D`` with D at most V(x) + C2 and the largest variance in the box, so that any kappa up to
-        price S1/D may stand before e. Where the luminance is free, by pieces of the mean for the tiles whose bound
+        ``1 - SSIM = 1 + S1 |e|/D`` with D at most V(x) + C2 and the largest variance in the box, so that any kappa up
+        to price S1/D may stand before e. Where the luminance is free, by pieces of the mean for the tiles whose bound
         exceeds ``attained`` (G,): S1 is small only where the mean is far away."""
-        ends = tuple((self.weights * limit).sum(dim=1) for limit in (self.lower, self.upper))
-        value, delta = self._negative(price, *(self.limits or ends), self.limits)
+        ends = (self.weights * self.lower).sum(dim=1), (self.weights * self.upper).sum(dim=1)
+        low, high = self.limits or ends
+        value, delta = self._negative(price, low, high, self.limits)
         tiles = (value > attained).nonzero()[:, 0]
         if self.limits is None and tiles.numel():
             part, price = self.select(tiles), price[tiles]
             least, most = ends[0][tiles], ends[1][tiles]
             edges = [least, *((k - 1) * part.mean for k in PIECES), most]
             edges = [torch.minimum(torch.maximum(edge, least), most) for edge in edges]
-            tried = [part._negative(price, low, high, (low, high)) for low, high in pairwise(edges)]
+            tried = [part._negative(price, *pair, pair) for pair in pairwise(edges)]
             values, points = (torch.stack(column) for column in zip(*tried, strict=True))
             best, which = values.max(dim=0)
             value[tiles] = torch.minimum(value[tiles], best)

@@ -5,9 +5,9 @@ For a multiplier mu >= 0 of the mean index and any feasible d,
     z'd  <=  mu (1 - t) + sum_p max_{d_p} [ z_p'd_p - mu (1 - SSIM_p(d_p))/n ].
 
 Convexity plays no part in this (weak duality), and with many tiles little is lost (Shapley and Folkman). In the levels
-of :mod:`.mean_tiles`, each term is at most ``max_{A, B >= 0} v(A, B) + mu/n (1/((1 + A)(1 + B)) - 1)``; a tile whose S2 is
-negative loses 1 or more, which counts as A = infinity. Branch and bound over rectangles of levels: on a rectangle v lies
-below a plane and 1/((1 + A)(1 + B)) is convex, so that the largest of the four corners bounds both together.
+of :mod:`.mean_tiles`, each term is at most ``max_{A, B >= 0} v(A, B) + mu/n (1/((1 + A)(1 + B)) - 1)`` where S2 >= 0;
+where S2 < 0, see :meth:`.TileLevels.negative`. Branch and bound over rectangles of levels: on a rectangle v lies below
+a plane and 1/((1 + A)(1 + B)) is convex, so that the largest of the four corners bounds both together.
 """
 
 from __future__ import annotations
@@ -127,10 +127,8 @@ def _first_rectangles(levels: TileLevels) -> tuple[Tensor, Tensor]:
     """All tiles' rectangles that cover every level: tile (R,) and (a_low, a_high, b_low, b_high), (4, R)."""
     like = levels.mean
     edges = torch.tensor([0.0, *LEVELS, FAR], dtype=like.dtype, device=like.device)
-    if levels.highest_b < FAR:
-        other = edges[edges < levels.highest_b].tolist() + [levels.highest_b]
-    else:
-        other = edges.tolist()
+    other = [*edges[edges < levels.highest_b].tolist(), min(levels.highest_b, FAR)]
+    other = other[:-1] if other[-2:] == [FAR, FAR] else other
     second = torch.tensor(other, dtype=like.dtype, device=like.device)
     if len(second) == 1:
         second = second.repeat(2)

@@ -1,10 +1,11 @@
 """The convex step of mean SSIM: the windows' energies of d, one ellipsoid an image (design section 4).
 
-``1 - S2 = N/(N + E)`` with ``N = V_p(d)``, convex, and ``E = 2 V_p(x) + 2 cov_p(x, d) + C2``, affine; 1 - S1 likewise with
-means. Around d_k it becomes ``N_k/D_k + (E_k/D_k^2)(N - N_k) - (N_k/D_k^2)(E - E_k)``, D_k = N_k + E_k: convex where S2 >= 0,
-equal at d_k in value and slope, and at d = 0 never above N_k/D_k, so that 0 stays inside. (Linearising the whole
-denominator, which is a quadratic too, lets 0 fall out once some windows are lost: the steps end early.) Of the product,
-``1 - S1 S2`` has the slope ``S2 (1 - S1)' + S1 (1 - S2)'``, whose factors at d_k weigh the two losses. All windows together:
+``1 - S2 = N/(N + E)`` with ``N = V_p(d)``, convex, and ``E = 2 V_p(x) + 2 cov_p(x, d) + C2``, affine; 1 - S1 likewise
+with means. Around d_k it becomes ``N_k/D_k + (E_k/D_k^2)(N - N_k) - (N_k/D_k^2)(E - E_k)``, D_k = N_k + E_k: convex
+where S2 >= 0, equal at d_k in value and slope, and at d = 0 never above N_k/D_k, so that 0 stays inside. (Linearising
+the whole denominator, a quadratic too, lets 0 fall out once some windows are lost: the steps end early.) Of the product,
+``1 - S1 S2`` has the slope ``S2 (1 - S1)' + S1 (1 - S2)'``, whose factors at d_k weigh the two losses. All windows
+together:
 
     d'Hd - 2 b'd <= c,    d'Hd = sum_p u_p V_p(d) + v_p m_p(d)^2,    H v = adjoint(u) v + M'((v_p - u_p) M v).
 """
@@ -85,8 +86,8 @@ class WindowEnergy(Constraint):
 
 
 class BoundWindowEnergy(BoundConstraint):
-    """The ellipsoid of a batch. A dual block is a multiplier and a point, lambda >= 0 and any d0, flat in (B, 1 + C*H*W):
-    ``y = 2 lambda (H d0 - b)``.
+    """The ellipsoid of a batch. A dual block is a multiplier and a point, lambda >= 0 and any d0, flat in
+    (B, 1 + C*H*W): ``y = 2 lambda (H d0 - b)``.
 
     Attributes:
         slope: adjoint(u), (B, C, H, W), the diagonal part of H.
@@ -149,7 +150,7 @@ class BoundWindowEnergy(BoundConstraint):
         return 2 * per_image(factor) * (self.product(point) - self.shift)
 
     def dual_value(self, block: Tensor) -> Tensor:
-        """``lambda (c + d0'H d0)``: for d in the set, ``y'd = 2 lambda (d0'Hd - b'd) <= lambda (d'Hd + d0'Hd0 - 2b'd)``."""
+        """``lambda (c + d0'H d0)``: ``y'd = 2 lambda (d0'Hd - b'd) <= lambda (d'Hd + d0'Hd0 - 2b'd)``."""
         factor, point = self._parts(block)
         return factor * (self.level + self.energy(point))
 
@@ -164,8 +165,8 @@ def energy_step(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> Windo
     """See :meth:`~solvers.MeanSSIM.step`. Images (B, C, H, W) of the same dtype."""
     if constraint.luminance is not None:
         raise ProblemError(
-            f"MeanSSIM has a convex step with luminance=None alone, got {constraint.luminance!r}: an ellipsoid knows only "
-            "the mean over windows"
+            f"MeanSSIM has a convex step with luminance=None alone, got {constraint.luminance!r}: an ellipsoid knows "
+            "only the mean over windows"
         )
     bound = constraint.bind(reference)
     op, mean, shift = bound.operator, bound.reference_mean, bound.operator.mean(delta)
@@ -185,8 +186,8 @@ def energy_step(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> Windo
 
 
 def _weights(square: Tensor, affine: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """``weight`` times the slopes of N/(N + E) in N and, negative, in E. A window that is lost (E <= 0 or the other term
-    negative) would gain by losing more: it has a little weight instead."""
+    """``weight`` times the slopes of N/(N + E) in N and, negative, in E. A window that is lost (E <= 0 or the other
+    term negative) would gain by losing more: it has a little weight instead."""
     total = (square + affine).clamp_min(torch.finfo(square.dtype).tiny)
     least = LEAST * weight.abs()
     weight = weight.clamp_min(0)

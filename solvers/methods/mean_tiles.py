@@ -78,7 +78,9 @@ def _search(levels: TileLevels, rounds: int) -> tuple[Tensor, Tensor, int]:
     best_bound = torch.full_like(levels.sum(levels.mean), torch.inf)
     best_multiplier = torch.zeros_like(best_bound)
     bounds: list[Tensor] = []
-    for number in range(1, rounds + 1):
+    number = 0
+    while number < rounds:
+        number += 1
         multiplier = _balance(levels)
         budget = multiplier * (1 - levels.bound.constraint.threshold)
         most, attained = sharpen(levels, multiplier, SLACK)

@@ -2,8 +2,8 @@
 
 Around the point it has, every step replaces the constraint by one ellipsoid (:mod:`solvers.constraints.window_energy`),
 solves that convex problem to a certified gap, and brings the solution back onto the exact index by scaling; it goes
-further along the step as long as that pays. Objectives never fall. The end is *stationary*: the convex problem around it
-has a certified optimum that is hardly better. It is no global optimum, and the only bound is the box's.
+further along the step as long as that pays. Objectives never fall. The end is *stationary*: the convex problem around
+it has a certified optimum that is hardly better. It is no global optimum, and the only bound is the box's.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def test_bound_is_above_brute_force(
     best = brute_force(g, x, constraint, starts=24)
     assert float(result.bound[0]) >= best * (1 - 1e-6)
     # Few tiles leave a gap that no multiplier closes: the fewer, the wider.
-    assert float(result.objective[0]) >= (0.85 if shape == (4, 4) else 0.7) * best
+    assert float(result.objective[0]) >= (0.85 if shape == (4, 4) else 0.6) * best
     index, shift = own_index(x, np.asarray(result.delta)[0, 0], size)
     assert index >= threshold - 1e-9
     assert shift <= constraint.beta + 1e-9
