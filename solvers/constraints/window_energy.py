@@ -3,7 +3,7 @@
 ``1 - S2 = N/(N + E)`` with ``N = V_p(d)``, convex, and ``E = 2 V_p(x) + 2 cov_p(x, d) + C2``, affine; 1 - S1 likewise
 with means. Around d_k it becomes ``N_k/D_k + (E_k/D_k^2)(N - N_k) - (N_k/D_k^2)(E - E_k)``, D_k = N_k + E_k: convex
 where S2 >= 0, equal at d_k in value and slope, and at d = 0 never above N_k/D_k, so that 0 stays inside. (Linearising
-the whole denominator, a quadratic too, lets 0 fall out once some windows are lost: the steps end early.) Of the product,
+the whole denominator, a quadratic too, lets 0 fall out once some windows are lost: the steps end early.) The product
 ``1 - S1 S2`` has the slope ``S2 (1 - S1)' + S1 (1 - S2)'``, whose factors at d_k weigh the two losses. All windows
 together:
 

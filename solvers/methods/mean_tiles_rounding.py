@@ -2,8 +2,8 @@
 
 Tiles jump: at a multiplier one may be worth destroying (loss about 1) and at the next not, and the budget falls
 between. With few tiles that gap costs something. Which tiles to destroy is a knapsack; the tiles whose two options are
-nearly worth the same are toggled, at most THREE together, so that what the rest must give or take is small, and the rest
-does so by one factor on its levels.
+nearly worth the same are toggled, at most THREE together, so that what the rest must give or take is small, and the
+rest does so by one factor on its levels.
 """
 
 from __future__ import annotations
