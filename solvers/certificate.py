@@ -6,8 +6,9 @@ For dual blocks ``y_i`` of the sets ``{d : A_i d in S_i}`` write ``z = g - sum A
 
 where ``h_i`` is the support function of ``S_i`` and the supremum runs over any one set (or the pixel bounds, tightened
 by what the window sets imply) that holds d. So *any* dual gives a valid bound; a missing or useless one gives a weak
-bound, never a wrong one. For the projection problem the analogous bound is
-``min_{lo<=d<=hi} |d - q|^2/2 + (sum A_i' y_i)'d - sum h_i(y_i)``.
+bound, never a wrong one. A set that is not convex (MeanSSIM) has no ``A'y``: given a multiplier, it may bound the
+supremum of z'd over itself and the pixel bounds by its own Lagrangian, which needs no convexity (weak duality). For the
+projection problem the analogous bound is ``min_{lo<=d<=hi} |d - q|^2/2 + (sum A_i' y_i)'d - sum h_i(y_i)``.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def certify(
         delta: (B, C, H, W), not necessarily feasible.
         dual: one block per constraint of the problem, or ``None`` where there is none; ``None`` alone for no dual
             at all. Image-shaped for LpBall and GlobalSSIM, (B, F) for FeatureBall, a
-            :class:`~solvers.WindowDual` or window vectors (B, C, P_h, P_w, size^2) for WindowSSIM.
+            :class:`~solvers.WindowDual` or window vectors (B, C, P_h, P_w, size^2) for WindowSSIM, a
+            multiplier (B,) of the index for MeanSSIM on tiles.
 
     Raises:
         ProblemError: shapes that don't fit, an image with a defect, a block for a set that has none.
@@ -182,21 +184,22 @@ class Certifier:
         for bound, block in zip(self.sets, blocks, strict=True):
             if block is not None:
                 bound.check_block(block)
-                action = action + bound.adjoint(block)
-                value = value + bound.dual_value(block)
+                if bound.constraint.is_convex:
+                    action = action + bound.adjoint(block)
+                    value = value + bound.dual_value(block)
         if isinstance(self.problem, LinearProblem):
-            return value + self._supremum(self.problem.gradient - action)
+            return value + self._supremum(self.problem.gradient - action, blocks)
         nearest = (self.problem.vector - action).clamp(self.implied_lower, self.implied_upper)
         return self.problem.objective(nearest) + inner(action, nearest) - value
 
-    def _supremum(self, direction: Tensor) -> Tensor:
+    def _supremum(self, direction: Tensor, blocks: Sequence[DualBlock | None]) -> Tensor:
         """An upper bound on sup z'd over the feasible set: the smallest over the sets."""
         # Fixed pixels cost nothing, whoever takes the rest.
         direction = direction.masked_fill((self.lower == 0) & (self.upper == 0), 0)
         least = elementwise_support(direction, self.implied_lower, self.implied_upper)
-        for bound in self.sets:
+        for bound, block in zip(self.sets, blocks, strict=True):
             if not bound.is_elementwise:
-                support = bound.support(direction)
+                support = bound.supremum(direction, block, self.implied_lower, self.implied_upper)
                 if support is not None:
                     least = torch.minimum(least, torch.where(support.isnan(), torch.inf, support))
         return least
@@ -204,7 +207,7 @@ class Certifier:
     def _size(self) -> Tensor:
         """The objective's size, without the help of the implied bounds: they may leave nothing but d = 0."""
         if isinstance(self.problem, LinearProblem):
-            plain = self._supremum(self.problem.gradient)
+            plain = self._supremum(self.problem.gradient, [None] * len(self.sets))
             return torch.where(plain.isfinite(), plain.abs(), 0.0)
         return 0.5 * self.problem.vector.square().flatten(1).sum(dim=1)
 

@@ -45,6 +45,8 @@ class MethodInfo:
         any_of: the problem must have at least one of these sets; empty for no such demand.
         windows: ``"tiles"`` where WindowSSIM's windows must not overlap, ``"any"`` otherwise.
         exact: closed form or root search to machine precision, rather than iterations to a tolerance.
+        certifies: ``"global bound"`` (the optimum lies under ``bound``, as near as ``rel_gap`` says), or
+            ``"stationary"`` (no global bound: the end is stationary, and every convex step on the way was certified).
         warm_start: whether an earlier result speeds it up.
         devices: where it runs.
         accepts: a further test; returns why it can't take the problem, or ``None``.
@@ -61,6 +63,7 @@ class MethodInfo:
     any_of: frozenset[str] = frozenset()
     windows: str = "any"
     exact: bool = False
+    certifies: str = "global bound"
     warm_start: bool = False
     devices: tuple[str, ...] = ("cpu", "cuda")
     accepts: Callable[[Problem], str | None] | None = None
@@ -119,6 +122,7 @@ def register_method(
     any_of: Iterable[str] = (),
     windows: str = "any",
     exact: bool = False,
+    certifies: str = "global bound",
     warm_start: bool = False,
     devices: Iterable[str] = ("cpu", "cuda"),
     accepts: Callable[[Problem], str | None] | None = None,
@@ -133,6 +137,8 @@ def register_method(
 
     if windows not in ("any", "tiles"):
         raise MethodError(f"method {name!r}: windows must be 'any' or 'tiles', got {windows!r}")
+    if certifies not in ("global bound", "stationary"):
+        raise MethodError(f"method {name!r}: certifies must be 'global bound' or 'stationary', got {certifies!r}")
 
     def decorate(function: Method) -> Method:
         if name == "auto" or (name in _METHODS and not replace):
@@ -146,6 +152,7 @@ def register_method(
             any_of=frozenset(any_of),
             windows=windows,
             exact=exact,
+            certifies=certifies,
             warm_start=warm_start,
             devices=tuple(devices),
             accepts=accepts,

@@ -22,7 +22,19 @@ from solvers.settings import Settings
 
 # What auto prefers, first that takes the problem: exact methods; our own for overlapping windows and for feature
 # balls; Clarabel, which closes any gap, where it is not too large for it; then splitting.
-PREFERENCE = ("closed_form", "tiles", "dual", "ellipsoid", "cvxpy:clarabel", "admm", "cvxpy:scs", "pdhg")
+PREFERENCE = (
+    "closed_form",
+    "tiles",
+    "mean_tiles",
+    "mean_windows",
+    "energy_step",
+    "dual",
+    "ellipsoid",
+    "cvxpy:clarabel",
+    "admm",
+    "cvxpy:scs",
+    "pdhg",
+)
 
 
 def solve(

@@ -5,6 +5,7 @@ from solvers.constraints.box import Box, Support
 from solvers.constraints.features import FeatureBall, LinearOperator
 from solvers.constraints.global_ssim import GlobalSSIM
 from solvers.constraints.lp import LpBall
+from solvers.constraints.mean_ssim import MeanSSIM
 from solvers.constraints.window_ssim import WindowDual, WindowSSIM
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "GlobalSSIM",
     "LinearOperator",
     "LpBall",
+    "MeanSSIM",
     "Support",
     "WindowDual",
     "WindowSSIM",

@@ -26,7 +26,13 @@ DualBlock = Any
 
 
 class Constraint(ABC):
-    """A convex set of perturbations, described without an image."""
+    """A set of perturbations, described without an image; convex but where :attr:`is_convex` says otherwise."""
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether the set is convex. Where not, its dual block is a multiplier for
+        :meth:`BoundConstraint.supremum` alone, and methods must name the set to take it."""
+        return True
 
     @property
     def kind(self) -> str:
@@ -64,7 +70,7 @@ class ConicForm:
 
 
 class BoundConstraint(ABC):
-    """A convex set of perturbations for a batch of images. Every method returns one value, or image, per image."""
+    """A set of perturbations for a batch of images. Every method returns one value, or image, per image."""
 
     constraint: Constraint
 
@@ -110,6 +116,11 @@ class BoundConstraint(ABC):
         """An upper bound on ``max z'd`` over the set for z = ``direction`` (B, C, H, W): (B,), or ``None`` where
         the set is unbounded. Exact where the set has a closed form."""
         return None
+
+    def supremum(self, direction: Tensor, block: DualBlock | None, lower: Tensor, upper: Tensor) -> Tensor | None:
+        """An upper bound on ``max z'd`` over the set with ``lower <= d <= upper``, (B,), or ``None`` where there is
+        none. A set that is not convex may use its dual ``block`` here; for others this is :meth:`support`."""
+        return self.support(direction)
 
     def block_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes that a dual block in tensor form may have; none where the set has no block."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from solvers.constraints.windows_apart import Groups
+from solvers.windows import WindowOperator
 
 if TYPE_CHECKING:
     from solvers.constraints.window_ssim import BoundWindowSSIM
+
+
+class Tiled(Protocol):
+    """A bound set on tiles: its windows and its images."""
+
+    operator: WindowOperator
+    reference: Tensor
 
 
 def tile_groups(bound: BoundWindowSSIM, vector: Tensor, lower: Tensor, upper: Tensor, *, linear: bool) -> Groups:
@@ -34,7 +42,7 @@ def tile_groups(bound: BoundWindowSSIM, vector: Tensor, lower: Tensor, upper: Te
     )
 
 
-def to_tiles(bound: BoundWindowSSIM, image: Tensor) -> Tensor:
+def to_tiles(bound: Tiled, image: Tensor) -> Tensor:
     """(B, C, H, W) cut into (B*C*P_h*P_w, size^2), zero outside the image."""
     op = bound.operator
     size, (rows, columns) = op.window.size, op.shape
@@ -45,11 +53,11 @@ def to_tiles(bound: BoundWindowSSIM, image: Tensor) -> Tensor:
     return cut.reshape(-1, size * size)
 
 
-def from_tiles(bound: BoundWindowSSIM, tiles: Tensor) -> Tensor:
+def from_tiles(bound: Tiled, tiles: Tensor) -> Tensor:
     """The inverse of :func:`to_tiles`; pixels in no tile are 0."""
     op = bound.operator
     size, (rows, columns) = op.window.size, op.shape
-    batch, channels = bound.radius.shape[:2]
+    batch, channels = bound.reference.shape[:2]
     whole = tiles.reshape(batch, channels, rows, columns, size, size).transpose(3, 4)
     whole = whole.reshape(batch, channels, rows * size, columns * size)[..., : op.height, : op.width]
     padding = (0, op.width - whole.shape[-1], 0, op.height - whole.shape[-2])

@@ -83,7 +83,7 @@ def solve_groups(groups: Groups, *, linear: bool) -> GroupSolution:
     rest = (~settled).nonzero()[:, 0]
     if rest.numel() and linear:
         part = groups[rest]
-        candidate = _best_without_ball(part)
+        candidate = best_without_ball(part)
         solution.put(rest, candidate)
         rest = rest[part.deviation(candidate.delta) > part.radius * (1 + ROUNDING)]
     if rest.numel():
@@ -136,7 +136,7 @@ def _nearest_without_ball(groups: Groups) -> GroupSolution:
     return GroupSolution(delta, torch.zeros_like(shift), -shift)
 
 
-def _best_without_ball(groups: Groups) -> GroupSolution:
+def best_without_ball(groups: Groups) -> GroupSolution:
     """The linear problem as if there were no ball: a fractional knapsack. Of its solutions (pixels whose targets
     tie leave a choice) the one nearest to the ball's centre, so that the ball is active only where it must be."""
     target = groups.target

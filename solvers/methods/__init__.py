@@ -1,5 +1,29 @@
 """The methods; importing this package registers them."""
 
-from solvers.methods import admm, closed_form, conic, dual, ellipsoid, frank_wolfe, pdhg, tiles
+from solvers.methods import (
+    admm,
+    closed_form,
+    conic,
+    dual,
+    ellipsoid,
+    energy_step,
+    frank_wolfe,
+    mean_tiles,
+    mean_windows,
+    pdhg,
+    tiles,
+)
 
-__all__ = ["admm", "closed_form", "conic", "dual", "ellipsoid", "frank_wolfe", "pdhg", "tiles"]
+__all__ = [
+    "admm",
+    "closed_form",
+    "conic",
+    "dual",
+    "ellipsoid",
+    "energy_step",
+    "frank_wolfe",
+    "mean_tiles",
+    "mean_windows",
+    "pdhg",
+    "tiles",
+]
