@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
+from solvers.constraints.base import ConicForm, Constraint
+from solvers.constraints.bound_windows import BoundWindows, mean_loss, with_uncovered
 from solvers.constraints.kept_means import keep_means
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
-from solvers.windows import Window, WindowOperator
+from solvers.windows import Window
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -94,43 +95,29 @@ class MeanSSIM(Constraint):
         Raises:
             ProblemError: luminance is bounded in every window; an ellipsoid knows only the mean.
         """
-        from solvers.constraints.window_energy import energy_step
+        from solvers.constraints.window_energy import energy_around
 
-        return energy_step(self, reference, delta)
+        return energy_around(self, reference, delta)
 
 
-class BoundMeanSSIM(BoundConstraint):
+class BoundMeanSSIM(BoundWindows):
     """The set for a batch of images. Its dual block is a multiplier of the index, (B,), and only for tiles: see
     :meth:`supremum`.
 
     Attributes:
-        operator: the window operator.
-        c1, c2: the constants of S1 and S2; c2 is C2/kappa, a number or (P_h, P_w).
-        reference_mean, reference_variance: m_p(x), V_p(x), each (B, C, P_h, P_w).
         count: windows of an image, channels counted.
     """
 
     constraint: MeanSSIM
 
     def __init__(self, constraint: MeanSSIM, reference: Tensor) -> None:
-        self.constraint, self.reference = constraint, reference
-        self.operator: WindowOperator = constraint.window.operator_for(reference)
-        self.c1, c2 = (0.01 * constraint.data_range) ** 2, (0.03 * constraint.data_range) ** 2
-        self.c2: Tensor | float = c2
-        if constraint.sample_covariance:
-            # As in BoundWindowSSIM: C2/kappa, 0 in a window cut to one pixel.
-            self.c2 = c2 * (self.operator.pixels - 1) / self.operator.pixels
-        self.reference_mean = self.operator.mean(reference)
-        self.reference_variance = self.operator.variance(reference)
+        self.constraint = constraint
+        super().__init__(
+            reference, constraint.window, constraint.data_range, sample_covariance=constraint.sample_covariance
+        )
         self.count = self.reference_mean[0].numel()
 
     # -- membership ----------------------------------------------------------------------------------------
-
-    def losses(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """``1 - S1`` and ``1 - S2`` of every window, free of cancellation: two (B, C, P_h, P_w)."""
-        shift, spread, along = self._moments(delta)
-        luminance = _loss(shift.square(), self.reference_mean * shift, self._base_mean)
-        return luminance, _loss(spread, along, self._base_variance)
 
     def index(self, delta: Tensor) -> Tensor:
         """The mean of ``SSIM_p(x, x + d)`` over windows and channels, exact: (B,)."""
@@ -138,24 +125,19 @@ class BoundMeanSSIM(BoundConstraint):
 
     def loss(self, delta: Tensor) -> Tensor:
         """``1 - index``, which keeps its digits where the index is nearly 1: (B,)."""
-        luminance, contrast = self.losses(delta)
-        return (luminance + contrast - luminance * contrast).flatten(1).mean(dim=1)
+        return mean_loss(*self.losses(delta))
 
     def excess(self, delta: Tensor) -> Tensor:
         """In units of SSIM: threshold less index, or the largest ``(1 - S1) - beta`` where that is bounded
         (``|m_p(d)|`` in pixel units where means are kept); a pixel in no window counts with its size."""
         luminance, contrast = self.losses(delta)
-        loss = (luminance + contrast - luminance * contrast).flatten(1).mean(dim=1)
-        excess = loss - (1 - self.constraint.threshold)
+        excess = mean_loss(luminance, contrast) - (1 - self.constraint.threshold)
         beta = self.constraint.beta
         if beta == 0:
             excess = torch.maximum(excess, self.operator.mean(delta).abs().flatten(1).amax(dim=1))
         elif math.isfinite(beta):
             excess = torch.maximum(excess, luminance.flatten(1).amax(dim=1) - beta)
-        if not bool(self.operator.covered.all()):
-            outside = delta.masked_fill(self.operator.covered, 0).abs().flatten(1).amax(dim=1)
-            excess = torch.maximum(excess, outside)
-        return excess
+        return with_uncovered(self.operator, excess, delta)
 
     def scale_factor(self, delta: Tensor) -> Tensor:
         """A t in [0, 1] such that all of ``s * delta``, 0 <= s <= t, is inside; the largest unless S1 or
@@ -205,13 +187,6 @@ class BoundMeanSSIM(BoundConstraint):
     @property
     def has_equality(self) -> bool:
         return self.constraint.beta == 0
-
-    def bounds(self) -> tuple[Tensor, Tensor] | None:
-        """Pixels in no window are fixed (border "valid" only)."""
-        if bool(self.operator.covered.all()):
-            return None
-        upper = torch.where(self.operator.covered, math.inf, 0.0).to(self.reference.dtype)
-        return -upper, upper
 
     # -- duality -------------------------------------------------------------------------------------------
 

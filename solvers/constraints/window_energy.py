@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor, inner, per_image
+from solvers.constraints.bound_windows import mean_loss, uncovered_bounds, with_uncovered
 from solvers.errors import ProblemError
 from solvers.windows import Window, WindowOperator
 
@@ -124,20 +125,14 @@ class BoundWindowEnergy(BoundConstraint):
     def excess(self, delta: Tensor) -> Tensor:
         """``d'Hd - 2 b'd - c``; of :meth:`MeanSSIM.step` in units of SSIM."""
         outside = self.energy(delta) - 2 * inner(self.shift, delta) - self.level
-        if not bool(self.operator.covered.all()):
-            free = delta.masked_fill(self.operator.covered, 0).abs().flatten(1).amax(dim=1)
-            outside = torch.maximum(outside, free)
-        return outside
+        return with_uncovered(self.operator, outside, delta)
 
     def scale_factor(self, delta: Tensor) -> Tensor:
         return ball_scale_factor(self.energy(delta), inner(self.shift, delta), -self.level)
 
     def bounds(self) -> tuple[Tensor, Tensor] | None:
         """Pixels in no window are fixed (border "valid" only)."""
-        if bool(self.operator.covered.all()):
-            return None
-        upper = torch.where(self.operator.covered, torch.inf, 0.0).to(self.shift.dtype)
-        return -upper, upper
+        return uncovered_bounds(self.operator, self.shift)
 
     # -- duality -------------------------------------------------------------------------------------------
 
@@ -161,7 +156,7 @@ class BoundWindowEnergy(BoundConstraint):
         raise ProblemError("WindowEnergy has no conic form; the method energy_step solves it")
 
 
-def energy_step(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> WindowEnergy:
+def energy_around(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> WindowEnergy:
     """See :meth:`~solvers.MeanSSIM.step`. Images (B, C, H, W) of the same dtype."""
     if constraint.luminance is not None:
         raise ProblemError(
@@ -180,8 +175,7 @@ def energy_step(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> Windo
     slope, offset = op.adjoint(torch.stack([tilt_u, (tilt_v - tilt_u) * mean]))
     linear = slope * reference + offset
     value = (u * spread + v * shift.square()).flatten(1).sum(dim=1) - 2 * inner(linear, delta)
-    exact = (first + second - first * second).flatten(1).mean(dim=1)
-    level = (1 - constraint.threshold) - exact + value
+    level = (1 - constraint.threshold) - mean_loss(first, second) + value
     return WindowEnergy(constraint.window, u, v, linear, level.clamp_min(0))
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor
+from solvers.constraints.base import ConicForm, Constraint, ball_scale_factor
+from solvers.constraints.bound_windows import BoundWindows, with_uncovered
 from solvers.constraints.implied_bounds import implied_bounds
 from solvers.constraints.kept_means import keep_means
 from solvers.constraints.window_repair import enter, shrink
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
-from solvers.windows import Window, WindowOperator
+from solvers.windows import Window
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -120,32 +121,25 @@ class WindowDual:
         return replace(self, ball=self.ball[index], point=self.point[index], mean=self.mean[index])
 
 
-class BoundWindowSSIM(BoundConstraint):
+class BoundWindowSSIM(BoundWindows):
     """Balls and intervals of all windows: ``|R_p d - a R_p x| <= r_p`` and ``lo_p <= m_p(d) <= hi_p``.
 
     A dual block is a :class:`WindowDual` or window vectors (B, C, P_h, P_w, size^2).
 
     Attributes:
-        operator: the window operator.
         ball_center: a; the ball's centre is ``a R_p x``.
         radius, mean_lower, mean_upper: r_p, lo_p, hi_p, each (B, C, P_h, P_w).
-        reference_mean, reference_variance: m_p(x), V_p(x), each (B, C, P_h, P_w).
     """
 
     constraint: WindowSSIM
 
     def __init__(self, constraint: WindowSSIM, reference: Tensor) -> None:
         self.constraint = constraint
-        self.reference = reference
-        self.operator: WindowOperator = constraint.window.operator_for(reference)
+        super().__init__(
+            reference, constraint.window, constraint.data_range, sample_covariance=constraint.sample_covariance
+        )
         alpha, beta = constraint.alpha, constraint.beta
-        self.c1, c2 = (0.01 * constraint.data_range) ** 2, (0.03 * constraint.data_range) ** 2
-        self.c2: Tensor | float = c2
-        if constraint.sample_covariance:
-            # C2/kappa with kappa = N/(N - 1); a window cut to one pixel has no variance and C2/kappa = 0.
-            self.c2 = c2 * (self.operator.pixels - 1) / self.operator.pixels
-        mean, variance = self.operator.mean(reference), self.operator.variance(reference)
-        self.reference_mean, self.reference_variance = mean, variance
+        mean, variance = self.reference_mean, self.reference_variance
         self.ball_center, mean_center = alpha / (1 - alpha), beta / (1 - beta)
         self.radius = (alpha * (2 * variance + self.c2) / (1 - alpha) + self.ball_center**2 * variance).sqrt()
         half = (beta * (2 * mean.square() + self.c1) / (1 - beta) + mean_center**2 * mean.square()).sqrt()
@@ -157,27 +151,13 @@ class BoundWindowSSIM(BoundConstraint):
 
     # -- membership ----------------------------------------------------------------------------------------
 
-    def losses(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """``1 - S1`` and ``1 - S2`` of every window, free of cancellation: two (B, C, P_h, P_w)."""
-        op = self.operator
-        shift = op.mean(delta)
-        moved = self.reference + delta
-        luminance = shift.square() / (self.reference_mean.square() + (self.reference_mean + shift).square() + self.c1)
-        energy = self.reference_variance + op.variance(moved) + self.c2
-        contrast = op.variance(delta) / energy.clamp_min(torch.finfo(delta.dtype).tiny)
-        return luminance, contrast
-
     def excess(self, delta: Tensor) -> Tensor:
         """In units of SSIM: the largest of ``(1 - S1) - beta`` and ``(1 - S2) - alpha`` over the windows; where means
         are kept, ``|m_p(d)|`` in pixel units instead of the first; a pixel in no window counts with its size."""
         luminance, contrast = self.losses(delta)
         shift = self.operator.mean(delta).abs() if self.constraint.beta == 0 else luminance - self.constraint.beta
         excess = torch.maximum(shift, contrast - self.constraint.alpha)
-        excess = excess.flatten(1).amax(dim=1)
-        if not bool(self.operator.covered.all()):
-            outside = delta.masked_fill(self.operator.covered, 0).abs().flatten(1).amax(dim=1)
-            excess = torch.maximum(excess, outside)
-        return excess
+        return with_uncovered(self.operator, excess.flatten(1).amax(dim=1), delta)
 
     def window_factor(self, delta: Tensor) -> Tensor:
         """The largest t in [0, 1] with ``t * delta`` inside, window by window: (B, C, P_h, P_w)."""
@@ -208,13 +188,6 @@ class BoundWindowSSIM(BoundConstraint):
     @property
     def has_equality(self) -> bool:
         return self.constraint.beta == 0
-
-    def bounds(self) -> tuple[Tensor, Tensor] | None:
-        """Pixels in no window are fixed (border "valid" only)."""
-        if bool(self.operator.covered.all()):
-            return None
-        upper = torch.where(self.operator.covered, math.inf, 0.0).to(self.reference.dtype)
-        return -upper, upper
 
     def implied_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         return implied_bounds(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import per_image
+from solvers.windows import WindowOperator
 
 
 def ascend(
@@ -18,8 +19,9 @@ def ascend(
     box: tuple[Tensor, Tensor],
     inner: Callable[[Tensor, Tensor], Tensor],
     steps: Tensor,
+    most: int,
 ) -> Tensor:
-    """Towards the maximum of ``right'd - d'Hd/2`` over the box: ``steps`` (K,) conjugate gradients on the free pixels.
+    """Towards the maximum of ``right'd - d'Hd/2`` over the box: ``steps`` conjugate gradients on the free pixels.
 
     A pixel is free unless it is on a bound and the gradient at ``start`` pushes it further. The result is *not*
     clipped: its gradient vanishes on the free pixels, which is what a dual bound wants, and clipping would spoil it.
@@ -29,6 +31,7 @@ def ascend(
         right, diagonal: (K, C, H, W); the diagonal of H preconditions.
         start: within the box.
         inner: inner products, broadcastable to images; separate ones for parts that H does not couple.
+        steps: long (K,), for each image; ``most`` is the largest (a number, as asking a GPU for it would wait).
     """
     lower, upper = box
     gradient = right - product(start)
@@ -39,7 +42,7 @@ def ascend(
     scaled = residual * preconditioner
     direction, energy = scaled, inner(residual, scaled)
     tiny = torch.finfo(start.dtype).tiny
-    for step in range(int(steps.max())):
+    for step in range(most):
         image = product(direction)
         length = energy / inner(direction, image).clamp_min(tiny)
         length = torch.where(per_image(steps > step), length, 0.0)
@@ -50,3 +53,26 @@ def ascend(
         direction = torch.addcmul(scaled, following / energy.clamp_min(tiny), direction)
         energy = following
     return delta
+
+
+def ascend_windows(
+    op: WindowOperator,
+    slope: Tensor,
+    weights: Tensor,
+    right: Tensor,
+    diagonal: Tensor,
+    start: Tensor,
+    box: tuple[Tensor, Tensor],
+    steps: Tensor,
+    most: int,
+) -> Tensor:
+    """:func:`ascend` for ``H = diag(slope) + M' diag(weights) M``, which couples nothing across channels: slope
+    (K, C, H, W), weights (K, C, P_h, P_w). Compiled on the CPU."""
+    moved = op.ascend(slope, weights, right, diagonal, start, *box, steps[:, None].expand(start.shape[:2]))
+    if moved is not None:
+        return moved
+    return ascend(lambda image: op.normal(image, slope, weights), right, diagonal, start, box, _by_channel, steps, most)
+
+
+def _by_channel(first: Tensor, second: Tensor) -> Tensor:
+    return (first * second).sum(dim=(-2, -1), keepdim=True)

@@ -175,7 +175,7 @@ class _Part:
         model = self.model
         model.set(self.shape.unflat(self.logs.exp()))
         # Not clipped: for the bound.
-        self.raw = model.ascend(self.delta, self.gradients)
+        self.raw = model.ascend(self.delta, self.gradients, max(GRADIENTS))
         self.delta = self.raw.clamp(model.lower, model.upper)
         ratio, share = model.ratios(self.delta)
         residual = ratio.clamp(FLOOR, 1 / FLOOR).log_()
@@ -196,11 +196,10 @@ class _Part:
 
     def review(self, gap: Tensor) -> None:
         """Where the certified gap (K,) stalls, mix half as much, or fully again: photos with slow modes need all of
-        it, and on others it jumps."""
+        it, and on others it jumps. After both, another number of gradients."""
         self.gaps.append((self.steps, gap))
         while self.steps - self.gaps[0][0] >= PATIENCE:
             stalled = (gap > STALLED * self.gaps.pop(0)[1]) & (self.steps - self.changed >= PATIENCE)
-            # Whole and half mixing in turn, and after both the other number of gradients.
             other = sum(GRADIENTS) - self.gradients
             self.gradients = torch.where(stalled & (self.mixed < 1), other, self.gradients)
             self.mixed = torch.where(stalled, 1.5 - self.mixed, self.mixed)
@@ -210,9 +209,12 @@ class _Part:
         """Whether any image does; those that are finished leave, so that they cost nothing."""
         keep = monitor.running[self.images].nonzero()[:, 0]
         if 0 < len(keep) < len(self.images):
-            names = "images", "logs", "delta", "raw", "mixed", "changed", "gradients"
-            for name in names:
-                setattr(self, name, getattr(self, name)[keep])
+            self.images, self.logs, self.delta, self.raw = (
+                values[keep] for values in (self.images, self.logs, self.delta, self.raw)
+            )
+            self.mixed, self.changed, self.gradients = (
+                values[keep] for values in (self.mixed, self.changed, self.gradients)
+            )
             self.box = self.box[0][keep], self.box[1][keep]
             self.implied = self.implied[0][keep], self.implied[1][keep]
             self.gaps = [(step, gap[keep]) for step, gap in self.gaps]

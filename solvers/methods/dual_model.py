@@ -18,7 +18,7 @@ from torch import Tensor
 from solvers.constraints.base import BoundConstraint, DualBlock, inner, norm, per_image
 from solvers.constraints.lp import BoundLpBall
 from solvers.constraints.window_ssim import BoundWindowSSIM, WindowDual
-from solvers.methods.box_gradients import ascend
+from solvers.methods.box_gradients import ascend, ascend_windows
 from solvers.problem import LinearProblem, Problem
 
 # Of the first guess that a warm start's multipliers have at least.
@@ -96,26 +96,18 @@ class Lagrangian:
         # Rounding may leave a pixel under windows of no weight a curvature of 0 or less.
         self.diagonal = diagonal.clamp_min(1e-6 * self.slope.abs()).clamp_min(torch.finfo(diagonal.dtype).tiny)
 
-    def product(self, image: Tensor) -> Tensor:
+    def ascend(self, start: Tensor, steps: Tensor, most: int) -> Tensor:
+        """``start`` (K, C, H, W), within the box, moved towards L's maximum by ``steps`` (K,) conjugate gradients, at
+        most ``most``; not clipped."""
+        box = self.lower, self.upper
+        if self.balls:  # they couple all channels of an image
+            return ascend(self._product, self.right, self.diagonal, start, box, _by_image, steps, most)
+        values = self.slope, self.weights, self.right, self.diagonal
+        return ascend_windows(self.operator, *values, start, box, steps, most)
+
+    def _product(self, image: Tensor) -> Tensor:
         """``-L''`` times an image (K, C, H, W)."""
         return self.operator.normal(image, self.slope, self.weights)
-
-    def ascend(self, start: Tensor, steps: Tensor) -> Tensor:
-        """``start`` (K, C, H, W), within the box, moved towards L's maximum by ``steps`` (K,) conjugate gradients; not
-        clipped."""
-        if not self.balls:
-            values = self.slope, self.weights, self.right, self.diagonal, start, self.lower, self.upper
-            moved = self.operator.ascend(*values, steps[:, None].expand(start.shape[:2]))
-            if moved is not None:
-                return moved
-        box = self.lower, self.upper
-        return ascend(self.product, self.right, self.diagonal, start, box, self.inner, steps)
-
-    def inner(self, first: Tensor, second: Tensor) -> Tensor:
-        """Inner products of what L couples: channels where windows are all, images otherwise; broadcastable."""
-        if self.balls:
-            return per_image(inner(first, second))
-        return (first * second).sum(dim=(-2, -1), keepdim=True)
 
     def ratios(self, delta: Tensor) -> tuple[Tensor, Tensor]:
         """How much of its radius each constraint uses, (K, n), and each multiplier's share of the dual objective."""
@@ -173,6 +165,10 @@ class Lagrangian:
                 size = norm(torch.as_tensor(given).to(delta)) / scale
                 first.others[:, k] = _known(size / bound.radius, first.others[:, k])
         return first, delta
+
+
+def _by_image(first: Tensor, second: Tensor) -> Tensor:
+    return per_image(inner(first, second))
 
 
 def _known(values: Tensor, first: Tensor) -> Tensor:

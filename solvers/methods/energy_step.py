@@ -12,7 +12,7 @@ from torch import Tensor
 
 from solvers.constraints.base import DualBlock, inner, per_image
 from solvers.constraints.window_energy import BoundWindowEnergy, WindowEnergy
-from solvers.methods.box_gradients import ascend
+from solvers.methods.box_gradients import ascend_windows
 from solvers.methods.monitor import Monitor
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 from solvers.registry import register_method
@@ -113,15 +113,12 @@ class _State:
 
     def advance(self) -> None:
         """Conjugate gradients at the multiplier, then a step of it."""
-        bound, op = self.bound, self.bound.operator
+        bound = self.bound
         right = self.gradient * per_image(0.5 * (-self.log).exp()) + bound.shift
         self.used_log = self.log
-        arguments = (bound.slope, bound.weights, right, self.diagonal, self.delta, self.lower, self.upper)
-        steps = torch.full(self.delta.shape[:2], GRADIENTS, device=self.delta.device)
-        moved = op.ascend(*arguments, steps)
-        if moved is None:
-            box = self.lower, self.upper
-            moved = ascend(bound.product, right, self.diagonal, self.delta, box, _by_plane, steps[:, 0])
+        steps = torch.full_like(self.images, GRADIENTS)
+        values = bound.slope, bound.weights, right, self.diagonal, self.delta
+        moved = ascend_windows(bound.operator, *values, (self.lower, self.upper), steps, GRADIENTS)
         self.raw, self.delta = moved, moved.clamp(self.lower, self.upper)
         along = inner(bound.shift, self.delta)
         slack = 2 * along.abs() + torch.finfo(along.dtype).tiny
@@ -134,8 +131,3 @@ class _State:
     def block(self) -> Tensor:
         """The multiplier and the point of the last ascent, (K, 1 + C*H*W)."""
         return torch.cat([self.used_log.exp()[:, None], self.raw.flatten(1)], dim=1)
-
-
-def _by_plane(first: Tensor, second: Tensor) -> Tensor:
-    """Inner products of the planes, which H does not couple."""
-    return (first * second).sum(dim=(-2, -1), keepdim=True)

@@ -83,6 +83,7 @@ def test_the_compiled_iteration_is_that_of_torch(window: Window) -> None:
         (lower[:, None], upper[:, None]),
         lambda first, second: (first * second).sum(dim=(-2, -1), keepdim=True),
         steps,
+        7,
     )
     torch.testing.assert_close(ascend_planes(op, *values, steps=steps), by_torch[:, 0], rtol=1e-9, atol=1e-9)
 

@@ -94,13 +94,13 @@ def test_a_batch_gives_what_its_images_give_alone(unlike: LinearProblem, dtype: 
 
 def test_finished_images_cost_nothing(unlike: LinearProblem, monkeypatch: pytest.MonkeyPatch) -> None:
     work: list[int] = []
-    plain = Lagrangian.product
+    plain = Lagrangian.ascend
 
-    def counted(self: Lagrangian, image: Tensor) -> Tensor:
-        work.append(len(image))
-        return plain(self, image)
+    def counted(self: Lagrangian, start: Tensor, steps: Tensor, most: int) -> Tensor:
+        work.append(len(start))
+        return plain(self, start, steps, most)
 
-    monkeypatch.setattr(Lagrangian, "product", counted)
+    monkeypatch.setattr(Lagrangian, "ascend", counted)
     batch = solvers.solve(unlike, "dual")
     per_iteration = len(work) / max(batch.iterations)
     assert sum(work) == pytest.approx(per_iteration * sum(batch.iterations))
