@@ -60,15 +60,19 @@ def images(count: int, model: ssimpert.Classifier) -> Tensor:
 
 def cell(model: ssimpert.Classifier, batch: Tensor, name: str, engine: Any, steps: int, eps: float) -> dict[str, Any]:
     """One set by one engine over all images."""
-    rows: list[dict[str, Any]] = []
-    seconds = 0.0
-    for part in batch.split(BATCH):
-        result = ssimpert.perturb(
-            model, part, SETS[name], engine=engine, steps=steps, stop_at_success=False, settings={"eps_rel": eps}
-        )
-        rows += [row | {"image": len(rows) + k} for k, row in enumerate(result.rows())]
-        seconds += result.seconds
-    return {"set": name, "engine": engine, "steps": steps, "eps": eps, "seconds": seconds, "rows": rows}
+    result = ssimpert.perturb(
+        model,
+        batch,
+        SETS[name],
+        engine=engine,
+        steps=steps,
+        stop_at_success=False,
+        settings={"eps_rel": eps},
+        batch_size=BATCH,
+    )
+    return {
+        "set": name, "engine": engine, "steps": steps, "eps": eps, "seconds": result.seconds, "rows": result.rows(),
+    }  # fmt: skip
 
 
 def summary(record: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from ssimpert.linearization.margins import Margin
 CHUNK = 16
 
 Model = Callable[[Tensor], Tensor]
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,19 @@ def model_dtype(model: Model) -> torch.dtype:
 
 
 def in_chunks(function: Callable[..., tuple[Tensor, ...]], *batched: Tensor, chunk: int) -> tuple[Tensor, ...]:
-    """``function`` over slices of the batch, concatenated. Where memory runs out the slice is halved and the work
-    goes on from there; a single image that does not fit raises the original error."""
-    total, start = batched[0].shape[0], 0
-    parts: list[tuple[Tensor, ...]] = []
+    """``function`` over slices of the batch, concatenated; see :func:`by_halves`."""
+    parts = by_halves(lambda part: function(*(value[part] for value in batched)), len(batched[0]), chunk)
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def by_halves(run: Callable[[slice], Part], total: int, chunk: int) -> list[Part]:
+    """``run`` over slices that make up ``total`` images, at most ``chunk`` each. Where memory runs out the slice is
+    halved and the work goes on from there; a single image that does not fit raises the original error."""
+    start, parts = 0, []
     while start < total:
         stop = min(start + chunk, total)
         try:
-            parts.append(function(*(value[start:stop] for value in batched)))
+            parts.append(run(slice(start, stop)))
             start = stop
         except torch.OutOfMemoryError:
             if stop - start == 1:
@@ -92,4 +99,4 @@ def in_chunks(function: Callable[..., tuple[Tensor, ...]], *batched: Tensor, chu
             chunk = (stop - start + 1) // 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    return parts

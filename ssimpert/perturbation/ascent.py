@@ -55,6 +55,12 @@ class AscentState:
         self.best[better], self.best_margin[better] = self.images[better], self.margin[better]
         self.best_label[better] = self.label[better]
 
+    def stop(self, images: Tensor, message: str) -> None:
+        """Stop the images at ``images`` (long, (K,)), for a reason unless they have one."""
+        for k in images.tolist():
+            self.messages[k] = self.messages[k] or message
+        self.active[images] = False
+
     def return_to_best(self) -> None:
         """Make the best iterates the current ones."""
         self.images, self.margin, self.label = self.best, self.best_margin, self.best_label

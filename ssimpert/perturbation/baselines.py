@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -17,11 +16,11 @@ from ssimpert.linearization.gradient import CHUNK, Model, in_chunks
 from ssimpert.perturbation.baseline_checks import FIXED_BUDGET, check_baseline_options, check_goal, check_matched
 from ssimpert.perturbation.control import VANISHING
 from ssimpert.perturbation.foolbox_import import require_foolbox
-from ssimpert.perturbation.measure import measure
+from ssimpert.perturbation.measure import End, measure
 from ssimpert.perturbation.oracle import Oracle
 from ssimpert.perturbation.perturb import check_image, describe, labels_of
 from ssimpert.perturbation.rescaling import l2_size, rescale, ssim_size
-from ssimpert.perturbation.result import PerturbResult, StepRow
+from ssimpert.perturbation.result import PerturbResult
 
 Attack = Literal["l2-pgd", "linf-pgd", "ddn", "fmn"]
 Match = Literal["l2", "ssim"]
@@ -30,16 +29,6 @@ PGD_STEPS, MINIMAL_NORM_STEPS = 40, 100
 _L2_TOLERANCE, _SSIM_TOLERANCE = 1e-9, 1e-6
 NOT_FOUND = "no adversarial found"
 _SAME: dict[Match | None, str] = {"l2": " (same l2 norm)", "ssim": " (same SSIM)"}
-
-
-@dataclass(frozen=True)
-class _End:
-    """What :func:`measure` takes."""
-
-    images: Tensor
-    steps: Tensor
-    messages: Sequence[str]
-    history: Sequence[StepRow] = ()
 
 
 def foolbox_baseline(
@@ -136,7 +125,7 @@ def foolbox_baseline(
     result = measure(
         model,
         image,
-        _End(images, torch.full_like(own, steps), [""] * len(image)),
+        End(images, torch.full_like(own, steps), [""] * len(image)),
         own,
         margin,
         rule=None if constraint is None else Oracle(constraint, len(image), "auto", solver),

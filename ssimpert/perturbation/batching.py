@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ssimpert.errors import InputError
+from ssimpert.linearization.gradient import by_halves
 from ssimpert.perturbation.result import PerturbResult
 
 BatchSize = int | Literal["auto"]
@@ -22,26 +23,10 @@ def check_batch_size(batch_size: BatchSize) -> None:
         raise InputError(f"batch_size must be 'auto' or an integer of at least 1, got {batch_size!r}")
 
 
-def in_parts(run: Callable[[Tensor], PerturbResult], count: int, batch_size: BatchSize) -> PerturbResult:
-    """``run`` on the images at (K,) long, for parts of ``count`` images, at most ``batch_size`` each (``"auto"``: all).
-
-    Where memory runs out the part is halved and the work goes on from there: what is done stays done. A single image
-    that does not fit raises the original error.
-    """
-    size, start = count if batch_size == "auto" else batch_size, 0
-    results: list[PerturbResult] = []
-    while start < count:
-        part = torch.arange(start, min(start + size, count))
-        try:
-            results.append(run(part))
-        except torch.OutOfMemoryError:
-            if len(part) == 1:
-                raise
-            size = (len(part) + 1) // 2
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            continue
-        start += len(part)
+def in_parts(run: Callable[[slice], PerturbResult], count: int, batch_size: BatchSize) -> PerturbResult:
+    """``run`` on slices of ``count`` images, at most ``batch_size`` each (``"auto"``: all), halved where memory runs
+    out; what is done stays done."""
+    results = by_halves(run, count, count if batch_size == "auto" else batch_size)
     return results[0] if len(results) == 1 else joined(results)
 
 
@@ -49,9 +34,9 @@ def joined(results: list[PerturbResult]) -> PerturbResult:
     """The results of parts of a batch, in order, as one; the goal, constraint and settings are the first's."""
     first = results[0]
     columns = {
-        name: torch.cat([getattr(result, name) for result in results])
-        for name in PerturbResult.__dataclass_fields__
-        if isinstance(getattr(first, name), Tensor)
+        entry.name: torch.cat([getattr(result, entry.name) for result in results])
+        for entry in fields(first)
+        if isinstance(getattr(first, entry.name), Tensor)
     }
     offset, history = 0, []
     for result in results:

@@ -195,7 +195,8 @@ class _Move:
         # Where the whole step went too far in the features, the next is asked for so much less.
         exceeds = (self.limit[moving] / whole.clamp_min(1e-300)).clamp(SMALLEST_RHO, 1)
         self.rho[moving] = torch.minimum(self.rho[moving], self.limit[moving] * exceeds)
-        self._end(state, moving, stuck & ~unsolved & (self.region[moving] < self.least))
+        over = stuck & ~unsolved & (self.region[moving] < self.least)
+        state.stop(moving[over], "no step, however short, raises the margin within the feature distance any more")
         return solution, length
 
     def _distance(self, images: Tensor, numbers: Tensor) -> Tensor:
@@ -203,11 +204,6 @@ class _Move:
 
     def _allowed(self, images: Tensor, numbers: Tensor) -> Tensor:
         return self._distance(images, numbers) <= self.limit[numbers]
-
-    def _end(self, state: ascent.AscentState, moving: Tensor, over: Tensor) -> None:
-        for k in moving[over].tolist():
-            state.messages[k] = "no step, however short, raises the margin within the feature distance any more"
-        state.active[moving[over]] = False
 
 
 def _with_distance(

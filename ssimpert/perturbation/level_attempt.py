@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -21,6 +24,11 @@ CUTS = 12
 
 
 def check_level_options(constraint: Constraint, steps: int, rounds: int, tolerance: float, engine: str) -> Family:
+    """The family of ``constraint``, with the other options checked.
+
+    Raises:
+        InputError: an option that can't be used.
+    """
     if not isinstance(constraint, Constraint):
         raise InputError(f"constraint must be a set such as solvers.WindowSSIM, got {constraint!r}")
     for name, value in (("steps", steps), ("rounds", rounds)):
@@ -34,31 +42,41 @@ def check_level_options(constraint: Constraint, steps: int, rounds: int, toleran
     return family_of(constraint)
 
 
-def run_at_level(
-    model: Model,
-    reference: Tensor,
-    label: Tensor,
-    margin: Margin,
-    sets: list[Constraint],
-    start: Tensor,
-    steps: int,
-    engine: Engine,
-    method: str,
-    settings: solvers.Settings,
-    *,
-    stop: bool,
-) -> ascent.AscentState:
-    """At most ``steps`` steps within the images' own sets, from ``start`` (K, C, H, W) scaled into them."""
-    factor = torch.cat([at.bind(reference[k : k + 1]).scale_factor(start[k : k + 1]) for k, at in enumerate(sets)])
-    state = ascent.start(
-        model, (reference + per_image(factor) * start).clamp(0, 1), label, margin, stop_at_success=stop
-    )
-    oracle = Oracle(sets, len(reference), method, settings, tightening=True)
-    move = HELD[engine](model, label, margin, oracle, reference)
-    for _ in ascent.ascend(model, state, label, margin, move, steps=steps, stop_at_success=stop):
-        pass
-    state.return_to_best()
-    return state
+@dataclass(frozen=True)
+class Attempt:
+    """How levels are tried.
+
+    Attributes:
+        model: the classifier.
+        families: one per image of the batch.
+        steps: most steps of the engine.
+        engine, method, settings: as for :func:`~ssimpert.perturb`.
+    """
+
+    model: Model
+    families: Sequence[Family]
+    steps: int
+    engine: Engine
+    method: str
+    settings: solvers.Settings
+
+    def sets(self, level: Tensor, numbers: Tensor) -> list[Constraint]:
+        """The images' own sets at levels (K,), for the images at ``numbers`` (K,) of the batch."""
+        return [self.families[k].at(value) for k, value in zip(numbers.tolist(), level.tolist(), strict=True)]
+
+    def run(
+        self, reference: Tensor, label: Tensor, margin: Margin, sets: list[Constraint], start: Tensor, *, stop: bool
+    ) -> ascent.AscentState:
+        """From ``start`` (K, C, H, W) scaled into the sets, with or without a stop at success; ends at the best."""
+        factor = torch.cat([at.bind(reference[k : k + 1]).scale_factor(start[k : k + 1]) for k, at in enumerate(sets)])
+        begin = (reference + per_image(factor) * start).clamp(0, 1)
+        state = ascent.start(self.model, begin, label, margin, stop_at_success=stop)
+        oracle = Oracle(sets, len(reference), self.method, self.settings, tightening=True)
+        move = HELD[self.engine](self.model, label, margin, oracle, reference)
+        for _ in ascent.ascend(self.model, state, label, margin, move, steps=self.steps, stop_at_success=stop):
+            pass
+        state.return_to_best()
+        return state
 
 
 def cut_to_border(model: Model, image: Tensor, moved: Tensor, label: Tensor, margin: Margin) -> Tensor:
@@ -70,10 +88,8 @@ def cut_to_border(model: Model, image: Tensor, moved: Tensor, label: Tensor, mar
     def on_grid(length: Tensor) -> Tensor:
         return (reference + per_image(length) * whole).clamp(0, 1).to(image.dtype).to(torch.float64)
 
-    low, high = (
-        torch.zeros(len(image), dtype=torch.float64, device=image.device),
-        torch.ones(len(image), dtype=torch.float64, device=image.device),
-    )
+    high = torch.ones(len(image), dtype=torch.float64, device=image.device)
+    low = torch.zeros_like(high)
     for _ in range(CUTS):
         middle = (low + high) / 2
         reached = margin(forward(model, on_grid(middle)), label) > 0

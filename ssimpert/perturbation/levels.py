@@ -34,6 +34,11 @@ class Family:
     largest: float
     unit: str
 
+    def for_image(self, number: int, batch: int) -> Family:
+        """The same family for one image of a batch alone: feature balls have a Jacobian per image."""
+        index = torch.tensor([number])
+        return replace(self, at=lambda level: self.at(level).select(index, batch))
+
 
 def family_of(template: Constraint) -> Family:
     """The family that ``template`` belongs to, beginning at its own level.

@@ -14,7 +14,7 @@ from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, Untargeted
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.engines import Engine
-from ssimpert.perturbation.level_attempt import check_level_options, run_at_level
+from ssimpert.perturbation.level_attempt import Attempt, check_level_options
 from ssimpert.perturbation.perturb import check_image, labels_of
 
 
@@ -45,10 +45,13 @@ def margin_curve(
         raise InputError(f"levels must be positive and rise, got {list(levels)}")
     label = labels_of(model, image, label, margin)
     reference, delta = image.to(torch.float64), torch.zeros_like(image, dtype=torch.float64)
+    families = [family.for_image(k, len(image)) for k in range(len(image))]
+    attempt = Attempt(model, families, steps, engine, method, settings)
+    everyone = torch.arange(len(image))
     rows = []
     for level in levels:
-        sets = [family.at(level)] * len(image)
-        state = run_at_level(model, reference, label, margin, sets, delta, steps, engine, method, settings, stop=False)
+        sets = attempt.sets(torch.full((len(image),), level, dtype=torch.float64), everyone)
+        state = attempt.run(reference, label, margin, sets, delta, stop=False)
         delta = state.images - reference
         rows.append(state.margin)
     return torch.stack(rows).to(image.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +36,16 @@ class Endpoint(Protocol):
 
     @property
     def history(self) -> Sequence[StepRow]: ...
+
+
+@dataclass(frozen=True)
+class End:
+    """An :class:`Endpoint` of methods that keep no state of their own to hand over."""
+
+    images: Tensor
+    steps: Tensor
+    messages: Sequence[str]
+    history: Sequence[StepRow] = ()
 
 
 def measure(

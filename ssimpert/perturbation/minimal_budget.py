@@ -6,10 +6,8 @@ any family of nested sets. ``perturb`` asks the other one: the largest margin at
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -21,12 +19,12 @@ from ssimpert.errors import InputError
 from ssimpert.linearization import LabelWins, Margin, Untargeted, forward
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.engines import Engine
-from ssimpert.perturbation.level_attempt import check_level_options, cut_to_border, run_at_level
+from ssimpert.perturbation.level_attempt import Attempt, check_level_options, cut_to_border
 from ssimpert.perturbation.levels import Family, least_level
-from ssimpert.perturbation.measure import measure
+from ssimpert.perturbation.measure import End, measure
 from ssimpert.perturbation.nearest_class import nearest_class
 from ssimpert.perturbation.oracle import Oracle
-from ssimpert.perturbation.perturb import check_image, describe, labels_of
+from ssimpert.perturbation.perturb import check_image, describe, describe_settings, labels_of
 from ssimpert.perturbation.result import PerturbResult, StepRow
 
 # A bracket without a failing end is searched downwards by this factor, one without a success upwards by 2.
@@ -134,25 +132,28 @@ def minimal_budget(
         steps=torch.zeros_like(label),
         history=[],
     )
+    families = [family.for_image(k, len(image)) for k in range(len(image))]
+    attempt = Attempt(model, families, steps, engine, method, settings)
     level = torch.full_like(zero, family.first)
     aim = _Aim(margin, label)
     if isinstance(margin, Untargeted) and candidates > 1 and bool((clean <= 0).any()):
         aim = _Aim(LabelWins(), nearest_class(model, image, label, family.at(family.first), candidates=candidates))
     for _ in range(rounds):
-        pending = _pending(search, clean, level, family, tolerance)
+        pending = _pending(search, clean, family, tolerance)
         if not pending.numel():
             break
-        _try(model, image, label, margin, aim, search, family, level, pending, steps, engine, method, settings)
-        level = _next(search, level, family)
+        _try(attempt, image, label, margin, aim, search, level, pending)
+        level = _next(search, family)
     found = search.high.isfinite()
-    final = [family.at(float(value) if value > 0 and math.isfinite(value) else family.first) for value in search.high]
+    levels = torch.where(found & (search.high > 0), search.high, family.first)
+    final = attempt.sets(levels, torch.arange(len(image)))
     messages = [
         "" if value > 0 else "the goal is reached by the clean image already" if value == 0 else "logits are NaN"
         for value in torch.where(clean.isnan(), torch.nan, search.high).tolist()
     ]
     for k in (~found & clean.isfinite()).nonzero()[:, 0].tolist():
         messages[k] = f"no level up to {float(search.low[k]):.4g} changes the decision"
-    end = _End(reference + search.delta, search.steps, messages, search.history)
+    end = End(reference + search.delta, search.steps, messages, search.history)
     result = measure(
         model,
         image,
@@ -174,7 +175,7 @@ def minimal_budget(
             "recentred": False,
             "stop_at_success": True,
             "method": method,
-            "solver": {"eps_rel": settings.eps_rel, "eps_abs": settings.eps_abs, "max_iter": settings.max_iter},
+            "solver": describe_settings(settings),
             "label": None if label_given is None else label.tolist(),
         },
         seconds=time.perf_counter() - began,
@@ -182,20 +183,20 @@ def minimal_budget(
     excess = [
         at.bind(reference[k : k + 1]).excess(result.delta[k : k + 1].to(torch.float64)) for k, at in enumerate(final)
     ]
-    values = {entry: getattr(result, entry) for entry in PerturbResult.__dataclass_fields__}
+    values = {entry.name: getattr(result, entry.name) for entry in fields(result)}
     values["violation"] = torch.cat(excess).clamp_min(0).to(image.dtype)
     level = torch.where(found, search.high, torch.nan)
     return MinimalBudgetResult(**values, level=level, failed_level=search.low, rounds=search.rounds)
 
 
-def _pending(search: _Search, clean: Tensor, level: Tensor, family: Family, tolerance: float) -> Tensor:
+def _pending(search: _Search, clean: Tensor, family: Family, tolerance: float) -> Tensor:
     """The images (long) whose brackets are still too wide and that have a level left to try."""
     wide = search.high > (1 + tolerance) * search.low
     beyond = search.high.isinf() & (search.low >= family.largest)
-    return (wide & ~beyond & clean.isfinite() & (clean <= 0) & (level > 0)).nonzero()[:, 0]
+    return (wide & ~beyond & (clean <= 0)).nonzero()[:, 0]  # a NaN is not <= 0
 
 
-def _next(search: _Search, level: Tensor, family: Family) -> Tensor:
+def _next(search: _Search, family: Family) -> Tensor:
     """The level to try next: twice a failing one, a quarter of a successful one, or the bracket's geometric mean."""
     upwards = (2 * search.low).clamp_max(family.largest)
     between = torch.where(search.low > 0, (search.low * search.high).sqrt(), search.high / DOWN)
@@ -203,27 +204,19 @@ def _next(search: _Search, level: Tensor, family: Family) -> Tensor:
 
 
 def _try(
-    model: Model,
+    attempt: Attempt,
     image: Tensor,
     label: Tensor,
     margin: Margin,
     aim: _Aim,
     search: _Search,
-    family: Family,
     level: Tensor,
     pending: Tensor,
-    steps: int,
-    engine: Engine,
-    method: str,
-    settings: solvers.Settings,
 ) -> None:
-    """Try ``level`` for the images at ``pending`` and move their brackets."""
-    reference = image[pending].to(torch.float64)
-    sets = [family.at(float(value)) for value in level[pending]]
-    start = search.delta[pending]
-    state = run_at_level(
-        model, reference, aim.label[pending], aim.margin, sets, start, steps, engine, method, settings, stop=True
-    )
+    """Try ``level`` (B,) for the images at ``pending`` (long, (K,)) and move their brackets."""
+    model, reference = attempt.model, image[pending].to(torch.float64)
+    sets = attempt.sets(level[pending], pending)
+    state = attempt.run(reference, aim.label[pending], aim.margin, sets, search.delta[pending], stop=True)
     search.rounds[pending] += 1
     search.steps[pending] += state.steps
     search.history += [{**row, "image": int(pending[row["image"]])} for row in state.history]
@@ -233,17 +226,10 @@ def _try(
     for k in reached.nonzero()[:, 0].tolist():
         place = int(pending[k])
         # Rounding to the images' dtype may leave the set by a little.
-        least = least_level(family, reference[k : k + 1], delta[k : k + 1], 1.001 * float(level[place]))
+        enough = 1.001 * float(level[place])
+        least = least_level(attempt.families[place], reference[k : k + 1], delta[k : k + 1], enough)
         if least < float(search.high[place]):
             search.high[place], search.delta[place] = least, delta[k]
         # The cut perturbation may lie below a level that failed from elsewhere: that failure says nothing any more.
         if search.low[place] >= search.high[place]:
             search.low[place] = 0.5 * search.high[place]
-
-
-@dataclass(frozen=True)
-class _End:
-    images: Tensor
-    steps: Tensor
-    messages: Sequence[str]
-    history: Sequence[StepRow]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +16,13 @@ from ssimpert.perturbation.ball_checks import check_ball_options, check_released
 from ssimpert.perturbation.ball_course import BallObserver, Course, run
 from ssimpert.perturbation.ball_objective import BallObjective, MarginTerm, ball_objective, goal_of
 from ssimpert.perturbation.lbfgs import Bounds, LBFGSSettings, LineSearch
-from ssimpert.perturbation.measure import measure
+from ssimpert.perturbation.measure import End, measure
 from ssimpert.perturbation.perturb import check_image, describe, labels_of
-from ssimpert.perturbation.result import PerceptualBallResult, PerturbResult, StepRow
+from ssimpert.perturbation.result import PerceptualBallResult, PerturbResult
 
 HISTORY_SIZE, RELEASED_HISTORY_SIZE = 10, 100
 # Where gamma may be lowered, an objective that falls by less than this part of itself a step counts as minimised.
 RELATIVE_CHANGE = 1e-3
-
-
-@dataclass(frozen=True)
-class _End:
-    """What :func:`measure` takes."""
-
-    images: Tensor
-    steps: Tensor
-    messages: Sequence[str]
-    history: Sequence[StepRow]
 
 
 def perceptual_ball_lbfgs(
@@ -151,7 +141,7 @@ def perceptual_ball_lbfgs(
     result = measure(
         model,
         image,
-        _End(adversarial, course.steps, course.messages, course.history),
+        End(adversarial, course.steps, course.messages, course.history),
         own,
         goal,
         rule=None,

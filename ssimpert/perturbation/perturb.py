@@ -107,26 +107,26 @@ def perturb(
         "support": None if support is None else float(support.to(torch.float64).mean()),
         "stop_at_success": stop_at_success,
         "method": method,
-        "solver": {"eps_rel": settings.eps_rel, "eps_abs": settings.eps_abs, "max_iter": settings.max_iter},
+        "solver": describe_settings(settings),
         "label": None if label_given is None else own.tolist(),
     }
 
-    def run(part: Tensor) -> PerturbResult:
-        part = part.to(image.device)
-        some, label, count = image[part], own[part], len(part)
-        limit = constraint.select(part, len(image)) if isinstance(constraint, Constraint) else constraint
-        inside = None if region is None else region.select(part, len(image))
+    def run(part: slice) -> PerturbResult:
+        some, label = image[part], own[part]
+        index = torch.arange(len(image), device=image.device)[part]
+        limit = constraint.select(index, len(image)) if isinstance(constraint, Constraint) else constraint
+        inside = None if region is None else region.select(index, len(image))
         rule: ascent.StepRule
         if faithful:
             assert isinstance(constraint, solvers.GlobalSSIM)
             rule = released_step_rule(constraint, method, settings)
         else:
-            rule = Oracle(limit, count, method, settings, inside)
+            rule = Oracle(limit, len(some), method, settings, inside)
         state = ascent.start(model, some, label, driven_by, stop_at_success=stop_at_success)
         if recentred:
             move = recentred_move(model, label, driven_by, rule)
         else:
-            oracle = Oracle(limit, count, method, settings, inside, tightening=True)
+            oracle = Oracle(limit, len(some), method, settings, inside, tightening=True)
             move = HELD[engine](model, label, driven_by, oracle, some)
         loop = ascent.ascend(model, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
         for reached in loop:
@@ -210,6 +210,11 @@ def describe(value: Any) -> Any:
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
     return getattr(value, "__name__", type(value).__name__)
+
+
+def describe_settings(settings: solvers.Settings) -> dict[str, Any]:
+    """What decides how far solves go, as plain values for JSON."""
+    return {"eps_rel": settings.eps_rel, "eps_abs": settings.eps_abs, "max_iter": settings.max_iter}
 
 
 def _check_options(constraint: ConstraintRule, steps: int, *, recentred: bool, faithful: bool) -> None:

@@ -45,10 +45,10 @@ def projected_gradient(model: Model, label: Tensor, margin: Margin, oracle: Orac
         length = search(model, state, label, margin, moving, towards)
         if rounds > 1:
             tau[moving] *= torch.where(length == 1, 1.5, length.clamp_min(0.25))
-        stuck = moving[(tau[moving] < SMALLEST * scale[moving]) & ~unsolved]
-        for k in stuck.tolist():
-            state.messages[k] = state.messages[k] or "no step, however short, raises the margin any more"
-        state.active[stuck] = False
+        state.stop(
+            moving[(tau[moving] < SMALLEST * scale[moving]) & ~unsolved],
+            "no step, however short, raises the margin any more",
+        )
         return solution, length
 
     return move

@@ -37,10 +37,7 @@ def sequential_convex(model: Model, label: Tensor, margin: Margin, oracle: Oracl
         length = search(model, state, label, margin, moving, towards, longest=region[moving])
         # Twice what served, or half of the shortest that did not.
         region[moving] = torch.where(length > 0, 2 * length, region[moving] / 32).clamp_max(1)
-        stuck = moving[(region[moving] < SMALLEST) & ~unsolved]
-        for k in stuck.tolist():
-            state.messages[k] = state.messages[k] or "no step length tried raises the margin any more"
-        state.active[stuck] = False
+        state.stop(moving[(region[moving] < SMALLEST) & ~unsolved], "no step length tried raises the margin any more")
         return solution, length
 
     return move

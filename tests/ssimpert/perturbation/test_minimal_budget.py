@@ -68,6 +68,23 @@ def test_ssim_levels_are_within_a_hundredth_of_the_least(template: Constraint) -
     assert float(found.violation) <= 1e-8
 
 
+def test_feature_distances_are_those_of_each_image() -> None:
+    """J is diagonal and another one per image: the least level is the shortage over |w/j|."""
+    model, image = TwoClasses(offset=0.0), grey(2)
+    generator = torch.Generator().manual_seed(6)
+    scale = 0.5 + torch.rand(image.shape, generator=generator, dtype=torch.float64)
+    scale[1] *= 3
+    jacobian = solvers.LinearOperator(
+        lambda v: (scale.to(v) * v).flatten(1), lambda u: scale.to(u) * u.reshape(scale.shape)
+    )
+    result = minimal_budget(model, image, solvers.FeatureBall(0.5, jacobian), tolerance=0.01, steps=4)
+    weight = model.weight.detach() / scale
+    expected = -score(model, image).detach() / weight.flatten(1).norm(dim=1)
+    torch.testing.assert_close(result.level, expected, rtol=2e-3, atol=0)
+    assert float(result.level[1]) > 2 * float(result.level[0])
+    assert float(result.violation.max()) <= 1e-8
+
+
 def test_the_returned_end_holds_and_succeeds_after_rounding(model: Classifier, photo: Tensor) -> None:
     result = minimal_budget(model, photo, LpBall(2, 0.02), steps=4, tolerance=0.05, candidates=3)
     assert bool(result.success)
