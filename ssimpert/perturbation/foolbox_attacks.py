@@ -67,29 +67,26 @@ class _Counted(torch.autograd.Function):
         return gradient.to(weight.dtype), None
 
 
-class L2PGD(foolbox.attacks.L2ProjectedGradientDescentAttack):
-    """With radii (B,); foolbox's takes one number. Run with ``epsilon=1``: steps are shares of the radius."""
+class _Radii:
+    """PGD with radii (B,); foolbox's takes one number. Run with ``epsilon=1``: steps are shares of the radius."""
 
     def __init__(self, radius: Tensor, steps: int) -> None:
-        super().__init__(rel_stepsize=STEP_SHARE / steps, steps=steps, random_start=False)
+        super().__init__(rel_stepsize=STEP_SHARE / steps, steps=steps, random_start=False)  # type: ignore[call-arg]
         self.radius = per_image(radius)
 
     def normalize(self, gradients: Any, *, x: Any, bounds: Any) -> Any:
-        return super().normalize(gradients, x=x, bounds=bounds) * self.radius
+        return super().normalize(gradients, x=x, bounds=bounds) * self.radius  # type: ignore[misc]
+
+
+class L2PGD(_Radii, foolbox.attacks.L2ProjectedGradientDescentAttack):
+    """See :class:`_Radii`."""
 
     def project(self, x: Any, x0: Any, epsilon: float) -> Any:
         return _within_l2(x, x0, self.radius)
 
 
-class LinfPGD(foolbox.attacks.LinfProjectedGradientDescentAttack):
-    """With radii (B,), as :class:`L2PGD`."""
-
-    def __init__(self, radius: Tensor, steps: int) -> None:
-        super().__init__(rel_stepsize=STEP_SHARE / steps, steps=steps, random_start=False)
-        self.radius = per_image(radius)
-
-    def normalize(self, gradients: Any, *, x: Any, bounds: Any) -> Any:
-        return super().normalize(gradients, x=x, bounds=bounds) * self.radius
+class LinfPGD(_Radii, foolbox.attacks.LinfProjectedGradientDescentAttack):
+    """See :class:`_Radii`."""
 
     def project(self, x: Any, x0: Any, epsilon: float) -> Any:
         return x0 + (x - x0).raw.clamp(-self.radius, self.radius)
