@@ -16,7 +16,8 @@ HALVINGS = 12
 def pixels_of(levels: Tensor, dtype: torch.dtype) -> Tensor:
     """The pixels that a PNG with these ``levels``, integers in [0, 255], holds: as :func:`ssimpert.load_image`
     reads them, to the last bit."""
-    return levels.to(dtype) / LEVELS
+    # On the CPU: an accelerator may multiply by 1/255 instead, which rounds differently.
+    return (levels.cpu().to(dtype) / LEVELS).to(levels.device)
 
 
 def nearest_levels(pixels: Tensor) -> Tensor:

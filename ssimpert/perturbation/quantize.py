@@ -13,7 +13,7 @@ import solvers
 from solvers.constraints import BoundConstraint, Constraint
 from solvers.constraints.window_ssim import BoundWindowSSIM
 from ssimpert.errors import InputError
-from ssimpert.linearization import forward, linearize
+from ssimpert.linearization import linearize
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.grid import TOLERANCE, AnyGrid, nearest_levels, pixels_of
 from ssimpert.perturbation.grid_windows import WindowGrid
@@ -103,7 +103,7 @@ def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int 
         index = torch.tensor([k], device=image.device)
         one = None if limit is None else limit.select(index, len(image))
         parts.append(_quantize_one(model, image[index], result, index, one, rounds))
-    adversarial = torch.cat([part.to(image.device) for part in parts])
+    adversarial = torch.cat(parts)
     measured = remeasure(model, image, result, adversarial, measured=result.constraint)
     values = {entry.name: getattr(measured, entry.name) for entry in fields(PerturbResult)}
     if not held:
@@ -117,24 +117,24 @@ def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int 
 def _quantize_one(
     model: Model, image: Tensor, result: PerturbResult, index: Tensor, limit: Constraint | None, rounds: int
 ) -> Tensor:
-    """Image number ``index`` (1,) on the grid, (1, C, H, W) in its own dtype, on the CPU."""
+    """Image number ``index`` (1,) on the grid, (1, C, H, W) in its own dtype."""
     label, perturbed = result.label[index], result.adversarial[index].detach()
+    by_window = isinstance(limit, solvers.WindowSSIM) and limit.beta > 0
+    place = torch.device("cpu") if by_window else image.device
+    reference, levels = image.double().to(place), nearest_levels(perturbed).to(place)
 
     def slope(pixels: Tensor) -> tuple[float, Tensor]:
         linear = linearize(model, pixels.to(image), label, result.margin)
-        return float(linear.value), linear.gradient.double().cpu().nan_to_num(0.0, 0.0, 0.0)
+        return float(linear.value), linear.gradient.double().to(place).nan_to_num(0.0, 0.0, 0.0)
 
     value, gradient = slope(perturbed)
-    levels = nearest_levels(perturbed.cpu())
     grid: WindowGrid | AnyGrid
-    if isinstance(limit, solvers.WindowSSIM) and limit.beta > 0:
-        grid = WindowGrid(limit, image.double().cpu())
+    if isinstance(limit, solvers.WindowSSIM) and by_window:
+        grid = WindowGrid(limit, reference)
         levels = grid.settle(levels, gradient)
     else:
-        placed = None if limit is None else limit.to(dtype=torch.float64, device=torch.device("cpu"))
-        reference = image.double().cpu()
-        grid = AnyGrid(None if placed is None else placed.bind(reference), reference, image.dtype)
-        levels = grid.settle(levels, perturbed.cpu())
+        grid = AnyGrid(None if limit is None else limit.bind(reference), reference, image.dtype)
+        levels = grid.settle(levels, perturbed)
     best, best_margin = levels, float("-inf")
     for attempt in range(rounds + 1 if value > 0 else 0):  # an image that did not fool before is only rounded
         margin, gradient = slope(pixels_of(levels, image.dtype))
@@ -146,7 +146,7 @@ def _quantize_one(
         if torch.equal(lifted, levels):
             break
         levels = lifted
-    return pixels_of(best, image.dtype)
+    return pixels_of(best, image.dtype).to(image.device)
 
 
 def _limit(result: PerturbResult, image: Tensor) -> Constraint:
