@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         MinimalBudgetResult,
         PerceptualBallResult,
         PerturbResult,
+        QuantizedResult,
         foolbox_baseline,
         l2_control,
         margin_curve,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         perceptual_ball_constrained,
         perceptual_ball_lbfgs,
         perturb,
+        quantize,
     )
 
 try:
@@ -59,6 +61,7 @@ _HOMES = {
     "MinimalBudgetResult": "perturbation",
     "PerceptualBallResult": "perturbation",
     "PerturbResult": "perturbation",
+    "QuantizedResult": "perturbation",
     "Targeted": "linearization",
     "Untargeted": "linearization",
     "compare": "analysis",
@@ -77,6 +80,7 @@ _HOMES = {
     "perceptual_ball_constrained": "perturbation",
     "perceptual_ball_lbfgs": "perturbation",
     "perturb": "perturbation",
+    "quantize": "perturbation",
     "samples": "data",
     "save_array": "data",
     "save_image": "data",
@@ -93,6 +97,7 @@ __all__ = [
     "MinimalBudgetResult",
     "PerceptualBallResult",
     "PerturbResult",
+    "QuantizedResult",
     "Targeted",
     "Untargeted",
     "__version__",
@@ -112,6 +117,7 @@ __all__ = [
     "perceptual_ball_constrained",
     "perceptual_ball_lbfgs",
     "perturb",
+    "quantize",
     "samples",
     "save_array",
     "save_image",

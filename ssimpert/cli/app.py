@@ -54,6 +54,14 @@ Recentred = Annotated[
     ),
 ]
 Faithful = Annotated[bool, typer.Option("--faithful", help="global-ssim: the released code's behaviour.")]
+Quantize = Annotated[
+    bool,
+    typer.Option(
+        "--quantize/--no-quantize",
+        help="Move the result onto 8-bit pixels so that the PNG itself still fools and keeps to the set. "
+        "Without: the PNG is the result rounded, and result.json says under 'file' what is left of it.",
+    ),
+]
 Target = Annotated[int | None, typer.Option(help="Aim at this class instead of any other.")]
 Method = Annotated[str, typer.Option(help="Solver method, see `ssimpert methods`.")]
 EpsRel = Annotated[float, typer.Option(help="Certified relative gap at which a step counts as solved.")]
@@ -100,6 +108,7 @@ def perturb(
     recentred: Recentred = None,
     faithful: Faithful = False,
     target: Target = None,
+    quantize: Quantize = False,
     method: Method = "auto",
     eps_rel: EpsRel = 1e-3,
     max_iter: MaxIter = 2000,
@@ -123,6 +132,7 @@ def perturb(
         recentred=recentred,
         faithful=faithful,
         target=target,
+        quantize=quantize,
         method=method,
         settings={"eps_rel": eps_rel, "max_iter": max_iter, "force": force},
     )
@@ -155,6 +165,7 @@ def compare(
     recentred: Recentred = None,
     faithful: Faithful = False,
     target: Target = None,
+    quantize: Quantize = False,
     method: Method = "auto",
     eps_rel: EpsRel = 1e-3,
     max_iter: MaxIter = 2000,
@@ -182,6 +193,7 @@ def compare(
         recentred=recentred,
         faithful=faithful,
         target=target,
+        quantize=quantize,
         method=method,
         settings={"eps_rel": eps_rel, "max_iter": max_iter, "force": force},
     )

@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from solvers import WindowSSIM
 from ssimpert.data import load_image, save_array, save_image
 from ssimpert.errors import InputError
 from ssimpert.linearization import forward
-from ssimpert.metrics import contrast_distance, ssim
+from ssimpert.metrics import contrast_distance, min_window_ssim, ssim
 from ssimpert.perturbation import PerturbResult
 
 
@@ -43,7 +44,8 @@ def folders_for(names: list[str], out: Path) -> list[Path]:
 def write_images(model: nn.Module, image: Tensor, result: PerturbResult, index: int, folder: Path) -> dict[str, Any]:
     """Write ``adversarial.png`` and ``adversarial.npy``; return what is true of the PNG, read back from disk.
 
-    Rounding to 8 bits moves every pixel by up to 1/510 and may undo a tight perturbation; the array is exact.
+    Rounding to 8 bits moves every pixel by up to 1/510 and may undo a tight perturbation; the array is exact. A
+    quantized result is on the grid already, and its file equals it.
     """
     one = result.adversarial[index : index + 1]
     save_array(one, folder / "adversarial.npy")
@@ -53,11 +55,27 @@ def write_images(model: nn.Module, image: Tensor, result: PerturbResult, index: 
     margin = result.margin(logits, result.label[index : index + 1])
     return {
         "success": bool(margin > 0),
-        "label_after": int(logits.argmax(dim=1)),
-        "margin_after": float(margin),
+        "label": int(logits.argmax(dim=1)),
+        "margin": float(margin),
         "ssim": float(ssim(original, saved, data_range=1.0)),
+        "min_window_ssim": _min_window_ssim(original, saved, result),
         "contrast_distance": float(contrast_distance(original, saved)),
     }
+
+
+def _min_window_ssim(original: Tensor, saved: Tensor, result: PerturbResult) -> float:
+    """The least SSIM of a whole window, of the constraint's own kind where it has windows: as in the result."""
+    limit = result.constraint
+    if not isinstance(limit, WindowSSIM):
+        return float(min_window_ssim(original, saved, data_range=1.0))
+    least = min_window_ssim(
+        original,
+        saved,
+        data_range=limit.data_range,
+        window=limit.window,
+        sample_covariance=limit.sample_covariance,
+    )
+    return float(least)
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:

@@ -26,6 +26,7 @@ class Goal:
         recentred: bool | None,
         faithful: bool,
         target: int | None,
+        quantize: bool,
         method: str,
         settings: dict[str, Any],
     ) -> None:
@@ -35,6 +36,7 @@ class Goal:
         self.settings = solvers.Settings.of(settings)
         self.recentred = name is ConstraintName.GLOBAL_SSIM if recentred is None else recentred
         self.steps, self.faithful, self.target, self.method = steps, faithful, target, method
+        self.quantize = quantize
 
 
 class Run:
@@ -59,9 +61,10 @@ class Run:
     def perturb(self, goal: Goal) -> PerturbResult:
         from ssimpert.linearization import Targeted, Untargeted
         from ssimpert.perturbation import perturb as run_perturb
+        from ssimpert.perturbation import quantize
 
         with progress_bar("perturbing", goal.steps) as advance:
-            return run_perturb(
+            result = run_perturb(
                 self.classifier,
                 self.batch,
                 goal.constraint,
@@ -73,13 +76,14 @@ class Run:
                 settings=goal.settings,
                 observer=lambda state: advance(),
             )
+        return quantize(self.classifier, self.batch, result) if goal.quantize else result
 
     def record(self, result: PerturbResult, index: int) -> dict[str, Any]:
         """Write one image's files and gather what result.json says of it."""
         from ssimpert import __version__
         from ssimpert.cli.outputs import write_images
 
-        png = write_images(self.classifier, self.batch, result, index, self.folders[index])
+        file = write_images(self.classifier, self.batch, result, index, self.folders[index])
         numbers = result.rows()[index]
         name = self.classifier.label_name
         return {
@@ -93,7 +97,7 @@ class Run:
                 "label_before_name": name(numbers["label_before"]),
                 "label_after_name": name(numbers["label_after"]),
             },
-            "png": png | {"label_after_name": name(png["label_after"])},
+            "file": file | {"label_name": name(file["label"])},
             "history": [row for row in result.history if row["image"] == index],
             "seconds": result.seconds,
         }

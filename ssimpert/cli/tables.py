@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -29,12 +30,17 @@ def perturbation_table(names: list[str], results: list[PerturbResult], label_nam
             table.add_row(
                 Path(name).name,
                 row["perturbation"],
-                _outcome(before, after, row["success"], row["message"]),
+                _outcome(before, after, row["success"], _remark(row)),
                 f"{row['margin_before']:+.2f} → {row['margin_after']:+.2f}",
                 f"{row['ssim']:.4f}",
                 f"{row['contrast_distance']:.5f}",
             )
     return table
+
+
+def _remark(row: dict[str, Any]) -> str:
+    """Why the image stopped early, and what quantisation could not keep."""
+    return "; ".join(word for word in (row["message"], row.get("note", "")) if word)
 
 
 def _outcome(before: str, after: str, success: bool, message: str) -> str:

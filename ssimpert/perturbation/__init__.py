@@ -7,6 +7,7 @@ from ssimpert.perturbation.margin_curve import margin_curve
 from ssimpert.perturbation.minimal_budget import MinimalBudgetResult, minimal_budget
 from ssimpert.perturbation.perceptual_ball import perceptual_ball_lbfgs
 from ssimpert.perturbation.perturb import perturb
+from ssimpert.perturbation.quantize import QuantizedResult, quantize
 from ssimpert.perturbation.result import FeatureBallResult, PerceptualBallResult, PerturbResult
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "MinimalBudgetResult",
     "PerceptualBallResult",
     "PerturbResult",
+    "QuantizedResult",
     "foolbox_baseline",
     "l2_control",
     "margin_curve",
@@ -21,4 +23,5 @@ __all__ = [
     "perceptual_ball_constrained",
     "perceptual_ball_lbfgs",
     "perturb",
+    "quantize",
 ]

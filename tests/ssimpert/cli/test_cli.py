@@ -48,14 +48,14 @@ def test_compare_writes_figure_picture_array_and_record(
         assert figure.width == 1200
 
 
-def test_the_png_record_is_of_the_file_read_back(
+def test_the_file_record_is_of_the_file_read_back(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     code, out, _ = run(capsys, monkeypatch, "perturb", "camera", "--out", str(tmp_path), "--json")
     assert code == 0
     (record,) = json.loads(out)
     # Rounding to 8 bits changes the distance; the record says by how much.
-    assert record["png"]["contrast_distance"] != record["result"]["contrast_distance"]
+    assert record["file"]["contrast_distance"] != record["result"]["contrast_distance"]
     assert record == json.loads((tmp_path / "result.json").read_text())
 
 
@@ -210,6 +210,6 @@ def test_the_pngs_margin_is_that_of_the_goal(
     code, out, _ = run(capsys, monkeypatch, "perturb", "chelsea", "--target", "282", "--out", str(tmp_path), "--json")
     assert code == 0
     (record,) = json.loads(out)
-    assert record["png"]["success"] is True
+    assert record["file"]["success"] is True
     # Rounding costs a little; the untargeted margin of the same file is a logit higher.
-    assert record["png"]["margin_after"] == pytest.approx(record["result"]["margin_after"], abs=0.6)
+    assert record["file"]["margin"] == pytest.approx(record["result"]["margin_after"], abs=0.6)
