@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from solvers import WindowSSIM
 from ssimpert.data import load_image, save_array, save_image
 from ssimpert.errors import InputError
 from ssimpert.linearization import forward
-from ssimpert.metrics import contrast_distance, min_window_ssim, ssim
+from ssimpert.metrics import contrast_distance, ssim
 from ssimpert.perturbation import PerturbResult
+from ssimpert.perturbation.measure import least_window_ssim
 
 
 def prepare_folder(folder: Path) -> None:
@@ -58,24 +58,9 @@ def write_images(model: nn.Module, image: Tensor, result: PerturbResult, index: 
         "label": int(logits.argmax(dim=1)),
         "margin": float(margin),
         "ssim": float(ssim(original, saved, data_range=1.0)),
-        "min_window_ssim": _min_window_ssim(original, saved, result),
+        "min_window_ssim": float(least_window_ssim(original, saved, result.constraint)),
         "contrast_distance": float(contrast_distance(original, saved)),
     }
-
-
-def _min_window_ssim(original: Tensor, saved: Tensor, result: PerturbResult) -> float:
-    """The least SSIM of a whole window, of the constraint's own kind where it has windows: as in the result."""
-    limit = result.constraint
-    if not isinstance(limit, WindowSSIM):
-        return float(min_window_ssim(original, saved, data_range=1.0))
-    least = min_window_ssim(
-        original,
-        saved,
-        data_range=limit.data_range,
-        window=limit.window,
-        sample_covariance=limit.sample_covariance,
-    )
-    return float(least)
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:

@@ -61,10 +61,9 @@ class Run:
     def perturb(self, goal: Goal) -> PerturbResult:
         from ssimpert.linearization import Targeted, Untargeted
         from ssimpert.perturbation import perturb as run_perturb
-        from ssimpert.perturbation import quantize
 
         with progress_bar("perturbing", goal.steps) as advance:
-            result = run_perturb(
+            return run_perturb(
                 self.classifier,
                 self.batch,
                 goal.constraint,
@@ -74,9 +73,9 @@ class Run:
                 faithful=goal.faithful,
                 method=goal.method,
                 settings=goal.settings,
+                quantize=goal.quantize,
                 observer=lambda state: advance(),
             )
-        return quantize(self.classifier, self.batch, result) if goal.quantize else result
 
     def record(self, result: PerturbResult, index: int) -> dict[str, Any]:
         """Write one image's files and gather what result.json says of it."""

@@ -77,7 +77,7 @@ def measure(
         margin_before=before.value,
         margin_after=margin_after,
         ssim=ssim(image, adversarial, data_range=1.0),
-        min_window_ssim=_min_window_ssim(image, adversarial, constraint),
+        min_window_ssim=least_window_ssim(image, adversarial, constraint),
         violation=_violation(image, adversarial, constraint, held=rule is not None),
         contrast_distance=contrast_distance(image, adversarial),
         gradient=before.gradient,
@@ -109,14 +109,16 @@ def remeasure(
         label_after=after.argmax(dim=1),
         margin_after=margin_after,
         ssim=ssim(image, adversarial, data_range=1.0),
-        min_window_ssim=_min_window_ssim(image, adversarial, measured),
+        min_window_ssim=least_window_ssim(image, adversarial, measured),
         violation=_violation(image, adversarial, result.constraint, held=True),
         contrast_distance=contrast_distance(image, adversarial),
         stationarity_gap=torch.full_like(margin_after, float("nan")),
     )
 
 
-def _min_window_ssim(image: Tensor, adversarial: Tensor, constraint: ConstraintRule | None) -> Tensor:
+def least_window_ssim(image: Tensor, adversarial: Tensor, constraint: ConstraintRule | None) -> Tensor:
+    """The least SSIM of any whole window, (B,): of the constraint's own kind where it is a WindowSSIM, else of the
+    published Gaussian one."""
     if isinstance(constraint, solvers.WindowSSIM):
         return min_window_ssim(
             image,

@@ -22,6 +22,7 @@ from ssimpert.perturbation.batching import BatchSize, check_batch_size, in_parts
 from ssimpert.perturbation.engines import HELD, Engine, check_engine
 from ssimpert.perturbation.measure import measure
 from ssimpert.perturbation.oracle import Oracle
+from ssimpert.perturbation.quantize import quantize as to_grid
 from ssimpert.perturbation.recentred import recentred as recentred_move
 from ssimpert.perturbation.released import ReleasedMargin, released_step_rule
 from ssimpert.perturbation.result import ConstraintRule, PerturbResult
@@ -45,6 +46,7 @@ def perturb(
     method: str = "auto",
     settings: solvers.Settings | dict[str, Any] | None = None,
     batch_size: BatchSize = "auto",
+    quantize: bool = False,
     name: str | None = None,
     observer: Observer | None = None,
 ) -> PerturbResult:
@@ -72,6 +74,8 @@ def perturb(
         method: the solver's method, for each step.
         settings: the solver's settings.
         batch_size: most images at once; ``"auto"`` is all, halved where memory runs out, going on from there.
+        quantize: move the result onto 8-bit pixels, still fooling and inside the set where that can be: see
+            :func:`~ssimpert.quantize`, whose result is returned.
         name: what tables call it; default made from the constraint.
         observer: called with the state after every step, for progress bars.
 
@@ -148,7 +152,8 @@ def perturb(
         )
 
     result = in_parts(run, len(image), batch_size)
-    return replace(result, constraint=constraint, seconds=time.perf_counter() - began)
+    result = replace(result, constraint=constraint, seconds=time.perf_counter() - began)
+    return to_grid(model, image, result) if quantize else result
 
 
 def _region(support: Tensor | None, image: Tensor, *, faithful: bool) -> solvers.Support | None:

@@ -206,11 +206,17 @@ def _verdict(bound: BoundConstraint | None, excess: float, least: float) -> Verd
 
 
 def _check(image: Tensor, result: PerturbResult, rounds: int) -> None:
-    from ssimpert.perturbation.perturb import check_image  # which may call quantize
+    # Both may call quantize.
+    from ssimpert.perturbation.minimal_budget import MinimalBudgetResult
+    from ssimpert.perturbation.perturb import check_image
 
     check_image(image)
     if not isinstance(result, PerturbResult):
         raise InputError(f"result must be a PerturbResult, got {type(result).__name__}")
+    if isinstance(result, MinimalBudgetResult):
+        raise InputError(
+            "a minimal budget leaves no room for rounding: perturb at a level above result.level, and quantize that"
+        )
     if result.adversarial.shape != image.shape:
         raise InputError(
             f"image has shape {tuple(image.shape)}, the result is of images {tuple(result.adversarial.shape)}"

@@ -10,7 +10,7 @@ import solvers
 from solvers import LpBall, Window, WindowSSIM
 from ssimpert.errors import InputError
 from ssimpert.perturbation import perturb
-from tests.ssimpert.perturbation.test_perturb import TwoClasses, grey
+from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
 
 
 @pytest.mark.parametrize("engine", ["sequential_convex", "projected_gradient"])

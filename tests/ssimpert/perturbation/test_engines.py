@@ -15,7 +15,7 @@ from ssimpert.linearization.margins import Untargeted
 from ssimpert.models import Classifier
 from ssimpert.perturbation import perturb
 from ssimpert.perturbation.oracle import Oracle
-from tests.ssimpert.perturbation.test_perturb import TwoClasses, grey
+from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
 
 ENGINES = ("sequential_convex", "frank_wolfe", "projected_gradient")
 every_engine = pytest.mark.parametrize("engine", ENGINES)

@@ -15,7 +15,7 @@ from ssimpert.models import Classifier
 from ssimpert.perturbation import margin_curve, minimal_budget
 from ssimpert.perturbation.levels import family_of, least_level
 from ssimpert.perturbation.nearest_class import nearest_class
-from tests.ssimpert.perturbation.test_perturb import TwoClasses, grey, score
+from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey, score
 
 
 class ManyClasses(torch.nn.Module):

@@ -15,31 +15,7 @@ from ssimpert.errors import InputError
 from ssimpert.models import Classifier
 from ssimpert.perturbation import l2_control, perturb
 from ssimpert.perturbation.control import CONTROL_NAME, seed_radius
-
-SHAPE = (3, 12, 12)
-
-
-class TwoClasses(torch.nn.Module):
-    """``logits = (0, w'x - offset)``: the label is 0 until ``w'x`` exceeds the offset."""
-
-    def __init__(self, offset: float) -> None:
-        super().__init__()
-        weight = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-        self.weight = torch.nn.Parameter(weight / weight.norm())
-        self.offset = offset
-
-    def forward(self, images: Tensor) -> Tensor:
-        score = (images * self.weight).flatten(1).sum(dim=1) - self.offset
-        return torch.stack([torch.zeros_like(score), score], dim=1)
-
-
-def grey(count: int = 1) -> Tensor:
-    noise = torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    return 0.4 + 0.2 * noise
-
-
-def score(model: TwoClasses, image: Tensor) -> Tensor:
-    return model(image)[:, 1]
+from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey, score
 
 
 def numpy_contrast_distance(x: np.ndarray, y: np.ndarray) -> float:

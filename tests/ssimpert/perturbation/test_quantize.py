@@ -17,25 +17,12 @@ import solvers
 import ssimpert
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier
-from ssimpert.perturbation import PerturbResult, QuantizedResult, perturb, quantize
+from ssimpert.perturbation import PerturbResult, QuantizedResult, minimal_budget, perturb, quantize
 from ssimpert.perturbation.grid import keep_sum
+from tests.ssimpert.perturbation.linear_classifier import TwoClasses
 
 SHAPE = (3, 24, 24)
 WINDOWS = solvers.WindowSSIM(0.95, solvers.Window.uniform(7))
-
-
-class TwoClasses(torch.nn.Module):
-    """``logits = (0, w'x - offset)``: the label is 0 until ``w'x`` exceeds the offset."""
-
-    def __init__(self, offset: float) -> None:
-        super().__init__()
-        weight = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-        self.weight = torch.nn.Parameter(weight / weight.norm())
-        self.offset = offset
-
-    def forward(self, images: Tensor) -> Tensor:
-        score = (images * self.weight).flatten(1).sum(dim=1) - self.offset
-        return torch.stack([torch.zeros_like(score), score], dim=1)
 
 
 def grey(count: int = 1, *, on_grid: bool = True, low: float = 0.4, spread: float = 0.2) -> Tensor:
@@ -46,7 +33,7 @@ def grey(count: int = 1, *, on_grid: bool = True, low: float = 0.4, spread: floa
 
 def barely(image: Tensor, gain: float) -> TwoClasses:
     """A classifier that ``gain`` more of ``w'x`` fools, for every image."""
-    model = TwoClasses(0.0)
+    model = TwoClasses(0.0, SHAPE)
     model.offset = float(model(image).detach()[:, 1].max()) + gain
     return model
 
@@ -329,3 +316,23 @@ def test_mistakes_are_named() -> None:
         quantize(model, image, image)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must lie in"):
         quantize(model, image + 1, result)
+
+
+def test_perturb_quantizes_on_request() -> None:
+    image = grey(2)
+    model = barely(image, 0.05)
+    asked = perturb(model, image, WINDOWS, quantize=True)
+    assert isinstance(asked, QuantizedResult)
+    after = quantize(model, image, perturb(model, image, WINDOWS))
+    assert torch.equal(asked.adversarial, after.adversarial)
+    assert asked.verdict == after.verdict == ("kept", "kept")
+    levels = asked.adversarial * 255
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-10)
+
+
+def test_a_minimal_budget_is_refused_as_its_level_leaves_no_room() -> None:
+    image = grey()
+    model = barely(image, 0.05)
+    result = minimal_budget(model, image, solvers.LpBall(2, 0.1), tolerance=0.1)
+    with pytest.raises(InputError, match=r"no room for rounding.*above result.level"):
+        quantize(model, image, result)
