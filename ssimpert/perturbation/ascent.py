@@ -154,6 +154,7 @@ def search(
     towards: Tensor,
     allowed: Callable[[Tensor, Tensor], Tensor] | None = None,
     longest: Tensor | None = None,
+    onto: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Move each image by the longest step length that raises its margin; returns the lengths, (K,), 0 for none.
 
@@ -161,6 +162,7 @@ def search(
         allowed: says of candidates (K, C, H, W) and their numbers in the batch (K,) which may be taken, (K,) bool;
             default: all.
         longest: the first length tried, (K,); the others are shares of it. Default 1.
+        onto: brings candidates onto the set where it is not convex, before they are judged; default: as they are.
     """
     length = torch.zeros_like(state.margin[moving])
     longest = torch.ones_like(length) if longest is None else longest
@@ -171,6 +173,8 @@ def search(
             break
         reach = trial * longest[rest]
         candidate = (base[rest] + reach[:, None, None, None] * towards[rest]).clamp(0, 1)
+        if onto is not None:
+            candidate = onto(candidate, moving[rest])
         logits = forward(model, candidate)
         value = margin(logits, label[moving[rest]])
         better = value > state.margin[moving[rest]]

@@ -19,16 +19,18 @@ from ssimpert.perturbation.oracle import Oracle
 def frank_wolfe(model: Model, label: Tensor, margin: Margin, oracle: Oracle, original: Tensor) -> Move:
     """The k-th step, k = 0, 1, ..., goes ``2/(k + 2)`` of the way to the linear optimum; the first the whole."""
     original = original.to(torch.float64)
+    onto = oracle.holding(original)
     rounds = 0
 
     def move(state: AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
         nonlocal rounds
         rounds += 1
-        solution = oracle(gradient, original[moving], moving, round_number=rounds)
+        here = state.images[moving] - original[moving]
+        solution = oracle(gradient, original[moving], moving, around=here, round_number=rounds)
         solved = ~stop_where_unsolved(state, moving, solution)
         length = 2.0 / (rounds + 1) * solved.to(state.margin.dtype)
-        towards = original[moving] + torch.as_tensor(solution.delta) - state.images[moving]
-        moved = (state.images[moving] + length[:, None, None, None] * towards).clamp(0, 1)
+        towards = torch.as_tensor(solution.delta) - here
+        moved = onto((state.images[moving] + length[:, None, None, None] * towards).clamp(0, 1), moving)
         if bool(solved.any()):
             advance(model, state, label, margin, moving[solved], moved[solved])
         return solution, length

@@ -14,7 +14,7 @@ from solvers.constraints import Constraint
 from ssimpert.linearization import Margin, forward, linearize
 from ssimpert.linearization.gradient import Model
 from ssimpert.metrics import contrast_distance, min_window_ssim, ssim
-from ssimpert.perturbation.ascent import StepRule
+from ssimpert.perturbation.oracle import Oracle
 from ssimpert.perturbation.result import ConstraintRule, PerturbResult, StepRow
 
 
@@ -55,7 +55,7 @@ def measure(
     label: Tensor,
     margin: Margin,
     *,
-    rule: StepRule | None,
+    rule: Oracle | None,
     constraint: ConstraintRule | None,
     name: str,
     settings: dict[str, Any],
@@ -144,7 +144,7 @@ def _stationarity_gap(
     state: Endpoint,
     label: Tensor,
     margin: Margin,
-    rule: StepRule | None,
+    rule: Oracle | None,
 ) -> Tensor:
     gap = torch.full((len(image),), float("nan"), dtype=torch.float64, device=image.device)
     if rule is None:
@@ -153,7 +153,8 @@ def _stationarity_gap(
     sound = gradient.isfinite().flatten(1).all(dim=1).nonzero()[:, 0]
     if sound.numel():
         original = image.to(torch.float64)[sound]
-        bound = torch.as_tensor(rule(gradient[sound], original, sound).bound)
-        attained = (gradient[sound] * (state.images[sound] - original)).flatten(1).sum(dim=1)
+        delta = state.images[sound].to(torch.float64) - original
+        bound = torch.as_tensor(rule(gradient[sound], original, sound, around=delta).bound)
+        attained = (gradient[sound] * delta).flatten(1).sum(dim=1)
         gap[sound] = bound - attained
     return gap.to(image.dtype)

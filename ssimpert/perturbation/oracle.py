@@ -2,21 +2,26 @@
 
 One oracle serves one run: it remembers its last answers, and starts the next solves from them. Images may have sets of
 their own; those with equal sets are solved together.
+
+Where a set is not convex, what is solved is its convex step around the point where an image stands, and what came of it
+is brought back onto the set itself by :meth:`Oracle.hold`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 import solvers
 from solvers.constraints import Constraint
+from solvers.constraints.base import per_image
 from ssimpert.perturbation.result import ConstraintRule
 
+Certified = Literal["global bound", "convex step", "stationary"]
 PIXELS = solvers.Box(0.0, 1.0)
 # Solves begin this loose: the first linearisations deserve no more, and the settings' own tolerance is the last.
 LOOSEST = 0.03
@@ -35,6 +40,10 @@ class Oracle:
             otherwise or the tolerance is under 1e-4. Certificates are float64.
         support: where the perturbation may live, for all images or one mask each; everywhere without.
         tightening: whether tolerances start at 0.03 and halve with every round.
+        certified: what the certificates of the steps spoke of; None before the first.
+
+    A :class:`~solvers.MeanSSIM` that bounds the index alone is solved by its convex steps, unless ``method`` names one
+    that takes the set itself: ``mean_tiles`` or ``mean_windows``.
     """
 
     constraint: ConstraintRule | Sequence[Constraint]
@@ -43,19 +52,52 @@ class Oracle:
     settings: solvers.Settings = field(default_factory=solvers.Settings)
     support: solvers.Support | None = None
     tightening: bool = False
+    certified: Certified | None = None
     _known: dict[type, list[tuple[Tensor, solvers.SolveResult]]] = field(default_factory=dict, repr=False)
 
     def __call__(
-        self, gradient: Tensor, reference: Tensor, moving: Tensor, *, round_number: int | None = None
+        self,
+        gradient: Tensor,
+        reference: Tensor,
+        moving: Tensor,
+        *,
+        around: Tensor | None = None,
+        round_number: int | None = None,
     ) -> solvers.SolveResult:
-        """``argmax g'd`` over the set and the pixel box, for the images ``moving`` (long, (K,)) of the batch."""
-        return self._solve(solvers.LinearProblem, gradient, reference, moving, round_number)
+        """``argmax g'd`` over the set and the pixel box, for the images ``moving`` (long, (K,)) of the batch.
+
+        ``around``: the perturbations (K, C, H, W) that convex steps are made around; default 0.
+        """
+        return self._solve(solvers.LinearProblem, gradient, reference, moving, around, round_number)
 
     def nearest(
-        self, point: Tensor, reference: Tensor, moving: Tensor, *, round_number: int | None = None
+        self,
+        point: Tensor,
+        reference: Tensor,
+        moving: Tensor,
+        *,
+        around: Tensor | None = None,
+        round_number: int | None = None,
     ) -> solvers.SolveResult:
         """The d of the set and the pixel box nearest to ``point`` (K, C, H, W)."""
-        return self._solve(solvers.ProjectionProblem, point, reference, moving, round_number)
+        return self._solve(solvers.ProjectionProblem, point, reference, moving, around, round_number)
+
+    def hold(self, delta: Tensor, reference: Tensor, moving: Tensor) -> Tensor:
+        """Perturbations (K, C, H, W) of the pixel box brought onto sets that are not convex, by scaling; others, whose
+        segments lie in them, as they are."""
+        for constraint, at in self.set_of(reference, moving):
+            if not constraint.is_convex:
+                factor = constraint.bind(reference[at]).scale_factor(delta[at])
+                delta = delta.index_copy(0, at, delta[at] * per_image(factor))
+        return delta
+
+    def holding(self, original: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """:meth:`hold` of images (K, C, H, W) with their numbers in the batch (K,); ``original``: (B, C, H, W)."""
+
+        def onto(images: Tensor, moving: Tensor) -> Tensor:
+            return original[moving] + self.hold(images - original[moving], original[moving], moving)
+
+        return onto
 
     def set_of(self, reference: Tensor, moving: Tensor) -> list[tuple[Constraint, Tensor]]:
         """The distinct sets of the images ``moving`` and the positions, in ``moving``, of theirs."""
@@ -76,6 +118,7 @@ class Oracle:
         vector: Tensor,
         reference: Tensor,
         moving: Tensor,
+        around: Tensor | None,
         round_number: int | None,
     ) -> solvers.SolveResult:
         settings = self._settings(round_number)
@@ -83,7 +126,13 @@ class Oracle:
         known = self._known.get(kind, [])
         answers = []
         for constraint, at in groups:
-            sets = [constraint, PIXELS]
+            self.certified = certified(constraint, self.method)
+            if self.certified == "convex step":
+                assert isinstance(constraint, solvers.MeanSSIM)
+                here = torch.zeros_like(reference[at]) if around is None else around[at]
+                sets: list[Constraint] = [constraint.step(reference[at], here), PIXELS]
+            else:
+                sets = [constraint, PIXELS]
             if self.support is not None:
                 sets.append(self.support.select(moving[at], self.batch))
             problem = kind(vector[at], reference[at], sets)
@@ -102,6 +151,16 @@ class Oracle:
         if settings.dtype is None and settings.eps_rel >= SINGLE:
             settings = replace(settings, dtype=torch.float32)
         return settings
+
+
+def certified(constraint: Constraint, method: str) -> Certified:
+    """``"global bound"``: of the set itself. ``"convex step"``: of the convex set that stands for it around the point
+    where the image is. ``"stationary"``: of nothing; ``mean_windows`` ends where no convex step gains."""
+    if constraint.is_convex:
+        return "global bound"
+    if isinstance(constraint, solvers.MeanSSIM) and constraint.luminance is None and method in ("auto", "energy_step"):
+        return "convex step"
+    return "stationary" if method == "mean_windows" else "global bound"
 
 
 def _start(known: list[tuple[Tensor, solvers.SolveResult]], images: Tensor) -> solvers.SolveResult | None:

@@ -21,7 +21,7 @@ from ssimpert.perturbation import ascent
 from ssimpert.perturbation.batching import BatchSize, check_batch_size, in_parts
 from ssimpert.perturbation.engines import HELD, Engine, check_engine
 from ssimpert.perturbation.measure import measure
-from ssimpert.perturbation.oracle import Oracle
+from ssimpert.perturbation.oracle import Oracle, certified
 from ssimpert.perturbation.quantize import quantize as to_grid
 from ssimpert.perturbation.recentred import recentred as recentred_move
 from ssimpert.perturbation.released import ReleasedMargin, released_step_rule
@@ -56,7 +56,8 @@ def perturb(
         model: a classifier on [0, 1] images that returns logits; see :func:`ssimpert.load_model`.
         image: (B, C, H, W) in [0, 1], float32 or float64.
         constraint: a set of :mod:`solvers`, or a function from references (B, C, H, W) to one. The pixel box
-            [0, 1] is always added.
+            [0, 1] is always added. :class:`~solvers.MeanSSIM`, which is not convex, is kept to exactly, by convex
+            steps; ``certified`` of the result says what the certificates speak of.
         steps: most steps per image, at least 1.
         margin: the goal; default :class:`~ssimpert.Untargeted`.
         label: the classes (B,) that the margin is measured against; default: the model's own labels, for
@@ -92,7 +93,7 @@ def perturb(
     check_image(image)
     engine = _engine_of(engine, recentred=recentred)
     recentred = engine == "recentred"
-    _check_options(constraint, steps, recentred=recentred, faithful=faithful)
+    _check_options(constraint, steps, engine, method, faithful=faithful)
     region = _region(support, image, faithful=faithful)
     if not hasattr(margin, "check") or isinstance(margin, type):
         raise InputError(
@@ -120,14 +121,12 @@ def perturb(
         index = torch.arange(len(image), device=image.device)[part]
         limit = constraint.select(index, len(image)) if isinstance(constraint, Constraint) else constraint
         inside = None if region is None else region.select(index, len(image))
-        rule: ascent.StepRule
+        rule = Oracle(limit, len(some), method, settings, inside)
+        state = ascent.start(model, some, label, driven_by, stop_at_success=stop_at_success)
         if faithful:
             assert isinstance(constraint, solvers.GlobalSSIM)
-            rule = released_step_rule(constraint, method, settings)
-        else:
-            rule = Oracle(limit, len(some), method, settings, inside)
-        state = ascent.start(model, some, label, driven_by, stop_at_success=stop_at_success)
-        if recentred:
+            move = recentred_move(model, label, driven_by, released_step_rule(constraint, method, settings))
+        elif recentred:
             move = recentred_move(model, label, driven_by, rule)
         else:
             oracle = Oracle(limit, len(some), method, settings, inside, tightening=True)
@@ -138,7 +137,7 @@ def perturb(
                 observer(reached)
         if not recentred:
             state.return_to_best()
-        return measure(
+        result = measure(
             model,
             some,
             state,
@@ -150,6 +149,8 @@ def perturb(
             settings=made,
             seconds=0.0,
         )
+        made["certified"] = None if faithful else rule.certified
+        return result
 
     result = in_parts(run, len(image), batch_size)
     result = replace(result, constraint=constraint, seconds=time.perf_counter() - began)
@@ -222,14 +223,20 @@ def describe_settings(settings: solvers.Settings) -> dict[str, Any]:
     return {"eps_rel": settings.eps_rel, "eps_abs": settings.eps_abs, "max_iter": settings.max_iter}
 
 
-def _check_options(constraint: ConstraintRule, steps: int, *, recentred: bool, faithful: bool) -> None:
+def _check_options(constraint: ConstraintRule, steps: int, engine: Engine, method: str, *, faithful: bool) -> None:
     if not isinstance(steps, int) or steps < 1:
         raise InputError(f"steps must be an integer of at least 1, got {steps!r}")
     if not isinstance(constraint, Constraint) and (not callable(constraint) or isinstance(constraint, type)):
         raise InputError(
             f"constraint must be a set such as solvers.WindowSSIM or solvers.GlobalSSIM, got {constraint!r}"
         )
-    if faithful and not (recentred and isinstance(constraint, solvers.GlobalSSIM)):
+    unprojectable = isinstance(constraint, solvers.MeanSSIM) and certified(constraint, method) != "convex step"
+    if unprojectable and engine == "projected_gradient":
+        raise InputError(
+            f"nothing projects onto {constraint!r} by method {method!r}; take engine='sequential_convex' or "
+            "'frank_wolfe', or luminance=None and method='auto'"
+        )
+    if faithful and not (engine == "recentred" and isinstance(constraint, solvers.GlobalSSIM)):
         raise InputError(
             "faithful=True reproduces the re-centred GlobalSSIM method: pass recentred=True and GlobalSSIM"
         )

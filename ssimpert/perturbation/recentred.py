@@ -13,6 +13,7 @@ import solvers
 from ssimpert.linearization import Margin
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.ascent import AscentState, Move, StepRule, advance, stop_where_unsolved
+from ssimpert.perturbation.oracle import Oracle
 
 
 def recentred(model: Model, label: Tensor, margin: Margin, step_rule: StepRule) -> Move:
@@ -22,7 +23,10 @@ def recentred(model: Model, label: Tensor, margin: Margin, step_rule: StepRule) 
         reference = state.images[moving]
         solution = step_rule(gradient, reference, moving)
         solved = ~stop_where_unsolved(state, moving, solution)
-        moved = (reference + torch.as_tensor(solution.delta)).clamp(0, 1)
+        step = torch.as_tensor(solution.delta)
+        if isinstance(step_rule, Oracle):
+            step = step_rule.hold(step, reference, moving)
+        moved = (reference + step).clamp(0, 1)
         if bool(solved.any()):
             advance(model, state, label, margin, moving[solved], moved[solved])
         return solution, solved.to(state.margin.dtype)

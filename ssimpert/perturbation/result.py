@@ -101,6 +101,14 @@ class PerturbResult:
     settings: dict[str, Any]
     seconds: float
 
+    @property
+    def certified(self) -> str | None:
+        """What the solver's certificates of the steps speak of. ``"global bound"``: the linear optimum over the set
+        itself. ``"convex step"``: over the convex set that stands for a set which is not convex, around each iterate.
+        ``"stationary"``: steps end where no convex step gains more, with no bound. ``None`` where no solver took part.
+        The margin itself is not concave: of it, they say nothing."""
+        return self.settings.get("certified")
+
     def rows(self) -> list[dict[str, Any]]:
         """The numbers, one dictionary of plain values per image, ready for a table or JSON."""
         norm = torch.linalg.vector_norm(self.delta.double().flatten(1), dim=1)
@@ -121,6 +129,7 @@ class PerturbResult:
                 "l2_norm": float(norm[k]),
                 "linf_norm": float(largest[k]),
                 "stationarity_gap": float(self.stationarity_gap[k]),
+                "certified": self.certified,
                 "steps": int(self.steps[k]),
                 "message": self.messages[k],
             }

@@ -12,15 +12,15 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 import solvers
-from solvers import Box, LinearProblem, MeanSSIM, Settings, Support, Window, WindowSSIM
+from solvers import Box, LinearProblem, MeanSSIM, ProjectionProblem, Settings, Support, Window, WindowSSIM
 from tests.solvers import oracles
 from tests.solvers.conftest import DARK, Photos
 
 SEVEN = Window.uniform(7, border="valid")
 
 
-def clarabel(g: Tensor, x: Tensor, step: Any) -> float:
-    """The optimum of one plane's convex step, from the tests' own windows."""
+def clarabel(g: Tensor, x: Tensor, step: Any, *, nearest: bool = False) -> float:
+    """The optimum of one plane's convex step, from the tests' own windows; or half the squared distance of g to it."""
     height, width = x.shape[-2:]
     weights = oracles.weights(step.window, height, width).reshape(-1, height * width)
     d = cp.Variable(height * width)
@@ -31,7 +31,9 @@ def clarabel(g: Tensor, x: Tensor, step: Any) -> float:
         rows += [np.sqrt(u * w[inside])[:, None] * centred, np.sqrt(v) * w[None]]
     energy = cp.sum_squares(np.vstack(rows) @ d) - 2 * (step.shift.numpy().ravel() @ d)
     plane = x.numpy().ravel()
-    problem = cp.Problem(cp.Maximize(g.numpy().ravel() @ d), [energy <= float(step.level), d >= -plane, d <= 1 - plane])
+    vector = g.numpy().ravel()
+    goal = cp.Minimize(cp.sum_squares(d - vector) / 2) if nearest else cp.Maximize(vector @ d)
+    problem = cp.Problem(goal, [energy <= float(step.level), d >= -plane, d <= 1 - plane])
     return float(problem.solve(solver=cp.CLARABEL))
 
 
@@ -54,6 +56,29 @@ def test_energy_step_agrees_with_clarabel(window: Window, photos: Photos) -> Non
             assert float(result.objective[0]) == pytest.approx(expected, rel=1e-5)
             assert float(result.bound[0]) == pytest.approx(expected, rel=1e-5)
             point = result.delta * constraint.bind(x).scale_factor(result.delta)
+
+
+@pytest.mark.parametrize("beyond", [1.02, 1.5, 6.0])
+def test_energy_projection_agrees_with_clarabel(beyond: float, photos: Photos) -> None:
+    crops = [
+        photos.crop("astronaut", *DARK["astronaut"], 12, channels=1),
+        *photos.random_crops(2, 12, seed=3, channels=1),
+    ]
+    for crop in crops:
+        x, g = crop.reference, crop.gradient
+        step = MeanSSIM(0.9, Window.uniform(5)).step(x, torch.zeros_like(x))
+        inside = torch.as_tensor(solvers.solve(LinearProblem(g, x, [step, Box()])).delta)
+        point = beyond * inside + 0.1 * g / g.norm()
+        result = solvers.solve(ProjectionProblem(point, x, [step, Box()]), settings=Settings(eps_rel=1e-5))
+        assert result.method == "energy_step"
+        assert result.all_optimal, result.messages
+        expected = clarabel(point, x, step, nearest=True)
+        assert float(result.objective[0]) == pytest.approx(expected, rel=1e-4, abs=1e-9)
+        assert float(result.bound[0]) <= expected * (1 + 1e-6) + 1e-9
+        assert float(step.bind(x).excess(torch.as_tensor(result.delta))) <= 1e-9
+    # A point of the set is its own projection.
+    half = solvers.solve(ProjectionProblem(0.5 * inside, x, [step, Box()]))
+    torch.testing.assert_close(torch.as_tensor(half.delta), 0.5 * inside, rtol=0, atol=1e-12)
 
 
 def batch_of(photos: Photos) -> tuple[Tensor, Tensor]:
