@@ -1,6 +1,17 @@
 """Maps of a perturbation, class activation maps, and how far they agree, with the controls beside them."""
 
-from ssimpert.analysis.agreement import agreement, pearson, spearman, top_iou
+from ssimpert.analysis.agreement import (
+    Agreement,
+    agreement,
+    auc,
+    energy_share,
+    kl_divergence,
+    nss,
+    pearson,
+    similarity,
+    spearman,
+    top_iou,
+)
 from ssimpert.analysis.cam import grad_cam
 from ssimpert.analysis.compare import AgreementRow, Comparison, compare
 from ssimpert.analysis.controls import gradient_magnitude, local_std
@@ -16,19 +27,25 @@ from ssimpert.analysis.saliency import (
 
 __all__ = [
     "SALIENCY_KINDS",
+    "Agreement",
     "AgreementRow",
     "Comparison",
     "agreement",
+    "auc",
     "compare",
     "contribution",
+    "energy_share",
     "grad_cam",
     "gradient_magnitude",
+    "kl_divergence",
     "local_std",
+    "nss",
     "pearson",
     "perceptual_ball_saliency",
     "rms",
     "saliency",
     "saliency_maps",
+    "similarity",
     "spearman",
     "ssim_saliency",
     "top_iou",
