@@ -24,12 +24,14 @@ from ssimpert.analysis.saliency import (
     saliency_maps,
     ssim_saliency,
 )
+from ssimpert.analysis.shift_null import ShiftNull, shift_null
 
 __all__ = [
     "SALIENCY_KINDS",
     "Agreement",
     "AgreementRow",
     "Comparison",
+    "ShiftNull",
     "agreement",
     "auc",
     "compare",
@@ -45,6 +47,7 @@ __all__ = [
     "rms",
     "saliency",
     "saliency_maps",
+    "shift_null",
     "similarity",
     "spearman",
     "ssim_saliency",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ssimpert.analysis.map_pairs import Faults, MapPair, defined
-from ssimpert.analysis.ranks import above_median, average_ranks, highest
+from ssimpert.analysis.ranks import above_median, average_ranks, beside_cut, take_highest
 from ssimpert.errors import InputError
 
 TOP_SHARE = 0.2
@@ -119,9 +119,10 @@ def _as_it_is(product: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return product
 
 
-def _overlap(product: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    shared = product.round()  # a count of pixels, exact also from a Fourier transform
-    return shared / (first.sum(dim=1, keepdim=True) + second.sum(dim=1, keepdim=True) - shared)
+def _overlap(levels: Tensor, top: Tensor) -> Tensor:
+    """From the map's levels and not from its highest pixels, for which of equals are taken depends on their places."""
+    taken = take_highest(levels, top.sum(dim=1, keepdim=True))
+    return (taken & top).sum(dim=1) / (taken | top).sum(dim=1).double()
 
 
 def _share_of_pairs(product: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -154,9 +155,10 @@ def top_iou_metric(share: float = TOP_SHARE) -> AgreementMetric:
     def features(maps: Tensor, cam: Tensor) -> tuple[Tensor, Tensor]:
         # Through the decimal value: 0.07 * 100 is 7.000000000000001 in binary, whose ceiling is 8.
         count = math.ceil(Fraction(str(share)) * maps.shape[1])
-        return highest(maps, count).double(), highest(cam, count).double()
+        levels = beside_cut(cam, count)
+        return beside_cut(maps, count), take_highest(levels, torch.full_like(levels[:, :1], count))
 
-    return _of_product(f"top{100 * share:g}_iou", features, _overlap, _no_faults)
+    return AgreementMetric(f"top{100 * share:g}_iou", True, features, _overlap, _no_faults)
 
 
 PEARSON = _of_product("pearson", lambda a, b: (_standardised(a), _standardised(b)), _clamped, _no_faults)

@@ -1,4 +1,4 @@
-"""Orders of pixels: ranks with ties averaged, the highest pixels, the pixels above the median."""
+"""Orders of pixels: ranks with ties averaged, the highest pixels of a map, the pixels above the median."""
 
 from __future__ import annotations
 
@@ -20,10 +20,17 @@ def average_ranks(flat: Tensor) -> Tensor:
     return torch.empty_like(flat).scatter_(1, order, average.gather(1, group))
 
 
-def highest(flat: Tensor, count: int) -> Tensor:
-    """(B, N) bool, True on the ``count`` highest of each row, the first of equals."""
-    order = flat.sort(dim=1, descending=True, stable=True).indices[:, :count]
-    return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, order, True)
+def beside_cut(flat: Tensor, count: int) -> Tensor:
+    """(B, N) float64: 2 above the ``count``-th highest value of the row, 1 at it, 0 below. ``count`` >= 1."""
+    cut = flat.sort(dim=1, descending=True).values[:, count - 1 : count]
+    return 2.0 * (flat > cut) + 1.0 * (flat == cut)
+
+
+def take_highest(levels: Tensor, count: Tensor) -> Tensor:
+    """(B, N) bool from :func:`beside_cut`: all pixels above the cut and, in their order, the first of those at it,
+    ``count`` (B, 1) in all."""
+    above, at = levels == 2, levels == 1
+    return above | (at & (at.cumsum(dim=1) <= count - above.sum(dim=1, keepdim=True)))
 
 
 def above_median(flat: Tensor) -> Tensor:
