@@ -14,7 +14,8 @@ from ssimpert.analysis.agreement import (
 )
 from ssimpert.analysis.cam import grad_cam
 from ssimpert.analysis.compare import AgreementRow, Comparison, compare
-from ssimpert.analysis.controls import gradient_magnitude, local_std
+from ssimpert.analysis.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
+from ssimpert.analysis.randomization import random_labels, randomizable_layers, randomized_model
 from ssimpert.analysis.saliency import (
     SALIENCY_KINDS,
     contribution,
@@ -34,6 +35,7 @@ __all__ = [
     "ShiftNull",
     "agreement",
     "auc",
+    "centred_gaussian",
     "compare",
     "contribution",
     "energy_share",
@@ -41,9 +43,13 @@ __all__ = [
     "gradient_magnitude",
     "kl_divergence",
     "local_std",
+    "local_variance",
     "nss",
     "pearson",
     "perceptual_ball_saliency",
+    "random_labels",
+    "randomizable_layers",
+    "randomized_model",
     "rms",
     "saliency",
     "saliency_maps",
