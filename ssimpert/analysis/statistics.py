@@ -81,6 +81,7 @@ def paired_differences(
     table: pd.DataFrame,
     controls: Sequence[str],
     *,
+    methods: Sequence[str] | None = None,
     cluster: str | None = None,
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
@@ -91,12 +92,12 @@ def paired_differences(
     """Each method's map against each control's, image by image, on the images where both are defined.
 
     A control that makes the same kind of map (l2 ascent has an ``rms`` too) is compared map by map; one that doesn't
-    (``local_std``) is compared, by all its maps, with every map of the method. Methods are all that ``controls``
-    doesn't name.
+    (``local_std``) is compared, by all its maps, with every map of the method.
 
     Args:
         table: the per-image table.
         controls: names in column ``method``.
+        methods: the methods compared with them; default ``None``: all that aren't among the controls.
         cluster: as in :func:`summarize`; bootstrap and permutation test then work on whole clusters.
         confidence, resamples, interval: of the bootstrap.
         permutations: of :func:`ssimpert.analysis.sign_flip_test`, where it isn't exact.
@@ -118,7 +119,7 @@ def paired_differences(
 
     check_table(table)
     _check_cluster(table, cluster)
-    comparisons = _comparisons(table, controls)
+    comparisons = _comparisons(table, controls, methods)
     groups = {cast("tuple[str, ...]", key): _by_image(group) for key, group in table.groupby(_GROUP, sort=False)}
     rows = []
     for one in comparisons:
@@ -173,21 +174,23 @@ class _Comparison:
         return self.control, self.control_map, self.metric
 
 
-def _comparisons(table: pd.DataFrame, controls: Sequence[str]) -> list[_Comparison]:
-    if isinstance(controls, str) or not controls:
-        raise InputError(f"controls must be a list of methods, at least one, got {controls!r}")
-    methods = list(dict.fromkeys(table["method"]))
-    for name in controls:
-        if name not in methods:
-            raise unknown_name("control", str(name), methods)
-    if not set(methods) - set(controls):
-        raise InputError(f"every method is a control: {', '.join(methods)}; nothing is left to compare")
+def _comparisons(table: pd.DataFrame, controls: Sequence[str], methods: Sequence[str] | None) -> list[_Comparison]:
+    present = list(dict.fromkeys(table["method"]))
+    _check_names("control", controls, present)
+    if methods is None:
+        methods = [name for name in present if name not in controls]
+        if not methods:
+            raise InputError(f"every method is a control: {', '.join(present)}; nothing is left to compare")
+    _check_names("method", methods, present)
+    both = [name for name in methods if name in controls]
+    if both:
+        raise InputError(f"{both[0]!r} is given as a method and as a control")
     keys = [tuple(row) for row in table[_GROUP].drop_duplicates().itertuples(index=False)]
-    maps = {name: list(dict.fromkeys(kind for method, kind, _ in keys if method == name)) for name in methods}
+    maps = {name: list(dict.fromkeys(kind for method, kind, _ in keys if method == name)) for name in controls}
     found = [
         _Comparison(method, kind, control, control_kind, metric)
         for method, kind, metric in keys
-        if method not in controls
+        if method in methods
         for control in dict.fromkeys(controls)
         for control_kind in ([kind] if kind in maps[control] else maps[control])
         if (control, control_kind, metric) in keys
@@ -195,6 +198,14 @@ def _comparisons(table: pd.DataFrame, controls: Sequence[str]) -> list[_Comparis
     if not found:
         raise InputError("no method shares a metric with a control")
     return found
+
+
+def _check_names(what: str, names: Sequence[str], present: list[str]) -> None:
+    if isinstance(names, str) or not names:
+        raise InputError(f"{what}s must be a list of names in column 'method', at least one, got {names!r}")
+    for name in names:
+        if name not in present:
+            raise unknown_name(what, str(name), present)
 
 
 def _paired(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
