@@ -173,7 +173,6 @@ def test_leaves_the_random_state_alone_and_takes_float32_that_needs_gradients() 
     assert not found.null.requires_grad
 
 
-@pytest.mark.slow
 def test_all_metrics_on_a_photos_size_take_a_few_seconds() -> None:
     maps, cam = smooth_fields(1, 224, seed=1), smooth_fields(1, 224, seed=2)
     start = time.process_time()
