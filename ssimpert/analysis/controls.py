@@ -36,8 +36,8 @@ def local_variance(image: Tensor, window: Window = LOCAL_WINDOW) -> Tensor:
     """Local variance of the image alone: (B, C, H, W) -> (B, H, W), in squared units of the pixels.
 
     The square of :func:`local_std`, with its arguments: the mean over channels. It orders the pixels alike, so rank
-    metrics can't tell the two apart (but for rounding); Pearson, SIM, KL, NSS and the share of energy can. It is the term that the
-    structural index divides by.
+    metrics can't tell the two apart but for rounding; Pearson, SIM, KL, NSS and the share of energy can. It is the
+    term that the structural index divides by.
     """
     return _variance(image, window).to(image.dtype)
 
