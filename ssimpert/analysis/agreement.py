@@ -1,27 +1,39 @@
-"""Agreement between two maps: Pearson and Spearman correlation and overlap of the highest pixels.
+"""Agreement between a map and a class activation map (CAM): the eight metrics of the evaluation protocol (section 3).
 
-Maps are (B, H, W); each function gives (B,) in float64. A map that is constant, empty or has a value that
-isn't finite ranks no pixel above another, so its agreement is NaN, never a number.
+Maps are (B, H, W); each function gives (B,) in float64. The first argument is the map that is judged, the second the
+CAM; Pearson, Spearman and the overlap of the highest pixels are symmetric.
+
+A map that is constant, empty or has a value that isn't finite says nothing about where: its agreement is NaN in every
+metric, never a number. :func:`agreement` gives the reason for each NaN.
+
+Definitions follow Bylinskii, Judd, Oliva, Torralba, Durand, "What do different evaluation metrics tell us about
+saliency models?", IEEE TPAMI 2018, and the MIT saliency benchmark's code; each docstring says where they differ.
 """
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from ssimpert.errors import InputError
-from ssimpert.metrics.images import check_maps
-
-TOP_SHARE = 0.2
+from ssimpert.analysis.agreement_metrics import (
+    AGREEMENT_METRICS,
+    AUC,
+    ENERGY_SHARE,
+    KL_DIVERGENCE,
+    NSS,
+    PEARSON,
+    SIMILARITY,
+    SPEARMAN,
+    TOP_SHARE,
+    top_iou_metric,
+)
+from ssimpert.analysis.map_pairs import first_reasons, paired
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's correlation (CC) over pixels: (B, H, W) x 2 -> (B,) in [-1, 1]."""
-    first, second, valid = _paired(a, b)
-    return _or_nan(_correlation(first, second), valid)
+    return PEARSON.values(paired(a, b, ("a", "b")))
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
@@ -29,8 +41,46 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
     Pearson's correlation of the ranks, tied values sharing their average rank (as ``scipy.stats.spearmanr``).
     """
-    first, second, valid = _paired(a, b)
-    return _or_nan(_correlation(_average_ranks(first), _average_ranks(second)), valid)
+    return SPEARMAN.values(paired(a, b, ("a", "b")))
+
+
+def similarity(maps: Tensor, cam: Tensor) -> Tensor:
+    """SIM, the histogram intersection: (B, H, W) x 2 -> (B,) in [0, 1].
+
+    Sum over pixels of min(P, Q), both maps divided by their sum (the paper's equation). The benchmark's code also
+    shifts each map's minimum to 0 beforehand; here, as in the protocol, maps are only divided. NaN also where a map
+    has negative values.
+    """
+    return SIMILARITY.values(paired(maps, cam))
+
+
+def kl_divergence(maps: Tensor, cam: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the CAM from the map: (B, H, W) x 2 -> (B,), 0 or more; *lower* is closer.
+
+    sum over pixels of Q log(e + Q / (P + e)), P the map and Q the CAM, both divided by their sum, natural logarithm,
+    e = 2^-52: the benchmark's formula with its epsilon. Rounding may leave equal maps a value of -1e-16 or so, and a
+    pixel that P misses costs up to 36 Q. NaN also where a map has negative values.
+    """
+    return KL_DIVERGENCE.values(paired(maps, cam))
+
+
+def nss(maps: Tensor, cam: Tensor) -> Tensor:
+    """Normalised scanpath saliency: (B, H, W) x 2 -> (B,), 0 at chance.
+
+    Mean over the fixated pixels of the map's z-scores (standard deviation with N - 1, as the benchmark's). Fixated
+    are the pixels where the CAM is strictly above its median, as for :func:`auc`. NaN also where no pixel is: the
+    CAM's largest value then fills half of it.
+    """
+    return NSS.values(paired(maps, cam))
+
+
+def auc(maps: Tensor, cam: Tensor) -> Tensor:
+    """Area under the ROC curve: (B, H, W) x 2 -> (B,) in [0, 1], 1/2 at chance.
+
+    Label: the CAM strictly above its median. Score: the map. Exact Mann-Whitney statistic, the share of pairs (pixel
+    above, pixel not above) that the map puts in that order; a tie counts one half. NaN where :func:`nss` is.
+    """
+    return AUC.values(paired(maps, cam))
 
 
 def top_iou(a: Tensor, b: Tensor, share: float = TOP_SHARE) -> Tensor:
@@ -40,78 +90,41 @@ def top_iou(a: Tensor, b: Tensor, share: float = TOP_SHARE) -> Tensor:
     in row-major order wins, so the result is deterministic. ``share`` lies strictly between 0 and 1; two
     unrelated maps overlap by about share/(2 - share), which is 0.11 for the default 0.2.
     """
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-        raise InputError(f"share must lie strictly between 0 and 1, got {share!r}")
-    first, second, valid = _paired(a, b)
-    # Through the decimal value: 0.07 * 100 is 7.000000000000001 in binary, whose ceiling is 8.
-    count = math.ceil(Fraction(str(share)) * first.shape[1])
-    top_first, top_second = _top(first, count), _top(second, count)
-    union = (top_first | top_second).sum(dim=1)
-    return _or_nan((top_first & top_second).sum(dim=1) / union.double(), valid)
+    return top_iou_metric(share).values(paired(a, b, ("a", "b")))
 
 
-def agreement(maps: Tensor, cam: Tensor) -> dict[str, Tensor]:
-    """``pearson``, ``spearman`` and ``top20_iou`` of maps with class activation maps, each (B,) float64."""
-    return {
-        "pearson": pearson(maps, cam),
-        "spearman": spearman(maps, cam),
-        "top20_iou": top_iou(maps, cam, TOP_SHARE),
-    }
+def energy_share(maps: Tensor, cam: Tensor) -> Tensor:
+    """Share of the map's sum that lies where the CAM is at least 0.5: (B, H, W) x 2 -> (B,) in [0, 1].
+
+    "Energy" is the sum of the map's values, as in the energy-based pointing game (Wang et al., Score-CAM, CVPR
+    Workshops 2020). The CAM is taken as it is: min-max normalised to [0, 1], as
+    :func:`~ssimpert.analysis.grad_cam` returns it. NaN also where it leaves that range, where it reaches 0.5 nowhere
+    or everywhere, and where the map has negative values. An unrelated map scores the share of the area.
+    """
+    return ENERGY_SHARE.values(paired(maps, cam))
 
 
-def _paired(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Both maps flat (B, H*W) in float64, zeros where not valid, and (B,) bool: where both are valid."""
-    check_maps("a", a)
-    check_maps("b", b)
-    if a.shape != b.shape:
-        raise InputError(f"the maps must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
-    first, second = a.detach().double().flatten(1), b.detach().to(a.device).double().flatten(1)
-    valid = _varies(first) & _varies(second)
-    zero = first.new_zeros(())
-    return torch.where(valid[:, None], first, zero), torch.where(valid[:, None], second, zero), valid
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """What :func:`agreement` found.
+
+    Attributes:
+        values: metric -> (B,) float64, NaN where undefined.
+        reasons: metric -> for each image why the value is NaN, ``""`` where it is a number.
+    """
+
+    values: dict[str, Tensor]
+    reasons: dict[str, tuple[str, ...]]
 
 
-def _varies(flat: Tensor) -> Tensor:
-    if flat.shape[1] == 0:
-        return torch.zeros(flat.shape[0], dtype=torch.bool, device=flat.device)
-    return flat.isfinite().all(dim=1) & (flat.amax(dim=1) > flat.amin(dim=1))
+def agreement(maps: Tensor, cam: Tensor) -> Agreement:
+    """All metrics of maps with class activation maps, (B, H, W) each, float32 or float64.
 
-
-def _or_nan(values: Tensor, valid: Tensor) -> Tensor:
-    return torch.where(valid, values, values.new_full((), float("nan")))
-
-
-def _correlation(first: Tensor, second: Tensor) -> Tensor:
-    if first.shape[1] == 0:
-        return first.new_zeros(first.shape[0])
-    first, second = _standardised(first), _standardised(second)
-    return (first * second).sum(dim=1).clamp(-1, 1)
-
-
-def _standardised(flat: Tensor) -> Tensor:
-    """Mean 0 and norm 1. Scaled by the largest value first, or the squares of tiny maps would underflow."""
-    largest = flat.abs().amax(dim=1, keepdim=True)
-    scaled = flat / torch.where(largest > 0, largest, torch.ones_like(largest))
-    centred = scaled - scaled.mean(dim=1, keepdim=True)
-    norm = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-    return centred / torch.where(norm > 0, norm, torch.ones_like(norm))
-
-
-def _average_ranks(flat: Tensor) -> Tensor:
-    """Ranks from 1, ties averaged: (B, N) -> (B, N) float64."""
-    if flat.shape[1] == 0:
-        return flat
-    ordered, order = flat.sort(dim=1)
-    starts = torch.ones_like(ordered, dtype=torch.bool)
-    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    group = starts.cumsum(dim=1) - 1
-    size = torch.zeros_like(ordered).scatter_add_(1, group, torch.ones_like(ordered))
-    last = size.cumsum(dim=1)  # the highest rank in each group of equals
-    average = last - (size - 1) / 2
-    return torch.empty_like(flat).scatter_(1, order, average.gather(1, group))
-
-
-def _top(flat: Tensor, count: int) -> Tensor:
-    """(B, N) bool, True on the ``count`` highest of each row, the first of equals."""
-    order = flat.sort(dim=1, descending=True, stable=True).indices[:, :count]
-    return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, order, True)
+    By name, in the protocol's order: ``pearson``, ``spearman``, ``similarity``, ``kl_divergence`` (lower is closer),
+    ``nss``, ``auc``, ``top20_iou``, ``energy_share``. Writing down the reasons waits for the device.
+    """
+    pair = paired(maps, cam)
+    return Agreement(
+        values={name: metric.values(pair) for name, metric in AGREEMENT_METRICS.items()},
+        reasons={name: first_reasons(metric.all_faults(pair)) for name, metric in AGREEMENT_METRICS.items()},
+    )

@@ -141,7 +141,7 @@ def _perturbation_maps(image: Tensor, result: PerturbResult) -> dict[str, Tensor
 
 def _records(maps: dict[str, dict[str, Tensor]], cam: Tensor) -> list[AgreementRow]:
     columns = [
-        (name, kind, {metric: values.tolist() for metric, values in agreement(values, cam).items()})
+        (name, kind, {metric: values.tolist() for metric, values in agreement(values, cam).values.items()})
         for name, kinds in maps.items()
         for kind, values in kinds.items()
     ]

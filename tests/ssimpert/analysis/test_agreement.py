@@ -10,7 +10,17 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ssimpert.analysis.agreement import agreement, pearson, spearman, top_iou
+from ssimpert.analysis.agreement import (
+    agreement,
+    auc,
+    energy_share,
+    kl_divergence,
+    nss,
+    pearson,
+    similarity,
+    spearman,
+    top_iou,
+)
 from ssimpert.errors import InputError
 
 METRICS = [pearson, spearman, top_iou]
@@ -112,14 +122,18 @@ def test_empty_maps_give_nan_and_empty_batches_nothing(metric: object) -> None:
     assert metric(torch.ones(1, 1, 1), torch.ones(1, 1, 1)).isnan().all()  # type: ignore[operator]
 
 
-def test_agreement_names_the_three() -> None:
+def test_agreement_holds_every_metric_by_name() -> None:
     a, b = map_pair()
-    rows = agreement(a, b)
-    assert list(rows) == ["pearson", "spearman", "top20_iou"]
-    assert torch.equal(rows["pearson"], pearson(a, b))
-    assert torch.equal(rows["spearman"], spearman(a, b))
-    assert torch.equal(rows["top20_iou"], top_iou(a, b, 0.2))
-    assert all(v.dtype == torch.float64 for v in agreement(a.float(), b.float()).values())
+    b = b / b.amax()
+    found = agreement(a, b)
+    functions = [pearson, spearman, similarity, kl_divergence, nss, auc, top_iou, energy_share]
+    names = ["pearson", "spearman", "similarity", "kl_divergence", "nss", "auc", "top20_iou", "energy_share"]
+    assert list(found.values) == list(found.reasons) == names
+    for name, function in zip(names, functions, strict=True):
+        assert torch.equal(found.values[name], function(a, b))
+        assert found.values[name].isfinite().all()
+        assert found.reasons[name] == ("",) * 4
+    assert all(v.dtype == torch.float64 for v in agreement(a.float(), b.float()).values.values())
 
 
 def test_errors_name_the_value() -> None:

@@ -1,0 +1,92 @@
+"""Tables on disk, as Parquet, with what they depend on: seeds, settings, versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssimpert.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PACKAGES = ("ssimpert", "captum", "numpy", "pandas", "pyarrow", "scikit-image", "scipy", "timm", "torch")
+_KEY = b"ssimpert"
+_FORMAT = 1
+
+
+def write_table(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table to a Parquet file, together with ``table.attrs``.
+
+    Put what the table depends on into ``table.attrs`` as JSON values: ``table.attrs["seed"] = 0``. The versions of
+    Python and of the packages that decide the numbers are added under ``"versions"``, unless the table has them from
+    the file that it was read from. The index is not kept. The file appears whole or not at all.
+
+    Raises:
+        InputError: attributes that aren't JSON, columns that Parquet can't hold, a folder that can't be written to.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    attributes = {"versions": _versions(), **table.attrs}
+    try:
+        text = json.dumps({"format": _FORMAT, "attrs": attributes}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"table.attrs must hold JSON values: {error}") from error
+    bare = table.copy(deep=False)
+    bare.attrs = {}
+    try:
+        content = pyarrow.Table.from_pandas(bare, preserve_index=False)
+    except (pyarrow.ArrowException, TypeError, ValueError) as error:
+        raise InputError(f"the table can't be written as Parquet: {error}") from error
+    content = content.replace_schema_metadata({**(content.schema.metadata or {}), _KEY: text.encode()})
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        pyarrow.parquet.write_table(content, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(f"can't write {str(path)!r}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A table that :func:`write_table` wrote; ``table.attrs`` holds what was written with it, and ``"versions"``.
+
+    Raises:
+        InputError: no such file, not Parquet, or not written by :func:`write_table`.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with Path(path).open("rb") as file:
+            content = pyarrow.parquet.read_table(file)
+    except OSError as error:
+        raise InputError(f"can't read {str(path)!r}: {error.strerror or error}") from error
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{str(path)!r} is not a Parquet file: {error}") from error
+    stored = (content.schema.metadata or {}).get(_KEY)
+    if stored is None:
+        raise InputError(f"{str(path)!r} has no record of seeds and versions; it was not written by write_table")
+    record: dict[str, Any] = json.loads(stored)
+    if record["format"] != _FORMAT:
+        raise InputError(f"{str(path)!r} has format {record['format']!r}; this version reads {_FORMAT}")
+    table = content.to_pandas()
+    table.attrs = record["attrs"]
+    return table
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
