@@ -20,13 +20,15 @@ def class_targets(target: int | Tensor, images: Tensor) -> Tensor:
     """
     count = images.shape[0]
     if isinstance(target, int) and not isinstance(target, bool):
-        return torch.full((count,), target, device=images.device)
+        target = torch.full((count,), target, device=images.device)
     if not isinstance(target, Tensor) or target.dtype not in (torch.int64, torch.int32):
         got = target.dtype if isinstance(target, Tensor) else repr(target)
         raise InputError(f"target must be a class number or a tensor of {count} integers, got {got}")
     if target.shape != (count,):
         raise InputError(f"target must have shape ({count},), one class an image, got {tuple(target.shape)}")
-    return target.to(images.device, torch.int64)
+    # A clone, since a tensor made under inference_mode can't enter a graph.
+    with torch.inference_mode(False):
+        return target.to(images.device, torch.int64).clone()
 
 
 def checked_logits(model: Model, targets: Tensor) -> Model:
