@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from ssimpert.errors import InputError
 
-# Altered copies of one image a pass, by default. On a CPU larger batches are slower: efficientnet-lite0 at 224 pixels
-# took 24 ms an image at 2 to 8, 33 at 16 and 60 at 32 (one busy core), since its larger tensors come as new memory from
-# the system at every layer. A GPU is filled better by more.
-COPIES = 8
-
 
 def check_count(name: str, value: int, least: int = 1) -> None:
     """Raise :class:`InputError` unless ``value`` is an integer of at least ``least``."""

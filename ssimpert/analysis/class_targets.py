@@ -37,16 +37,17 @@ def checked_logits(model: Model, targets: Tensor) -> Model:
     The call raises:
         InputError: a class that the model doesn't have, or an output that is not (B, K).
     """
+    # Numbers, read once: a check on the device would wait for it at every call.
+    classes: list[int] = targets.tolist()
 
     def logits_of(batch: Tensor) -> Tensor:
         logits = model(batch)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(f"the model must give logits (B, K), got {got}")
-        wrong = targets[(targets < 0) | (targets >= logits.shape[1])]
-        if len(wrong):
+        for wrong in (number for number in classes if not 0 <= number < logits.shape[1]):
             last = logits.shape[1] - 1
-            raise InputError(f"target class {int(wrong[0])} does not exist; the model has classes 0 to {last}")
+            raise InputError(f"target class {wrong} does not exist; the model has classes 0 to {last}")
         return logits
 
     return logits_of
@@ -57,6 +58,7 @@ def target_logit(model: Model, batch: Tensor, targets: Tensor) -> Tensor:
     return checked_logits(model, targets)(batch).gather(1, targets[:, None])[:, 0]
 
 
-def target_probability(model: Model, batch: Tensor, target: Tensor) -> Tensor:
-    """Softmax probability of one class, ``target`` (1,), for every image of a batch: (N, C, H, W) -> (N,)."""
-    return checked_logits(model, target)(batch).softmax(dim=1)[:, int(target)]
+def class_probability(model: Model, target: Tensor) -> Model:
+    """The softmax probability of one class, ``target`` (1,), as a function of images: (N, C, H, W) -> (N,)."""
+    logits_of = checked_logits(model, target)
+    return lambda batch: logits_of(batch).softmax(dim=1).index_select(1, target)[:, 0]

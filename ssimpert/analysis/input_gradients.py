@@ -10,12 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ssimpert.analysis.attribution_checks import COPIES, check_count, check_seed
+from ssimpert.analysis.attribution_checks import check_count, check_seed
 from ssimpert.analysis.baseline import Baseline, baseline_image
 from ssimpert.analysis.channel_reduction import check_channels, reduce_channels
 from ssimpert.analysis.class_targets import class_targets, target_logit
+from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
-from ssimpert.linearization.gradient import CHUNK, in_chunks
+from ssimpert.linearization.gradient import in_chunks
 from ssimpert.metrics.images import check_images, check_positive
 
 SMOOTH_GRAD_SAMPLES = 50
@@ -77,7 +78,7 @@ def smooth_grad(
     samples: int = SMOOTH_GRAD_SAMPLES,
     noise: float = SMOOTH_GRAD_NOISE,
     seed: int = 0,
-    batch_size: int = COPIES,
+    batch_size: int | None = None,
     normalize: bool = True,
     channels: str = "max",
 ) -> Tensor:
@@ -91,13 +92,14 @@ def smooth_grad(
             for pixels in [0, 1] 15% of their range, the middle of the paper's 10% to 20%. Noisy pixels are not clipped.
         seed: of the noise, which is drawn on the CPU: the same for every image of a batch, on every device and for
             every ``batch_size``. The global random state is not touched.
-        batch_size: copies a forward and backward pass; default 8, fastest on a CPU. A GPU likes more.
+        batch_size: copies a forward and backward pass; ``None`` (default) for
+            :func:`ssimpert.analysis.images_a_pass.images_a_pass`'s choice: 2 at 224 pixels on a CPU, 32 elsewhere.
         normalize, channels: as in :func:`gradient`.
     """
     check_images("images", images)
     check_channels(channels)
     check_count("samples", samples)
-    check_count("batch_size", batch_size)
+    copies = images_a_pass(batch_size, images)
     check_seed(seed)
     deviation = check_positive("noise", noise)
     targets = class_targets(target, images)
@@ -105,12 +107,12 @@ def smooth_grad(
     for image, label in zip(images.detach(), targets, strict=True):
         generator = torch.Generator().manual_seed(seed)
         total = torch.zeros_like(image)
-        for start in range(0, samples, batch_size):
-            count = min(batch_size, samples - start)
+        for start in range(0, samples, copies):
+            count = min(copies, samples - start)
             # One draw a sample: a draw of several at once would depend on how many.
             drawn = [torch.randn(image.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
             noisy = image + deviation * torch.stack(drawn).to(image)
-            total = total + input_gradient(model, noisy, label.expand(count), chunk=batch_size).sum(dim=0)
+            total = total + input_gradient(model, noisy, label.expand(count), chunk=copies).sum(dim=0)
         means.append(total / samples)
     maps = reduce_channels(torch.stack(means), channels)
     return min_max(maps) if normalize else maps
@@ -122,15 +124,16 @@ def input_gradient(
     targets: Tensor,
     *,
     within: AbstractContextManager[object] | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Tensor:
     """d logit / d x with its sign, (B, C, H, W), detached, for classes ``targets`` (B,).
 
-    NaN for an image whose logit isn't finite. Works under ``torch.no_grad`` and ``torch.inference_mode``; neither parameters nor ``images`` collect gradients.
+    NaN for an image whose logit isn't finite. Works under ``torch.no_grad`` and ``torch.inference_mode``; neither
+    parameters nor ``images`` collect gradients.
 
     Args:
         within: a context that the forward passes run in, entered anew for each.
-        chunk: images a pass; halved where memory runs out.
+        chunk: images a pass, ``None`` as in :func:`smooth_grad`; halved where memory runs out.
     """
 
     def one(batch: Tensor, classes: Tensor) -> tuple[Tensor]:
@@ -143,4 +146,4 @@ def input_gradient(
         return (torch.where(logit.isfinite()[:, None, None, None], slopes, slopes.new_full((), float("nan"))),)
 
     with torch.inference_mode(False), torch.enable_grad():
-        return in_chunks(one, images, targets, chunk=chunk)[0]
+        return in_chunks(one, images, targets, chunk=images_a_pass(chunk, images))[0]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.analysis.class_targets import class_targets, target_logit
+from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.errors import InputError
-from ssimpert.linearization.gradient import CHUNK, in_chunks
+from ssimpert.linearization.gradient import in_chunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class LayerGradients:
 def layer_gradients(
     model: nn.Module, images: Tensor, target: int | Tensor, layer: str | nn.Module | None = None
 ) -> LayerGradients:
-    """Activations and gradients of a layer for a batch of images (B, C, H, W), ``CHUNK`` images a pass.
+    """Activations and gradients of a layer for a batch of images (B, C, H, W), a few a pass.
 
     The layer's output is cloned on its way on, so that an in-place activation after the layer changes neither.
     Works under ``torch.no_grad`` and ``torch.inference_mode``; leaves no hook; parameters and ``images`` collect no
@@ -70,7 +71,7 @@ def layer_gradients(
     handle = module.register_forward_hook(keep)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            return LayerGradients(*in_chunks(one, images, targets, chunk=CHUNK))
+            return LayerGradients(*in_chunks(one, images, targets, chunk=images_a_pass(None, images)))
     finally:
         handle.remove()
         outputs.clear()

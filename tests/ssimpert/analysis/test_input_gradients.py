@@ -99,6 +99,9 @@ def test_large_batches_go_in_parts(toy: TwoLayers) -> None:
 
     images = toy_images(count=21)
     together = input_gradient(Watched(), images, torch.full((21,), 1))
+    assert sizes == [21]
+    sizes.clear()
+    assert torch.equal(input_gradient(Watched(), images, torch.full((21,), 1), chunk=16), together)
     assert sizes == [16, 5]
     alone = torch.cat([input_gradient(toy, image[None], torch.tensor([1])) for image in images])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
