@@ -10,7 +10,7 @@ area, and both follow from the pixels:
   single pixel or a thin line has area 0. A block of 2x2 pixels adds 1 where all four belong to the filled component,
   1/2 where three do, else nothing.
 * A hole's contour lies inside its component's, so the largest contour is always a component's. Among equal areas
-  OpenCV's list has the component first whose uppermost row's first pixel comes last in row-major order.
+  OpenCV lists that component first whose own first pixel in row-major order comes last.
 """
 
 from __future__ import annotations
@@ -22,40 +22,43 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 Mask = NDArray[np.bool_]
-Slices = tuple[slice, slice]
+Labels = NDArray[np.int32]
+BoxArray = NDArray[np.int64]
 
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True, eq=False)
 class ContourBoxes:
-    """Attributes:
-    all: (k, 4) int64, the box (x, y, x + width, y + height) of every contour, ends exclusive, components first.
-    largest: index into ``all`` of the contour with the largest area; meaningless where there is none.
+    """The boxes of a binary image's contours.
+
+    Attributes:
+        all: (k, 4) int64, (x, y, x + width, y + height) for every contour, ends exclusive, components first.
+        largest: index into ``all`` of the contour with the largest area; -1 where there is none.
     """
 
-    all: NDArray[np.int64]
+    all: BoxArray
     largest: int
 
 
 def contour_boxes(mask: Mask) -> ContourBoxes:
     """The boxes of every contour of ``mask`` (H, W)."""
-    labels, _ = ndimage.label(mask, structure=_EIGHT_CONNECTED)
-    components: list[Slices] = ndimage.find_objects(labels)
-    if not components:
-        return ContourBoxes(np.zeros((0, 4), dtype=np.int64), 0)
-    boxes = [_box(place) for place in components] + _hole_boxes(mask)
-    return ContourBoxes(np.array(boxes, dtype=np.int64), _largest(labels, components))
+    labels, count = ndimage.label(mask, structure=_EIGHT_CONNECTED)
+    components = _label_boxes(labels, count)
+    return ContourBoxes(np.concatenate([components, _hole_boxes(mask)]), _largest(labels, components))
 
 
-def _largest(labels: NDArray[np.int32], components: list[Slices]) -> int:
+def _largest(labels: Labels, components: BoxArray) -> int:
     # No polygon is larger than its box through pixel centres, which decides most components without their pixels.
-    bounds = [(rows.stop - rows.start - 1) * (columns.stop - columns.start - 1) for rows, columns in components]
+    bounds = (components[:, 2:] - components[:, :2] - 1).prod(axis=1)
     best, best_area = -1, -1.0
-    for index in sorted(range(len(components)), key=lambda index: -bounds[index]):
+    for index in np.argsort(-bounds, kind="stable").tolist():
         if bounds[index] < best_area:
             break
-        area = _area(labels[components[index]] == index + 1) if bounds[index] else 0.0
+        if bounds[index] == 0:  # single pixels and lines: all that is left, and all of area 0
+            return max(best, int(np.flatnonzero(bounds == 0)[-1]))
+        x0, y0, x1, y1 = components[index]
+        area = _area(labels[y0:y1, x0:x1] == index + 1)
         # scipy numbers components by their first pixel in row-major order.
         if area > best_area or (area == best_area and index > best):
             best, best_area = index, area
@@ -70,18 +73,26 @@ def _area(component: Mask) -> float:
     return float(np.count_nonzero(corners == 4) + np.count_nonzero(corners == 3) / 2)
 
 
-def _hole_boxes(mask: Mask) -> list[tuple[int, int, int, int]]:
-    # A ring of background around the image joins what reaches the edge; its label is that of the corner.
-    background, _ = ndimage.label(~np.pad(mask, 1))
-    outside = int(background[0, 0])
-    boxes = []
-    for label, place in enumerate(ndimage.find_objects(background), start=1):
-        if label != outside:
-            x0, y0, x1, y1 = _box(place)
-            boxes.append((x0 - 2, y0 - 2, x1, y1))  # 1 for the padding, 1 for the pixels around the hole
-    return boxes
+def _hole_boxes(mask: Mask) -> BoxArray:
+    # A ring of background around the image joins what reaches the edge. It comes first in row-major order: label 1.
+    background, count = ndimage.label(~np.pad(mask, 1))
+    holes = _label_boxes(background, count)[1:]
+    holes[:, :2] -= 2  # 1 for the padding and, on each side, 1 for the pixels around the hole
+    return holes
 
 
-def _box(place: Slices) -> tuple[int, int, int, int]:
-    rows, columns = place
-    return columns.start, rows.start, columns.stop, rows.stop
+def _label_boxes(labels: Labels, count: int) -> BoxArray:
+    """The box of each label 1...count: (count, 4), ends exclusive. ``find_objects`` takes 10 times as long on noise."""
+    height, width = labels.shape
+    # The ends of a label's runs in the rows have its extremes, and are few in large regions.
+    ends = labels > 0
+    ends[:, 1:-1] &= (labels[:, 1:-1] != labels[:, :-2]) | (labels[:, 1:-1] != labels[:, 2:])
+    places = np.flatnonzero(ends)
+    which = labels.ravel()[places] - 1
+    rows, columns = np.divmod(places, width)
+    boxes = np.tile(np.array([[width], [height], [0], [0]]), count)
+    np.minimum.at(boxes[0], which, columns)
+    np.minimum.at(boxes[1], which, rows)
+    np.maximum.at(boxes[2], which, columns + 1)
+    np.maximum.at(boxes[3], which, rows + 1)
+    return boxes.T

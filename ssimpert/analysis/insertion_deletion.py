@@ -170,7 +170,7 @@ def blurred(images: Tensor, baseline: Tensor) -> Tensor:
 
 
 def pixel_ranks(maps: Tensor) -> Tensor:
-    """(B, H, W) -> (B, H, W) int64: 0 for the highest pixel to H*W - 1; the first of equals in row-major order first."""
+    """(B, H, W) -> (B, H, W) int64, 0 for the highest pixel to H*W - 1; equal values rank in row-major order."""
     flat = maps.flatten(1)
     order = flat.argsort(dim=1, descending=True, stable=True)
     places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)

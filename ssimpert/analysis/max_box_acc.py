@@ -158,6 +158,7 @@ def _ious(levels: NDArray[np.uint8], objects: Tensor, real: Tensor) -> tuple[Ten
     height, width = levels.shape
     largest = torch.empty(LEVELS, dtype=torch.float64)
     best = torch.empty(LEVELS, dtype=torch.float64)
+    ends = torch.tensor([0, 0, 1, 1], dtype=torch.float64)
     present = np.bincount(levels.ravel(), minlength=LEVELS + 1) > 0
     for level in range(LEVELS):
         # Without a pixel of this level the binary image is the last one. Level 0 always has one, and so has 255.
@@ -166,7 +167,7 @@ def _ious(levels: NDArray[np.uint8], objects: Tensor, real: Tensor) -> tuple[Ten
             # Inclusive ends would be x + width - 1; the evaluator takes x + width, cut to the image.
             inclusive = np.minimum(found.all, [width, height, width - 1, height - 1])
             # One more than inclusive ends are exclusive ends: then plain areas are the evaluator's.
-            estimates = torch.from_numpy(inclusive + [0, 0, 1, 1]).double()
+            estimates = torch.from_numpy(inclusive).double() + ends
             iou = best_iou(estimates[None], objects[None], real[None])[0]
             largest[level], best[level] = iou[found.largest], iou.max()
         else:

@@ -142,7 +142,7 @@ def point_game(
     tolerance: float = TOLERANCE,
     difficult: Tensor | None = None,
 ) -> PointingResult:
-    """Play the game with given points (N, 2), (x, y) in pixels, as the centre baseline does. See :func:`pointing_game`."""
+    """Play the game with points (N, 2), (x, y) in pixels, that come from no map. Else as :func:`pointing_game`."""
     if not isinstance(points, Tensor) or points.ndim != 2 or points.shape[1] != 2 or len(points) == 0:
         got = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
         raise InputError(f"points must have shape (N, 2), got {got}")

@@ -99,8 +99,7 @@ def thresholded_boxes(
     check_maps("maps", maps)
     if maps.numel() == 0:
         raise InputError(f"maps must not be empty, got shape {tuple(maps.shape)}")
-    count, height, width = maps.shape
-    objects, real = padded_boxes(boxes, count, maps.device)
+    objects, real = padded_boxes(boxes, len(maps), maps.device)
     scale = _scale(image_sizes, maps)
 
     reasons = degenerate_reasons(maps)
