@@ -22,7 +22,7 @@ from torch.nn.functional import conv2d
 
 from ssimpert.analysis.degenerate import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.smoothing import gaussian_smooth
-from ssimpert.analysis.targets import check_target, targets_or_top1
+from ssimpert.analysis.targets import check_classes, check_target, targets_or_top1
 from ssimpert.errors import InputError
 from ssimpert.metrics.images import check_images, check_maps
 
@@ -192,7 +192,10 @@ def _curve(
     count, pixels = images.shape[0], images.shape[-2] * images.shape[-1]
     steps = math.ceil(pixels / step)
     with torch.no_grad():
-        clean = torch.cat([_logits(model, part) for part in images.split(batch_size)])
+        first, *others = images.split(batch_size)
+        first_logits = _logits(model, first)
+        check_classes(target, first_logits.shape[1])  # known only now, and still before most of the work
+        clean = torch.cat([first_logits, *(_logits(model, part) for part in others)])
         classes = targets_or_top1(target, clean)
         reasons = degenerate_reasons(maps)
         kept = ranks_pixels(reasons, images.device).nonzero()[:, 0]

@@ -23,19 +23,17 @@ def check_target(target: int | Tensor, count: int) -> None:
         raise InputError(f"target must be a class of at least 0, got {target}")
 
 
-def targets_or_top1(target: int | Tensor | None, logits: Tensor) -> Tensor:
-    """The classes asked about, (B,) int64 on the device of ``logits`` (B, K); ``None``: the largest logit's.
+def check_classes(target: int | Tensor | None, classes: int) -> None:
+    """Raise :class:`InputError` where ``target`` is a class that a model with ``classes`` of them doesn't have."""
+    largest = -1 if target is None else int(target.max()) if isinstance(target, Tensor) else target
+    if largest >= classes:
+        raise InputError(f"target class {largest} does not exist; the model has classes 0 to {classes - 1}")
 
-    Raises:
-        InputError: a class that the model doesn't have.
-    """
-    count, classes = logits.shape
+
+def targets_or_top1(target: int | Tensor | None, logits: Tensor) -> Tensor:
+    """The classes asked about, (B,) int64 on the device of ``logits`` (B, K); ``None``: the largest logit's."""
     if target is None:
         return logits.argmax(dim=1)
     if isinstance(target, Tensor):
-        chosen = target.to(logits.device, torch.int64)
-    else:
-        chosen = torch.full((count,), target, dtype=torch.int64, device=logits.device)
-    if bool((chosen >= classes).any()):
-        raise InputError(f"target class {int(chosen.max())} does not exist; the model has classes 0 to {classes - 1}")
-    return chosen
+        return target.to(logits.device, torch.int64)
+    return torch.full((logits.shape[0],), target, dtype=torch.int64, device=logits.device)
