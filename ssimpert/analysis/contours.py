@@ -9,8 +9,9 @@ area, and both follow from the pixels:
 * ``cv2.contourArea`` is the area of the polygon through pixel *centres*, holes filled, and not a count of pixels: a
   single pixel or a thin line has area 0. A block of 2x2 pixels adds 1 where all four belong to the filled component,
   1/2 where three do, else nothing.
-* A hole's contour lies inside its component's, so the largest contour is always a component's. Among equal areas
-  OpenCV lists that component first whose own first pixel in row-major order comes last.
+* A hole's contour lies inside its component's, which precedes it in OpenCV's list, so the first of the largest
+  contours is always a component's. Among components of equal area the first in the list is the one whose own first
+  pixel comes last in row-major order.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def thresholded_boxes(
     )
 
 
-# Alpha enters as the fraction its decimal means, by cross-multiplication: 0.55 * 20 is 11.000000000000002 in binary,
+# Alpha enters as the fraction its decimal means, by cross-multiplication: 0.07 * 100 is 7.000000000000001 in binary,
 # and a map that holds exactly its share would miss it.
 
 

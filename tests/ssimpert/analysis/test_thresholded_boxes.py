@@ -103,10 +103,10 @@ def test_equal_values_stay_or_go_together() -> None:
 
 
 def test_an_exact_share_in_decimals_is_met() -> None:
-    # 0.55 * 20 is 11.000000000000002 in binary floating point.
-    maps = torch.tensor([[[11.0, 5.0, 4.0, 0.0]]])
-    assert 0.55 * 20 > 11
-    result = thresholded_boxes(maps, torch.tensor([[0, 0, 1, 1]]), "energy", alphas=(0.55,))
+    # 0.07 * 100 is 7.000000000000001 in binary floating point.
+    maps = torch.tensor([[[7.0] + [6.0] * 15 + [3.0]]])
+    assert 0.07 * 100 > 7
+    result = thresholded_boxes(maps, torch.tensor([[0, 0, 1, 1]]), "energy", alphas=(0.07,))
     assert result.boxes[0, 0].tolist() == [0, 0, 1, 1]
 
 
