@@ -117,7 +117,7 @@ def composites(
         seed: non-negative integer.
         model: an ImageNet-1k classifier, or None (default) to keep everything.
         size: side S in pixels, at least 64; default the model's input size, 224 without a model.
-        objects: names among chelsea, coffee, camera, rocket, motorcycle and shuttle, in the order of their
+        objects: names among chelsea, coffee, camera, motorcycle and shuttle, in the order of their
             turns; default all.
         cut_out: False pastes each object's rectangle, with what little surrounds it there, as its mask.
         distractor: True also pastes a second object, chosen at random among those of ``objects`` that share no
