@@ -28,6 +28,7 @@ TOLERANCE = 15
 """Pixels: the pointing game's, at 224 (protocols of TorchRay)."""
 
 TILE = 160
+"""Pixels: a picture's side in the overview."""
 
 
 def arguments() -> argparse.Namespace:
@@ -66,16 +67,22 @@ def row(item: CompositeObject, seed: int) -> NDArray[np.uint8]:
     """The object in its photo, then three composites, side by side."""
     mask = object_mask(item)
     x0, y0, x1, y1 = tightest_box(mask)
-    side = min(max(x1 - x0, y1 - y0) + 16, *mask.shape)
-    left = min(max((x0 + x1 - side) // 2, 0), mask.shape[1] - side)
-    top = min(max((y0 + y1 - side) // 2, 0), mask.shape[0] - side)
-    window = (slice(top, top + side), slice(left, left + side))
-    tiles = [(np.asarray(photo(item.photo)[window]), mask[window])]
+    window = (slice(max(y0 - 12, 0), y1 + 12), slice(max(x0 - 12, 0), x1 + 12))
+    tiles = [tile(photo(item.photo)[window], mask[window])]
     data = ssimpert.composites(3, seed, objects=(item.name,))
     for image, inside in zip(data.images, data.masks, strict=True):
-        tiles.append(((image * 255).round().byte().permute(1, 2, 0).numpy(), inside.numpy()))
-    scaled = [Image.fromarray(outlined(*tile)).resize((TILE, TILE), Image.Resampling.LANCZOS) for tile in tiles]
-    return np.concatenate([np.asarray(tile) for tile in scaled], axis=1)
+        tiles.append(tile((image * 255).round().byte().permute(1, 2, 0).numpy(), inside.numpy()))
+    return np.concatenate(tiles, axis=1)
+
+
+def tile(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """``pixels`` with their outline, made to fit a white square."""
+    picture = Image.fromarray(outlined(pixels, mask))
+    scale = TILE / max(picture.size)
+    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+    square = Image.new("RGB", (TILE, TILE), "white")
+    square.paste(picture, ((TILE - picture.width) // 2, (TILE - picture.height) // 2))
+    return np.asarray(square)
 
 
 def line(cells: Iterable[object]) -> None:
@@ -115,7 +122,7 @@ def main() -> None:
     for cells in areas:
         line(cells)
     if options.picture:
-        rows = np.concatenate([row(item, options.seed) for item in OBJECTS])
+        rows = np.concatenate([row(item, options.seed + index) for index, item in enumerate(OBJECTS)])
         Image.fromarray(rows).save(options.picture, quality=80)
 
 
