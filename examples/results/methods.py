@@ -1,0 +1,233 @@
+"""The rows of the table: perturbations, their controls, and the maps that other methods draw.
+
+Every method takes a :class:`Setting` and gives maps (N, H, W) by kind, and the perturbations' own figures if there are
+any. Perturbations are at a fixed budget and use all of their steps, unless their name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import solvers
+import ssimpert
+from solvers.constraints import Constraint
+from ssimpert.analysis import (
+    attribution,
+    centred_gaussian,
+    grad_cam,
+    local_std,
+    local_variance,
+    randomized_model,
+    saliency_maps,
+)
+
+TILES = solvers.Window.uniform(8, stride=8)
+PUBLISHED = solvers.Window.gaussian(1.5, 11, border="valid")
+STEPS = 10
+BATCH = 8
+SEED = 0
+Found = tuple[dict[str, Tensor], list[dict[str, Any]] | None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every method works on.
+
+    Attributes:
+        model: the classifier.
+        images: (N, 3, S, S).
+        label: (N,), the model's labels.
+        norm_of: the l2 norms, (N,), of a perturbation by its name; for controls of equal norm.
+    """
+
+    model: ssimpert.Classifier
+    images: Tensor
+    label: Tensor
+    norm_of: Callable[[str], Tensor]
+
+
+Method = Callable[[Setting], Found]
+
+
+def _maps(setting: Setting, result: ssimpert.PerturbResult) -> Found:
+    return saliency_maps(setting.images, result.adversarial, result.gradient), result.rows()
+
+
+def _in_batches(
+    setting: Setting, perturb: Callable[[Tensor, slice], ssimpert.PerturbResult]
+) -> Found:
+    """Perturbations a few images at a time, so that no method needs memory for all."""
+    kinds: dict[str, list[Tensor]] = {}
+    rows: list[dict[str, Any]] = []
+    for begin in range(0, len(setting.images), BATCH):
+        part = slice(begin, begin + BATCH)
+        some = Setting(setting.model, setting.images[part], setting.label[part], setting.norm_of)
+        maps, figures = _maps(some, perturb(some.images, part))
+        for kind, values in maps.items():
+            kinds.setdefault(kind, []).append(values)
+        rows += [{**row, "image": begin + int(row["image"])} for row in figures or []]
+    return {kind: torch.cat(parts) for kind, parts in kinds.items()}, rows
+
+
+def within(constraint: Constraint, *, steps: int = STEPS, eps: float = 1e-2, **options: Any) -> Method:
+    """``perturb`` with all steps."""
+
+    def method(setting: Setting) -> Found:
+        return _in_batches(
+            setting,
+            lambda images, part: ssimpert.perturb(
+                setting.model, images, constraint, steps=steps, stop_at_success=False, settings={"eps_rel": eps},
+                **options,
+            ),  # fmt: skip
+        )
+
+    return method
+
+
+def one_step(constraint: Constraint) -> Method:
+    """The whole way to the linear optimum, once."""
+    return within(constraint, steps=1, engine="frank_wolfe")
+
+
+def released(setting: Setting) -> Found:
+    """The SSIM ball as released: re-centred, stopping at the first change of the label."""
+    return _in_batches(
+        setting,
+        lambda images, part: ssimpert.perturb(
+            setting.model, images, solvers.GlobalSSIM(0.005), steps=20, recentred=True, faithful=True
+        ),
+    )
+
+
+def perceptual_ball(setting: Setting) -> Found:
+    return _in_batches(
+        setting, lambda images, part: ssimpert.perceptual_ball_lbfgs(setting.model, images, iterations=40)
+    )
+
+
+def feature_ball(setting: Setting) -> Found:
+    return _in_batches(
+        setting,
+        lambda images, part: ssimpert.perceptual_ball_constrained(
+            setting.model, images, 0.3, steps=4, stop_at_success=False, settings={"eps_rel": 1e-2}
+        ),
+    )
+
+
+def minimal(constraint: Constraint) -> Method:
+    """The least level that changes the label."""
+
+    def method(setting: Setting) -> Found:
+        return _in_batches(
+            setting,
+            lambda images, part: ssimpert.minimal_budget(
+                setting.model, images, constraint, rounds=8, tolerance=0.05, settings={"eps_rel": 1e-2}
+            ),
+        )
+
+    return method
+
+
+def equal_norm(name: str) -> Method:
+    """l2 ascent with the l2 norms of the perturbation ``name``, by the same engine and number of steps."""
+
+    def method(setting: Setting) -> Found:
+        radius = setting.norm_of(name).clamp_min(1e-6)
+        return _in_batches(
+            setting,
+            lambda images, part: ssimpert.perturb(
+                setting.model, images, solvers.LpBall(2, radius[part]), steps=STEPS, stop_at_success=False
+            ),
+        )
+
+    return method
+
+
+def drawn(name: str, **options: Any) -> Method:
+    """A map of an attribution method."""
+
+    def method(setting: Setting) -> Found:
+        parts = [
+            attribution(name, setting.model, images, label, seed=SEED, **options)
+            for images, label in zip(setting.images.split(BATCH), setting.label.split(BATCH), strict=True)
+        ]
+        return {"map": torch.cat(parts)}, None
+
+    return method
+
+
+def deviation(setting: Setting) -> Found:
+    return {"map": local_std(setting.images)}, None
+
+
+def variance(setting: Setting) -> Found:
+    return {"map": local_variance(setting.images)}, None
+
+
+def centre(setting: Setting) -> Found:
+    size = setting.images.shape[-1]
+    return {"map": centred_gaussian(size, size).expand(len(setting.images), -1, -1).contiguous()}, None
+
+
+def noise(setting: Setting) -> Found:
+    """Smoothed white noise: a map that knows nothing."""
+    from ssimpert.analysis.smoothing import gaussian_smooth
+
+    shape = setting.images[:, 0].shape
+    white = torch.rand(shape, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
+    return {"map": gaussian_smooth(white, 2.0).float()}, None
+
+
+def random_weights(setting: Setting) -> Found:
+    """Grad-CAM of the same architecture with random weights (Adebayo et al., 2018)."""
+    model = randomized_model(setting.model, seed=SEED, calibration=setting.images[:16])
+    parts = [
+        grad_cam(model, images, label)
+        for images, label in zip(setting.images.split(BATCH), setting.label.split(BATCH), strict=True)
+    ]
+    return {"map": torch.cat(parts)}, None
+
+
+ONE_STEP: dict[str, Method] = {
+    "l2, one step": one_step(solvers.LpBall(2, 0.5)),
+    "tiles 8x8, one step": one_step(solvers.WindowSSIM(0.95, TILES)),
+    "mean SSIM of tiles, one step": one_step(solvers.MeanSSIM(0.95, TILES)),
+    "mean SSIM, one step": one_step(solvers.MeanSSIM(0.95, PUBLISHED)),
+    "GlobalSSIM, one step": one_step(solvers.GlobalSSIM(0.02)),
+}
+FULL: dict[str, Method] = {
+    "GlobalSSIM, released": released,
+    "WindowSSIM 8x8 tiles": within(solvers.WindowSSIM(0.95, TILES)),
+    "WindowSSIM 7x7": within(solvers.WindowSSIM(0.95, solvers.Window.uniform(7)), steps=3),
+    "MeanSSIM": within(solvers.MeanSSIM(0.99, PUBLISHED)),
+    "FeatureBall": feature_ball,
+    "perceptual_ball_lbfgs": perceptual_ball,
+    "l2": within(solvers.LpBall(2, 0.5)),
+    "linf": within(solvers.LpBall(torch.inf, 2 / 255)),
+    "WindowSSIM 8x8 tiles, minimal": minimal(solvers.WindowSSIM(0.999, TILES)),
+}
+CONTROLS: dict[str, Method] = {
+    f"l2 of equal norm to {name}": equal_norm(name)
+    for name in (
+        "GlobalSSIM, released", "WindowSSIM 8x8 tiles", "WindowSSIM 7x7", "MeanSSIM", "FeatureBall",
+        "perceptual_ball_lbfgs", "linf", "WindowSSIM 8x8 tiles, minimal",
+    )
+}  # fmt: skip
+DRAWN: dict[str, Method] = {
+    "Grad-CAM": drawn("grad_cam"),
+    "gradient": drawn("gradient"),
+    "integrated gradients": drawn("integrated_gradients"),
+    "occlusion": drawn("occlusion"),
+    "RISE": drawn("rise", masks=500),
+    "local std": deviation,
+    "local variance": variance,
+    "centred Gaussian": centre,
+    "smooth noise": noise,
+    "Grad-CAM, random weights": random_weights,
+}
+ALL: dict[str, Method] = {**DRAWN, **ONE_STEP, **FULL, **CONTROLS}
