@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from maps import load
+from maps import load, path_of
 from torch import Tensor
 
 import ssimpert
@@ -22,56 +22,70 @@ from ssimpert.analysis import (
     max_box_acc,
     pearson,
     pointing_game,
+    read_table,
     shift_null,
     thresholded_boxes,
+    write_table,
 )
+from ssimpert.analysis.boxes import box_masks
 from ssimpert.analysis.thresholded_boxes import THRESHOLDINGS
 from ssimpert.data.composites import CompositeSet
 
 SEED = 0
+FOLDS = 5
 ROWS_A_STEP = 8
 
 
 def measure(
-    model: ssimpert.Classifier, chosen: CompositeSet, folder: Path, methods: Iterable[str], *, curves: Iterable[str]
-) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """The long table (columns of :mod:`ssimpert.analysis.table`, and ``object``), and MaxBoxAcc's IoU by map.
+    model: ssimpert.Classifier, chosen: CompositeSet, folder: Path, methods: Iterable[str], benched: Collection[str]
+) -> pd.DataFrame:
+    """The long table (columns of :mod:`ssimpert.analysis.table`, ``object`` and ``model``), kept method by method.
 
     Args:
-        curves: the methods whose insertion and deletion curves are drawn, which takes most of the time.
+        folder: of the maps of :func:`maps.make_maps`; the tables are put beside them.
+        benched: the methods that go through insertion, deletion and MaxBoxAcc too, which takes most of the time.
     """
+    parts = []
+    for method in methods:
+        target = path_of(folder, method).with_suffix(".parquet")
+        if not target.exists():
+            table = measure_method(model, chosen, folder, method, bench=method in benched)
+            write_table(table.assign(model=model.name), target)
+            print(f"{model.name}: {method} measured", flush=True)
+        parts.append(read_table(target))
+    return pd.concat(parts, ignore_index=True)
+
+
+def measure_method(
+    model: ssimpert.Classifier, chosen: CompositeSet, folder: Path, method: str, *, bench: bool
+) -> pd.DataFrame:
     cam = load(folder, "Grad-CAM")["maps"]["map"]
     deviation = local_std(chosen.images)
+    one_class = torch.zeros(len(cam), dtype=torch.int64)
     parts: list[pd.DataFrame] = []
-    boxes: dict[str, Tensor] = {}
-    wanted = set(curves)
-    for method in methods:
-        for kind, values in load(folder, method)["maps"].items():
+    for kind, values in load(folder, method)["maps"].items():
+        if method != "Grad-CAM":
             found = agreement(values, cam)
-            table = agreement_table(
-                found, images=range(len(cam)), method=method, kind=kind, columns={"object": chosen.objects}
-            )
-            with_cams = [] if method == "Grad-CAM" else [table]
-            more = {
-                "Pearson with local std": pearson(values, deviation),
-                "energy in object / area": energy_ratio(values, chosen.masks),
-                "energy in box / area": energy_ratio(values, box_regions(chosen)),
-                "hit": pointing_game(values, chosen.masks, torch.zeros(len(cam), dtype=torch.int64)).hits.double(),
-                "shift p": shift_null(values, cam, "pearson", shifts=1000, minimum_distance=8, seed=SEED).p_value,
-            }
-            for how in THRESHOLDINGS:
-                judged = cross_validated(thresholded_boxes(values, chosen.boxes, how), folds=5, seed=SEED)
-                more[f"localisation error, {how}"] = 1 - judged.correct.double()
-            found_boxes = max_box_acc(values, chosen.boxes)
-            boxes[f"{method}|{kind}"] = found_boxes.iou_best
-            if method in wanted and kind != "ssim":
-                step = ROWS_A_STEP * values.shape[-1]
-                for curve in (insertion, deletion):
-                    more[curve.__name__] = curve(
-                        model, chosen.images, values, target=chosen.labels, step=step
-                    ).auc
-            parts += [*with_cams, rows(method, kind, more, chosen)]
-    return pd.concat(parts, ignore_index=True), boxes
+            columns = {"object": chosen.objects}
+            parts.append(agreement_table(found, images=range(len(cam)), method=method, kind=kind, columns=columns))
+        more = {
+            "pearson with local std": pearson(values, deviation),
+            "energy in object / area": energy_ratio(values, chosen.masks),
+            "energy in box / area": energy_ratio(values, box_masks(chosen.boxes, len(cam), *chosen.masks.shape[1:])),
+            "pointing": pointing_game(values, chosen.masks, one_class).hits.double(),
+            "shift p": shift_null(values, cam, "pearson", shifts=1000, minimum_distance=8, seed=SEED).p_value,
+        }
+        for how in THRESHOLDINGS:
+            judged = cross_validated(thresholded_boxes(values, chosen.boxes, how), folds=FOLDS, seed=SEED)
+            more[f"localisation error, {how}"] = 1 - judged.correct.double()
+        if bench and kind != "ssim":
+            step = ROWS_A_STEP * values.shape[-1]
+            for curve in (insertion, deletion):
+                more[curve.__name__] = curve(model, chosen.images, values, target=chosen.labels, step=step).auc
+            reached = max_box_acc(values, chosen.boxes).iou_best
+            torch.save(reached, path_of(folder, f"{method} {kind}").with_suffix(".iou"))
+        parts.append(rows(method, kind, more, chosen))
+    return pd.concat(parts, ignore_index=True)
 
 
 def rows(method: str, kind: str, values: dict[str, Tensor], chosen: CompositeSet) -> pd.DataFrame:
@@ -93,10 +107,3 @@ def energy_ratio(maps: Tensor, region: Tensor) -> Tensor:
     inside = (maps.double() * region).flatten(1).sum(dim=1)
     share = region.double().flatten(1).mean(dim=1)
     return torch.where(total > 0, inside / total, torch.nan) / share
-
-
-def box_regions(chosen: CompositeSet) -> Tensor:
-    regions = torch.zeros_like(chosen.masks)
-    for region, (x0, y0, x1, y1) in zip(regions, chosen.boxes.tolist(), strict=True):
-        region[y0:y1, x0:x1] = True
-    return regions

@@ -58,9 +58,7 @@ def _maps(setting: Setting, result: ssimpert.PerturbResult) -> Found:
     return saliency_maps(setting.images, result.adversarial, result.gradient), result.rows()
 
 
-def _in_batches(
-    setting: Setting, perturb: Callable[[Tensor, slice], ssimpert.PerturbResult]
-) -> Found:
+def _in_batches(setting: Setting, perturb: Callable[[Tensor, slice], ssimpert.PerturbResult]) -> Found:
     """Perturbations a few images at a time, so that no method needs memory for all."""
     kinds: dict[str, list[Tensor]] = {}
     rows: list[dict[str, Any]] = []
@@ -81,9 +79,14 @@ def within(constraint: Constraint, *, steps: int = STEPS, eps: float = 1e-2, **o
         return _in_batches(
             setting,
             lambda images, part: ssimpert.perturb(
-                setting.model, images, constraint, steps=steps, stop_at_success=False, settings={"eps_rel": eps},
+                setting.model,
+                images,
+                constraint,
+                steps=steps,
+                stop_at_success=False,
+                settings={"eps_rel": eps},
                 **options,
-            ),  # fmt: skip
+            ),
         )
 
     return method

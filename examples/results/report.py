@@ -1,0 +1,151 @@
+"""The tables of docs/results.md, in Markdown, from the long table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from maps import path_of
+from methods import CONTROLS, DRAWN, FULL, ONE_STEP
+
+from ssimpert.analysis import holm, paired_differences, summarize
+from ssimpert.analysis.max_box_acc import V2_IOUS
+
+SEED = 0
+RESAMPLES = 2000
+AGREEMENT = {
+    "pearson": "CC",
+    "spearman": "Spearman",
+    "similarity": "SIM",
+    "kl_divergence": "KL",
+    "nss": "NSS",
+    "auc": "AUC",
+    "top20_iou": "IoU 20%",
+    "energy_share": "in CAM",
+}
+BENCHMARKS = {
+    "insertion": "insertion",
+    "deletion": "deletion",
+    "pointing": "pointing",
+    "localisation error, value": "error, value",
+    "localisation error, energy": "error, energy",
+    "localisation error, mean": "error, mean",
+}
+STEP = {
+    "pearson": "CC",
+    "spearman": "Spearman",
+    "pearson with local std": "CC with local std",
+    "energy in object / area": "in object / area",
+    "energy in box / area": "in box / area",
+}
+KINDS = {"rms": "rms", "ssim": "1 - SSIM", "contribution": "g·d", "map": ""}
+
+
+def number(mean: float, low: float, high: float) -> str:
+    """``.48 (.41 to .55)``, without the zero before the point."""
+    if np.isnan(mean):
+        return ""
+    short = [f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}" for value in (mean, low, high)]
+    return f"{short[0]} ({short[1]} to {short[2]})"
+
+
+def grid(table: pd.DataFrame, methods: list[str], metrics: dict[str, str], kinds: list[str]) -> str:
+    """A row for each method and map, a column for each metric: mean and 95% interval over images."""
+    chosen = table[table.method.isin(methods) & table.metric.isin(list(metrics)) & table.map.isin(kinds)]
+    summary = summarize(chosen, resamples=RESAMPLES, seed=SEED).set_index(["method", "map", "metric"])
+    lines = [f"| | map | {' | '.join(metrics.values())} |", "|---|---|" + "---|" * len(metrics)]
+    for method in methods:
+        for kind in kinds:
+            keys = [(method, kind, metric) for metric in metrics]
+            if not any(key in summary.index for key in keys):
+                continue
+            cells = [
+                number(*summary.loc[key, ["mean", "low", "high"]].astype(float)) if key in summary.index else ""
+                for key in keys
+            ]
+            lines.append(f"| {method} | {KINDS[kind]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def box_accuracy(folder: Path, method: str, kind: str) -> tuple[float, float, float]:
+    """MaxBoxAccV2 and its bootstrap interval: the best thresholds are looked for anew in every resample."""
+    reached = torch.load(path_of(folder, f"{method} {kind}").with_suffix(".iou"), weights_only=True).numpy()
+    right = np.stack([np.nan_to_num(reached, nan=0.0) >= least for least in V2_IOUS])  # (3, N, 255)
+    generator = np.random.default_rng(SEED)
+    count = right.shape[1]
+    draws = [right[:, generator.integers(count, size=count)].mean(axis=1).max(axis=1).mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(right.mean(axis=1).max(axis=1).mean()), float(low), float(high)
+
+
+def against_controls(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """Every perturbation against l2 ascent of its own norm and against the photo's deviation; Holm over all of it."""
+    parts = []
+    for name in FULL:
+        for control in (f"l2 of equal norm to {name}", "local std"):
+            if control in set(table.method):
+                some = table[table.method.isin([name, control]) & table.metric.isin(metrics)]
+                parts.append(paired_differences(some, [control], methods=[name], resamples=RESAMPLES, seed=SEED))
+    joined = pd.concat(parts, ignore_index=True)
+    joined["p_holm"] = holm(joined["p_value"].to_numpy())
+    joined["comparisons"] = int(joined["p_value"].notna().sum())
+    return joined
+
+
+def difference_table(differences: pd.DataFrame) -> str:
+    lines = ["| | map | metric | minus l2 of equal norm | p (Holm) | d_z | minus local std | p (Holm) | d_z |",
+             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for (method, kind, metric), group in differences.groupby(["method", "map", "metric"], sort=False):
+        cells = []
+        for local in (False, True):
+            row = group[(group.control == "local std") == local]
+            if row.empty:
+                cells += ["", "", ""]
+                continue
+            one = row.iloc[0]
+            cells += [number(one.difference, one.low, one.high), f"{one.p_holm:.2g}", f"{one.cohens_dz:.2f}"]
+        lines.append(f"| {method} | {KINDS[str(kind)]} | {AGREEMENT[str(metric)]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def tables(table: pd.DataFrame, folder: Path) -> dict[str, str]:
+    """By name, for one model."""
+    full = [*FULL, *(name for name in DRAWN)]
+    measured = grid(table, full, BENCHMARKS, ["rms", "contribution", "map"]).splitlines()
+    measured[0] += " MaxBoxAccV2 |"
+    measured[1] += "---|"
+    for position, line in enumerate(measured[2:], start=2):
+        method, kind = (cell.strip() for cell in line.split("|")[1:3])
+        name = {label: kind for kind, label in KINDS.items()}[kind]
+        measured[position] += f" {number(*box_accuracy(folder, method, name))} |"
+    every = list(KINDS)
+    return {
+        "one step": grid(table, [*ONE_STEP, "local std", "gradient"], STEP, every),
+        "agreement": grid(table, full, AGREEMENT, every),
+        "benchmarks": "\n".join(measured),
+        "controls": grid(table, [*CONTROLS], {"pearson": "CC", "spearman": "Spearman", "pearson with local std": "CC with local std"}, every),
+        "differences": difference_table(against_controls(table, ["pearson", "spearman"])),
+        "shift null": shift_table(table, full),
+    }  # fmt: skip
+
+
+def shift_table(table: pd.DataFrame, methods: list[str]) -> str:
+    """How many images' correlation a circular shift rarely reaches."""
+    chosen = table[(table.metric == "shift p") & table.method.isin(methods)]
+    lines = ["| | map | images with p <= .05 |", "|---|---|---|"]
+    for (method, kind), group in chosen.groupby(["method", "map"], sort=False):
+        lines.append(f"| {method} | {KINDS[str(kind)]} | {int((group.value <= 0.05).sum())} of {len(group)} |")
+    return "\n".join(lines)
+
+
+def fill(page: Path, found: dict[str, str]) -> None:
+    """Put each table between its marks ``<!-- NAME -->`` and ``<!-- end -->`` in a page."""
+    text = page.read_text(encoding="utf-8")
+    for name, table in found.items():
+        head, mark, tail = text.partition(f"<!-- {name} -->\n")
+        if not mark:
+            raise SystemExit(f"{page} has no mark for {name!r}")
+        text = head + mark + table + "\n" + tail[tail.index("<!-- end -->") :]
+    page.write_text(text, encoding="utf-8")
