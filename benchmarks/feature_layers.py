@@ -64,7 +64,8 @@ class Case:
 
 
 def cases(model: Classifier, composite_count: int) -> list[Case]:
-    pasted = ssimpert.composites(composite_count, seed=0, model=model)
+    # The figures in docs/notes/feature-layers.md were made with these three, as rectangles.
+    pasted = ssimpert.composites(composite_count, 0, model, objects=("chelsea", "coffee", "camera"), cut_out=False)
     images = [ssimpert.load_image(name, size=model.input_size) for name in PHOTOS]
     boxes: list[Tensor | None] = [None] * len(images)
     images += [image[None] for image in pasted.images]

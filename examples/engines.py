@@ -54,7 +54,12 @@ def images(count: int, model: ssimpert.Classifier) -> Tensor:
     photos = [sample.name for sample in ssimpert.samples() if sample.kind == "photo"][:count]
     batch = [ssimpert.load_image(name, size=model.input_size) for name in photos]
     if count > len(photos):
-        batch.append(ssimpert.composites(count - len(photos), seed=0, model=model).images)
+        # The figures in docs/notes/engines.md were made with these three, as rectangles.
+        batch.append(
+            ssimpert.composites(
+                count - len(photos), 0, model, objects=("chelsea", "coffee", "camera"), cut_out=False
+            ).images
+        )
     return torch.cat(batch)
 
 

@@ -1,11 +1,12 @@
-"""Pictures: shipped samples, files, and composites with exact boxes."""
+"""Pictures: shipped samples, files, and composites with exact masks and boxes."""
 
-from ssimpert.data.composites import CompositeSet, composites
+from ssimpert.data.composites import CompositeSet, Distractors, composites
 from ssimpert.data.images import load_image, save_array, save_image
 from ssimpert.data.samples import Sample, sample_array, samples
 
 __all__ = [
     "CompositeSet",
+    "Distractors",
     "Sample",
     "composites",
     "load_image",

@@ -23,6 +23,8 @@ def resize_and_crop(pixels: _Pixels, size: int) -> _Pixels:
 def resize(pixels: _Pixels, height: int, width: int) -> _Pixels:
     """(H,W,3) to (height,width,3), bicubic with antialiasing; the pixels themselves if the size is the same.
 
+    uint8 pixels may carry opacity as a fourth channel: it then weights the colours.
+
     uint8 gives uint8; floating point in [0, 1] gives float32, clipped to [0, 1]: bicubic overshoots.
     """
     if pixels.shape[:2] == (height, width):
