@@ -12,12 +12,20 @@ from ssimpert.analysis.agreement import (
     spearman,
     top_iou,
 )
+from ssimpert.analysis.attributions import ATTRIBUTIONS, attribution
 from ssimpert.analysis.bootstrap import Interval, bootstrap_interval
 from ssimpert.analysis.cam import grad_cam
+from ssimpert.analysis.cam_family import grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam
+from ssimpert.analysis.channel_reduction import CHANNEL_REDUCTIONS
 from ssimpert.analysis.compare import AgreementRow, Comparison, compare
 from ssimpert.analysis.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
+from ssimpert.analysis.input_gradients import gradient, input_x_gradient, smooth_grad
+from ssimpert.analysis.integrated_gradients import PathAttributions, integrated_gradients, path_attributions
+from ssimpert.analysis.occlusion import occlusion
 from ssimpert.analysis.paired_tests import SignFlipTest, cohens_dz, holm, rank_biserial, sign_flip_test
 from ssimpert.analysis.randomization import random_labels, randomizable_layers, randomized_model
+from ssimpert.analysis.rectified_gradients import deconvolution, guided_backprop
+from ssimpert.analysis.rise import rise
 from ssimpert.analysis.saliency import (
     SALIENCY_KINDS,
     contribution,
@@ -33,15 +41,19 @@ from ssimpert.analysis.table import agreement_table, check_table
 from ssimpert.analysis.table_file import read_table, write_table
 
 __all__ = [
+    "ATTRIBUTIONS",
+    "CHANNEL_REDUCTIONS",
     "SALIENCY_KINDS",
     "Agreement",
     "AgreementRow",
     "Comparison",
     "Interval",
+    "PathAttributions",
     "ShiftNull",
     "SignFlipTest",
     "agreement",
     "agreement_table",
+    "attribution",
     "auc",
     "bootstrap_interval",
     "centred_gaussian",
@@ -49,15 +61,26 @@ __all__ = [
     "cohens_dz",
     "compare",
     "contribution",
+    "deconvolution",
     "energy_share",
     "grad_cam",
+    "grad_cam_plus_plus",
+    "gradient",
     "gradient_magnitude",
+    "guided_backprop",
+    "guided_grad_cam",
+    "hires_cam",
     "holm",
+    "input_x_gradient",
+    "integrated_gradients",
     "kl_divergence",
+    "layer_cam",
     "local_std",
     "local_variance",
     "nss",
+    "occlusion",
     "paired_differences",
+    "path_attributions",
     "pearson",
     "perceptual_ball_saliency",
     "random_labels",
@@ -65,12 +88,14 @@ __all__ = [
     "randomized_model",
     "rank_biserial",
     "read_table",
+    "rise",
     "rms",
     "saliency",
     "saliency_maps",
     "shift_null",
     "sign_flip_test",
     "similarity",
+    "smooth_grad",
     "spearman",
     "ssim_saliency",
     "summarize",

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from ssimpert.analysis.class_targets import checked_logits, class_targets
+from ssimpert.analysis.layer_gradients import find_layer, layer_name
+from ssimpert.analysis.map_scaling import image_sized
 from ssimpert.errors import InputError
 from ssimpert.metrics.images import check_images
 
@@ -46,19 +48,13 @@ def grad_cam(
     # Here and not above: importing captum takes a second, which `ssimpert --help` should not wait for.
     from captum.attr import LayerGradCam
 
-    module = _module(model, layer)
-    name = layer if isinstance(layer, str) else type(module).__name__
+    module = find_layer(model, layer)
+    name = layer_name(layer, module)
     with torch.inference_mode(False), torch.enable_grad():
         # A graph is needed even where all parameters are frozen; the clone keeps it off the caller's tensor.
         inputs = images.detach().clone().requires_grad_()
-        targets = _targets(target, inputs)
-
-        def checked_logits(batch: Tensor) -> Tensor:
-            logits = model(batch)
-            _check_classes(targets, logits)
-            return logits
-
-        explainer = LayerGradCam(checked_logits, module)
+        targets = class_targets(target, inputs)
+        explainer = LayerGradCam(checked_logits(model, targets), module)
         try:
             coarse = explainer.attribute(inputs, targets, relu_attributions=True)
         except AssertionError as error:
@@ -68,49 +64,4 @@ def grad_cam(
     if not isinstance(coarse, Tensor) or coarse.ndim != 4:
         shape = tuple(coarse.shape) if isinstance(coarse, Tensor) else f"{len(coarse)} outputs"
         raise InputError(f"layer {name!r} has no feature maps (B, K, h, w); its attribution is {shape}")
-    coarse = coarse.detach()
-    cam = interpolate(coarse, size=tuple(images.shape[-2:]), mode="bilinear", align_corners=False)[:, 0]
-    return _min_max(cam, coarse[:, 0]) if normalize else cam
-
-
-def _min_max(cam: Tensor, coarse: Tensor) -> Tensor:
-    """Min-max per map. ``coarse`` decides what is constant: upsampling a constant leaves rounding noise,
-    which min-max would blow up to a full-range map. NaN stays NaN."""
-    low, high = cam.amin(dim=(1, 2), keepdim=True), cam.amax(dim=(1, 2), keepdim=True)
-    constant = (coarse.amax(dim=(1, 2), keepdim=True) == coarse.amin(dim=(1, 2), keepdim=True)) | (high == low)
-    return torch.where(constant, torch.zeros_like(cam), (cam - low) / torch.where(constant, 1.0, high - low))
-
-
-def _module(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
-    if isinstance(layer, nn.Module):
-        return layer
-    if layer is None:
-        layer = getattr(model, "cam_layer", None)
-        if not isinstance(layer, str):
-            raise InputError(f"{type(model).__name__} has no cam_layer; name the convolution with layer=")
-    named = getattr(model, "layer", None)
-    if callable(named) and not isinstance(named, nn.Module):
-        return named(layer)
-    modules = dict(model.named_modules())
-    if layer not in modules or layer == "":
-        raise InputError(f"unknown layer {layer!r}; the model has {', '.join(filter(None, modules))}")
-    return modules[layer]
-
-
-def _targets(target: int | Tensor, images: Tensor) -> Tensor:
-    count = images.shape[0]
-    if isinstance(target, int) and not isinstance(target, bool):
-        return torch.full((count,), target, device=images.device)
-    if not isinstance(target, Tensor) or target.dtype not in (torch.int64, torch.int32):
-        got = target.dtype if isinstance(target, Tensor) else repr(target)
-        raise InputError(f"target must be a class number or a tensor of {count} integers, got {got}")
-    if target.shape != (count,):
-        raise InputError(f"target must have shape ({count},), one class an image, got {tuple(target.shape)}")
-    return target.to(images.device, torch.int64)
-
-
-def _check_classes(targets: Tensor, logits: Tensor) -> None:
-    classes = logits.shape[-1]
-    wrong = targets[(targets < 0) | (targets >= classes)]
-    if len(wrong):
-        raise InputError(f"target class {int(wrong[0])} does not exist; the model has classes 0 to {classes - 1}")
+    return image_sized(coarse.detach()[:, 0], images, normalize)

@@ -14,6 +14,7 @@ from ssimpert.analysis.cam import grad_cam
 from ssimpert.data import load_image
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier, load_model
+from tests.ssimpert.analysis.naive import bilinear, hooks
 
 
 class Toy(nn.Module):
@@ -49,22 +50,6 @@ def images() -> Tensor:
 @pytest.fixture(scope="module")
 def lite0() -> Classifier:
     return load_model("efficientnet-lite0", device="cpu")
-
-
-def bilinear(coarse: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear resizing, pixel centres at half integers, the edge repeated, written out pixel by pixel."""
-    rows, columns = coarse.shape
-    fine = np.empty((height, width))
-    for i in range(height):
-        for j in range(width):
-            y = min(max((i + 0.5) * rows / height - 0.5, 0), rows - 1)
-            x = min(max((j + 0.5) * columns / width - 0.5, 0), columns - 1)
-            top, left = int(y), int(x)
-            bottom, right = min(top + 1, rows - 1), min(left + 1, columns - 1)
-            upper = coarse[top, left] * (1 - (x - left)) + coarse[top, right] * (x - left)
-            lower = coarse[bottom, left] * (1 - (x - left)) + coarse[bottom, right] * (x - left)
-            fine[i, j] = upper * (1 - (y - top)) + lower * (y - top)
-    return fine
 
 
 def toy_by_hand(toy: Toy, image: Tensor, target: int) -> np.ndarray:
@@ -146,11 +131,6 @@ def test_works_in_any_gradient_mode(toy: Toy, images: Tensor, context: Callable[
         cam = grad_cam(toy, images.clone(), 1)
     assert torch.equal(cam, expected)
     assert not cam.requires_grad
-
-
-def hooks(model: nn.Module) -> int:
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
 
 
 def test_leaves_nothing_behind(toy: Toy, images: Tensor) -> None:

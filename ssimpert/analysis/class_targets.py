@@ -1,0 +1,64 @@
+"""The class that a map explains, and the model's score for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ssimpert.errors import InputError
+
+Model = Callable[[Tensor], Tensor]
+
+
+def class_targets(target: int | Tensor, images: Tensor) -> Tensor:
+    """``target`` as one class an image: (B,) int64 on the images' device.
+
+    Raises:
+        InputError: neither a class number nor a (B,) tensor of integers.
+    """
+    count = images.shape[0]
+    if isinstance(target, int) and not isinstance(target, bool):
+        target = torch.full((count,), target, device=images.device)
+    if not isinstance(target, Tensor) or target.dtype not in (torch.int64, torch.int32):
+        got = target.dtype if isinstance(target, Tensor) else repr(target)
+        raise InputError(f"target must be a class number or a tensor of {count} integers, got {got}")
+    if target.shape != (count,):
+        raise InputError(f"target must have shape ({count},), one class an image, got {tuple(target.shape)}")
+    # A clone, since a tensor made under inference_mode can't enter a graph.
+    with torch.inference_mode(False):
+        return target.to(images.device, torch.int64).clone()
+
+
+def checked_logits(model: Model, targets: Tensor) -> Model:
+    """``model`` with its logits (B, K) checked to have every class in ``targets``, at each call.
+
+    The call raises:
+        InputError: a class that the model doesn't have, or an output that is not (B, K).
+    """
+    # Numbers, read once: a check on the device would wait for it at every call.
+    classes: list[int] = targets.tolist()
+
+    def logits_of(batch: Tensor) -> Tensor:
+        logits = model(batch)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise InputError(f"the model must give logits (B, K), got {got}")
+        for wrong in (number for number in classes if not 0 <= number < logits.shape[1]):
+            last = logits.shape[1] - 1
+            raise InputError(f"target class {wrong} does not exist; the model has classes 0 to {last}")
+        return logits
+
+    return logits_of
+
+
+def target_logit(model: Model, batch: Tensor, targets: Tensor) -> Tensor:
+    """The logit of each image's class: images (B, C, H, W), classes (B,) -> (B,)."""
+    return checked_logits(model, targets)(batch).gather(1, targets[:, None])[:, 0]
+
+
+def class_probability(model: Model, target: Tensor) -> Model:
+    """The softmax probability of one class, ``target`` (1,), as a function of images: (N, C, H, W) -> (N,)."""
+    logits_of = checked_logits(model, target)
+    return lambda batch: logits_of(batch).softmax(dim=1).index_select(1, target)[:, 0]
