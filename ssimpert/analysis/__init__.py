@@ -19,10 +19,21 @@ from ssimpert.analysis.cam_family import grad_cam_plus_plus, guided_grad_cam, hi
 from ssimpert.analysis.channel_reduction import CHANNEL_REDUCTIONS
 from ssimpert.analysis.compare import AgreementRow, Comparison, compare
 from ssimpert.analysis.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
+from ssimpert.analysis.held_out import HeldOutLocalization, choose_alpha, cross_validated, judged
 from ssimpert.analysis.input_gradients import gradient, input_x_gradient, smooth_grad
+from ssimpert.analysis.insertion_deletion import PixelCurve, deletion, insertion
 from ssimpert.analysis.integrated_gradients import PathAttributions, integrated_gradients, path_attributions
+from ssimpert.analysis.max_box_acc import MaxBoxAcc, max_box_acc
 from ssimpert.analysis.occlusion import occlusion
 from ssimpert.analysis.paired_tests import SignFlipTest, cohens_dz, holm, rank_biserial, sign_flip_test
+from ssimpert.analysis.pointing import (
+    PointingResult,
+    centre_points,
+    chance_of_hit,
+    difficult_pairs,
+    point_game,
+    pointing_game,
+)
 from ssimpert.analysis.randomization import random_labels, randomizable_layers, randomized_model
 from ssimpert.analysis.rectified_gradients import deconvolution, guided_backprop
 from ssimpert.analysis.rise import rise
@@ -39,6 +50,7 @@ from ssimpert.analysis.shift_null import ShiftNull, shift_null
 from ssimpert.analysis.statistics import paired_differences, summarize
 from ssimpert.analysis.table import agreement_table, check_table
 from ssimpert.analysis.table_file import read_table, write_table
+from ssimpert.analysis.thresholded_boxes import ThresholdedBoxes, thresholded_boxes
 
 __all__ = [
     "ATTRIBUTIONS",
@@ -47,21 +59,32 @@ __all__ = [
     "Agreement",
     "AgreementRow",
     "Comparison",
+    "HeldOutLocalization",
     "Interval",
+    "MaxBoxAcc",
     "PathAttributions",
+    "PixelCurve",
+    "PointingResult",
     "ShiftNull",
     "SignFlipTest",
+    "ThresholdedBoxes",
     "agreement",
     "agreement_table",
     "attribution",
     "auc",
     "bootstrap_interval",
+    "centre_points",
     "centred_gaussian",
+    "chance_of_hit",
     "check_table",
+    "choose_alpha",
     "cohens_dz",
     "compare",
     "contribution",
+    "cross_validated",
     "deconvolution",
+    "deletion",
+    "difficult_pairs",
     "energy_share",
     "grad_cam",
     "grad_cam_plus_plus",
@@ -72,17 +95,22 @@ __all__ = [
     "hires_cam",
     "holm",
     "input_x_gradient",
+    "insertion",
     "integrated_gradients",
+    "judged",
     "kl_divergence",
     "layer_cam",
     "local_std",
     "local_variance",
+    "max_box_acc",
     "nss",
     "occlusion",
     "paired_differences",
     "path_attributions",
     "pearson",
     "perceptual_ball_saliency",
+    "point_game",
+    "pointing_game",
     "random_labels",
     "randomizable_layers",
     "randomized_model",
@@ -99,6 +127,7 @@ __all__ = [
     "spearman",
     "ssim_saliency",
     "summarize",
+    "thresholded_boxes",
     "top_iou",
     "write_table",
 ]

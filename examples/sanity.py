@@ -1,0 +1,124 @@
+"""Are the benchmarks sane? Maps of known worth through all of them, on composites with exact boxes.
+
+Run with `python examples/sanity.py`; prints a table. `--images 6` shows that it runs. What must hold is checked at the
+end, and a failure ends in an error: the object's mask is perfect in the pointing game and in MaxBoxAcc, the centre and
+random points hit at the rates that geometry gives, and inserting the object's pixels first beats a random order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import ssimpert
+from ssimpert.analysis import (
+    chance_of_hit,
+    cross_validated,
+    deletion,
+    grad_cam,
+    gradient_magnitude,
+    insertion,
+    local_std,
+    max_box_acc,
+    pointing_game,
+    thresholded_boxes,
+)
+from ssimpert.analysis.thresholded_boxes import THRESHOLDINGS
+from ssimpert.data.composites import CompositeSet
+
+CENTRE_SIGMA = 0.2
+COLUMNS = "pointing game, error by three thresholdings, MaxBoxAcc v1 and v2, areas of insertion and deletion"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=int, default=40, help="composites (default 40)")
+    parser.add_argument("--rows", type=int, default=8, help="rows of pixels in a step of insertion (default 8)")
+    parser.add_argument("--seed", type=int, default=0, help="of composites, random maps and folds (default 0)")
+    return parser.parse_args()
+
+
+def centred_gaussian(count: int, size: int) -> Tensor:
+    """(B, S, S), its standard deviation a fifth of the side, its highest pixel at (S/2, S/2)."""
+    offsets = torch.arange(size) / size - 0.5
+    bump = torch.exp(-(offsets[:, None] ** 2 + offsets[None, :] ** 2) / (2 * CENTRE_SIGMA**2))
+    return bump.expand(count, size, size).contiguous()
+
+
+def saliency(model: ssimpert.Classifier, chosen: CompositeSet, seed: int) -> dict[str, Tensor]:
+    """Maps by name, (B, S, S) each: known worth first, then methods."""
+    noise = torch.rand(chosen.masks.shape, generator=torch.Generator().manual_seed(seed))
+    gradients = [
+        ssimpert.linearize(model, image[None], label[None], ssimpert.Untargeted()).gradient
+        for image, label in zip(chosen.images, chosen.labels, strict=True)
+    ]
+    return {
+        "object first": chosen.masks.float() + 0.5 * noise,
+        "random": noise,
+        "centre": centred_gaussian(*chosen.masks.shape[:2]),
+        "local std": local_std(chosen.images),
+        "gradient": gradient_magnitude(torch.cat(gradients)),
+        "Grad-CAM": grad_cam(model, chosen.images, chosen.labels),
+    }
+
+
+def centre_rate(chosen: CompositeSet) -> float:
+    """Share of images whose box comes within 15 pixels of the centre, by the boxes' coordinates alone."""
+    centre = chosen.masks.shape[-1] / 2
+    x0, y0, x1, y1 = chosen.boxes.double().unbind(dim=1)
+    across = torch.maximum(x0 - centre, centre - (x1 - 1)).clamp(min=0)
+    down = torch.maximum(y0 - centre, centre - (y1 - 1)).clamp(min=0)
+    return float((across**2 + down**2 < 15**2).double().mean())
+
+
+def check(holds: bool, what: str) -> None:
+    print("holds:" if holds else "FAILS:", what)
+    if not holds:
+        raise SystemExit(1)
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(1)
+    model = ssimpert.load_model("efficientnet-lite0", device="cpu")
+    chosen = ssimpert.composites(options.images, seed=options.seed, model=model)
+    # One class for all: on a few kinds of object, a mean over classes would weigh single images.
+    trials = torch.zeros(options.images, dtype=torch.int64)
+    step = options.rows * chosen.images.shape[-1]
+
+    table = Table("map", "point", "value", "energy", "mean", "box v1", "box v2", "ins.", "del.", title=COLUMNS)
+    found: dict[str, dict[str, float]] = {}
+    for name, maps in saliency(model, chosen, options.seed).items():
+        errors = [
+            cross_validated(thresholded_boxes(maps, chosen.boxes, kind), folds=5, seed=options.seed).error
+            for kind in THRESHOLDINGS
+        ]
+        boxes = max_box_acc(maps, chosen.boxes)
+        curves = [
+            curve(model, chosen.images, maps, target=chosen.labels, step=step).auc.nanmean()
+            for curve in (insertion, deletion)
+        ]
+        hits = pointing_game(maps, chosen.masks, trials).accuracy
+        found[name] = {"hits": hits, "box": boxes.v1, "insertion": float(curves[0])}
+        shares = [f"{100 * share:.1f}%" for share in (hits, *errors, boxes.v1, boxes.v2)]
+        table.add_row(name, *shares, *(f"{float(area):.3f}" for area in curves))
+    Console().print(table)
+
+    chance = chance_of_hit(chosen.masks)
+    mean, deviation = float(chance.mean()), math.sqrt(float((chance * (1 - chance)).sum())) / options.images
+    print(f"chance of a hit {100 * mean:.1f}% (standard deviation of the mean {100 * deviation:.1f}%)")
+    perfect = found["object first"]
+    check(perfect["hits"] == 1, "the object's pixels hit in every image")
+    check(max_box_acc(chosen.masks.float(), chosen.boxes).v2 == 1, "the object's mask has MaxBoxAcc and V2 of 100%")
+    check(found["centre"]["hits"] == centre_rate(chosen), "the centre hits as often as the boxes say")
+    check(abs(found["random"]["hits"] - mean) < 4 * deviation, "random maps hit near the chance of a hit")
+    check(perfect["insertion"] > found["random"]["insertion"], "inserting the object first beats a random order")
+
+
+if __name__ == "__main__":
+    main()

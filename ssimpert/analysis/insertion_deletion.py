@@ -1,0 +1,297 @@
+"""Insertion and deletion: how fast the class's probability rises, or falls, as the highest pixels come, or go.
+
+Petsiuk, Das, Saenko, "RISE: Randomized input sampling for explanation of black-box models", BMVC 2018, with
+the settings of its released evaluation. All H*W pixels are ranked by falling saliency; ``step`` of them change
+at a time, all channels together, so n = ceil(H*W/step) steps give n + 1 scores.
+
+* deletion: from the image to the mean colour, which is zero in the model's normalised space; lower is better;
+* insertion: from the blurred image to the image; higher is better.
+
+A score is the softmax probability of the class. AUC = (sum of scores - first/2 - last/2)/n.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+from ssimpert.analysis.degenerate import degenerate_reasons, ranks_pixels
+from ssimpert.analysis.smoothing import gaussian_smooth
+from ssimpert.analysis.targets import check_classes, check_target, targets_or_top1
+from ssimpert.errors import InputError
+from ssimpert.metrics.images import check_images, check_maps
+
+Kind = Literal["insertion", "deletion"]
+
+BLUR_SIZE = 11
+BLUR_SIGMA = 5.0
+ROWS_A_STEP = 8
+CPU_BATCH_SIZE = 1
+BATCH_SIZE = 64
+MODEL_NOT_FINITE = "the model's probability is not finite"
+
+
+class CurveRow(TypedDict):
+    """One image's curve in figures. ``auc``, ``start`` and ``end`` are NaN where there is a ``reason``."""
+
+    image: int
+    kind: Kind
+    target: int
+    auc: float
+    start: float
+    end: float
+    reason: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class PixelCurve:
+    """Probabilities along an insertion or a deletion.
+
+    Attributes:
+        kind: ``"insertion"`` or ``"deletion"``.
+        scores: (B, n+1) float64, the target's probability after k steps; NaN for a map without a ranking.
+        fractions: (n+1,) float64, the share of pixels changed after k steps, min(k*step, H*W)/(H*W): the last step
+            may be a partial one.
+        auc: (B,) float64, the published (sum - first/2 - last/2)/n, which counts every step alike.
+        target: (B,) int64, the class whose probability is followed.
+        start, end: (B,), the first and the last score.
+        reasons: why an image has no curve, ``None`` where it has one.
+    """
+
+    kind: Kind
+    scores: Tensor
+    fractions: Tensor
+    auc: Tensor
+    target: Tensor
+    reasons: tuple[str | None, ...]
+
+    @property
+    def start(self) -> Tensor:
+        return self.scores[:, 0]
+
+    @property
+    def end(self) -> Tensor:
+        return self.scores[:, -1]
+
+    @property
+    def auc_over_fractions(self) -> Tensor:
+        """(B,) the area by the trapezoid rule over ``fractions``; it is ``auc`` where ``step`` divides H*W."""
+        return torch.trapezoid(self.scores, self.fractions, dim=1)
+
+    def records(self) -> list[CurveRow]:
+        """A row for each image: a tidy table."""
+        columns = zip(
+            self.target.tolist(), self.auc.tolist(), self.start.tolist(), self.end.tolist(), self.reasons, strict=True
+        )
+        return [
+            CurveRow(image=index, kind=self.kind, target=target, auc=auc, start=start, end=end, reason=reason)
+            for index, (target, auc, start, end, reason) in enumerate(columns)
+        ]
+
+
+def insertion(
+    model: nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    *,
+    target: int | Tensor | None = None,
+    step: int | None = None,
+    batch_size: int | None = None,
+    baseline: float | Tensor | None = None,
+) -> PixelCurve:
+    """The probability as the highest pixels of ``maps`` come back into the blurred image.
+
+    The blur is the published one: :func:`blur_kernel` over normalised pixels with zeros beyond the edge. In pixels
+    that is ``m + blur(image - m)`` for the mean colour ``m``, whatever the scale of the normalisation.
+
+    Args:
+        model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
+        images: (B, C, H, W), float32 or float64, in whatever range the model takes ([0, 1] for this package's).
+        maps: saliency (B, H, W), higher is more important, of any scale; on the images' device. Among equal values
+            the pixel that comes first in row-major order ranks first. (The released code reverses an unstable
+            ascending sort, which leaves the order of ties open.)
+        target: the class, one for all images or (B,) integers; ``None`` (default): the model's top-1 on the clean
+            image, as published.
+        step: pixels changed at a time, at least 1, and need not divide H*W; default 8 rows of the image, the
+            protocol's step in bulk (one row, 224 at 224x224, is the published one).
+        batch_size: images that the model sees at once, of all steps and images; bounds the memory. Default 64, and
+            1 on the CPU, where larger batches only leave the cache (efficientnet-lite0, one thread: 4 at a time took
+            1.5 times as long) and where the scores of an image then don't depend on the others, to the last bit.
+        baseline: the mean colour in the images' units, a number or (C,); ``None`` (default): ``model.mean``.
+
+    Raises:
+        InputError: wrong shapes or types, an unknown class, a model without ``mean`` and no ``baseline``.
+    """
+    return _curve("insertion", model, images, maps, target, step, batch_size, baseline)
+
+
+def deletion(
+    model: nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    *,
+    target: int | Tensor | None = None,
+    step: int | None = None,
+    batch_size: int | None = None,
+    baseline: float | Tensor | None = None,
+) -> PixelCurve:
+    """The probability as the highest pixels of ``maps`` are overwritten by the mean colour.
+
+    Arguments and errors as for :func:`insertion`.
+    """
+    return _curve("deletion", model, images, maps, target, step, batch_size, baseline)
+
+
+def blur_kernel() -> Tensor:
+    """The published blur's kernel, (11, 11) float64, sum 1: a Gaussian of sigma 5 over a delta in an 11x11 field.
+
+    The field mirrors at its edge (scipy's ``gaussian_filter`` default), which folds the Gaussian's tails back in: the
+    kernel is flatter than a Gaussian cut at 11 pixels.
+    """
+    delta = torch.zeros(1, BLUR_SIZE, BLUR_SIZE, dtype=torch.float64)
+    delta[0, BLUR_SIZE // 2, BLUR_SIZE // 2] = 1
+    return gaussian_smooth(delta, BLUR_SIGMA)[0]
+
+
+def blurred(images: Tensor, baseline: Tensor) -> Tensor:
+    """Images (B, C, H, W) blurred around the colour ``baseline`` (1, C, 1, 1), as insertion starts from them."""
+    # The kernel is the product of its marginals, so two passes of 11 taps do what one of 121 does.
+    taps = blur_kernel().sum(dim=0).to(images)
+    batch, channels, height, width = images.shape
+    planes = (images - baseline).reshape(batch * channels, 1, height, width)
+    planes = conv2d(planes, taps.view(1, 1, 1, -1), padding=(0, BLUR_SIZE // 2))
+    planes = conv2d(planes, taps.view(1, 1, -1, 1), padding=(BLUR_SIZE // 2, 0))
+    return planes.reshape(images.shape) + baseline
+
+
+def pixel_ranks(maps: Tensor) -> Tensor:
+    """(B, H, W) -> (B, H, W) int64, 0 for the highest pixel to H*W - 1; equal values rank in row-major order."""
+    flat = maps.flatten(1)
+    order = flat.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).reshape(maps.shape)
+
+
+def _curve(
+    kind: Kind,
+    model: nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    target: int | Tensor | None,
+    step: int | None,
+    batch_size: int | None,
+    baseline: float | Tensor | None,
+) -> PixelCurve:
+    step, batch_size = _check(images, maps, target, step, batch_size)
+    colour = _mean_colour(model, images, baseline)
+    count, pixels = images.shape[0], images.shape[-2] * images.shape[-1]
+    steps = math.ceil(pixels / step)
+    with torch.no_grad():
+        first, *others = images.split(batch_size)
+        first_logits = _logits(model, first)
+        check_classes(target, first_logits.shape[1])  # known only now, and still before most of the work
+        clean = torch.cat([first_logits, *(_logits(model, part) for part in others)])
+        classes = targets_or_top1(target, clean)
+        reasons = degenerate_reasons(maps)
+        kept = ranks_pixels(reasons, images.device).nonzero()[:, 0]
+        scores = torch.full((count, steps + 1), float("nan"), dtype=torch.float64, device=images.device)
+        if len(kept):
+            chosen, ranks, followed = images[kept], pixel_ranks(maps[kept]), classes[kept]
+            # One end of either curve is the clean image, whose probability is known already.
+            known = _probability(clean[kept], followed)[:, None]
+            if kind == "deletion":
+                changed = _scores(model, chosen, colour, ranks, followed, range(1, steps + 1), step, batch_size)
+                scores[kept] = torch.cat([known, changed], dim=1)
+            else:
+                start = blurred(chosen, colour)
+                changed = _scores(model, start, chosen, ranks, followed, range(steps), step, batch_size)
+                scores[kept] = torch.cat([changed, known], dim=1)
+    finite = scores.isfinite().all(dim=1).tolist()
+    reasons = tuple(
+        reason or (None if sound else MODEL_NOT_FINITE) for reason, sound in zip(reasons, finite, strict=True)
+    )
+    ordinals = torch.arange(steps + 1, dtype=torch.float64, device=images.device)
+    return PixelCurve(
+        kind=kind,
+        scores=scores,
+        fractions=(ordinals * step).clamp(max=pixels) / pixels,
+        auc=(scores.sum(dim=1) - scores[:, 0] / 2 - scores[:, -1] / 2) / steps,
+        target=classes,
+        reasons=reasons,
+    )
+
+
+def _scores(
+    model: nn.Module,
+    before: Tensor,
+    after: Tensor,
+    ranks: Tensor,
+    classes: Tensor,
+    which: range,
+    step: int,
+    batch_size: int,
+) -> Tensor:
+    """(B, len(which)) probabilities after k steps, for k in ``which``. Images and steps share the batches."""
+    after = after.expand_as(before)
+    parts = []
+    for pairs in torch.arange(len(before) * len(which), device=ranks.device).split(batch_size):
+        image, steps = pairs // len(which), pairs % len(which) + which.start
+        changes = ranks[image] < (steps * step)[:, None, None]
+        mixed = torch.where(changes[:, None], after[image], before[image])
+        parts.append(_probability(_logits(model, mixed), classes[image]))
+    return torch.cat(parts).reshape(len(before), len(which))
+
+
+def _probability(logits: Tensor, classes: Tensor) -> Tensor:
+    """Softmax probability of one class an image: (B, K) and (B,) -> (B,) float64."""
+    return logits.double().softmax(dim=1).gather(1, classes[:, None])[:, 0]
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    logits: Tensor = model(images)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != images.shape[0]:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"the model must give logits ({images.shape[0]}, K), got {got}")
+    return logits
+
+
+def _check(
+    images: Tensor, maps: Tensor, target: int | Tensor | None, step: int | None, batch_size: int | None
+) -> tuple[int, int]:
+    check_images("images", images)
+    check_maps("maps", maps)
+    expected = (images.shape[0], *images.shape[-2:])
+    if maps.shape != expected:
+        raise InputError(f"maps must have shape {expected}, a value for each pixel of images, got {tuple(maps.shape)}")
+    if maps.device != images.device:
+        raise InputError(f"maps are on {maps.device}, images on {images.device}; bring both to one device")
+    if target is not None:
+        check_target(target, images.shape[0])
+    if step is None:
+        step = ROWS_A_STEP * images.shape[-1]
+    if batch_size is None:
+        batch_size = CPU_BATCH_SIZE if images.device.type == "cpu" else BATCH_SIZE
+    for name, value in (("step", step), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
+    return step, batch_size
+
+
+def _mean_colour(model: nn.Module, images: Tensor, baseline: float | Tensor | None) -> Tensor:
+    """(1, C, 1, 1) in the images' type, on their device."""
+    channels = images.shape[1]
+    if baseline is None:
+        baseline = getattr(model, "mean", None)
+        if not isinstance(baseline, Tensor):
+            raise InputError(f"{type(model).__name__} has no mean colour; give baseline= in the images' units")
+    if isinstance(baseline, bool) or not isinstance(baseline, int | float | Tensor):
+        raise InputError(f"baseline must be a number or a tensor of {channels} numbers, got {baseline!r}")
+    colour = torch.as_tensor(baseline).detach().to(images)
+    if colour.numel() not in (1, channels) or not bool(colour.isfinite().all()):
+        raise InputError(f"baseline must be 1 or {channels} finite numbers, got {colour.flatten().tolist()}")
+    return colour.reshape(1, -1, 1, 1).expand(1, channels, 1, 1)
