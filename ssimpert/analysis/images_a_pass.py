@@ -1,7 +1,8 @@
 """How many images, or altered copies of one, go through the model at a time.
 
-On a CPU small passes are faster: tensors beyond a few megabytes come as new memory from the system at every layer.
-efficientnet-lite0 at 224 pixels, one thread on a busy machine, in ms of processor time an image:
+On a CPU small passes are faster: the larger the tensors, the more of them come as new memory from the system at every
+layer (:mod:`ssimpert.analysis.freed_memory`). efficientnet-lite0 at 224 pixels, one thread on a busy machine, in ms of
+processor time an image:
 
     images a pass                1     2     4     8    16
     forward                     25    24    35    47

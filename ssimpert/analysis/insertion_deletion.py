@@ -1,7 +1,7 @@
 """Insertion and deletion: how fast the class's probability rises, or falls, as the highest pixels come, or go.
 
-Petsiuk, Das, Saenko, "RISE: Randomized input sampling for explanation of black-box models", BMVC 2018, section 4.1,
-with the settings of its released evaluation. All H*W pixels are ranked by falling saliency; ``step`` of them change
+Petsiuk, Das, Saenko, "RISE: Randomized input sampling for explanation of black-box models", BMVC 2018, with
+the settings of its released evaluation. All H*W pixels are ranked by falling saliency; ``step`` of them change
 at a time, all channels together, so n = ceil(H*W/step) steps give n + 1 scores.
 
 * deletion: from the image to the mean colour, which is zero in the model's normalised space; lower is better;

@@ -57,8 +57,9 @@ def integrated_gradients(
         baseline: where the path starts: ``None`` (default) for the model's mean colour, zero in normalised space, the
             same thing that deletion writes for "absent"; or as :func:`ssimpert.analysis.baseline.baseline_image` takes
             it, 0.0 for black.
-        steps: points of the Gauss-Legendre rule on the path; default 50. :func:`path_attributions` tells how far from
-            complete the sum is.
+        steps: points of the Gauss-Legendre rule on the path; default 50, captum's. :func:`path_attributions` tells how
+            far from complete the sum is: for efficientnet-lite0 on chelsea and coffee 10% and 11% of the logit's rise
+            at 50 steps, 6% and 7% at 100, 4% and 4% at 200.
         batch_size: points a forward and backward pass; ``None`` (default) for
             :func:`ssimpert.analysis.images_a_pass.images_a_pass`'s choice: 2 at 224 pixels on a CPU, 32 elsewhere.
         normalize: min-max each map to [0, 1]; ``False`` leaves it in logits.

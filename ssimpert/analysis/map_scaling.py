@@ -8,10 +8,11 @@ from torch.nn.functional import interpolate
 
 
 def image_sized(coarse: Tensor, images: Tensor, normalize: bool) -> Tensor:
-    """A layer's maps (B, h, w) upsampled to (B, H, W), the size of ``images`` (B, C, H, W), and then min-max scaled
-    where ``normalize``. Bilinear, ``align_corners=False``: pixel centres at half integers, the edge repeated."""
+    """A layer's maps (B, h, w) upsampled to (B, H, W), the size and dtype of ``images`` (B, C, H, W), and then
+    min-max scaled where ``normalize``. Bilinear, ``align_corners=False``: pixel centres at half integers, the edge
+    repeated."""
     size = (images.shape[-2], images.shape[-1])
-    maps = interpolate(coarse[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    maps = interpolate(coarse[:, None].to(images.dtype), size=size, mode="bilinear", align_corners=False)[:, 0]
     return min_max(maps, coarse) if normalize else maps
 
 

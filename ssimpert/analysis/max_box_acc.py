@@ -1,6 +1,6 @@
 """MaxBoxAcc: the best box accuracy that one threshold reaches over a whole data set.
 
-Choe et al., "Evaluating weakly supervised object localization methods right", CVPR 2020, equation 2 (MaxBoxAcc, v1),
+Choe et al., "Evaluating weakly supervised object localization methods right", CVPR 2020 (MaxBoxAcc, v1),
 and "Evaluation for weakly supervised object localization: protocol, metrics, and datasets", TPAMI 2022 (MaxBoxAccV2),
 as the released evaluator (clovaai/wsolevaluation) computes them:
 

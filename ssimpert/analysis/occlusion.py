@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssimpert.analysis.attribution_checks import check_count
 from ssimpert.analysis.baseline import Baseline, baseline_image
 from ssimpert.analysis.class_targets import class_probability, class_targets
+from ssimpert.analysis.freed_memory import keep_freed_memory
 from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
 from ssimpert.errors import InputError
@@ -64,6 +65,7 @@ def occlusion(
         raise InputError(f"stride must be at most the window's {window}, or pixels are left out, got {stride}")
     targets = class_targets(target, images)
     reference = baseline_image(model, images, baseline)
+    keep_freed_memory(images)
     corners = [(top, left) for top in _starts(height, window, stride) for left in _starts(width, window, stride)]
     falls = torch.zeros(len(images), height, width, dtype=images.dtype, device=images.device)
     covers = torch.zeros(height, width, dtype=images.dtype, device=images.device)

@@ -1,6 +1,6 @@
 """The pointing game: does the map's highest pixel lie on the object?
 
-Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018, section 5.1, as TorchRay runs it
+Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018, as TorchRay runs it
 (``torchray.benchmark.pointing_game``): the point hits if some pixel of the object's mask lies at a squared distance
 below tolerance^2 = 15^2. Each pair of an image and a class present in it is one trial; accuracy is the mean over
 classes of hits/trials. A map that ranks no pixel first (constant, or not finite) points nowhere: it is counted apart

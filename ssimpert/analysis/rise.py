@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ssimpert.analysis.attribution_checks import check_count, check_seed
 from ssimpert.analysis.baseline import Baseline, baseline_image
 from ssimpert.analysis.class_targets import class_probability, class_targets
+from ssimpert.analysis.freed_memory import keep_freed_memory
 from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
 from ssimpert.errors import InputError
@@ -81,6 +82,7 @@ def rise(
     draws = draw_masks(masks, height, width, cells=cells, keep=keep, seed=seed)
     probabilities = [class_probability(model, label[None]) for label in class_targets(target, images)]
     reference = baseline_image(model, images, baseline)
+    keep_freed_memory(images)
     with torch.inference_mode():
         # In float64, so that thousands of terms add no rounding of their own.
         total = torch.zeros(len(images), height, width, dtype=torch.float64, device=images.device)

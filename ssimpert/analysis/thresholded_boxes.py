@@ -1,6 +1,6 @@
 """Weak localisation by thresholding: the tightest box around a map's high pixels against the object's boxes.
 
-Fong, Vedaldi, "Interpretable explanations of black boxes by meaningful perturbation", ICCV 2017, section 5.4 (after
+Fong, Vedaldi, "Interpretable explanations of black boxes by meaningful perturbation", ICCV 2017 (after
 Cao et al., ICCV 2015). Three thresholdings of a map H by alpha keep these pixels:
 
 * ``value``: H - min >= alpha (max - min), for alpha 0 to 0.95 by 0.05;

@@ -149,10 +149,11 @@ def test_errors_name_what_is_valid(toy: TwoLayers) -> None:
 
 
 def test_the_embedded_classifier_has_every_map(model: Classifier) -> None:
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)).double()
     for name in NAMES:
         options = {"window": 32, "stride": 32} if name == "occlusion" else SMALL.get(name, {})
         maps = attribution(name, model, image, 282, **options)
         assert maps.shape == (1, 64, 64)
+        assert maps.dtype == torch.float64  # the images', though the model computes in float32
         assert maps.min() == 0
         assert maps.max() == 1
