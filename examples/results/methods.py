@@ -117,7 +117,7 @@ def feature_ball(setting: Setting) -> Found:
     return _in_batches(
         setting,
         lambda images, part: ssimpert.perceptual_ball_constrained(
-            setting.model, images, 0.3, steps=4, stop_at_success=False, settings={"eps_rel": 1e-2}
+            setting.model, images, 0.3, steps=4, stop_at_success=False, settings={"eps_rel": 3e-2}
         ),
     )
 
@@ -226,7 +226,7 @@ DRAWN: dict[str, Method] = {
     "gradient": drawn("gradient"),
     "integrated gradients": drawn("integrated_gradients"),
     "occlusion": drawn("occlusion"),
-    "RISE": drawn("rise", masks=500),
+    "RISE": drawn("rise", masks=300),
     "local std": deviation,
     "local variance": variance,
     "centred Gaussian": centre,
