@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from maps import composites_of, make_maps
 from measures import measure
-from methods import ALL, DRAWN, FULL
+from methods import ALL, BENCHED, FULL
 from report import fill, tables
 
 import ssimpert
@@ -35,7 +35,7 @@ def main() -> None:
         chosen = composites_of(model, options.images)
         folder = options.folder / name
         make_maps(model, chosen.images, folder, list(ALL))
-        table = measure(model, chosen, folder, list(ALL), benched=[*FULL, *DRAWN])
+        table = measure(model, chosen, folder, list(ALL), benched=[*FULL, *BENCHED])
         found = {f"{name}: {title}": text for title, text in tables(table, folder).items()}
         if options.write is not None:
             fill(options.write, found)

@@ -122,20 +122,6 @@ def feature_ball(setting: Setting) -> Found:
     )
 
 
-def minimal(constraint: Constraint) -> Method:
-    """The least level that changes the label."""
-
-    def method(setting: Setting) -> Found:
-        return _in_batches(
-            setting,
-            lambda images, part: ssimpert.minimal_budget(
-                setting.model, images, constraint, rounds=8, tolerance=0.05, settings={"eps_rel": 1e-2}
-            ),
-        )
-
-    return method
-
-
 def equal_norm(name: str) -> Method:
     """l2 ascent with the l2 norms of the perturbation ``name``, by the same engine and number of steps."""
 
@@ -212,20 +198,15 @@ FULL: dict[str, Method] = {
     "perceptual_ball_lbfgs": perceptual_ball,
     "l2": within(solvers.LpBall(2, 0.5)),
     "linf": within(solvers.LpBall(torch.inf, 2 / 255)),
-    "WindowSSIM 8x8 tiles, minimal": minimal(solvers.WindowSSIM(0.999, TILES)),
 }
 CONTROLS: dict[str, Method] = {
-    f"l2 of equal norm to {name}": equal_norm(name)
-    for name in (
-        "GlobalSSIM, released", "WindowSSIM 8x8 tiles", "WindowSSIM 7x7", "MeanSSIM", "FeatureBall",
-        "perceptual_ball_lbfgs", "linf", "WindowSSIM 8x8 tiles, minimal",
-    )
-}  # fmt: skip
+    f"l2 of equal norm to {name}": equal_norm(name) for name in FULL if name not in ("l2", "linf")
+}
 DRAWN: dict[str, Method] = {
     "Grad-CAM": drawn("grad_cam"),
     "gradient": drawn("gradient"),
     "integrated gradients": drawn("integrated_gradients"),
-    "occlusion": drawn("occlusion"),
+    "occlusion": drawn("occlusion", stride=24),
     "RISE": drawn("rise", masks=300),
     "local std": deviation,
     "local variance": variance,
@@ -233,4 +214,6 @@ DRAWN: dict[str, Method] = {
     "smooth noise": noise,
     "Grad-CAM, random weights": random_weights,
 }
+# The maps beside the perturbations that go through the dearer benchmarks.
+BENCHED = ("Grad-CAM", "gradient", "integrated gradients", "occlusion", "RISE", "local std", "centred Gaussian")
 ALL: dict[str, Method] = {**DRAWN, **ONE_STEP, **FULL, **CONTROLS}
