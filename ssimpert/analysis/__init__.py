@@ -17,10 +17,13 @@ from ssimpert.analysis.bootstrap import Interval, bootstrap_interval
 from ssimpert.analysis.cam import grad_cam
 from ssimpert.analysis.cam_family import grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam
 from ssimpert.analysis.channel_reduction import CHANNEL_REDUCTIONS
-from ssimpert.analysis.compare import AgreementRow, Comparison, compare
+from ssimpert.analysis.compare import CAMS, compare
+from ssimpert.analysis.comparison import AgreementRow, Comparison
 from ssimpert.analysis.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
 from ssimpert.analysis.input_gradients import gradient, input_x_gradient, smooth_grad
 from ssimpert.analysis.integrated_gradients import PathAttributions, integrated_gradients, path_attributions
+from ssimpert.analysis.map_scores import MapScores
+from ssimpert.analysis.mask_agreement import mask_agreement
 from ssimpert.analysis.occlusion import occlusion
 from ssimpert.analysis.paired_tests import SignFlipTest, cohens_dz, holm, rank_biserial, sign_flip_test
 from ssimpert.analysis.randomization import random_labels, randomizable_layers, randomized_model
@@ -42,12 +45,14 @@ from ssimpert.analysis.table_file import read_table, write_table
 
 __all__ = [
     "ATTRIBUTIONS",
+    "CAMS",
     "CHANNEL_REDUCTIONS",
     "SALIENCY_KINDS",
     "Agreement",
     "AgreementRow",
     "Comparison",
     "Interval",
+    "MapScores",
     "PathAttributions",
     "ShiftNull",
     "SignFlipTest",
@@ -77,6 +82,7 @@ __all__ = [
     "layer_cam",
     "local_std",
     "local_variance",
+    "mask_agreement",
     "nss",
     "occlusion",
     "paired_differences",

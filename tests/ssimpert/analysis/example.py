@@ -63,6 +63,8 @@ def example_result(model: nn.Module, image: Tensor, *, name: str, step: float = 
         adversarial=adversarial,
         delta=adversarial - image,
         gradient=gradient,
+        margin=margin,
+        label=label,
         success=logits.argmax(dim=1) != label,
         label_before=label,
         label_after=logits.argmax(dim=1),

@@ -1,0 +1,76 @@
+"""What all figures share: canvas, type sizes, colours, and how a picture and a map are drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssimpert.analysis.agreement_metrics import TOP_SHARE
+
+Array = NDArray[np.float64]
+
+COLOUR_MAP = "viridis"
+MINUS = "\u2212"
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 10.5, 9.5
+
+
+def agg_figure(size: tuple[float, float], layout: Any = "constrained") -> Figure:
+    """An empty figure of ``size`` in inches on an Agg canvas; pyplot's global state is neither used nor changed."""
+    figure = Figure(figsize=size, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def pixels(image: Tensor) -> Array:
+    """(C, H, W) in [0, 1] -> (H, W, 3), grey repeated."""
+    values = np.clip(numbers(image).transpose(1, 2, 0), 0, 1)
+    return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
+
+
+def numbers(tensor: Tensor) -> Array:
+    """A tensor of any device as a float64 array."""
+    array: Array = tensor.detach().double().cpu().numpy()
+    return array
+
+
+def overlay(axes: Axes, picture: Array, cam: Array) -> Any:
+    """A CAM in [0, 1] over the grey photo (H, W, 3), with its outline; returns the coloured image."""
+    grey = picture @ np.array([0.2126, 0.7152, 0.0722])
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    heat = axes.imshow(cam, cmap=COLOUR_MAP, vmin=0, vmax=1, alpha=0.6, interpolation="nearest")
+    outline(axes, cam)
+    return heat
+
+
+def heat_map(axes: Axes, values: Array, cam: Array) -> Any:
+    """A map from 0 to its 99.9th percentile, so that one extreme pixel does not darken it, with the CAM's outline."""
+    top = float(np.nanpercentile(values, 99.9)) if np.isfinite(values).any() else 0.0
+    heat = axes.imshow(values, cmap=COLOUR_MAP, vmin=0, vmax=top if top > 0 else 1.0, interpolation="nearest")
+    outline(axes, cam)
+    return heat
+
+
+def outline(axes: Axes, cam: Array) -> None:
+    """The outline of the top 20% of ``cam``; none where it has no top."""
+    if not np.isfinite(cam).all() or cam.max() == cam.min():
+        return
+    level = float(np.quantile(cam, 1 - TOP_SHARE))
+    if cam.min() < level < cam.max():
+        axes.contour(cam, levels=[level], colors=["black"], linewidths=2.4)
+        axes.contour(cam, levels=[level], colors=["white"], linewidths=1.2)
+
+
+def shortened(text: str, length: int) -> str:
+    """``text``, or its start and an ellipsis where it is longer than ``length``."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def signed(text: str) -> str:
+    """A formatted number with the minus sign of typography."""
+    return text.replace("-", MINUS)
