@@ -18,6 +18,10 @@ Array = NDArray[np.float64]
 COLOUR_MAP = "viridis"
 MINUS = "\u2212"
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 10.5, 9.5
+# Okabe and Ito's colours, told apart in every kind of colour vision; in grey the markers and dashes do it.
+LINE_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+SOLID, DASHED = ("-", "-.", (0, (3, 1, 1, 1, 1, 1))), ((0, (5, 2)), (0, (1, 1.5)), (0, (8, 3)))
 
 
 def agg_figure(size: tuple[float, float], layout: Any = "constrained") -> Figure:
@@ -25,6 +29,27 @@ def agg_figure(size: tuple[float, float], layout: Any = "constrained") -> Figure
     figure = Figure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+def line_style(index: int, *, control: bool) -> dict[str, Any]:
+    """Colour, marker and dashes of the ``index``-th line; controls are broken lines, the others start out solid."""
+    place, turn = index % len(LINE_COLOURS), index // len(LINE_COLOURS)
+    dashes = DASHED if control else SOLID
+    return {
+        "color": LINE_COLOURS[place],
+        "marker": MARKERS[(place + turn) % len(MARKERS)],
+        "linestyle": dashes[turn % len(dashes)],
+        "markersize": 5,
+        "linewidth": 1.6,
+    }
+
+
+def plain_axes(axes: Axes) -> None:
+    """Left and bottom spines only, small tick labels, a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SMALL_SIZE)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
 
 
 def pixels(image: Tensor) -> Array:
@@ -69,6 +94,12 @@ def outline(axes: Axes, cam: Array) -> None:
 def shortened(text: str, length: int) -> str:
     """``text``, or its start and an ellipsis where it is longer than ``length``."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def estimate(mean: float, low: float, high: float, digits: int = 3) -> str:
+    """``0.431 [0.402, 0.467]``; without the interval where it is NaN, as from a single image."""
+    text = f"{mean:.{digits}f}"
+    return signed(text if low != low or high != high else f"{text} [{low:.{digits}f}, {high:.{digits}f}]")
 
 
 def signed(text: str) -> str:
