@@ -90,19 +90,19 @@ def compare(
             raise unknown_name("control", control, CONTROLS)
     elif control is not None:
         _check_fits(image, control)
-    if cam not in CAMS:
-        raise unknown_name("class activation map", str(cam), CAMS)
-    _check_attributions(attributions)
+    check_options(
+        model,
+        image,
+        layer=layer,
+        cam=cam,
+        attributions=attributions,
+        masks=masks,
+        insertion_deletion=insertion_deletion,
+        sanity=sanity,
+        shifts=shifts,
+        seed=seed,
+    )
     _check_distinct([result.name, *_control_name(control), *CONTROL_MAPS, *attributions, RANDOM_WEIGHTS])
-    find_layer(model, layer)
-    if masks is not None:
-        check_masks(masks, (image.shape[0], *image.shape[-2:]))
-        if masks.device != image.device:
-            raise InputError(f"image is on {image.device}, masks on {masks.device}; bring both to one device")
-    _check_insertion_deletion(model, insertion_deletion)
-    _check_shifts(shifts, image)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
 
     made_here = isinstance(control, str)
     compared = 3 + 3 * (control is not None) + len(CONTROL_MAPS) + len(attributions) + 2 * sanity
@@ -167,20 +167,48 @@ def compare(
     )
 
 
+def check_options(
+    model: nn.Module,
+    image: Tensor,
+    *,
+    layer: str | None = None,
+    cam: str = "grad_cam",
+    attributions: Sequence[str] = (),
+    masks: Tensor | None = None,
+    insertion_deletion: bool | int = False,
+    sanity: bool = False,
+    shifts: int = MIN_SHIFTS,
+    seed: int = 0,
+) -> None:
+    """Raise :class:`InputError` where :func:`compare` would refuse its options, for whoever has yet to perturb."""
+    check_images("image", image)
+    if cam not in CAMS:
+        raise unknown_name("class activation map", str(cam), CAMS)
+    if isinstance(attributions, str) or not isinstance(attributions, Sequence):
+        raise InputError(f"attributions must be a list of names, got {attributions!r}")
+    for name in attributions:
+        if name not in ATTRIBUTIONS:
+            raise unknown_name("attribution", str(name), ATTRIBUTIONS)
+    _check_distinct([*CONTROL_MAPS, *attributions, RANDOM_WEIGHTS])
+    find_layer(model, layer)
+    if masks is not None:
+        check_masks(masks, (image.shape[0], *image.shape[-2:]))
+        if masks.device != image.device:
+            raise InputError(f"image is on {image.device}, masks on {masks.device}; bring both to one device")
+    _check_insertion_deletion(model, insertion_deletion)
+    if not isinstance(sanity, bool):
+        raise InputError(f"sanity must be True or False, got {sanity!r}")
+    _check_shifts(shifts, image)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
+
+
 def _control_name(control: str | PerturbResult | None) -> list[str]:
     if isinstance(control, str):
         from ssimpert.perturbation.control import CONTROL_NAME
 
         return [CONTROL_NAME]
     return [] if control is None else [control.name]
-
-
-def _check_attributions(attributions: Sequence[str]) -> None:
-    if isinstance(attributions, str) or not isinstance(attributions, Sequence):
-        raise InputError(f"attributions must be a list of names, got {attributions!r}")
-    for name in attributions:
-        if name not in ATTRIBUTIONS:
-            raise unknown_name("attribution", str(name), ATTRIBUTIONS)
 
 
 def _check_distinct(names: list[str]) -> None:

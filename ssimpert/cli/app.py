@@ -170,12 +170,31 @@ def compare(
     eps_rel: EpsRel = 1e-3,
     max_iter: MaxIter = 2000,
     force: Force = False,
-    layer: Annotated[str | None, typer.Option(help="Layer for Grad-CAM; default the model's own.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer for the class activation map; default the model's own.")
+    ] = None,
+    cam: Annotated[
+        str,
+        typer.Option(help="What to compare with: grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, guided_grad_cam."),
+    ] = "grad_cam",
+    attribution: Annotated[
+        list[str] | None,
+        typer.Option(help="Also compare this attribution (smooth_grad, integrated_gradients, rise, ...); repeatable."),
+    ] = None,
+    insertion_deletion: Annotated[
+        bool,
+        typer.Option("--insertion-deletion", help="Run insertion and deletion with every map; takes minutes."),
+    ] = False,
+    shifts: Annotated[
+        int, typer.Option(help="Circular shifts for the p-values, at least 200; 0 leaves them out.")
+    ] = 200,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="Also compare the maps of the model with random weights.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """Perturb, then compare with Grad-CAM and with the l2 control; also write figure.png."""
-    from ssimpert.analysis import compare as compare_maps
-    from ssimpert.report.figure import comparison_figure, save_figure
+    """Perturb, then compare with Grad-CAM and with the controls; also write agreement.parquet, figures and maps."""
+    from ssimpert.cli import comparison
 
     goal = Goal(
         constraint,
@@ -198,27 +217,16 @@ def compare(
         settings={"eps_rel": eps_rel, "max_iter": max_iter, "force": force},
     )
     run = Run(images, out, model, weights, device)
-    if layer is not None:
-        run.classifier.layer(layer)
-    result = run.perturb(goal)
-    with progress_bar("comparing with Grad-CAM and the l2 control", None):
-        comparison = compare_maps(run.classifier, run.batch, result, layer=layer)
-    records = []
-    for k in range(len(images)):
-        figure = comparison_figure(run.batch, result, comparison, index=k, labels=run.classifier.labels)
-        save_figure(figure, run.folders[k] / "figure.png")
-        agreement = [row for row in comparison.records if row["image"] == k]
-        control = comparison.control.rows()[k] if comparison.control is not None else None
-        records.append(
-            run.record(result, k) | {"l2_control": control, "cam_layer": comparison.cam_layer, "agreement": agreement}
-        )
-    run.finish(records, as_json=json)
-    if not json:
-        from ssimpert.cli.tables import agreement_table, perturbation_table
-
-        made = [result] + ([comparison.control] if comparison.control is not None else [])
-        run.show(perturbation_table(images, made, run.classifier.label_name))
-        run.show(agreement_table(images, comparison))
+    options = {
+        "layer": layer,
+        "cam": cam,
+        "attributions": attribution or [],
+        "insertion_deletion": insertion_deletion,
+        "sanity": sanity,
+        "shifts": shifts,
+    }
+    comparison.check(run, options)
+    comparison.compare_and_write(run, run.perturb(goal), options, as_json=json)
 
 
 @app.command()

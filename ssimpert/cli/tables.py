@@ -12,6 +12,7 @@ from rich.table import Table
 import solvers
 from ssimpert.analysis import Comparison
 from ssimpert.perturbation import PerturbResult
+from ssimpert.report.names import CAM_NAMES
 
 LabelName = Callable[[int], str]
 
@@ -49,18 +50,36 @@ def _outcome(before: str, after: str, success: bool, message: str) -> str:
 
 
 def agreement_table(names: list[str], comparison: Comparison) -> Table:
-    """Agreement with Grad-CAM of every map, the controls beside the perturbation."""
-    table = Table(title=f"Agreement with Grad-CAM ({comparison.cam_layer})", title_justify="left")
+    """Agreement of every map with the class activation map, the controls beside the perturbation."""
+    cam = CAM_NAMES[comparison.cam_name]
+    table = Table(title=f"Agreement with {cam} ({comparison.cam_layer})", title_justify="left")
     for heading in ("image", "map of", "map"):
         table.add_column(heading)
-    for heading in ("Pearson", "Spearman", "IoU top 20%"):
+    for heading in ("Pearson", "p (shifts)", "Spearman", "p (shifts)", "IoU top 20%"):
         table.add_column(heading, justify="right")
     for row in comparison.records:
-        kind = "" if row["map"] in ("gradient_magnitude", "local_std") else row["map"]
-        values = (row["pearson"], row["spearman"], row["top20_iou"])
-        cells = ["n/a" if math.isnan(value) else f"{value:+.3f}" for value in values]
-        table.add_row(Path(names[row["image"]]).name, row["perturbation"], kind, *cells)
+        method = row["perturbation"]
+        kind = "" if method.replace(" ", "_").lower() == row["map"] else row["map"]
+        p_values = row["p_values"]
+        cells = (
+            _signed(row["pearson"]),
+            _p_value(p_values.get("pearson")),
+            _signed(row["spearman"]),
+            _p_value(p_values.get("spearman")),
+            _signed(row["top20_iou"]),
+        )
+        table.add_row(Path(names[row["image"]]).name, method, kind, *cells)
     return table
+
+
+def _signed(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:+.3f}"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
 def methods_table() -> Table:

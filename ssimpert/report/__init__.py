@@ -1,6 +1,7 @@
 """Figures of a perturbation, its comparison with class activation maps, and statistics over images."""
 
 from ssimpert.report.agreement_against_level import agreement_against_level_figure
+from ssimpert.report.comparison_files import save_comparison
 from ssimpert.report.figure import comparison_figure, save_figure
 from ssimpert.report.forest_plot import forest_plot
 from ssimpert.report.insertion_deletion_figure import comparison_curves, insertion_deletion_figure
@@ -13,5 +14,6 @@ __all__ = [
     "forest_plot",
     "insertion_deletion_figure",
     "map_grid",
+    "save_comparison",
     "save_figure",
 ]

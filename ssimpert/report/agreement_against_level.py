@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from ssimpert.report.names import method_and_map, metric_name
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_IN_A_COLUMN = 6
 
 
 def agreement_against_level_figure(
@@ -44,7 +47,8 @@ def agreement_against_level_figure(
         controls: methods drawn dashed.
         cluster, confidence, resamples, seed: as in :func:`ssimpert.analysis.summarize`, at each level by itself.
 
-    A mean over no images leaves a gap in its line.
+    Points of one level stand a little beside each other, or their intervals would hide one another. A mean over no
+    images leaves a gap in its line.
 
     Raises:
         InputError: no such column, metric, map or control; a level that isn't a finite number.
@@ -56,7 +60,8 @@ def agreement_against_level_figure(
     lines = list(dict.fromkeys(zip(kept["method"], kept["map"], strict=True)))
     levels = sorted(set(kept[level]))
 
-    figure = agg_figure((max(6.0 * len(metrics), 7.5), 4.2 + 0.24 * len(lines)))
+    columns = 1 if len(lines) <= MOST_IN_A_COLUMN or len(metrics) == 1 else 2
+    figure = agg_figure((max(6.0 * len(metrics), 7.5), 4.2 + 0.24 * math.ceil(len(lines) / columns)))
     panels: Any = figure.subplots(1, len(metrics), squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         rows = kept[kept["metric"] == metric]
@@ -64,19 +69,21 @@ def agreement_against_level_figure(
             line = rows[(rows["method"] == method) & (rows["map"] == kind)].set_index(level).reindex(levels)
             style = line_style(place, control=method in controls)
             mean, low, high = (line[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
-            axes.plot(levels, mean, label=shortened(method_and_map(method, kind), 60), **style)
-            axes.fill_between(levels, low, high, where=np.isfinite(low), color=style["color"], alpha=0.15, linewidth=0)
+            beside = np.array(levels) + (place - (len(lines) - 1) / 2) * _offset(levels, len(lines))
+            axes.plot(beside, mean, label=shortened(method_and_map(method, kind), 60), **style)
+            axes.vlines(beside, low, high, color=style["color"], linewidth=1.2)
         axes.set_title(metric_name(metric), fontsize=TITLE_SIZE, fontweight="bold")
         axes.set_xlabel(level if level_name is None else level_name, fontsize=TEXT_SIZE)
         axes.set_ylabel(_direction(metric), fontsize=TEXT_SIZE)
         plain_axes(axes)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower left", fontsize=SMALL_SIZE, frameon=False, handlelength=3.6, ncols=1
+        handles, labels, loc="outside lower left", fontsize=SMALL_SIZE, frameon=False, handlelength=3.6, ncols=columns
     )
+    dashed = "Dashed: controls." if controls else ""
     images = table["image"].nunique()
-    note = f"Means over {images} images with {100 * confidence:g}% bootstrap intervals; controls are dashed."
-    figure.suptitle(note, fontsize=SMALL_SIZE, x=0.01, ha="left")
+    note = f"Means over {images} images with {100 * confidence:g}% bootstrap intervals, side by side at each level. "
+    figure.suptitle(note + dashed, fontsize=SMALL_SIZE, x=0.01, ha="left")
     return figure
 
 
@@ -104,6 +111,12 @@ def _kept(summary: pd.DataFrame, maps: Sequence[str] | None) -> pd.DataFrame:
     _check_names("map", maps, summary["map"])
     single = summary.groupby("method")["map"].transform("nunique") == 1
     return summary[summary["map"].isin(list(maps)) | single]
+
+
+def _offset(levels: Sequence[float], lines: int) -> float:
+    """By how much the points of neighbouring lines stand apart: little of the axis, and never among another level's."""
+    gaps = np.diff(levels)
+    return 0.0 if len(gaps) == 0 else min(0.008 * float(gaps.sum()), 0.6 * float(gaps.min()) / lines)
 
 
 def _direction(metric: str) -> str:

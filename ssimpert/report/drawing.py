@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -96,12 +97,15 @@ def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
+def decimal(value: float, digits: int = 2) -> str:
+    """A number with the minus sign of typography, and none where it rounds to zero; ``n/a`` for NaN."""
+    if math.isnan(value):
+        return "n/a"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
+
+
 def estimate(mean: float, low: float, high: float, digits: int = 3) -> str:
     """``0.431 [0.402, 0.467]``; without the interval where it is NaN, as from a single image."""
-    text = f"{mean:.{digits}f}"
-    return signed(text if low != low or high != high else f"{text} [{low:.{digits}f}, {high:.{digits}f}]")
-
-
-def signed(text: str) -> str:
-    """A formatted number with the minus sign of typography."""
-    return text.replace("-", MINUS)
+    if math.isnan(low) or math.isnan(high):
+        return decimal(mean, digits)
+    return f"{decimal(mean, digits)} [{decimal(low, digits)}, {decimal(high, digits)}]"

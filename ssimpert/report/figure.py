@@ -20,17 +20,18 @@ from ssimpert.analysis.compared_maps import GRADIENT_MAGNITUDE, LOCAL_STD
 from ssimpert.analysis.comparison import AgreementRow, Comparison
 from ssimpert.errors import InputError
 from ssimpert.report.drawing import (
+    MINUS,
     SMALL_SIZE,
     TEXT_SIZE,
     TITLE_SIZE,
     Array,
     agg_figure,
+    decimal,
     heat_map,
     numbers,
     overlay,
     pixels,
     shortened,
-    signed,
 )
 from ssimpert.report.names import CAM_NAMES, map_name
 
@@ -248,7 +249,7 @@ def _bar(axes: Axes, position: float, value: float, colour: str) -> None:
         text, end = "n/a", 0.0
     else:
         axes.barh(position, value, height=0.75, color=colour)
-        text, end = signed(f"{value:.2f}"), max(value, 0.0)
+        text, end = decimal(value), max(value, 0.0)
     backing = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     axes.text(end + 0.025, position, text, va="center", fontsize=SMALL_SIZE, bbox=backing)
 
@@ -260,7 +261,7 @@ def _class_name(index: int, labels: Sequence[str] | None) -> str:
 
 
 def _signed(value: float) -> str:
-    return signed(f"{value:+.2f}")
+    return f"{value:+.2f}".replace("-", MINUS)
 
 
 def _index(value: Tensor) -> str:

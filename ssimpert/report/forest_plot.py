@@ -17,9 +17,9 @@ from ssimpert.report.drawing import (
     TEXT_SIZE,
     TITLE_SIZE,
     agg_figure,
+    decimal,
     estimate,
     shortened,
-    signed,
 )
 from ssimpert.report.names import method_and_map, metric_name
 
@@ -41,7 +41,7 @@ COLUMNS = (
     "cohens_dz",
     "confidence",
 )
-WIDTH, LINE, HEAD, FOOT, BETWEEN = 12.5, 0.235, 0.75, 0.8, 0.75
+WIDTH, LINE, HEAD, FOOT, BETWEEN = 12.5, 0.235, 0.6, 0.85, 0.75
 LABELS_END, AXIS_END = 0.29, 0.63
 """Inches of the figure's width, a line's height, above, below and between the metrics; and shares of the width."""
 TEXT_PLACES = {"difference": 0.655, "p (Holm)": 0.845, "d_z": 0.92, "n": 0.97}
@@ -98,7 +98,7 @@ def _lines(rows: pd.DataFrame) -> list[tuple[str, dict[str, Any] | None]]:
             control = (
                 row["control"] if row["control_map"] == kind else method_and_map(row["control"], row["control_map"])
             )
-            lines.append((f"− {control}", row))
+            lines.append((f"− {control}", {str(name): value for name, value in row.items()}))
     return lines
 
 
@@ -107,8 +107,8 @@ def _block(axes: Axes, metric: str, lines: list[tuple[str, dict[str, Any] | None
     start, wide = axes.get_position().x0, axes.get_position().width
 
     def write(place: float, line: float, text: str, **style: Any) -> None:
-        style = {"fontsize": SMALL_SIZE, "va": "center", "clip_on": False} | style
-        axes.text((place - start) / wide, line, text, transform=across, **style)
+        chosen: dict[str, Any] = {"fontsize": SMALL_SIZE, "va": "center", "clip_on": False} | style
+        axes.text((place - start) / wide, line, text, None, transform=across, **chosen)
 
     better = {row["better"] for _, row in lines if row is not None}
     way = f" ({better.pop()} is closer)" if better in ({"higher"}, {"lower"}) else ""
@@ -124,9 +124,9 @@ def _block(axes: Axes, metric: str, lines: list[tuple[str, dict[str, Any] | None
         write(0.025, line, shortened(label, 40))
         _point(axes, line, row, level)
         n, difference = int(row["n"]), float(row["difference"])
-        write(TEXT_PLACES["difference"], line, _difference(difference, row["low"], row["high"]))
+        write(TEXT_PLACES["difference"], line, estimate(difference, float(row["low"]), float(row["high"])))
         write(TEXT_PLACES["p (Holm)"], line, _p_value(float(row["p_holm"])))
-        write(TEXT_PLACES["d_z"], line, _number(float(row["cohens_dz"])))
+        write(TEXT_PLACES["d_z"], line, decimal(float(row["cohens_dz"])))
         write(TEXT_PLACES["n"], line, str(n))
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)
     axes.set_ylim(len(lines) - 0.4, -0.8)
@@ -148,18 +148,10 @@ def _point(axes: Axes, line: int, row: dict[str, Any], level: float) -> None:
     axes.plot([difference], [line], "o", color=COLOUR, markerfacecolor=face, markersize=6.5, zorder=2)
 
 
-def _difference(difference: float, low: float, high: float) -> str:
-    return "n/a" if math.isnan(difference) else estimate(difference, float(low), float(high))
-
-
 def _p_value(value: float) -> str:
     if math.isnan(value):
         return "n/a"
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-
-
-def _number(value: float) -> str:
-    return "n/a" if math.isnan(value) else "∞" if math.isinf(value) else signed(f"{value:.2f}")
 
 
 def _caption(confidence: float, level: float) -> str:

@@ -71,8 +71,7 @@ def insertion_deletion_figure(
         InputError: no curves, a map without both, different numbers of images, an unknown control.
     """
     count = _check(curves, controls, clusters)
-    height = 3.9 + 0.235 * len(curves)
-    figure = agg_figure((12, height))
+    figure = agg_figure((13, 4.0 + 0.235 * len(curves)))
     panels: Any = figure.subplots(1, 2, sharey=True)
     for axes, (kind, title, label) in zip(panels, PANELS, strict=True):
         for place, (name, both) in enumerate(curves.items()):
@@ -101,7 +100,7 @@ def insertion_deletion_figure(
     panels[0].set_ylim(bottom=0)
     over = "one image" if count == 1 else f"mean over {count} images"
     bands = "" if count == 1 else f"; bands: pointwise {100 * confidence:g}% bootstrap intervals"
-    figure.supxlabel(f"Lines: {over}{bands}.", fontsize=SMALL_SIZE, x=0.01, ha="left")
+    figure.suptitle(f"Lines: {over}{bands}.", fontsize=SMALL_SIZE, x=0.01, ha="left")
     return figure
 
 
@@ -115,20 +114,20 @@ def _line(
     options: dict[str, Any],
 ) -> None:
     scores, auc, fractions = numbers(curve.scores), numbers(curve.auc), numbers(curve.fractions)
-    sound = np.isfinite(scores).all(axis=1)
+    sound = np.asarray(np.isfinite(scores).all(axis=1))
     kept = None if clusters is None else [label for label, good in zip(clusters, sound, strict=True) if good]
     missing = "" if sound.all() else f", n = {int(sound.sum())}"
     if not sound.any():
-        axes.plot([], [], label=f"{shortened(name, 44)}: no image has a curve", **style)
+        axes.plot([], [], label=f"{shortened(name, 50)}: no image has a curve", **style)
         return
     interval = bootstrap_interval(auc[sound], clusters=kept, **options)
-    text = f"{shortened(name, 44)}: {estimate(float(auc[sound].mean()), interval.low, interval.high)}{missing}"
+    text = f"{shortened(name, 50)}: {estimate(float(auc[sound].mean()), interval.low, interval.high)}{missing}"
     axes.plot(fractions, scores[sound].mean(axis=0), label=text, markevery=_every(len(fractions)), **style)
     bounds: Array = np.array(
         [[(b := bootstrap_interval(step, clusters=kept, **options)).low, b.high] for step in scores[sound].T]
     )
     if np.isfinite(bounds).all():
-        axes.fill_between(fractions, bounds[:, 0], bounds[:, 1], color=style["color"], alpha=0.15, linewidth=0)
+        axes.fill_between(fractions, bounds[:, 0], bounds[:, 1], color=style["color"], alpha=0.12, linewidth=0)
 
 
 def _every(points: int) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssimpert.analysis.comparison import Comparison
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.report.drawing import MINUS, SMALL_SIZE, agg_figure, heat_map, numbers, overlay, pixels, shortened
+from ssimpert.report.drawing import SMALL_SIZE, agg_figure, decimal, heat_map, numbers, overlay, pixels, shortened
 from ssimpert.report.names import CAM_NAMES, map_name, metric_name
 
 CELL, GAP = 1.75, 0.12
@@ -96,8 +96,7 @@ def _panel(
         heat_map(axes, numbers(comparison.maps[method][kind][index]), cam)
         if metric is not None:
             value = float(comparison.scores[method][kind].values[metric][index])
-            text = "n/a" if math.isnan(value) else f"{value:.2f}".replace("-", MINUS)
-            axes.set_xlabel(text, fontsize=SMALL_SIZE, labelpad=2)
+            axes.set_xlabel(decimal(value), fontsize=SMALL_SIZE, labelpad=2)
 
 
 def _head(axes: Axes, heading: Heading) -> None:
