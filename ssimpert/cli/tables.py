@@ -52,23 +52,31 @@ def _outcome(before: str, after: str, success: bool, message: str) -> str:
 def agreement_table(names: list[str], comparison: Comparison) -> Table:
     """Agreement of every map with the class activation map, the controls beside the perturbation."""
     cam = CAM_NAMES[comparison.cam_name]
-    table = Table(title=f"Agreement with {cam} ({comparison.cam_layer})", title_justify="left")
-    for heading in ("image", "map of", "map"):
-        table.add_column(heading)
-    for heading in ("Pearson", "p (shifts)", "Spearman", "p (shifts)", "IoU top 20%"):
-        table.add_column(heading, justify="right")
+    shifts = comparison.settings["shifts"]
+    note = f"p: of Pearson, by {shifts} circular shifts. All metrics: agreement.parquet." if shifts else None
+    table = Table(
+        title=f"Agreement with {cam} ({comparison.cam_layer})",
+        title_justify="left",
+        caption=note,
+        caption_justify="left",
+    )
+    table.add_column("image")
+    table.add_column("map of")
+    table.add_column("map", no_wrap=True)
+    for heading in ("Pearson", "p", "Spearman", "IoU 20%"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in comparison.records:
         method = row["perturbation"]
         kind = "" if method.replace(" ", "_").lower() == row["map"] else row["map"]
-        p_values = row["p_values"]
-        cells = (
+        table.add_row(
+            Path(names[row["image"]]).name,
+            method,
+            kind,
             _signed(row["pearson"]),
-            _p_value(p_values.get("pearson")),
+            _p_value(row["p_values"].get("pearson")),
             _signed(row["spearman"]),
-            _p_value(p_values.get("spearman")),
             _signed(row["top20_iou"]),
         )
-        table.add_row(Path(names[row["image"]]).name, method, kind, *cells)
     return table
 
 

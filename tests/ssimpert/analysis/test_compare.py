@@ -38,7 +38,7 @@ from ssimpert.data import load_image
 from ssimpert.errors import InputError
 from ssimpert.models import load_model
 from ssimpert.perturbation import perturb
-from tests.ssimpert.analysis.example import SmallClassifier, example_images, example_result
+from tests.ssimpert.analysis.example import SmallClassifier, WithMean, example_images, example_result
 
 Case = tuple[SmallClassifier, Tensor, Any, Any]
 
@@ -53,14 +53,6 @@ def case() -> Case:
 
 
 OTHERS = ["gradient magnitude", "local std", "local variance", "centred Gaussian"]
-
-
-class WithMean(SmallClassifier):
-    """With the mean colour that insertion and deletion write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.4))
 
 
 def test_maps_and_cam_are_those_of_the_parts(case: Case) -> None:
@@ -306,6 +298,7 @@ def test_errors_name_the_value_before_any_map_is_made(case: Case, monkeypatch: p
         ({"masks": image[:, 0] > 2}, "mask 0 has no pixel"),
         ({"insertion_deletion": 0}, "insertion_deletion must be True, False or a step of at least 1 pixel, got 0"),
         ({"insertion_deletion": True}, "SmallClassifier has no mean colour"),
+        ({"sanity": 1}, "sanity must be True or False, got 1"),
         ({"shifts": 50}, "shifts must be 0, for no p-values, or at least 200, got 50"),
         ({"shifts": 1024}, "images of 32x32 pixels have 1023 shifts, got shifts=1024"),
         ({"seed": -1}, "seed must be an integer from 0"),
