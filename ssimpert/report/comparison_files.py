@@ -82,7 +82,7 @@ def save_table_and_figures(
     """Write ``agreement.parquet`` and the figures, each as .png and .svg, into folders that exist.
 
     In ``folder``: ``agreement.parquet`` (:func:`ssimpert.analysis.read_table` reads it), ``maps`` with every map of
-    every image, and ``insertion_deletion`` where the comparison has curves. In each image's own of ``folders``:
+    every image, and ``insertion_deletion``, without bands, where the comparison has curves. In each image's own of ``folders``:
     ``figure`` (:func:`ssimpert.report.comparison_figure`).
     """
     write_table(comparison.table(names), folder / "agreement.parquet")
@@ -98,7 +98,7 @@ def save_table_and_figures(
             if name not in compared
             for kind in kinds
         ]
-        _save(insertion_deletion_figure(curves, controls=controls), folder / "insertion_deletion")
+        _save(insertion_deletion_figure(curves, controls=controls, bands=False), folder / "insertion_deletion")
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -51,6 +51,7 @@ def insertion_deletion_figure(
     curves: Curves,
     *,
     controls: Collection[str] = (),
+    bands: bool = True,
     clusters: Sequence[Any] | None = None,
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
@@ -61,6 +62,7 @@ def insertion_deletion_figure(
     Args:
         curves: see :data:`Curves`; :func:`comparison_curves` makes them of a comparison. The legend keeps their order.
         controls: names in ``curves`` that are drawn dashed.
+        bands: whether to draw the bands; beyond half a dozen maps they hide one another.
         clusters: a label for each image; images that share one are resampled together.
         confidence, resamples, seed: of the bootstrap over images (percentile), for the AUC and for the bands. The bands
             are pointwise: each step's mean has its own interval. From a single image there are none.
@@ -80,6 +82,7 @@ def insertion_deletion_figure(
                 name,
                 both[kind],
                 line_style(place, control=name in controls),
+                bands=bands,
                 clusters=clusters,
                 options={"confidence": confidence, "resamples": resamples, "seed": seed},
             )
@@ -99,8 +102,8 @@ def insertion_deletion_figure(
     panels[0].set_ylabel("probability of the class", fontsize=TEXT_SIZE)
     panels[0].set_ylim(bottom=0)
     over = "one image" if count == 1 else f"mean over {count} images"
-    bands = "" if count == 1 else f"; bands: pointwise {100 * confidence:g}% bootstrap intervals"
-    figure.suptitle(f"Lines: {over}{bands}.", fontsize=SMALL_SIZE, x=0.01, ha="left")
+    drawn = f"; bands: pointwise {100 * confidence:g}% bootstrap intervals" if bands and count > 1 else ""
+    figure.suptitle(f"Lines: {over}{drawn}.", fontsize=SMALL_SIZE, x=0.01, ha="left")
     return figure
 
 
@@ -110,6 +113,7 @@ def _line(
     curve: PixelCurve,
     style: dict[str, Any],
     *,
+    bands: bool,
     clusters: Sequence[Any] | None,
     options: dict[str, Any],
 ) -> None:
@@ -123,6 +127,8 @@ def _line(
     interval = bootstrap_interval(auc[sound], clusters=kept, **options)
     text = f"{shortened(name, 50)}: {estimate(float(auc[sound].mean()), interval.low, interval.high)}{missing}"
     axes.plot(fractions, scores[sound].mean(axis=0), label=text, markevery=_every(len(fractions)), **style)
+    if not bands:
+        return
     bounds: Array = np.array(
         [[(b := bootstrap_interval(step, clusters=kept, **options)).low, b.high] for step in scores[sound].T]
     )

@@ -115,7 +115,7 @@ def _head(axes: Axes, heading: Heading) -> None:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder=" …")
+    return textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder=" …", break_on_hyphens=False)
 
 
 def _caption(cam_name: str, metric: str | None) -> str:

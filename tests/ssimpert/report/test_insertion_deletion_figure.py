@@ -99,8 +99,9 @@ def test_no_text_lies_over_another_and_lines_differ_without_hue() -> None:
     curves = comparison_curves(view)
     assert len(curves) == 3 + 3 + 4 + 1
     assert curves["l2 control, 1 \N{MINUS SIGN} SSIM"] is view.scores["l2 control"]["ssim"].curves
-    figure = insertion_deletion_figure(curves, controls=[name for name in curves if name.startswith("l2")])
+    figure = insertion_deletion_figure(curves, bands=False, controls=[name for name in curves if name.startswith("l2")])
     check_texts(figure)
+    assert len(figure.axes[0].collections) == 0
     styles = {(line.get_marker(), str(line._dash_pattern)) for line in figure.axes[0].lines}
     assert len(styles) == len(curves)
 
