@@ -57,7 +57,7 @@ def random_weights_maps(
     """
     with torch.inference_mode(False):
         # A clone, since a tensor made under inference_mode can't enter a graph.
-        own, label = image.clone(), result.label.clone()
+        own, label = image.clone(), result.label.to(image.device).clone()
         untrained = randomized_model(model, seed=seed, calibration=own)
         gradient = linearize(untrained, own, label, result.margin).gradient
         explained = attribution(cam, untrained, own, result.label_before, layer=layer, seed=seed)

@@ -82,8 +82,8 @@ def save_table_and_figures(
     """Write ``agreement.parquet`` and the figures, each as .png and .svg, into folders that exist.
 
     In ``folder``: ``agreement.parquet`` (:func:`ssimpert.analysis.read_table` reads it), ``maps`` with every map of
-    every image, and ``insertion_deletion``, without bands, where the comparison has curves. In each image's own of ``folders``:
-    ``figure`` (:func:`ssimpert.report.comparison_figure`).
+    every image, and ``insertion_deletion``, without bands, where the comparison has curves. In each image's own of
+    ``folders``: ``figure`` (:func:`ssimpert.report.comparison_figure`).
     """
     write_table(comparison.table(names), folder / "agreement.parquet")
     for index, own in enumerate(folders):

@@ -62,7 +62,7 @@ def test_every_file_is_written_and_the_records_hold_the_tables_values(
     }
     compare_and_write(run, ours, options, as_json=False)
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
-    shared = {f"{stem}.{ending}" for stem in ("maps", "insertion_deletion") for ending in ("png", "svg")}
+    shared = {"maps.png", "maps.svg"}
     own = {f"{name}/figure.{ending}" for name in ("cat", "cat-2") for ending in ("png", "svg")}
     assert files == {"agreement.parquet"} | shared | own
 
@@ -76,7 +76,7 @@ def test_every_file_is_written_and_the_records_hold_the_tables_values(
         assert record["cam"] == "layer_cam"
         assert record["comparison_settings"]["shifts"] == 250
         for row in record["agreement"]:
-            assert row["insertion_auc"] == values[name, row["perturbation"], row["map"], "insertion_auc"]
+            assert row["pearson"] == values[name, row["perturbation"], row["map"], "pearson"]
         json.loads(json_text(record))
     assert len(records[0]["agreement"]) == 3 + 3 + 4 + 1 + 2
 
