@@ -11,7 +11,7 @@ from rich.table import Table
 
 import solvers
 from ssimpert.analysis import Comparison
-from ssimpert.perturbation import PerturbResult
+from ssimpert.perturbation import MinimalBudgetResult, PerturbResult
 
 LabelName = Callable[[int], str]
 
@@ -77,5 +77,27 @@ def methods_table() -> Table:
             "exact" if info.exact else "iterative",
             sets + optional,
             info.description + (f" [bold]Not here: {missing}.[/bold]" if missing else ""),
+        )
+    return table
+
+
+def minimal_table(names: list[str], result: MinimalBudgetResult, label_name: LabelName) -> Table:
+    """The least level that changes the label, and what that costs, one row per image."""
+    title = f"Least level ({result.settings['level']})"
+    table = Table(title=title, title_justify="left")
+    for heading in ("image", "label: before → after"):
+        table.add_column(heading)
+    for heading in ("level", "l2 norm", "SSIM", "least window", "rounds"):
+        table.add_column(heading, justify="right")
+    for name, row in zip(names, result.rows(), strict=True):
+        before, after = label_name(row["label_before"]), label_name(row["label_after"])
+        table.add_row(
+            Path(name).name,
+            _outcome(before, after, row["success"], row["message"]),
+            "none" if math.isnan(row["level"]) else f"{row['level']:.4g}",
+            f"{row['l2_norm']:.4g}",
+            f"{row['ssim']:.4f}",
+            f"{row['min_window_ssim']:.4f}",
+            str(row["rounds"]),
         )
     return table
