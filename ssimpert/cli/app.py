@@ -146,7 +146,10 @@ def minimal(
     quest = quest_of(limit, search, solver)
     run = Run(images, out, classifier)
     result = find_minimal(run, quest)
-    run.finish([run.record(result, k) for k in range(len(images))], as_json=json)
+    records = [run.record(result, k) for k in range(len(images))]
+    for record in records:
+        record["result"]["level_unit"] = result.settings["level"]
+    run.finish(records, as_json=json)
     if curve is not None:
         with progress_bar("trying levels", len(images)) as advance:
             for k in range(len(images)):

@@ -85,7 +85,7 @@ def build_constraint(name: ConstraintName, given: dict[str, Any]) -> Constraint:
 
 def parse_sigma(text: str) -> float | None:
     """``none``, for uniform weights, or a number."""
-    return None if text == "none" else _number("--sigma", text, "'none'")
+    return None if text == "none" else _number("--sigma", text, "a number or 'none'")
 
 
 def parse_luminance(text: str) -> float | Literal["split", "preserve"]:
@@ -94,7 +94,7 @@ def parse_luminance(text: str) -> float | Literal["split", "preserve"]:
         return "split"
     if text == "preserve":
         return "preserve"
-    return _number("--luminance of window-ssim", text, "'split' or 'preserve'")
+    return _number("--luminance of window-ssim", text, "a number, 'split' or 'preserve'")
 
 
 def parse_mean_luminance(text: str) -> float | Literal["preserve"] | None:
@@ -103,16 +103,16 @@ def parse_mean_luminance(text: str) -> float | Literal["preserve"] | None:
         return None
     if text == "preserve":
         return "preserve"
-    return _number("--luminance of mean-ssim", text, "'preserve' or 'none'")
+    return _number("--luminance of mean-ssim", text, "a number, 'preserve' or 'none'")
 
 
-def _number(option: str, text: str, words: str) -> float:
+def _number(option: str, text: str, valid: str) -> float:
     from solvers.errors import ProblemError
 
     try:
         return float(text)
     except ValueError:
-        raise ProblemError(f"{option} must be a number, {words}, got {text!r}") from None
+        raise ProblemError(f"{option} must be {valid}, got {text!r}") from None
 
 
 def _shown(value: Any) -> str:

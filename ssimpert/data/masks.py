@@ -35,7 +35,9 @@ def load_mask(path: str | Path, size: int | None = None) -> Tensor:
     if not path.is_file():
         raise InputError(f"mask {str(path)!r} is not a file; give a picture file")
     bright = _bright(decode_picture(path))
-    return torch.from_numpy(bright if size is None else resize_and_crop(bright, size, Image.Resampling.NEAREST)) > 0
+    if size is not None:
+        bright = resize_and_crop(bright, size, Image.Resampling.NEAREST)
+    return torch.from_numpy(bright > 0)
 
 
 def _bright(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:

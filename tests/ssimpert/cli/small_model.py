@@ -19,11 +19,17 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 def small_classifier() -> Classifier:
-    """Five classes of 32x32 images, so close together that small perturbations change the label."""
+    """Five classes of 32x32 images, so close together that small perturbations change the label. It is smooth: every
+    pixel has a gradient."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
         network = nn.Sequential(
-            nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)
+            nn.Conv2d(3, 8, 5, stride=2, padding=2),
+            nn.Tanh(),
+            nn.Conv2d(8, 8, 3),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.LazyLinear(5),
         )
         network(torch.zeros(1, 3, SIDE, SIDE))
     names = ("ant", "bee", "cat", "dog", "elk")

@@ -70,9 +70,7 @@ def test_sets_are_built_of_their_own_defaults() -> None:
     assert (uniform.window.size, uniform.window.sigma, uniform.luminance) == (7, None, 0.01)
 
 
-def test_all_steps_are_spent_or_the_first_success_ends_it(
-    command: Command, small: Classifier, tmp_path: Path
-) -> None:
+def test_all_steps_are_spent_or_the_first_success_ends_it(command: Command, small: Classifier, tmp_path: Path) -> None:
     words = ("perturb", "chelsea", "--constraint", "l2", "--radius", "3", "--steps", "4", "--out", tmp_path)
     (until,), (spent,) = (records(command, *words, flag) for flag in ("--until-success", "--all-steps"))
     assert until == records(command, *words)[0] | {"seconds": until["seconds"], "history": until["history"]}
@@ -111,7 +109,7 @@ def test_the_engine_is_the_sets_own_unless_asked_for(
         (("--constraint", "mean-ssim", "--method", "mean_windows"), "by --method mean_windows"),
         (("--constraint", "mean-ssim", "--luminance", "split"), "must be a number, 'preserve' or 'none', got 'split'"),
         (("--constraint", "window-ssim", "--luminance", "none"), "must be a number, 'split' or 'preserve', got 'none'"),
-        (("--constraint", "window-ssim", "--sigma", "wide"), "--sigma must be a number, 'none', got 'wide'"),
+        (("--constraint", "window-ssim", "--sigma", "wide"), "--sigma must be a number or 'none', got 'wide'"),
         (("--constraint", "l2", "--sigma", "1.5"), "--sigma does not belong to l2, which takes --radius"),
     ],
 )
@@ -140,7 +138,11 @@ def test_help_lists_every_option_with_its_defaults(command: Command, name: str, 
     for group in groups:
         for option in group.__dataclass_fields__:  # type: ignore[attr-defined]
             assert f"--{option.replace('_', '-')} " in said
-    for text in ("Default 8 (window-ssim), 11 (mean-ssim).", "Default 0.5 (l2), 2/255 (linf), 50 (l1).", "Default 0.95."):
+    for text in (
+        "Default 8 (window-ssim), 11 (mean-ssim).",
+        "Default 0.5 (l2), 2/255 (linf), 50 (l1).",
+        "Default 0.95.",
+    ):
         assert text in said
 
 
