@@ -83,8 +83,7 @@ def methods_table() -> Table:
 
 def minimal_table(names: list[str], result: MinimalBudgetResult, label_name: LabelName) -> Table:
     """The least level that changes the label, and what that costs, one row per image."""
-    title = f"Least level ({result.settings['level']})"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=f"Least level ({result.settings['level']})", title_justify="left")
     for heading in ("image", "label: before → after"):
         table.add_column(heading)
     for heading in ("level", "l2 norm", "SSIM", "least window", "rounds"):
@@ -96,8 +95,8 @@ def minimal_table(names: list[str], result: MinimalBudgetResult, label_name: Lab
             _outcome(before, after, row["success"], row["message"]),
             "none" if math.isnan(row["level"]) else f"{row['level']:.4g}",
             f"{row['l2_norm']:.4g}",
-            f"{row['ssim']:.4f}",
-            f"{row['min_window_ssim']:.4f}",
+            f"{row['ssim']:.6f}",
+            f"{row['min_window_ssim']:.6f}",
             str(row["rounds"]),
         )
     return table

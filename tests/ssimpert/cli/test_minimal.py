@@ -113,7 +113,7 @@ def test_the_table_has_a_row_for_each_image(command: Command, small: Classifier,
         result = record["result"]
         (row,) = [line for line in out.splitlines() if record["image"] in line]
         assert f"{result['label_before_name']} → {result['label_after_name']}" in row
-        for cell in (f"{result['level']:.4g}", f"{result['ssim']:.4f}", f"{result['rounds']}"):
+        for cell in (f"{result['level']:.4g}", f"{result['ssim']:.6f}", f"{result['rounds']}"):
             assert cell in row
 
 
