@@ -156,7 +156,7 @@ def minimal(
                 write_curve(run, quest, result, k, curve)
                 advance()
     if not json:
-        from ssimpert.cli.tables import minimal_table
+        from ssimpert.cli.minimal_table import minimal_table
 
         run.show(minimal_table(images, result, run.classifier.label_name))
 
