@@ -31,7 +31,7 @@ def perturbation_table(names: list[str], results: list[PerturbResult], label_nam
             table.add_row(
                 Path(name).name,
                 row["perturbation"],
-                _outcome(before, after, row["success"], _remark(row)),
+                outcome(before, after, row["success"], _remark(row)),
                 f"{row['margin_before']:+.2f} → {row['margin_after']:+.2f}",
                 f"{row['ssim']:.4f}",
                 f"{row['contrast_distance']:.5f}",
@@ -44,7 +44,8 @@ def _remark(row: dict[str, Any]) -> str:
     return "; ".join(word for word in (row["message"], row.get("note", "")) if word)
 
 
-def _outcome(before: str, after: str, success: bool, message: str) -> str:
+def outcome(before: str, after: str, success: bool, message: str) -> str:
+    """The label before and after, in markup, and why it is so."""
     arrow = f"{before} → [bold]{after}[/bold]" if success else f"{after}: goal not reached"
     return f"{arrow} ({message})" if message else arrow
 

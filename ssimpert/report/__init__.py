@@ -6,6 +6,7 @@ from ssimpert.report.figure import comparison_figure, save_figure
 from ssimpert.report.forest_plot import forest_plot
 from ssimpert.report.insertion_deletion_figure import comparison_curves, insertion_deletion_figure
 from ssimpert.report.map_grid import map_grid
+from ssimpert.report.margin_figure import margin_figure
 
 __all__ = [
     "agreement_against_level_figure",
@@ -14,6 +15,7 @@ __all__ = [
     "forest_plot",
     "insertion_deletion_figure",
     "map_grid",
+    "margin_figure",
     "save_comparison",
     "save_figure",
 ]
