@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
 import solvers
 from ssimpert.analysis import (
@@ -22,6 +22,7 @@ from ssimpert.analysis import (
     compare,
     grad_cam,
     gradient_magnitude,
+    hires_cam,
     layer_cam,
     local_std,
     local_variance,
@@ -114,6 +115,9 @@ def test_the_table_holds_the_records_in_long_form(case: Case, tmp_path: Path) ->
         expected = row["p_values"].get(entry.metric, math.nan)
         assert entry.p_value == expected or (math.isnan(entry.p_value) and math.isnan(expected))
     assert table["p_value"].notna().sum() == 2 * len(rows)
+    null = shift_null(view.maps["ours"]["rms"], view.cam, "spearman", shifts=300, seed=4)
+    assert rows[1, "ours", "rms"]["p_values"]["spearman"] == float(null.p_value[1])
+    assert rows[0, "ours", "rms"]["p_values"]["spearman"] == float(null.p_value[0])
     assert table.attrs["settings"]["shifts"] == 300
     assert table.attrs["cam"] == "grad_cam"
     write_table(table, tmp_path / "agreement.parquet")
@@ -175,6 +179,8 @@ def test_another_layer_and_another_cam_give_another_map(case: Case) -> None:
     other = compare(model, image, ours, control=None, cam="layer_cam", layer="features.1")
     assert torch.equal(other.cam, layer_cam(model, image, ours.label_before, "features.1"))
     assert other.cam_name == "layer_cam"
+    both = compare(model, image, ours, control=None, attributions=["hires_cam", "gradient"], layer="features.1")
+    assert torch.equal(both.maps["hires_cam"]["hires_cam"], hires_cam(model, image, ours.label_before, "features.1"))
 
 
 def test_attributions_by_name_join_the_maps(case: Case) -> None:
@@ -217,7 +223,9 @@ def test_insertion_and_deletion_keep_their_curves(case: Case) -> None:
 
 @pytest.mark.parametrize("inference", [False, True])
 def test_sanity_compares_the_maps_of_random_weights(case: Case, inference: bool) -> None:
-    model, image, ours, _ = case
+    # With a batch norm, whose statistics come from the images.
+    model, image, ours = SmallClassifier(), case[1], case[2]
+    model.features[2] = nn.Sequential(model.features[2], nn.BatchNorm2d(8)).eval()
     state = torch.random.get_rng_state()
     with torch.inference_mode(inference):
         view = compare(model, image, ours, control=None, sanity=True, seed=7)

@@ -55,7 +55,6 @@ def test_every_file_is_written_and_the_records_hold_the_tables_values(
     run, ours = made_run(tmp_path, monkeypatch)
     options = {
         "attributions": ["gradient"],
-        "insertion_deletion": 256,
         "sanity": True,
         "shifts": 250,
         "cam": "layer_cam",

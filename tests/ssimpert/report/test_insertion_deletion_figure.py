@@ -82,6 +82,11 @@ def test_clusters_are_resampled_whole() -> None:
     interval = bootstrap_interval(auc, clusters=clusters, resamples=2000)
     figure = insertion_deletion_figure(curves, clusters=clusters)
     assert labels(figure, 1)[0] == f"rms of d: {auc.mean():.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    third = curves["rms of d"]["deletion"].scores[:, 3].numpy()
+    interval = bootstrap_interval(third, clusters=clusters, resamples=2000)
+    drawn = figure.axes[1].collections[0].get_paths()[0].vertices
+    for bound in (interval.low, interval.high):
+        assert np.abs(drawn - [3 / 8, bound]).sum(axis=1).min() < 1e-9
 
 
 def test_a_single_image_has_lines_without_bands_and_maps_without_curves_are_said_so() -> None:
