@@ -26,6 +26,7 @@ from ssimpert.analysis import (
     local_std,
     max_box_acc,
     pointing_game,
+    sign_flip_test,
     thresholded_boxes,
 )
 from ssimpert.analysis.thresholded_boxes import THRESHOLDINGS
@@ -93,16 +94,17 @@ def main() -> None:
 
     table = Table("map", "point", "value", "energy", "mean", "box v1", "box v2", "ins.", "del.", title=COLUMNS)
     found: dict[str, dict[str, float]] = {}
+    areas: dict[str, Tensor] = {}
     for name, maps in saliency(model, chosen, options.seed).items():
         errors = [
             cross_validated(thresholded_boxes(maps, chosen.boxes, kind), folds=5, seed=options.seed).error
             for kind in THRESHOLDINGS
         ]
         boxes = max_box_acc(maps, chosen.boxes)
-        curves = [
-            curve(model, chosen.images, maps, target=chosen.labels, step=step).auc.nanmean()
-            for curve in (insertion, deletion)
+        both = [
+            curve(model, chosen.images, maps, target=chosen.labels, step=step).auc for curve in (insertion, deletion)
         ]
+        areas[name], curves = both[0], [area.nanmean() for area in both]
         hits = pointing_game(maps, chosen.masks, trials).accuracy
         found[name] = {"hits": hits, "box": boxes.v1, "insertion": float(curves[0])}
         shares = [f"{100 * share:.1f}%" for share in (hits, *errors, boxes.v1, boxes.v2)]
@@ -117,7 +119,10 @@ def main() -> None:
     check(max_box_acc(chosen.masks.float(), chosen.boxes).v2 == 1, "the object's mask has MaxBoxAcc and V2 of 100%")
     check(found["centre"]["hits"] == centre_rate(chosen), "the centre hits as often as the boxes say")
     check(abs(found["random"]["hits"] - mean) < 4 * deviation, "random maps hit near the chance of a hit")
-    check(perfect["insertion"] > found["random"]["insertion"], "inserting the object first beats a random order")
+    test = sign_flip_test((areas["object first"] - areas["random"]).numpy(), seed=options.seed)
+    better = perfect["insertion"] > found["random"]["insertion"]
+    certain = options.images < 10 or test.p_value < 0.01
+    check(better and certain, f"inserting the object first beats a random order (p = {test.p_value:.2g})")
 
 
 if __name__ == "__main__":

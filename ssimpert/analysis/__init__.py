@@ -17,12 +17,15 @@ from ssimpert.analysis.bootstrap import Interval, bootstrap_interval
 from ssimpert.analysis.cam import grad_cam
 from ssimpert.analysis.cam_family import grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam
 from ssimpert.analysis.channel_reduction import CHANNEL_REDUCTIONS
-from ssimpert.analysis.compare import AgreementRow, Comparison, compare
+from ssimpert.analysis.compare import CAMS, compare
+from ssimpert.analysis.comparison import AgreementRow, Comparison
 from ssimpert.analysis.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
 from ssimpert.analysis.held_out import HeldOutLocalization, choose_alpha, cross_validated, judged
 from ssimpert.analysis.input_gradients import gradient, input_x_gradient, smooth_grad
 from ssimpert.analysis.insertion_deletion import PixelCurve, deletion, insertion
 from ssimpert.analysis.integrated_gradients import PathAttributions, integrated_gradients, path_attributions
+from ssimpert.analysis.map_scores import MapScores
+from ssimpert.analysis.mask_agreement import mask_agreement
 from ssimpert.analysis.max_box_acc import MaxBoxAcc, max_box_acc
 from ssimpert.analysis.occlusion import occlusion
 from ssimpert.analysis.paired_tests import SignFlipTest, cohens_dz, holm, rank_biserial, sign_flip_test
@@ -54,6 +57,7 @@ from ssimpert.analysis.thresholded_boxes import ThresholdedBoxes, thresholded_bo
 
 __all__ = [
     "ATTRIBUTIONS",
+    "CAMS",
     "CHANNEL_REDUCTIONS",
     "SALIENCY_KINDS",
     "Agreement",
@@ -61,6 +65,7 @@ __all__ = [
     "Comparison",
     "HeldOutLocalization",
     "Interval",
+    "MapScores",
     "MaxBoxAcc",
     "PathAttributions",
     "PixelCurve",
@@ -102,6 +107,7 @@ __all__ = [
     "layer_cam",
     "local_std",
     "local_variance",
+    "mask_agreement",
     "max_box_acc",
     "nss",
     "occlusion",

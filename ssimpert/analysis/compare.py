@@ -1,73 +1,38 @@
-"""A perturbation beside Grad-CAM and beside its controls, as maps and as a tidy table."""
+"""A perturbation beside a class activation map and beside its controls: maps, measures and significance."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
-from ssimpert.analysis.agreement import agreement
-from ssimpert.analysis.cam import grad_cam
-from ssimpert.analysis.controls import gradient_magnitude, local_std
-from ssimpert.analysis.saliency import saliency_maps
+from ssimpert.analysis.attributions import ATTRIBUTIONS, attribution
+from ssimpert.analysis.compared_maps import (
+    CONTROL_MAPS,
+    RANDOM_WEIGHTS,
+    Maps,
+    control_maps,
+    perturbation_maps,
+    random_weights_maps,
+)
+from ssimpert.analysis.comparison import Comparison
+from ssimpert.analysis.layer_gradients import find_layer
+from ssimpert.analysis.map_scores import MapScores, score_map
+from ssimpert.analysis.mask_agreement import check_masks
+from ssimpert.analysis.shift_null import MIN_SHIFTS
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.metrics.images import check_images
 
 if TYPE_CHECKING:
     from ssimpert.perturbation.result import PerturbResult
 
-LOCAL_STD = "local std"
-GRADIENT_MAGNITUDE = "gradient magnitude"
 CONTROLS = ("l2",)
+CAMS = ("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam", "guided_grad_cam")
 
-
-class AgreementRow(TypedDict):
-    """One map of one image against Grad-CAM; NaN where a map is constant. A list of them is a tidy table."""
-
-    image: int
-    perturbation: str
-    map: str
-    pearson: float
-    spearman: float
-    top20_iou: float
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What :func:`compare` found.
-
-    Attributes:
-        perturbation: the perturbation's name.
-        cam: (B, H, W), Grad-CAM of the clean image for ``cam_target``, each in [0, 1]; zeros where flat.
-        cam_target: (B,), the class explained: the model's own label of the clean image.
-        cam_layer: name of the layer explained.
-        maps: by name (the perturbation, its control, ``"gradient magnitude"``, ``"local std"``) and kind
-            (``rms``, ``ssim``, ``contribution``; ``gradient_magnitude`` and ``local_std`` for the last two),
-            each (B, H, W).
-        records: a row for each image and map, in the order of ``maps``, image by image.
-        control: the control perturbation, or ``None`` where it was not asked for.
-    """
-
-    perturbation: str
-    cam: Tensor
-    cam_target: Tensor
-    cam_layer: str
-    maps: dict[str, dict[str, Tensor]]
-    records: list[AgreementRow]
-    control: PerturbResult | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The table and the control's outcome as JSON values; NaN becomes ``None``. Maps are left out."""
-        return {
-            "perturbation": self.perturbation,
-            "cam_layer": self.cam_layer,
-            "cam_target": self.cam_target.tolist(),
-            "control": None if self.control is None else _summary(self.control),
-            "records": [{key: _finite(value) for key, value in row.items()} for row in self.records],
-        }
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, the stages done and their number: before each stage, and once at the end."""
 
 
 def compare(
@@ -77,86 +42,199 @@ def compare(
     *,
     control: str | PerturbResult | None = "l2",
     layer: str | None = None,
+    cam: str = "grad_cam",
+    attributions: Sequence[str] = (),
+    masks: Tensor | None = None,
+    insertion_deletion: bool | int = False,
+    sanity: bool = False,
+    shifts: int = MIN_SHIFTS,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Comparison:
-    """Compare a perturbation with Grad-CAM of the clean image, controls beside it.
+    """Compare a perturbation with a class activation map of the clean image, controls beside it.
+
+    The perturbation's three maps, those of its control, the gradient's magnitude, the photo's local standard deviation
+    and variance, and a centred Gaussian are always compared. Every map gets all agreement metrics, NaN with a reason
+    where undefined, and, for Pearson and Spearman, a p-value by circular shifts for each image.
 
     Args:
-        model: the classifier that was perturbed.
+        model: the classifier that was perturbed, in evaluation mode.
         image: the clean images (B, C, H, W) in [0, 1].
         result: the perturbation of ``image``.
         control: ``"l2"`` (default) runs l2 ascent with the same radius for each step
-            (:func:`ssimpert.perturbation.control.l2_control`); a ready result stands in for it; ``None`` leaves
-            it out. The photo's local standard deviation and the gradient's magnitude are always there.
-        layer: the layer for Grad-CAM; default ``model.cam_layer``.
+            (:func:`ssimpert.perturbation.control.l2_control`); a ready result stands in for it; ``None`` leaves it out.
+        layer: the layer of the class activation map; default ``model.cam_layer``.
+        cam: the map to compare with, a name in :data:`CAMS`; default ``"grad_cam"``.
+        attributions: further maps, names in :data:`ssimpert.analysis.ATTRIBUTIONS`, with their defaults, for the
+            class that ``cam`` explains, min-max scaled as it is. One that ``cam`` is too is compared with itself, for
+            the sake of its other measures.
+        masks: (B, H, W) bool, the objects: adds energy, pointing and the best box
+            (:func:`ssimpert.analysis.mask_agreement.mask_agreement`).
+        insertion_deletion: True adds both curves and their AUC for every map, 8 rows of pixels a step; a number is
+            the step. Twice as many forward passes as steps, for each map. Needs a model with a ``mean``.
+        sanity: True adds the class activation map and the gradient's magnitude of the model with random weights.
+        shifts: of the p-values, at least 200 and less than H W; 0 leaves them out.
+        seed: of the shifts, of the attributions that draw random numbers, and of the random weights.
+        progress: see :data:`Progress`.
+
+    Images don't influence one another, but for the random weights' calibration (``sanity``).
 
     Raises:
-        InputError: unknown control or layer, images that don't fit the result, two perturbations of one name.
+        InputError: an unknown control, layer or name, images or masks that don't fit the result, two maps of one name,
+            numbers out of range; all before any map is made.
     """
     check_images("image", image)
     _check_fits(image, result)
-    other = _control(model, image, result, control)
-    cam = grad_cam(model, image, result.label_before, layer)
-    maps = {result.name: _perturbation_maps(image, result)}
-    others = {
-        GRADIENT_MAGNITUDE: {"gradient_magnitude": gradient_magnitude(result.gradient)},
-        LOCAL_STD: {"local_std": local_std(image)},
-    }
-    if other is not None:
-        others = {other.name: _perturbation_maps(image, other), **others}
-    for name, kinds in others.items():
-        if name in maps:
-            raise InputError(f"two of the maps compared are named {name!r}; names must be distinct")
-        maps[name] = kinds
-
-    return Comparison(
-        perturbation=result.name,
-        cam=cam,
-        cam_target=result.label_before,
-        cam_layer=layer if layer is not None else str(getattr(model, "cam_layer", "")),
-        maps=maps,
-        records=_records(maps, cam),
-        control=other,
-    )
-
-
-def _control(
-    model: nn.Module, image: Tensor, result: PerturbResult, control: str | PerturbResult | None
-) -> PerturbResult | None:
     if isinstance(control, str):
         if control not in CONTROLS:
             raise unknown_name("control", control, CONTROLS)
+    elif control is not None:
+        _check_fits(image, control)
+    check_options(
+        model,
+        image,
+        layer=layer,
+        cam=cam,
+        attributions=attributions,
+        masks=masks,
+        insertion_deletion=insertion_deletion,
+        sanity=sanity,
+        shifts=shifts,
+        seed=seed,
+    )
+    _check_distinct([result.name, *_control_name(control), *CONTROL_MAPS, *attributions, RANDOM_WEIGHTS])
+
+    made_here = isinstance(control, str)
+    compared = 3 + 3 * (control is not None) + len(CONTROL_MAPS) + len(attributions) + 2 * sanity
+    total = 2 + made_here + len(attributions) + sanity + compared
+    done = count()
+
+    def begin(stage: str) -> None:
+        if progress is not None:
+            progress(stage, next(done), total)
+
+    begin(cam)
+    target = result.label_before
+    explained = attribution(cam, model, image, target, layer=layer, seed=seed)
+    other = None if isinstance(control, str) else control
+    if made_here:
+        begin("l2 control")
         # Here and not above: perturb may come to use the analysis itself.
         from ssimpert.perturbation.control import l2_control
 
-        return l2_control(model, image, result)
-    if control is not None:
-        _check_fits(image, control)
-    return control
+        other = l2_control(model, image, result)
+    begin("perturbations and photo")
+    maps: Maps = {result.name: perturbation_maps(image, result)}
+    if other is not None:
+        maps[other.name] = perturbation_maps(image, other)
+    maps |= control_maps(image, result)
+    for name in attributions:
+        begin(name)
+        own_layer = layer if name in CAMS else None
+        maps[name] = {name: attribution(name, model, image, target, layer=own_layer, seed=seed)}
+    if sanity:
+        begin(RANDOM_WEIGHTS)
+        maps |= random_weights_maps(model, image, result, cam=cam, layer=layer, seed=seed)
+
+    curves = insertion_deletion is not False
+    step = None if isinstance(insertion_deletion, bool) else insertion_deletion
+    scores: dict[str, dict[str, MapScores]] = {}
+    for name, kinds in maps.items():
+        scores[name] = {}
+        for kind, values in kinds.items():
+            begin(f"measuring {name}")
+            scores[name][kind] = score_map(
+                model, image, values, explained, target, masks=masks, curves=curves, step=step, shifts=shifts, seed=seed
+            )
+    begin("done")
+    return Comparison(
+        perturbation=result.name,
+        cam=explained,
+        cam_name=cam,
+        cam_target=target,
+        cam_layer=layer if layer is not None else str(getattr(model, "cam_layer", "")),
+        maps=maps,
+        scores=scores,
+        control=other,
+        settings={
+            "attributions": list(attributions),
+            "masks": masks is not None,
+            "insertion_deletion": insertion_deletion,
+            "sanity": sanity,
+            "shifts": shifts,
+            "seed": seed,
+        },
+    )
 
 
-def _perturbation_maps(image: Tensor, result: PerturbResult) -> dict[str, Tensor]:
-    # From the perturbed image and not from result.delta: what counts is what the image shows after rounding.
-    return saliency_maps(image, result.adversarial.to(image), result.gradient.to(image), data_range=1.0)
+def check_options(
+    model: nn.Module,
+    image: Tensor,
+    *,
+    layer: str | None = None,
+    cam: str = "grad_cam",
+    attributions: Sequence[str] = (),
+    masks: Tensor | None = None,
+    insertion_deletion: bool | int = False,
+    sanity: bool = False,
+    shifts: int = MIN_SHIFTS,
+    seed: int = 0,
+) -> None:
+    """Raise :class:`InputError` where :func:`compare` would refuse its options, for whoever has yet to perturb."""
+    check_images("image", image)
+    if cam not in CAMS:
+        raise unknown_name("class activation map", str(cam), CAMS)
+    if isinstance(attributions, str) or not isinstance(attributions, Sequence):
+        raise InputError(f"attributions must be a list of names, got {attributions!r}")
+    for name in attributions:
+        if name not in ATTRIBUTIONS:
+            raise unknown_name("attribution", str(name), ATTRIBUTIONS)
+    _check_distinct([*CONTROL_MAPS, *attributions, RANDOM_WEIGHTS])
+    find_layer(model, layer)
+    if masks is not None:
+        check_masks(masks, (image.shape[0], *image.shape[-2:]))
+        if masks.device != image.device:
+            raise InputError(f"image is on {image.device}, masks on {masks.device}; bring both to one device")
+    _check_insertion_deletion(model, insertion_deletion)
+    if not isinstance(sanity, bool):
+        raise InputError(f"sanity must be True or False, got {sanity!r}")
+    _check_shifts(shifts, image)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
 
 
-def _records(maps: dict[str, dict[str, Tensor]], cam: Tensor) -> list[AgreementRow]:
-    columns = [
-        (name, kind, {metric: values.tolist() for metric, values in agreement(values, cam).values.items()})
-        for name, kinds in maps.items()
-        for kind, values in kinds.items()
-    ]
-    return [
-        AgreementRow(
-            image=index,
-            perturbation=name,
-            map=kind,
-            pearson=scores["pearson"][index],
-            spearman=scores["spearman"][index],
-            top20_iou=scores["top20_iou"][index],
+def _control_name(control: str | PerturbResult | None) -> list[str]:
+    if isinstance(control, str):
+        from ssimpert.perturbation.control import CONTROL_NAME
+
+        return [CONTROL_NAME]
+    return [] if control is None else [control.name]
+
+
+def _check_distinct(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two of the maps compared are named {name!r}; names must be distinct")
+
+
+def _check_insertion_deletion(model: nn.Module, insertion_deletion: bool | int) -> None:
+    if not isinstance(insertion_deletion, int) or (insertion_deletion < 1 and insertion_deletion is not False):
+        raise InputError(
+            f"insertion_deletion must be True, False or a step of at least 1 pixel, got {insertion_deletion!r}"
         )
-        for index in range(cam.shape[0])
-        for name, kind, scores in columns
-    ]
+    if insertion_deletion and not isinstance(getattr(model, "mean", None), Tensor):
+        raise InputError(
+            f"{type(model).__name__} has no mean colour, which insertion and deletion need; give it a mean"
+        )
+
+
+def _check_shifts(shifts: int, image: Tensor) -> None:
+    pixels = image.shape[-2] * image.shape[-1]
+    if isinstance(shifts, bool) or not isinstance(shifts, int) or (shifts != 0 and shifts < MIN_SHIFTS):
+        raise InputError(f"shifts must be 0, for no p-values, or at least {MIN_SHIFTS}, got {shifts!r}")
+    if shifts >= pixels:
+        size = "x".join(str(side) for side in image.shape[-2:])
+        raise InputError(f"images of {size} pixels have {pixels - 1} shifts, got shifts={shifts}; 0 leaves them out")
 
 
 def _check_fits(image: Tensor, result: PerturbResult) -> None:
@@ -167,24 +245,3 @@ def _check_fits(image: Tensor, result: PerturbResult) -> None:
                 f"image has shape {tuple(image.shape)}, but {name} of {result.name!r} has {tuple(shape)}; "
                 "compare needs the images that were perturbed"
             )
-
-
-def _summary(result: PerturbResult) -> dict[str, Any]:
-    """One perturbation's outcome, a list over images for each quantity."""
-    per_image = {
-        "success": result.success,
-        "label_before": result.label_before,
-        "label_after": result.label_after,
-        "margin_before": result.margin_before,
-        "margin_after": result.margin_after,
-        "ssim": result.ssim,
-        "min_window_ssim": result.min_window_ssim,
-        "contrast_distance": result.contrast_distance,
-        "l2_norm": torch.linalg.vector_norm(result.delta.double().flatten(1), dim=1),
-    }
-    lists = {key: [_finite(value) for value in values.tolist()] for key, values in per_image.items()}
-    return {"name": result.name, **lists}
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

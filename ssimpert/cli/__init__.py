@@ -16,9 +16,10 @@ def main() -> None:
     except Exception as error:
         # Imported only now: the solvers load torch, and `--help` needs none of it.
         from solvers.errors import MethodError, ProblemError
+        from ssimpert.cli.errors import UsageError
         from ssimpert.errors import InputError
 
-        if isinstance(error, (ProblemError, MethodError)):
+        if isinstance(error, (ProblemError, MethodError, UsageError)):
             fail(str(error), WRONG_USAGE)
         if isinstance(error, (InputError, OSError)):
             fail(str(error), FAILED)

@@ -25,7 +25,7 @@ def run(methods: Sequence[str], problems: Sequence[str], progress: Progress) -> 
     Args:
         methods: names; empty for all.
         problems: patterns of names, ``*`` and ``?`` as in a shell; empty for all.
-        progress: a bar for so many steps; see :mod:`ssimpert.cli.app`.
+        progress: a bar for so many steps; see :func:`ssimpert.cli.run.progress_bar`.
 
     Raises:
         InputError: a pattern that no problem matches. MethodError: an unknown method.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ class ConstraintName(StrEnum):
 
     GLOBAL_SSIM = "global-ssim"
     WINDOW_SSIM = "window-ssim"
+    MEAN_SSIM = "mean-ssim"
     L2 = "l2"
     LINF = "linf"
     L1 = "l1"
@@ -27,15 +29,32 @@ OPTIONS: dict[ConstraintName, dict[str, Any]] = {
         "threshold": 0.95,
         "window_size": 8,
         "stride": 8,
-        "sigma": None,
+        "sigma": "none",
         "border": "full",
         "luminance": "1e-3",
     },
+    # The published index: Wang et al., TIP 2004.
+    ConstraintName.MEAN_SSIM: {
+        "threshold": 0.95,
+        "window_size": 11,
+        "stride": 1,
+        "sigma": "1.5",
+        "border": "valid",
+        "luminance": "none",
+    },
     ConstraintName.L2: {"radius": 0.5},
-    ConstraintName.LINF: {"radius": 2 / 255},
+    ConstraintName.LINF: {"radius": Fraction(2, 255)},
     ConstraintName.L1: {"radius": 50.0},
 }
 LP_ORDER = {ConstraintName.L2: 2.0, ConstraintName.LINF: math.inf, ConstraintName.L1: 1.0}
+
+
+def option_help(option: str, text: str) -> str:
+    """What ``--help`` says of a set's option: whose it is, ``text``, and its default for each set."""
+    defaults = {name.value: _shown(own[option]) for name, own in OPTIONS.items() if option in own}
+    distinct = set(defaults.values())
+    default = distinct.pop() if len(distinct) == 1 else ", ".join(f"{entry} ({of})" for of, entry in defaults.items())
+    return f"{', '.join(defaults)}: {text}. Default {default}."
 
 
 def build_constraint(name: ConstraintName, given: dict[str, Any]) -> Constraint:
@@ -56,21 +75,45 @@ def build_constraint(name: ConstraintName, given: dict[str, Any]) -> Constraint:
     value = own | {option: entry for option, entry in given.items() if entry is not None}
     if name is ConstraintName.GLOBAL_SSIM:
         return solvers.GlobalSSIM(value["distance"])
+    if name in LP_ORDER:
+        return solvers.LpBall(LP_ORDER[name], float(value["radius"]))
+    window = solvers.Window(value["window_size"], value["stride"], value["border"], parse_sigma(value["sigma"]))
     if name is ConstraintName.WINDOW_SSIM:
-        window = solvers.Window(value["window_size"], value["stride"], value["border"], value["sigma"])
         return solvers.WindowSSIM(value["threshold"], window, luminance=parse_luminance(value["luminance"]))
-    return solvers.LpBall(LP_ORDER[name], value["radius"])
+    return solvers.MeanSSIM(value["threshold"], window, luminance=parse_mean_luminance(value["luminance"]))
+
+
+def parse_sigma(text: str) -> float | None:
+    """``none``, for uniform weights, or a number."""
+    return None if text == "none" else _number("--sigma", text, "a number or 'none'")
 
 
 def parse_luminance(text: str) -> float | Literal["split", "preserve"]:
-    """``split``, ``preserve`` or a number."""
+    """Of window-ssim: ``split``, ``preserve`` or a number."""
     if text == "split":
         return "split"
     if text == "preserve":
         return "preserve"
+    return _number("--luminance of window-ssim", text, "a number, 'split' or 'preserve'")
+
+
+def parse_mean_luminance(text: str) -> float | Literal["preserve"] | None:
+    """Of mean-ssim: ``none``, ``preserve`` or a number."""
+    if text == "none":
+        return None
+    if text == "preserve":
+        return "preserve"
+    return _number("--luminance of mean-ssim", text, "a number, 'preserve' or 'none'")
+
+
+def _number(option: str, text: str, valid: str) -> float:
     from solvers.errors import ProblemError
 
     try:
         return float(text)
     except ValueError:
-        raise ProblemError(f"--luminance must be a number, 'split' or 'preserve', got {text!r}") from None
+        raise ProblemError(f"{option} must be {valid}, got {text!r}") from None
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

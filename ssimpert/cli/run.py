@@ -1,11 +1,12 @@
-"""What `perturb` and `compare` share: the options as checked, the images, the model, the files and the progress bar."""
+"""What the commands that perturb share: the images, the model, the files and the progress bar."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssimpert.cli.constraints import ConstraintName, build_constraint
+from ssimpert.cli.goal import Goal, margin_of
+from ssimpert.cli.options import ModelOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,35 +15,10 @@ if TYPE_CHECKING:
     from ssimpert.perturbation import PerturbResult
 
 
-class Goal:
-    """What to do to the images; the options are checked here, before a model is loaded."""
-
-    def __init__(
-        self,
-        name: ConstraintName,
-        options: dict[str, Any],
-        *,
-        steps: int,
-        recentred: bool | None,
-        faithful: bool,
-        target: int | None,
-        quantize: bool,
-        method: str,
-        settings: dict[str, Any],
-    ) -> None:
-        import solvers
-
-        self.constraint = build_constraint(name, options)
-        self.settings = solvers.Settings.of(settings)
-        self.recentred = name is ConstraintName.GLOBAL_SSIM if recentred is None else recentred
-        self.steps, self.faithful, self.target, self.method = steps, faithful, target, method
-        self.quantize = quantize
-
-
 class Run:
     """One command's images, model and folders, checked before any image is perturbed."""
 
-    def __init__(self, names: list[str], out: Path, model: str, weights: str | None, device: str) -> None:
+    def __init__(self, names: list[str], out: Path, options: ModelOptions) -> None:
         import torch
 
         from ssimpert.cli.outputs import folders_for, prepare_folder
@@ -53,13 +29,12 @@ class Run:
         self.folders = folders_for(names, out)
         for folder in self.folders:
             prepare_folder(folder)
-        self.classifier: Classifier = load_model(model, weights=weights, device=device)
+        self.classifier: Classifier = load_model(options.model, weights=options.weights, device=options.device)
         size, place = self.classifier.input_size, self.classifier.mean.device
         self.batch: Tensor = torch.cat([load_image(name, size=size, device=place) for name in names])
-        self.model_name = model
+        self.model_name = options.model
 
     def perturb(self, goal: Goal) -> PerturbResult:
-        from ssimpert.linearization import Targeted, Untargeted
         from ssimpert.perturbation import perturb as run_perturb
 
         with progress_bar("perturbing", goal.steps) as advance:
@@ -68,14 +43,22 @@ class Run:
                 self.batch,
                 goal.constraint,
                 steps=goal.steps,
-                margin=Untargeted() if goal.target is None else Targeted(goal.target),
-                recentred=goal.recentred,
+                margin=margin_of(goal.target),
+                engine=goal.engine,
                 faithful=goal.faithful,
+                support=self.support(goal),
+                stop_at_success=goal.stop_at_success,
                 method=goal.method,
                 settings=goal.settings,
                 quantize=goal.quantize,
                 observer=lambda state: advance(),
             )
+
+    def support(self, goal: Goal) -> Tensor | None:
+        """Where pixels may change, (B, 1, H, W) bool; None for everywhere."""
+        if goal.region is None:
+            return None
+        return goal.region.masks(self.classifier.input_size).to(self.batch.device)
 
     def record(self, result: PerturbResult, index: int) -> dict[str, Any]:
         """Write one image's files and gather what result.json says of it."""

@@ -12,6 +12,7 @@ from rich.table import Table
 import solvers
 from ssimpert.analysis import Comparison
 from ssimpert.perturbation import PerturbResult
+from ssimpert.report.names import CAM_NAMES
 
 LabelName = Callable[[int], str]
 
@@ -30,7 +31,7 @@ def perturbation_table(names: list[str], results: list[PerturbResult], label_nam
             table.add_row(
                 Path(name).name,
                 row["perturbation"],
-                _outcome(before, after, row["success"], _remark(row)),
+                outcome(before, after, row["success"], _remark(row)),
                 f"{row['margin_before']:+.2f} → {row['margin_after']:+.2f}",
                 f"{row['ssim']:.4f}",
                 f"{row['contrast_distance']:.5f}",
@@ -43,24 +44,51 @@ def _remark(row: dict[str, Any]) -> str:
     return "; ".join(word for word in (row["message"], row.get("note", "")) if word)
 
 
-def _outcome(before: str, after: str, success: bool, message: str) -> str:
+def outcome(before: str, after: str, success: bool, message: str) -> str:
+    """The label before and after, in markup, and why it is so."""
     arrow = f"{before} → [bold]{after}[/bold]" if success else f"{after}: goal not reached"
     return f"{arrow} ({message})" if message else arrow
 
 
 def agreement_table(names: list[str], comparison: Comparison) -> Table:
-    """Agreement with Grad-CAM of every map, the controls beside the perturbation."""
-    table = Table(title=f"Agreement with Grad-CAM ({comparison.cam_layer})", title_justify="left")
-    for heading in ("image", "map of", "map"):
-        table.add_column(heading)
-    for heading in ("Pearson", "Spearman", "IoU top 20%"):
-        table.add_column(heading, justify="right")
+    """Agreement of every map with the class activation map, the controls beside the perturbation."""
+    cam = CAM_NAMES[comparison.cam_name]
+    shifts = comparison.settings["shifts"]
+    note = f"p: of Pearson, by {shifts} circular shifts. All metrics: agreement.parquet." if shifts else None
+    table = Table(
+        title=f"Agreement with {cam} ({comparison.cam_layer})",
+        title_justify="left",
+        caption=note,
+        caption_justify="left",
+    )
+    table.add_column("image")
+    table.add_column("map of")
+    table.add_column("map", no_wrap=True)
+    for heading in ("Pearson", "p", "Spearman", "IoU 20%"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in comparison.records:
-        kind = "" if row["map"] in ("gradient_magnitude", "local_std") else row["map"]
-        values = (row["pearson"], row["spearman"], row["top20_iou"])
-        cells = ["n/a" if math.isnan(value) else f"{value:+.3f}" for value in values]
-        table.add_row(Path(names[row["image"]]).name, row["perturbation"], kind, *cells)
+        method = row["perturbation"]
+        kind = "" if method.replace(" ", "_").lower() == row["map"] else row["map"]
+        table.add_row(
+            Path(names[row["image"]]).name,
+            method,
+            kind,
+            _signed(row["pearson"]),
+            _p_value(row["p_values"].get("pearson")),
+            _signed(row["spearman"]),
+            _signed(row["top20_iou"]),
+        )
     return table
+
+
+def _signed(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:+.3f}"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
 def methods_table() -> Table:

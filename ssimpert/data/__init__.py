@@ -2,6 +2,7 @@
 
 from ssimpert.data.composites import CompositeSet, Distractors, composites
 from ssimpert.data.images import load_image, save_array, save_image
+from ssimpert.data.masks import load_mask
 from ssimpert.data.samples import Sample, sample_array, samples
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Sample",
     "composites",
     "load_image",
+    "load_mask",
     "sample_array",
     "samples",
     "save_array",

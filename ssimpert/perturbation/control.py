@@ -25,7 +25,7 @@ def seed_radius(distance: float, reference: Tensor) -> Tensor:
     return math.sqrt(2) * distance * norm(remove_mean(reference))
 
 
-def l2_control(model: Model, image: Tensor, result: PerturbResult) -> PerturbResult:
+def l2_control(model: Model, image: Tensor, result: PerturbResult, *, support: Tensor | None = None) -> PerturbResult:
     """l2 ascent to set beside ``result``, in the same loop, with the same goal, on the same images.
 
     For a re-centred GlobalSSIM perturbation: l2 balls of radius ``sqrt(2) e |x~|`` around each iterate, as many steps
@@ -33,6 +33,11 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult) -> PerturbRes
     ``result.delta``, without stopping at success, so that both spend the same norm.
 
     An image whose perturbation is zero gets a control of vanishing norm.
+
+    Args:
+        model, image, result: the perturbation and what it was made of.
+        support: where the control's pixels may change, as for :func:`~ssimpert.perturb`; default everywhere. A result
+            does not keep its own: give it for a perturbation that was confined, so that both have the same room.
     """
     made, constraint = result.settings, result.constraint
     if made["recentred"] and isinstance(constraint, solvers.GlobalSSIM):
@@ -45,6 +50,7 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult) -> PerturbRes
             margin=result.margin,
             label=result.label,
             recentred=True,
+            support=support,
             stop_at_success=bool(made["stop_at_success"]),
             name=CONTROL_NAME,
         )
@@ -58,6 +64,7 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult) -> PerturbRes
         margin=result.margin,
         label=result.label,
         engine=engine if engine in HELD else None,
+        support=support,
         stop_at_success=False,
         name=CONTROL_NAME,
     )

@@ -49,7 +49,12 @@ class MinimalBudgetResult(PerturbResult):
     def rows(self) -> list[dict[str, Any]]:
         """As :meth:`PerturbResult.rows`, with the levels beside."""
         return [
-            row | {"level": float(self.level[k]), "failed_level": float(self.failed_level[k])}
+            row
+            | {
+                "level": float(self.level[k]),
+                "failed_level": float(self.failed_level[k]),
+                "rounds": int(self.rounds[k]),
+            }
             for k, row in enumerate(super().rows())
         ]
 

@@ -76,7 +76,7 @@ def perturb(
         settings: the solver's settings.
         batch_size: most images at once; ``"auto"`` is all, halved where memory runs out, going on from there.
         quantize: move the result onto 8-bit pixels, still fooling and inside the set where that can be: see
-            :func:`~ssimpert.quantize`, whose result is returned.
+            :func:`~ssimpert.quantize`, whose result is returned. Not beside ``support``, which it would not keep to.
         name: what tables call it; default made from the constraint.
         observer: called with the state after every step, for progress bars.
 
@@ -94,7 +94,7 @@ def perturb(
     engine = _engine_of(engine, recentred=recentred)
     recentred = engine == "recentred"
     _check_options(constraint, steps, engine, method, faithful=faithful)
-    region = _region(support, image, faithful=faithful)
+    region = _region(support, image, faithful=faithful, quantize=quantize)
     if not hasattr(margin, "check") or isinstance(margin, type):
         raise InputError(
             f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
@@ -157,9 +157,11 @@ def perturb(
     return to_grid(model, image, result) if quantize else result
 
 
-def _region(support: Tensor | None, image: Tensor, *, faithful: bool) -> solvers.Support | None:
+def _region(support: Tensor | None, image: Tensor, *, faithful: bool, quantize: bool) -> solvers.Support | None:
     if support is None:
         return None
+    if quantize:
+        raise InputError("quantisation may move pixels outside the support: drop quantize=True or support")
     if faithful:
         raise InputError("the released method perturbs the whole image: drop faithful=True or support")
     if not isinstance(support, Tensor) or support.dtype != torch.bool:

@@ -217,6 +217,8 @@ def _check(image: Tensor, result: PerturbResult, rounds: int) -> None:
         raise InputError(
             "a minimal budget leaves no room for rounding: perturb at a level above result.level, and quantize that"
         )
+    if result.settings.get("support") is not None:
+        raise InputError(f"{result.name!r} is confined to a support, which quantisation would not keep to")
     if result.adversarial.shape != image.shape:
         raise InputError(
             f"image has shape {tuple(image.shape)}, the result is of images {tuple(result.adversarial.shape)}"

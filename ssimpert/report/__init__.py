@@ -1,5 +1,21 @@
-"""Figures of a perturbation and its comparison with Grad-CAM."""
+"""Figures of a perturbation, its comparison with class activation maps, and statistics over images."""
 
+from ssimpert.report.agreement_against_level import agreement_against_level_figure
+from ssimpert.report.comparison_files import save_comparison
 from ssimpert.report.figure import comparison_figure, save_figure
+from ssimpert.report.forest_plot import forest_plot
+from ssimpert.report.insertion_deletion_figure import comparison_curves, insertion_deletion_figure
+from ssimpert.report.map_grid import map_grid
+from ssimpert.report.margin_figure import margin_figure
 
-__all__ = ["comparison_figure", "save_figure"]
+__all__ = [
+    "agreement_against_level_figure",
+    "comparison_curves",
+    "comparison_figure",
+    "forest_plot",
+    "insertion_deletion_figure",
+    "map_grid",
+    "margin_figure",
+    "save_comparison",
+    "save_figure",
+]

@@ -11,24 +11,34 @@ from typing import TYPE_CHECKING, Any, Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ssimpert.analysis.agreement import TOP_SHARE
-from ssimpert.analysis.compare import GRADIENT_MAGNITUDE, LOCAL_STD, AgreementRow, Comparison
+from ssimpert.analysis.compared_maps import GRADIENT_MAGNITUDE, LOCAL_STD
+from ssimpert.analysis.comparison import AgreementRow, Comparison
 from ssimpert.errors import InputError
+from ssimpert.report.drawing import (
+    MINUS,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    TITLE_SIZE,
+    Array,
+    agg_figure,
+    decimal,
+    heat_map,
+    numbers,
+    overlay,
+    pixels,
+    shortened,
+)
+from ssimpert.report.names import CAM_NAMES, map_name
 
 if TYPE_CHECKING:
     from ssimpert.perturbation.result import PerturbResult
 
-Array = NDArray[np.float64]
-
 FORMATS = (".png", ".svg", ".pdf")
-COLOUR_MAP = "viridis"
-TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 10.5, 9.5
 # Dark, middle and light: told apart in every kind of colour vision, and in grey.
 PERTURBATION_COLOUR, CONTROL_COLOUR, IMAGE_COLOUR = "#31446b", "#8a8779", "#d2bb4e"
 Metric = Literal["pearson", "spearman", "top20_iou"]
@@ -37,13 +47,6 @@ METRICS: tuple[tuple[Metric, str], ...] = (
     ("spearman", "Spearman correlation"),
     ("top20_iou", "IoU of the top 20% of pixels"),
 )
-MAP_NAMES = {
-    "rms": "rms of d",
-    "ssim": "1 − SSIM",
-    "contribution": "contribution g·d",
-    "gradient_magnitude": "gradient magnitude",
-    "local_std": "local std of the photo",
-}
 
 
 def comparison_figure(
@@ -55,9 +58,9 @@ def comparison_figure(
 ) -> Figure:
     """The figure of one image of a comparison, 12 inches wide (1200 pixels at 100 dpi).
 
-    Top: photo, perturbed photo, amplified perturbation d (grey is no change). Middle: Grad-CAM over the
-    photo, the 1 - SSIM map and the rms map, with the outline of Grad-CAM's top 20% on all three. Bottom: the
-    agreement of every map with Grad-CAM, controls included.
+    Top: photo, perturbed photo, amplified perturbation d (grey is no change). Middle: the class activation map over
+    the photo, the 1 - SSIM map and the rms map, with the outline of its top 20% on all three. Bottom: the agreement
+    with it of the perturbation's maps, of its control's, of the gradient's magnitude and of the local deviation.
 
     Args:
         image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
@@ -76,15 +79,14 @@ def comparison_figure(
         raise InputError(f"image {index!r} is not in the batch; it has images 0 to {image.shape[0] - 1}")
     if image.shape[1] not in (1, 3):
         raise InputError(f"only grey and RGB images can be drawn, got {image.shape[1]} channels")
-    clean, perturbed = _pixels(image[index]), _pixels(result.adversarial[index])
+    clean, perturbed = pixels(image[index]), pixels(result.adversarial[index])
     maps = comparison.maps[comparison.perturbation]
-    cam = _numbers(comparison.cam[index])
+    cam = numbers(comparison.cam[index])
 
     engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, hspace=0.0, wspace=0.02, rect=(0.004, 0.004, 0.992, 0.988))
-    figure = Figure(figsize=(12, 12.2), layout=engine)
-    FigureCanvasAgg(figure)
+    figure = agg_figure((12, 12.2), engine)
     parts: Any = figure.subfigures(2, 1, height_ratios=[2.72, 1.0])
-    pictures, numbers = parts
+    pictures, agreements = parts
     panels = pictures.subplots(2, 3, height_ratios=[1.0, 1.1])
 
     before = _class_name(int(result.label_before[index]), labels)
@@ -97,25 +99,27 @@ def comparison_figure(
         panels[0, 2],
         np.clip(0.5 + factor * (perturbed - clean), 0, 1),
         f"Perturbation d, amplified ×{factor:g}",
-        f"l2 norm {np.linalg.norm(_numbers(result.delta[index])):.3g},  "
+        f"l2 norm {np.linalg.norm(numbers(result.delta[index])):.3g},  "
         f"contrast distance {float(result.contrast_distance[index]):.3g}",
     )
+    cam_name = CAM_NAMES[comparison.cam_name]
     explained = _class_name(int(comparison.cam_target[index]), labels)
-    _overlay(panels[1, 0], clean, cam, f"Grad-CAM: {explained}", f"layer {comparison.cam_layer}")
+    _overlay(panels[1, 0], clean, cam, f"{cam_name}: {explained}", f"layer {comparison.cam_layer}")
     _map(
         panels[1, 1],
-        _numbers(maps["ssim"][index]),
+        numbers(maps["ssim"][index]),
         cam,
         "1 − SSIM map",
         f"mean SSIM {_index(result.ssim[index])},  least window {_index(result.min_window_ssim[index])}",
     )
-    rms_map = _numbers(maps["rms"][index])
+    rms_map = numbers(maps["rms"][index])
     _map(panels[1, 2], rms_map, cam, "rms of d, smoothed", "σ = 2 px,  in units of the pixel range")
 
-    rows = [row for row in comparison.records if row["image"] == index]
-    _agreement_panels(numbers.subplots(1, 4, sharey=True, width_ratios=[0.62, 1, 1, 1]), rows, comparison)
-    numbers.suptitle("Agreement with Grad-CAM", fontsize=TITLE_SIZE, fontweight="bold", x=0.012, ha="left")
-    numbers.supxlabel(_caption(rows), fontsize=SMALL_SIZE, x=0.012, ha="left")
+    drawn = _drawn(comparison)
+    rows = [row for row in comparison.records if row["image"] == index and row["perturbation"] in drawn]
+    _agreement_panels(agreements.subplots(1, 4, sharey=True, width_ratios=[0.62, 1, 1, 1]), rows, comparison)
+    agreements.suptitle(f"Agreement with {cam_name}", fontsize=TITLE_SIZE, fontweight="bold", x=0.012, ha="left")
+    agreements.supxlabel(_caption(rows, cam_name), fontsize=SMALL_SIZE, x=0.012, ha="left")
     return figure
 
 
@@ -152,13 +156,19 @@ def amplification(delta: Array) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
 
 
-def _caption(rows: list[AgreementRow]) -> str:
+def _drawn(comparison: Comparison) -> tuple[str, ...]:
+    """The methods with bars: longer lists are for :func:`ssimpert.report.map_grid`."""
+    control = () if comparison.control is None else (comparison.control.name,)
+    return (comparison.perturbation, *control, GRADIENT_MAGNITUDE, LOCAL_STD)
+
+
+def _caption(rows: list[AgreementRow], cam_name: str) -> str:
     text = (
-        "Margin: difference of logits, positive once the goal is reached. Outline: the top 20% of Grad-CAM.\n"
+        f"Margin: difference of logits, positive once the goal is reached. Outline: the top 20% of {cam_name}.\n"
         "Dashed: the overlap expected of unrelated maps."
     )
     if any(math.isnan(row[metric]) for row in rows for metric, _ in METRICS):
-        text += " n/a: Grad-CAM or the map is constant."
+        text += f" n/a: {cam_name} or the map is constant."
     return text
 
 
@@ -167,32 +177,16 @@ def _picture(axes: Axes, pixels: Array, title: str, detail: str) -> None:
     _decorate(axes, title, detail)
 
 
-def _overlay(axes: Axes, pixels: Array, cam: Array, title: str, detail: str) -> None:
-    grey = pixels @ np.array([0.2126, 0.7152, 0.0722])
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    heat = axes.imshow(cam, cmap=COLOUR_MAP, vmin=0, vmax=1, alpha=0.6, interpolation="nearest")
-    _outline(axes, cam)
+def _overlay(axes: Axes, picture: Array, cam: Array, title: str, detail: str) -> None:
+    heat = overlay(axes, picture, cam)
     _decorate(axes, title, detail)
     _scale(axes, heat)
 
 
 def _map(axes: Axes, values: Array, cam: Array, title: str, detail: str) -> None:
-    # The 99.9th percentile, so that one extreme pixel does not darken the whole map.
-    top = float(np.nanpercentile(values, 99.9)) if np.isfinite(values).any() else 0.0
-    heat = axes.imshow(values, cmap=COLOUR_MAP, vmin=0, vmax=top if top > 0 else 1.0, interpolation="nearest")
-    _outline(axes, cam)
+    heat = heat_map(axes, values, cam)
     _decorate(axes, title, detail)
     _scale(axes, heat)
-
-
-def _outline(axes: Axes, cam: Array) -> None:
-    """The outline of the top 20% of ``cam``; none where it has no top."""
-    if not np.isfinite(cam).all() or cam.max() == cam.min():
-        return
-    level = float(np.quantile(cam, 1 - TOP_SHARE))
-    if cam.min() < level < cam.max():
-        axes.contour(cam, levels=[level], colors=["black"], linewidths=2.4)
-        axes.contour(cam, levels=[level], colors=["white"], linewidths=1.2)
 
 
 def _decorate(axes: Axes, title: str, detail: str) -> None:
@@ -211,11 +205,10 @@ def _scale(axes: Axes, heat: Any) -> None:
 
 def _agreement_panels(panels: Any, rows: list[AgreementRow], comparison: Comparison) -> None:
     """Bars grouped by perturbation: names in the first panel, then a panel for each metric."""
-    names = [comparison.perturbation]
-    names += [] if comparison.control is None else [comparison.control.name]
+    names = [comparison.perturbation, *([] if comparison.control is None else [comparison.control.name])]
     colours = dict(zip(names, (PERTURBATION_COLOUR, CONTROL_COLOUR), strict=False))
     groups = [(name, [row for row in rows if row["perturbation"] == name]) for name in names]
-    image_alone = [row for row in rows if row["perturbation"] in (GRADIENT_MAGNITUDE, LOCAL_STD)]
+    image_alone = [row for row in rows if row["perturbation"] not in names]
     groups.append(("no perturbation", image_alone))
 
     table, *metric_panels = panels
@@ -224,10 +217,10 @@ def _agreement_panels(panels: Any, rows: list[AgreementRow], comparison: Compari
     position = 0.0
     for name, members in groups:
         # Group names may run on over the next panel: their line has no bars.
-        table.text(0, position, _shortened(name, 60), va="center", fontsize=TEXT_SIZE, fontweight="bold")
+        table.text(0, position, shortened(name, 60), va="center", fontsize=TEXT_SIZE, fontweight="bold")
         for row in members:
             position += 1
-            table.text(0.1, position, MAP_NAMES[row["map"]], va="center", fontsize=TEXT_SIZE)
+            table.text(0.1, position, map_name(row["map"]), va="center", fontsize=TEXT_SIZE)
             positions.append((position, row))
         position += 1.3
     table.set_ylim(position - 0.6, -0.6)
@@ -256,34 +249,19 @@ def _bar(axes: Axes, position: float, value: float, colour: str) -> None:
         text, end = "n/a", 0.0
     else:
         axes.barh(position, value, height=0.75, color=colour)
-        text, end = f"{value:.2f}".replace("-", "−"), max(value, 0.0)
+        text, end = decimal(value), max(value, 0.0)
     backing = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     axes.text(end + 0.025, position, text, va="center", fontsize=SMALL_SIZE, bbox=backing)
-
-
-def _pixels(image: Tensor) -> Array:
-    """(C, H, W) in [0, 1] -> (H, W, 3), grey repeated."""
-    pixels = np.clip(_numbers(image).transpose(1, 2, 0), 0, 1)
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-
-
-def _numbers(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().double().cpu().numpy()
-    return array
 
 
 def _class_name(index: int, labels: Sequence[str] | None) -> str:
     if labels is None:
         return f"class {index}"
-    return _shortened(str(labels[index]).split(",")[0], 26)
-
-
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+    return shortened(str(labels[index]).split(",")[0], 26)
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+    return f"{value:+.2f}".replace("-", MINUS)
 
 
 def _index(value: Tensor) -> str:

@@ -36,6 +36,15 @@ class SmallClassifier(nn.Module):
         return self.head(self.features(images).mean(dim=(2, 3)))
 
 
+class WithMean(SmallClassifier):
+    """With the mean colour that insertion and deletion write, and probabilities that are neither 0 nor 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.4))
+        self.head.weight.mul_(0.1)
+
+
 def margin(logits: Tensor, label: Tensor) -> Tensor:
     """Largest other logit minus the label's own, (B,)."""
     own = logits.gather(1, label[:, None])
@@ -63,6 +72,8 @@ def example_result(model: nn.Module, image: Tensor, *, name: str, step: float = 
         adversarial=adversarial,
         delta=adversarial - image,
         gradient=gradient,
+        margin=margin,
+        label=label,
         success=logits.argmax(dim=1) != label,
         label_before=label,
         label_after=logits.argmax(dim=1),
@@ -71,4 +82,6 @@ def example_result(model: nn.Module, image: Tensor, *, name: str, step: float = 
         ssim=torch.linspace(0.99, 0.999, count),
         min_window_ssim=torch.linspace(0.8, 0.9, count),
         contrast_distance=torch.linspace(0.01, 0.02, count),
+        settings={"steps": 1},
+        rows=lambda: [{"image": k, "perturbation": name, "violation": float("nan")} for k in range(count)],
     )

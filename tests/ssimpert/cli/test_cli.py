@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ssimpert import cli
+from ssimpert.analysis import read_table
 from ssimpert.models.embedded import EMBEDDED
 
 
@@ -25,13 +26,18 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
     return (0 if code is None else int(code)), captured.out, captured.err
 
 
-def test_compare_writes_figure_picture_array_and_record(
+def test_compare_writes_figures_table_picture_array_and_record(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    code, out, _ = run(capsys, monkeypatch, "compare", "chelsea", "--out", str(tmp_path / "a"))
-    assert code == 0
+    words = ("compare", "chelsea", "--attribution", "gradient", "--sanity", "--out", str(tmp_path / "a"))
+    code, out, err = run(capsys, monkeypatch, *words)
+    assert code == 0, err
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
         "figure.png",
+        "figure.svg",
+        "maps.png",
+        "maps.svg",
+        "agreement.parquet",
         "adversarial.png",
         "adversarial.npy",
         "result.json",
@@ -41,8 +47,13 @@ def test_compare_writes_figure_picture_array_and_record(
     assert record["result"]["label_before_name"] == "Egyptian cat"
     assert record["settings"]["recentred"] is True
     assert record["l2_control"]["perturbation"] == "l2 control"
-    assert {row["perturbation"] for row in record["agreement"]} >= {"l2 control", "local std"}
-    for word in ("Egyptian cat", "l2 control", "d2", "Pearson"):
+    methods = {row["perturbation"] for row in record["agreement"]}
+    assert methods >= {"l2 control", "local std", "local variance", "centred Gaussian", "gradient", "random weights"}
+    table = read_table(tmp_path / "a" / "agreement.parquet")
+    assert set(table["image"]) == {"chelsea"}
+    assert set(table["method"]) == methods
+    assert table.attrs["settings"]["shifts"] == 200
+    for word in ("Egyptian cat", "l2 control", "d2", "Pearson", "by 200 circular shifts"):
         assert word in out
     with Image.open(tmp_path / "a" / "figure.png") as figure:
         assert figure.width == 1200
@@ -126,6 +137,9 @@ def test_the_list_of_models_says_how_to_install_what_is_missing(
         (("perturb", "chelsea", "--eps-rel", "-1"), 2, "eps_rel must be 0 or more"),
         (("perturb", "chelsea", "--target", "5000"), 1, "target class 5000"),
         (("compare", "chelsea", "--layer", "bn3"), 1, "bn2"),
+        (("compare", "chelsea", "--cam", "gradcam"), 1, "grad_cam"),
+        (("compare", "chelsea", "--attribution", "rize"), 1, "did you mean rise"),
+        (("compare", "chelsea", "--shifts", "20"), 1, "at least 200, got 20"),
         (("perturb", "chelsea", "--device", "cuda:99"), 1, "cuda:99"),
     ],
 )

@@ -13,7 +13,7 @@ from ssimpert.errors import InputError
 from ssimpert.linearization.gradient import linearize
 from ssimpert.linearization.margins import Untargeted
 from ssimpert.models import Classifier
-from ssimpert.perturbation import perturb
+from ssimpert.perturbation import perturb, quantize
 from ssimpert.perturbation.oracle import Oracle
 from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
 
@@ -189,6 +189,11 @@ def test_supports_that_mean_nothing_are_refused() -> None:
         perturb(model, image, LpBall(2, 0.1), support=torch.ones(3, 1, 12, 12, dtype=torch.bool))
     with pytest.raises(InputError, match="no pixel may change"):
         perturb(model, image, LpBall(2, 0.1), support=torch.zeros(12, 12, dtype=torch.bool))
+    whole = torch.ones(12, 12, dtype=torch.bool)
+    with pytest.raises(InputError, match="drop quantize=True or support"):
+        perturb(model, image, LpBall(2, 0.1), support=whole, quantize=True)
+    with pytest.raises(InputError, match="'l2' is confined to a support"):
+        quantize(model, image, perturb(model, image, LpBall(2, 0.1), support=whole, steps=1))
     with pytest.raises(InputError, match="drop faithful"):
         perturb(
             model,
@@ -196,5 +201,5 @@ def test_supports_that_mean_nothing_are_refused() -> None:
             GlobalSSIM(0.01),
             recentred=True,
             faithful=True,
-            support=torch.ones(12, 12, dtype=torch.bool),
+            support=whole,
         )

@@ -16,7 +16,8 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
-from ssimpert.analysis.compare import Comparison, compare
+from ssimpert.analysis.compare import compare
+from ssimpert.analysis.comparison import Comparison
 from ssimpert.errors import InputError
 from ssimpert.report.figure import amplification, comparison_figure, save_figure
 from tests.ssimpert.analysis.example import CLASSES, SmallClassifier, example_images, example_result
@@ -67,6 +68,15 @@ def test_titles_carry_labels_margins_and_the_amplification(case: Case) -> None:
     assert "n/a" not in said
 
 
+def test_another_class_activation_map_is_called_by_its_name() -> None:
+    model, image = SmallClassifier(), example_images()
+    result = example_result(model, image, name="ours")
+    said = texts(comparison_figure(image, result, compare(model, image, result, control=None, cam="layer_cam")))
+    assert "Agreement with LayerCAM" in said
+    assert any(text.startswith("LayerCAM: ") for text in said)
+    assert not any("Grad-CAM" in text for text in said)
+
+
 def test_class_numbers_stand_in_for_missing_labels(case: Case) -> None:
     image, result, comparison = case
     said = texts(comparison_figure(image, result, comparison))
@@ -96,7 +106,8 @@ def test_pictures_show_the_data(case: Case) -> None:
 def test_bars_are_the_records(case: Case, title: str, metric: str) -> None:
     image, result, comparison = case
     axes = axes_titled(comparison_figure(image, result, comparison, 1), title)
-    rows = [row for row in comparison.records if row["image"] == 1]
+    shown = ("GlobalSSIM e = 0.005, re-centred", "l2 control", "gradient magnitude", "local std")
+    rows = [row for row in comparison.records if row["image"] == 1 and row["perturbation"] in shown]
     expected = [row[metric] for row in rows]  # type: ignore[literal-required]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx(expected)
     assert [text.get_text() for text in axes.texts] == [f"{v:.2f}".replace("-", "−") for v in expected]

@@ -1,0 +1,82 @@
+"""Where pixels may change: the masks of ``--support``, checked before a model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssimpert.cli.errors import UsageError
+from ssimpert.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Relative difference of proportions, width over height, that rounding a size may make.
+SLACK = 0.01
+
+
+@dataclass(frozen=True)
+class Region:
+    """Masks that have been checked.
+
+    Attributes:
+        files: one picture for each image.
+        outside: whether the pixels that are not bright may change, and not the bright ones.
+    """
+
+    files: tuple[Path, ...]
+    outside: bool
+
+    def masks(self, size: int) -> Tensor:
+        """(B, 1, size, size) bool, True where pixels may change.
+
+        Raises:
+            InputError: no pixel may change; names the file.
+        """
+        import torch
+
+        return torch.stack([self._mask(file, size)[None] for file in self.files])
+
+    def _mask(self, file: Path, size: int | None) -> Tensor:
+        from ssimpert.data import load_mask
+
+        mask = load_mask(file, size) ^ self.outside
+        if not bool(mask.any()):
+            what = "is bright everywhere, so that no pixel outside" if self.outside else "has no bright pixel: none"
+            raise InputError(f"mask {str(file)!r} {what} may change")
+        return mask
+
+    def check(self, images: list[str]) -> None:
+        """Raise :class:`InputError` for a mask that can't be read, is empty or is out of register with its image."""
+        from ssimpert.data import load_image
+
+        for name, file in zip(images, self.files, strict=True):
+            height, width = self._mask(file, None).shape
+            tall, wide = load_image(name).shape[-2:]
+            # A square mask is of the square that the model sees.
+            if width != height and abs(width * tall - wide * height) > SLACK * wide * height:
+                raise InputError(
+                    f"mask {str(file)!r} is {width}x{height} pixels, image {name!r} {wide}x{tall}; give a mask of the "
+                    "image's proportions, or a square one for the central square"
+                )
+
+
+def region_of(images: list[str], files: list[Path] | None, *, outside: bool) -> Region | None:
+    """The region of ``--support`` and ``--outside`` for ``images``; None for all pixels.
+
+    Raises:
+        UsageError: a wrong number of masks, or ``--outside`` alone.
+        InputError: a mask that can't be used.
+    """
+    if not files:
+        if outside:
+            raise UsageError("--outside goes with --support MASK")
+        return None
+    if len(files) not in (1, len(images)):
+        names = ", ".join(str(file) for file in files)
+        one = "" if len(images) == 1 else f", or {len(images)}, one for each image"
+        raise UsageError(f"--support got {len(files)} masks ({names}); give one{one}")
+    region = Region(tuple(files) if len(files) == len(images) else tuple(files) * len(images), outside)
+    region.check(images)
+    return region

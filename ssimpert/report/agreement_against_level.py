@@ -1,0 +1,133 @@
+"""How the agreement changes with the constraint's level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ssimpert.analysis.agreement_metrics import AGREEMENT_METRICS
+from ssimpert.analysis.bootstrap import CONFIDENCE, RESAMPLES
+from ssimpert.analysis.statistics import summarize
+from ssimpert.errors import InputError, unknown_name
+from ssimpert.report.drawing import SMALL_SIZE, TEXT_SIZE, TITLE_SIZE, agg_figure, line_style, plain_axes, shortened
+from ssimpert.report.names import method_and_map, metric_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_IN_A_COLUMN = 6
+
+
+def agreement_against_level_figure(
+    table: pd.DataFrame,
+    *,
+    level: str = "level",
+    level_name: str | None = None,
+    metrics: Sequence[str] = ("pearson", "spearman"),
+    maps: Sequence[str] | None = None,
+    controls: Sequence[str] = (),
+    cluster: str | None = None,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Figure:
+    """Mean agreement with its bootstrap interval against the level: a panel for each metric, a line for each map.
+
+    Args:
+        table: per-image tables (:mod:`ssimpert.analysis.table`) of all levels together, with the level as a further
+            column of finite numbers; within a level each image, method, map and metric is there once.
+        level: that column's name.
+        level_name: what the axis calls it; default the column's name.
+        metrics: which metrics, a panel each.
+        maps: which kinds of map; default all. Methods that make a single map (controls of the image alone) always stay.
+        controls: methods drawn dashed.
+        cluster, confidence, resamples, seed: as in :func:`ssimpert.analysis.summarize`, at each level by itself.
+
+    Points of one level stand a little beside each other, or their intervals would hide one another. A mean over no
+    images leaves a gap in its line.
+
+    Raises:
+        InputError: no such column, metric, map or control; a level that isn't a finite number.
+    """
+    summary = _summaries(table, level, cluster, confidence, resamples, seed)
+    _check_names("metric", metrics, summary["metric"])
+    _check_names("control", controls, summary["method"])
+    kept = _kept(summary, maps)
+    lines = list(dict.fromkeys(zip(kept["method"], kept["map"], strict=True)))
+    levels = sorted(set(kept[level]))
+
+    columns = 1 if len(lines) <= MOST_IN_A_COLUMN or len(metrics) == 1 else 2
+    figure = agg_figure((max(6.0 * len(metrics), 7.5), 4.2 + 0.24 * math.ceil(len(lines) / columns)))
+    panels: Any = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        rows = kept[kept["metric"] == metric]
+        for place, (method, kind) in enumerate(lines):
+            line = rows[(rows["method"] == method) & (rows["map"] == kind)].set_index(level).reindex(levels)
+            style = line_style(place, control=method in controls)
+            mean, low, high = (line[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
+            beside = np.array(levels) + (place - (len(lines) - 1) / 2) * _offset(levels, len(lines))
+            axes.plot(beside, mean, label=shortened(method_and_map(method, kind), 60), **style)
+            axes.vlines(beside, low, high, color=style["color"], linewidth=1.2)
+        axes.set_title(metric_name(metric), fontsize=TITLE_SIZE, fontweight="bold")
+        axes.set_xlabel(level if level_name is None else level_name, fontsize=TEXT_SIZE)
+        axes.set_ylabel(_direction(metric), fontsize=TEXT_SIZE)
+        plain_axes(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower left", fontsize=SMALL_SIZE, frameon=False, handlelength=3.6, ncols=columns
+    )
+    dashed = "Dashed: controls." if controls else ""
+    images = table["image"].nunique()
+    note = f"Means over {images} images with {100 * confidence:g}% bootstrap intervals, side by side at each level. "
+    figure.suptitle(note + dashed, fontsize=SMALL_SIZE, x=0.01, ha="left")
+    return figure
+
+
+def _summaries(
+    table: pd.DataFrame, level: str, cluster: str | None, confidence: float, resamples: int, seed: int
+) -> pd.DataFrame:
+    import pandas as pd
+
+    if level not in table.columns:
+        raise unknown_name("level column", level, [str(name) for name in table.columns])
+    values = pd.to_numeric(table[level], errors="coerce")
+    if len(table) == 0 or not np.isfinite(values).all():
+        wrong = "no rows" if len(table) == 0 else repr(table[level][~np.isfinite(values)].iloc[0])
+        raise InputError(f"column {level!r} must hold finite numbers, got {wrong}")
+    parts = []
+    for value, part in table.groupby(values, sort=True):
+        summary = summarize(part, cluster=cluster, confidence=confidence, resamples=resamples, seed=seed)
+        parts.append(summary.assign(**{level: value}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _kept(summary: pd.DataFrame, maps: Sequence[str] | None) -> pd.DataFrame:
+    if maps is None:
+        return summary
+    _check_names("map", maps, summary["map"])
+    single = summary.groupby("method")["map"].transform("nunique") == 1
+    return summary[summary["map"].isin(list(maps)) | single]
+
+
+def _offset(levels: Sequence[float], lines: int) -> float:
+    """By how much the points of neighbouring lines stand apart: little of the axis, and never among another level's."""
+    gaps = np.diff(levels)
+    return 0.0 if len(gaps) == 0 else min(0.008 * float(gaps.sum()), 0.6 * float(gaps.min()) / lines)
+
+
+def _direction(metric: str) -> str:
+    if metric not in AGREEMENT_METRICS:
+        return "mean"
+    return f"mean ({'higher' if AGREEMENT_METRICS[metric].higher_is_better else 'lower'} is closer)"
+
+
+def _check_names(what: str, names: Sequence[str], present: pd.Series) -> None:
+    if isinstance(names, str) or (not names and what != "control"):
+        raise InputError(f"{what}s must be a list of names, at least one, got {names!r}")
+    for name in names:
+        if name not in set(present):
+            raise unknown_name(what, str(name), sorted(set(present)))

@@ -1,0 +1,115 @@
+"""A comparison on disk: its table, its record and its figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ssimpert.analysis.comparison import Comparison
+from ssimpert.analysis.table_file import write_table
+from ssimpert.errors import InputError
+from ssimpert.report.figure import comparison_figure, save_figure
+from ssimpert.report.insertion_deletion_figure import comparison_curves, insertion_deletion_figure
+from ssimpert.report.map_grid import map_grid
+from ssimpert.report.names import method_and_map
+
+if TYPE_CHECKING:
+    from ssimpert.perturbation.result import PerturbResult
+
+
+def save_comparison(
+    folder: str | Path,
+    image: Tensor,
+    result: PerturbResult,
+    comparison: Comparison,
+    *,
+    names: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+) -> None:
+    """Write a comparison into ``folder``, which is made if missing.
+
+    * ``result.json``: the perturbation's numbers and settings, and :meth:`Comparison.to_json`;
+    * the files of :func:`save_table_and_figures`; the figures of several images go to ``folder/NAME``.
+
+    Args:
+        image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
+        result: the perturbation of ``image``.
+        comparison: what :func:`ssimpert.analysis.compare.compare` found for them.
+        names: one for each image, all different, each fit to name a folder; default their numbers.
+        labels: class names for the figures; ``None`` shows class numbers.
+
+    Raises:
+        InputError: names that don't fit, a folder that can't be written to.
+    """
+    chosen = [str(index) for index in range(len(image))] if names is None else list(names)
+    for name in chosen:
+        if not name or Path(name).name != name or chosen.count(name) > 1:
+            raise InputError(f"names must be all different and each fit to name a folder, got {name!r}")
+    target = Path(folder)
+    folders = [target] if len(chosen) == 1 else [target / name for name in chosen]
+    record = {
+        "images": chosen,
+        "settings": result.settings,
+        "results": result.rows(),
+        "comparison": comparison.to_json(),
+    }
+    try:
+        for one in (target, *folders):
+            one.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(_plain(record), indent=2, allow_nan=False)
+        (target / "result.json").write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"can't write to folder {str(folder)!r}: {error.strerror or error}") from error
+    save_table_and_figures(target, folders, image, result, comparison, names=chosen, labels=labels)
+
+
+def save_table_and_figures(
+    folder: Path,
+    folders: Sequence[Path],
+    image: Tensor,
+    result: PerturbResult,
+    comparison: Comparison,
+    *,
+    names: Sequence[str],
+    labels: Sequence[str] | None = None,
+) -> None:
+    """Write ``agreement.parquet`` and the figures, each as .png and .svg, into folders that exist.
+
+    In ``folder``: ``agreement.parquet`` (:func:`ssimpert.analysis.read_table` reads it), ``maps`` with every map of
+    every image, and ``insertion_deletion``, without bands, where the comparison has curves. In each image's own of
+    ``folders``: ``figure`` (:func:`ssimpert.report.comparison_figure`).
+    """
+    write_table(comparison.table(names), folder / "agreement.parquet")
+    for index, own in enumerate(folders):
+        _save(comparison_figure(image, result, comparison, index, labels), own / "figure")
+    _save(map_grid(image, comparison, names=names), folder / "maps")
+    curves = comparison_curves(comparison)
+    if curves:
+        compared = {comparison.perturbation, *comparison.settings["attributions"]}
+        controls = [
+            method_and_map(name, kind)
+            for name, kinds in comparison.maps.items()
+            if name not in compared
+            for kind in kinds
+        ]
+        _save(insertion_deletion_figure(curves, controls=controls, bands=False), folder / "insertion_deletion")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for ending in (".png", ".svg"):
+        save_figure(figure, path.with_suffix(ending))
+
+
+def _plain(value: Any) -> Any:
+    """With ``None`` for every number that JSON does not have."""
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,111 @@
+"""What all figures share: canvas, type sizes, colours, and how a picture and a map are drawn."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssimpert.analysis.agreement_metrics import TOP_SHARE
+
+Array = NDArray[np.float64]
+
+COLOUR_MAP = "viridis"
+MINUS = "\u2212"
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 10.5, 9.5
+# Okabe and Ito's colours, told apart in every kind of colour vision; in grey the markers and dashes do it.
+LINE_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+SOLID, DASHED = ("-", "-.", (0, (3, 1, 1, 1, 1, 1))), ((0, (5, 2)), (0, (1, 1.5)), (0, (8, 3)))
+
+
+def agg_figure(size: tuple[float, float], layout: Any = "constrained") -> Figure:
+    """An empty figure of ``size`` in inches on an Agg canvas; pyplot's global state is neither used nor changed."""
+    figure = Figure(figsize=size, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def line_style(index: int, *, control: bool) -> dict[str, Any]:
+    """Colour, marker and dashes of the ``index``-th line; controls are broken lines, the others start out solid."""
+    place, turn = index % len(LINE_COLOURS), index // len(LINE_COLOURS)
+    dashes = DASHED if control else SOLID
+    return {
+        "color": LINE_COLOURS[place],
+        "marker": MARKERS[(place + turn) % len(MARKERS)],
+        "linestyle": dashes[turn % len(dashes)],
+        "markersize": 5,
+        "linewidth": 1.6,
+    }
+
+
+def plain_axes(axes: Axes) -> None:
+    """Left and bottom spines only, small tick labels, a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SMALL_SIZE)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def pixels(image: Tensor) -> Array:
+    """(C, H, W) in [0, 1] -> (H, W, 3), grey repeated."""
+    values = np.clip(numbers(image).transpose(1, 2, 0), 0, 1)
+    return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
+
+
+def numbers(tensor: Tensor) -> Array:
+    """A tensor of any device as a float64 array."""
+    array: Array = tensor.detach().double().cpu().numpy()
+    return array
+
+
+def overlay(axes: Axes, picture: Array, cam: Array) -> Any:
+    """A CAM in [0, 1] over the grey photo (H, W, 3), with its outline; returns the coloured image."""
+    grey = picture @ np.array([0.2126, 0.7152, 0.0722])
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    heat = axes.imshow(cam, cmap=COLOUR_MAP, vmin=0, vmax=1, alpha=0.6, interpolation="nearest")
+    outline(axes, cam)
+    return heat
+
+
+def heat_map(axes: Axes, values: Array, cam: Array) -> Any:
+    """A map from 0 to its 99.9th percentile, so that one extreme pixel does not darken it, with the CAM's outline."""
+    top = float(np.nanpercentile(values, 99.9)) if np.isfinite(values).any() else 0.0
+    heat = axes.imshow(values, cmap=COLOUR_MAP, vmin=0, vmax=top if top > 0 else 1.0, interpolation="nearest")
+    outline(axes, cam)
+    return heat
+
+
+def outline(axes: Axes, cam: Array) -> None:
+    """The outline of the top 20% of ``cam``; none where it has no top."""
+    if not np.isfinite(cam).all() or cam.max() == cam.min():
+        return
+    level = float(np.quantile(cam, 1 - TOP_SHARE))
+    if cam.min() < level < cam.max():
+        axes.contour(cam, levels=[level], colors=["black"], linewidths=2.4)
+        axes.contour(cam, levels=[level], colors=["white"], linewidths=1.2)
+
+
+def shortened(text: str, length: int) -> str:
+    """``text``, or its start and an ellipsis where it is longer than ``length``."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def decimal(value: float, digits: int = 2) -> str:
+    """A number with the minus sign of typography, and none where it rounds to zero; ``n/a`` for NaN."""
+    if math.isnan(value):
+        return "n/a"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
+
+
+def estimate(mean: float, low: float, high: float, digits: int = 3) -> str:
+    """``0.431 [0.402, 0.467]``; without the interval where it is NaN, as from a single image."""
+    if math.isnan(low) or math.isnan(high):
+        return decimal(mean, digits)
+    return f"{decimal(mean, digits)} [{decimal(low, digits)}, {decimal(high, digits)}]"

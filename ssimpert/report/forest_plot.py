@@ -1,0 +1,162 @@
+"""Paired differences against controls as a forest plot."""
+# ruff: noqa: RUF001 - the minus sign is drawn
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssimpert.errors import InputError, unknown_name
+from ssimpert.report.drawing import (
+    LINE_COLOURS,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    TITLE_SIZE,
+    agg_figure,
+    decimal,
+    estimate,
+    shortened,
+)
+from ssimpert.report.names import method_and_map, metric_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "method",
+    "map",
+    "control",
+    "control_map",
+    "metric",
+    "better",
+    "n",
+    "difference",
+    "low",
+    "high",
+    "p_holm",
+    "cohens_dz",
+    "confidence",
+)
+WIDTH, LINE, HEAD, FOOT, BETWEEN = 12.5, 0.235, 0.6, 0.85, 0.75
+LABELS_END, AXIS_END = 0.29, 0.63
+"""Inches of the figure's width, a line's height, above, below and between the metrics; and shares of the width."""
+TEXT_PLACES = {"difference": 0.655, "p (Holm)": 0.845, "d_z": 0.92, "n": 0.97}
+COLOUR = LINE_COLOURS[1]
+
+
+def forest_plot(differences: pd.DataFrame, *, metrics: Sequence[str] | None = None, level: float = 0.05) -> Figure:
+    """Each method's map against each control: mean difference, its interval, Holm's p-value and Cohen's d_z.
+
+    A block for each metric with an axis of its own, for metrics have their own scales. In it the maps in bold, and
+    below each the controls that were subtracted.
+
+    Args:
+        differences: what :func:`ssimpert.analysis.paired_differences` returned, or rows of it.
+        metrics: which metrics, in this order; default all, in the table's order.
+        level: p-values by Holm's correction below it are marked by a filled point, the others are hollow.
+
+    Raises:
+        InputError: missing columns, no rows, an unknown metric, a level outside (0, 1).
+    """
+    missing = [name for name in COLUMNS if name not in differences.columns]
+    if missing:
+        raise InputError(f"the table lacks {', '.join(missing)}; forest_plot takes what paired_differences returns")
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+        raise InputError(f"level must lie strictly between 0 and 1, got {level!r}")
+    present = list(dict.fromkeys(differences["metric"]))
+    chosen = present if metrics is None else list(metrics)
+    for metric in chosen:
+        if metric not in present:
+            raise unknown_name("metric", str(metric), present)
+    if not chosen:
+        raise InputError("there are no differences to draw; the table has no rows, or metrics is empty")
+
+    blocks = [(metric, _lines(differences[differences["metric"] == metric])) for metric in chosen]
+    heights = [LINE * (len(lines) + 0.6) for _, lines in blocks]
+    height = HEAD + sum(heights) + BETWEEN * (len(blocks) - 1) + FOOT
+    figure = agg_figure((WIDTH, height), None)
+    top = height - HEAD
+    for (metric, lines), tall in zip(blocks, heights, strict=True):
+        box = (LABELS_END, (top - tall) / height, AXIS_END - LABELS_END, tall / height)
+        _block(figure.add_axes(box), metric, lines, level)
+        top -= tall + BETWEEN
+    confidence = float(differences["confidence"].iloc[0])
+    figure.text(0.012, 0.08 / height, _caption(confidence, level), fontsize=SMALL_SIZE, va="bottom")
+    return figure
+
+
+def _lines(rows: pd.DataFrame) -> list[tuple[str, dict[str, Any] | None]]:
+    """Label and row of each line; a map's own line has no row."""
+    lines: list[tuple[str, dict[str, Any] | None]] = []
+    for (method, kind), group in rows.groupby(["method", "map"], sort=False):
+        lines.append((method_and_map(method, kind), None))
+        for row in group.to_dict("records"):
+            control = (
+                row["control"] if row["control_map"] == kind else method_and_map(row["control"], row["control_map"])
+            )
+            lines.append((f"− {control}", {str(name): value for name, value in row.items()}))
+    return lines
+
+
+def _block(axes: Axes, metric: str, lines: list[tuple[str, dict[str, Any] | None]], level: float) -> None:
+    across = axes.get_yaxis_transform()  # x in shares of the axes, y in lines
+    start, wide = axes.get_position().x0, axes.get_position().width
+
+    def write(place: float, line: float, text: str, **style: Any) -> None:
+        chosen: dict[str, Any] = {"fontsize": SMALL_SIZE, "va": "center", "clip_on": False} | style
+        axes.text((place - start) / wide, line, text, None, transform=across, **chosen)
+
+    better = {row["better"] for _, row in lines if row is not None}
+    way = f" ({better.pop()} is closer)" if better in ({"higher"}, {"lower"}) else ""
+    write(0.012, -1.45, metric_name(metric) + way, fontsize=TITLE_SIZE, fontweight="bold")
+    for name, place in TEXT_PLACES.items():
+        write(place, -1.35, "$d_z$" if name == "d_z" else name, fontsize=TEXT_SIZE)
+    for line, (label, row) in enumerate(lines):
+        if row is None:
+            # This line has no point, so the text may run on over the axes.
+            backing = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+            write(0.012, line, shortened(label, 60), fontweight="bold", zorder=3, bbox=backing)
+            continue
+        write(0.025, line, shortened(label, 40))
+        _point(axes, line, row, level)
+        n, difference = int(row["n"]), float(row["difference"])
+        write(TEXT_PLACES["difference"], line, estimate(difference, float(row["low"]), float(row["high"])))
+        write(TEXT_PLACES["p (Holm)"], line, _p_value(float(row["p_holm"])))
+        write(TEXT_PLACES["d_z"], line, decimal(float(row["cohens_dz"])))
+        write(TEXT_PLACES["n"], line, str(n))
+    axes.axvline(0, color="black", linewidth=0.8, zorder=0)
+    axes.set_ylim(len(lines) - 0.4, -0.8)
+    axes.set_yticks([])
+    axes.tick_params(axis="x", labelsize=SMALL_SIZE)
+    axes.locator_params(axis="x", nbins=6)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.margins(x=0.06)
+
+
+def _point(axes: Axes, line: int, row: dict[str, Any], level: float) -> None:
+    difference, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    if math.isnan(difference):
+        return
+    if not math.isnan(low) and not math.isnan(high):
+        axes.plot([low, high], [line, line], color=COLOUR, linewidth=1.6, solid_capstyle="butt", zorder=1)
+    clear = float(row["p_holm"]) < level  # NaN is not
+    face = COLOUR if clear else "white"
+    axes.plot([difference], [line], "o", color=COLOUR, markerfacecolor=face, markersize=6.5, zorder=2)
+
+
+def _p_value(value: float) -> str:
+    if math.isnan(value):
+        return "n/a"
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _caption(confidence: float, level: float) -> str:
+    return (
+        f"Points: mean over images of the map in bold minus the control below it; bars: {100 * confidence:g}% "
+        f"bootstrap intervals.\nFilled: p < {level:g} after Holm's correction over all comparisons of the table. "
+        "$d_z$: Cohen's effect size of paired differences; n: images."
+    )

@@ -1,0 +1,161 @@
+"""All maps of all images side by side."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ssimpert.analysis.comparison import Comparison
+from ssimpert.errors import InputError, unknown_name
+from ssimpert.report.drawing import SMALL_SIZE, agg_figure, decimal, heat_map, numbers, overlay, pixels, shortened
+from ssimpert.report.names import CAM_NAMES, map_name, metric_name
+
+CELL, GAP = 1.75, 0.12
+LEFT, BELOW, HEADING, VALUE = 0.42, 0.5, 0.82, 0.24
+"""Inches: a panel's side and the gap between two; the margins for names, caption, a band's headings and a value."""
+LETTERS, LINES = 19, 2
+
+Heading = tuple[str, str]
+
+
+def map_grid(
+    image: Tensor,
+    comparison: Comparison,
+    *,
+    images: Sequence[int] | None = None,
+    names: Sequence[str] | None = None,
+    maps: Sequence[tuple[str, str]] | None = None,
+    metric: str | None = "pearson",
+    columns: int = 7,
+) -> Figure:
+    """A row for each image: the photo, the class activation map over it, then every map with the CAM's outline.
+
+    Args:
+        image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
+        comparison: what :func:`ssimpert.analysis.compare.compare` found for them.
+        images: which images of the batch, in this order; default all.
+        names: a name for each image of the *batch*; default their numbers.
+        maps: which maps, as (method, kind) of ``comparison.maps``, in this order; default all.
+        metric: the agreement written below each map; ``None`` writes none.
+        columns: panels beside each other, at least 2; what doesn't fit goes into further bands of rows below.
+
+    Returns:
+        A matplotlib figure on an Agg canvas.
+
+    Raises:
+        InputError: an image, map or metric that isn't there, images that are neither grey nor RGB.
+    """
+    chosen = _chosen_images(image, comparison, images, names)
+    shown = _chosen_maps(comparison, maps, metric)
+    if isinstance(columns, bool) or not isinstance(columns, int) or columns < 2:
+        raise InputError(f"columns must be an integer of at least 2, got {columns!r}")
+    cam_name = CAM_NAMES[comparison.cam_name]
+    headings: list[Heading] = [("photo", ""), (cam_name, ""), *shown]
+    across = min(columns, len(headings))
+    bands = math.ceil(len(headings) / across)
+    row_height = CELL * image.shape[-2] / image.shape[-1] + (VALUE if metric is not None else GAP)
+    width = LEFT + across * (CELL + GAP)
+    height = bands * (HEADING + len(chosen) * row_height) + BELOW
+    figure = agg_figure((width, height), None)
+
+    for place, heading in enumerate(headings):
+        band, column = divmod(place, across)
+        left = LEFT + column * (CELL + GAP)
+        top = height - band * (HEADING + len(chosen) * row_height) - HEADING
+        for row, index in enumerate(chosen):
+            bottom = top - row * row_height - CELL * image.shape[-2] / image.shape[-1]
+            box = (left / width, bottom / height, CELL / width, (top - row * row_height - bottom) / height)
+            axes = figure.add_axes(box)
+            _panel(axes, image, comparison, place, heading, index, metric)
+            if row == 0:
+                _head(axes, heading)
+            if column == 0:
+                axes.set_ylabel(shortened(_name(index, names), 24), fontsize=SMALL_SIZE)
+    figure.text(LEFT / width, 0.1 / height, _caption(cam_name, metric), fontsize=SMALL_SIZE, va="bottom")
+    return figure
+
+
+def _panel(
+    axes: Axes, image: Tensor, comparison: Comparison, place: int, heading: Heading, index: int, metric: str | None
+) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    picture, cam = pixels(image[index]), numbers(comparison.cam[index])
+    if place == 0:
+        axes.imshow(picture, interpolation="nearest")
+    elif place == 1:
+        overlay(axes, picture, cam)
+    else:
+        method, kind = heading
+        heat_map(axes, numbers(comparison.maps[method][kind][index]), cam)
+        if metric is not None:
+            value = float(comparison.scores[method][kind].values[metric][index])
+            axes.set_xlabel(decimal(value), fontsize=SMALL_SIZE, labelpad=2)
+
+
+def _head(axes: Axes, heading: Heading) -> None:
+    """The method in bold, the kind of map below it, where it says more."""
+    method, kind = heading
+    same = method.replace("_", " ").lower() == kind.replace("_", " ")
+    first, second = (map_name(kind), "") if same else (method, map_name(kind) if kind else "")
+    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "bottom"}
+    offset = 4.0
+    if second:
+        lines = _wrapped(second)
+        axes.annotate("\n".join(lines), (0.5, 1), (0, offset), fontsize=SMALL_SIZE, **place)
+        offset += 1.25 * SMALL_SIZE * len(lines)
+    lines = _wrapped(first)
+    axes.annotate("\n".join(lines), (0.5, 1), (0, offset), fontsize=SMALL_SIZE, fontweight="bold", **place)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder=" …", break_on_hyphens=False)
+
+
+def _caption(cam_name: str, metric: str | None) -> str:
+    text = f"Outline: the top 20% of {cam_name}. Each map runs from 0 (dark) to its own 99.9th percentile (bright)."
+    return text if metric is None else f"{text}\nBelow each map: its {metric_name(metric)} with {cam_name}."
+
+
+def _name(index: int, names: Sequence[str] | None) -> str:
+    return f"image {index}" if names is None else names[index]
+
+
+def _chosen_images(
+    image: Tensor, comparison: Comparison, images: Sequence[int] | None, names: Sequence[str] | None
+) -> list[int]:
+    count = image.shape[0]
+    if image.shape[1] not in (1, 3):
+        raise InputError(f"only grey and RGB images can be drawn, got {image.shape[1]} channels")
+    if comparison.cam.shape != (count, *image.shape[-2:]):
+        raise InputError(f"the comparison is of {tuple(comparison.cam.shape)} pixels, image is {tuple(image.shape)}")
+    if names is not None and len(names) != count:
+        raise InputError(f"names must be given for each of the {count} images of the batch, got {len(names)}")
+    chosen = list(range(count)) if images is None else list(images)
+    for index in chosen:
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+            raise InputError(f"image {index!r} is not in the batch; it has images 0 to {count - 1}")
+    if not chosen:
+        raise InputError("images must name at least one image, got none")
+    return chosen
+
+
+def _chosen_maps(
+    comparison: Comparison, maps: Sequence[tuple[str, str]] | None, metric: str | None
+) -> list[tuple[str, str]]:
+    known = [(method, kind) for method, kinds in comparison.maps.items() for kind in kinds]
+    chosen = known if maps is None else list(maps)
+    for one in chosen:
+        if one not in known:
+            raise InputError(f"map {one!r} was not compared; compared were {', '.join(map(repr, known))}")
+    if metric is not None:
+        metrics = next(iter(next(iter(comparison.scores.values())).values())).values
+        if metric not in metrics:
+            raise unknown_name("metric", metric, metrics)
+    return chosen

@@ -1,0 +1,68 @@
+"""A small untrained classifier that the commands load in place of a real one, and a way to run them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ssimpert import cli
+from ssimpert.models import Classifier
+
+SIDE = 32
+Command = Callable[..., tuple[int, str, str]]
+
+
+def small_classifier() -> Classifier:
+    """Five classes of 32x32 images, so close together that small perturbations change the label. It is smooth: every
+    pixel has a gradient."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 5, stride=2, padding=2),
+            nn.Tanh(),
+            nn.Conv2d(8, 8, 3),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.LazyLinear(5),
+        )
+        network(torch.zeros(1, 3, SIDE, SIDE))
+    names = ("ant", "bee", "cat", "dog", "elk")
+    return Classifier(network, name="small", input_size=SIDE, labels=names, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Classifier:
+    """The classifier that commands load in this test."""
+    classifier = small_classifier()
+    monkeypatch.setattr("ssimpert.models.load_model", lambda *_, **__: classifier)
+    return classifier
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run words as the console script would: exit code, stdout, stderr."""
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["ssimpert", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def records(command: Command, *words: str | Path) -> list[dict[str, Any]]:
+    """What the command prints with ``--json``."""
+    code, out, err = command(*words, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert isinstance(found, list)
+    return found

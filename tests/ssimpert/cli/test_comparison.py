@@ -1,0 +1,117 @@
+"""What `compare` writes and prints once the images are perturbed, with a small network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ssimpert.analysis import read_table
+from ssimpert.cli.comparison import check, compare_and_write, image_names
+from ssimpert.cli.outputs import json_text
+from ssimpert.errors import InputError
+from tests.ssimpert.analysis.example import CLASSES, WithMean, example_images, example_result
+
+
+def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    model, image = WithMean(), example_images(2)
+    model.label_name = lambda index: CLASSES[index]  # type: ignore[assignment]
+    ours = example_result(model, image, name="ours")
+    control = example_result(model, image, name="l2 control", step=0.03, seed=1)
+    for result in (ours, control):
+        numbers = dict.fromkeys(("margin_before", "margin_after", "ssim", "contrast_distance"), 0.5)
+        row = numbers | {
+            "perturbation": result.name,
+            "label_before": 0,
+            "label_after": 1,
+            "success": True,
+            "message": "",
+        }
+        result.rows = lambda row=row: [row | {"image": k} for k in range(2)]
+    monkeypatch.setattr("ssimpert.perturbation.control.l2_control", lambda *_: control)
+    run = SimpleNamespace(
+        names=["photos/cat.png", "other/cat.png"],
+        folders=[tmp_path / "cat", tmp_path / "cat-2"],
+        classifier=model,
+        batch=image,
+        record=lambda result, index: {"image": index, "perturbation": result.name},
+        finished=[],
+        shown=[],
+    )
+    run.finish = lambda records, as_json: run.finished.append((records, as_json))
+    run.show = run.shown.append
+    for folder in run.folders:
+        folder.mkdir()
+    return run, ours
+
+
+def test_every_file_is_written_and_the_records_hold_the_tables_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, ours = made_run(tmp_path, monkeypatch)
+    options = {
+        "attributions": ["gradient"],
+        "sanity": True,
+        "shifts": 250,
+        "cam": "layer_cam",
+    }
+    compare_and_write(run, ours, options, as_json=False)
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+    shared = {"maps.png", "maps.svg"}
+    own = {f"{name}/figure.{ending}" for name in ("cat", "cat-2") for ending in ("png", "svg")}
+    assert files == {"agreement.parquet"} | shared | own
+
+    table = read_table(tmp_path / "agreement.parquet")
+    ((records, as_json),) = run.finished
+    assert not as_json
+    values = table.set_index(["image", "method", "map", "metric"])["value"]
+    for record, name in zip(records, ("cat", "cat-2"), strict=True):
+        assert record["perturbation"] == "ours"
+        assert record["l2_control"]["perturbation"] == "l2 control"
+        assert record["cam"] == "layer_cam"
+        assert record["comparison_settings"]["shifts"] == 250
+        for row in record["agreement"]:
+            assert row["pearson"] == values[name, row["perturbation"], row["map"], "pearson"]
+        json.loads(json_text(record))
+    assert len(records[0]["agreement"]) == 3 + 3 + 4 + 1 + 2
+
+    with (console := Console(width=200)).capture() as printed:
+        for shown in run.shown:
+            console.print(shown)
+    said = printed.get()
+    for word in (
+        "zebra",
+        "Agreement with LayerCAM (features.3)",
+        "random weights",
+        "by 250 circular shifts",
+        "cat.png",
+    ):
+        assert word in said
+    assert capsys.readouterr().out == ""
+
+
+def test_nothing_is_printed_beside_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, ours = made_run(tmp_path, monkeypatch)
+    monkeypatch.setattr("ssimpert.report.comparison_files.save_table_and_figures", lambda *_, **__: None)
+    compare_and_write(run, ours, {"shifts": 0}, as_json=True)
+    assert run.finished[0][1] is True
+    assert run.shown == []
+    assert capsys.readouterr().out == ""
+
+
+def test_options_are_checked_before_any_image_is_perturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = made_run(tmp_path, monkeypatch)
+    check(run, {"attributions": ["rise"], "sanity": True, "insertion_deletion": True})
+    with pytest.raises(InputError, match="unknown attribution 'rize'"):
+        check(run, {"attributions": ["rize"]})
+
+
+def test_one_image_keeps_its_name_and_its_folder() -> None:
+    assert image_names(["photos/cat.png"], [Path("out")]) == (["cat"], Path("out"))
+    assert image_names(["cat", "cat"], [Path("out/cat"), Path("out/cat-2")]) == (["cat", "cat-2"], Path("out"))
