@@ -43,7 +43,8 @@ def measure(
 
     Args:
         folder: of the maps of :func:`maps.make_maps`; the tables are put beside them.
-        benched: the methods that go through insertion, deletion and MaxBoxAcc too, which takes most of the time.
+        benched: the methods that also go through MaxBoxAcc (not the 1 - SSIM map) and through insertion and deletion
+            (of a perturbation's maps the contribution alone), which takes most of the time.
     """
     parts = []
     for method in methods:
@@ -78,10 +79,11 @@ def measure_method(
         for how in THRESHOLDINGS:
             judged = cross_validated(thresholded_boxes(values, chosen.boxes, how), folds=FOLDS, seed=SEED)
             more[f"localisation error, {how}"] = 1 - judged.correct.double()
-        if bench and kind != "ssim":
+        if bench and kind in ("contribution", "map"):
             step = ROWS_A_STEP * values.shape[-1]
             for curve in (insertion, deletion):
                 more[curve.__name__] = curve(model, chosen.images, values, target=chosen.labels, step=step).auc
+        if bench and kind != "ssim":
             reached = max_box_acc(values, chosen.boxes).iou_best
             torch.save(reached, path_of(folder, f"{method} {kind}").with_suffix(".iou"))
         parts.append(rows(method, kind, more, chosen))

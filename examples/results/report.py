@@ -40,6 +40,7 @@ STEP = {
     "energy in object / area": "in object / area",
     "energy in box / area": "in box / area",
 }
+CONTROLLED = {"pearson": "CC", "spearman": "Spearman", "pearson with local std": "CC with local std"}
 KINDS = {"rms": "rms", "ssim": "1 - SSIM", "contribution": "g·d", "map": ""}
 
 
@@ -113,19 +114,20 @@ def difference_table(differences: pd.DataFrame) -> str:
 def tables(table: pd.DataFrame, folder: Path) -> dict[str, str]:
     """By name, for one model."""
     full = [*FULL, *(name for name in DRAWN)]
-    measured = grid(table, full, BENCHMARKS, ["rms", "contribution", "map"]).splitlines()
+    measured = grid(table, full, BENCHMARKS, list(KINDS)).splitlines()
     measured[0] += " MaxBoxAccV2 |"
     measured[1] += "---|"
+    names = {label: kind for kind, label in KINDS.items()}
     for position, line in enumerate(measured[2:], start=2):
-        method, kind = (cell.strip() for cell in line.split("|")[1:3])
-        name = {label: kind for kind, label in KINDS.items()}[kind]
-        measured[position] += f" {number(*box_accuracy(folder, method, name))} |"
+        method, label = (cell.strip() for cell in line.split("|")[1:3])
+        known = path_of(folder, f"{method} {names[label]}").with_suffix(".iou").exists()
+        measured[position] += f" {number(*box_accuracy(folder, method, names[label]))} |" if known else " |"
     every = list(KINDS)
     return {
         "one step": grid(table, [*ONE_STEP, "local std", "gradient"], STEP, every),
         "agreement": grid(table, full, AGREEMENT, every),
         "benchmarks": "\n".join(measured),
-        "controls": grid(table, [*CONTROLS], {"pearson": "CC", "spearman": "Spearman", "pearson with local std": "CC with local std"}, every),
+        "controls": grid(table, [*CONTROLS], CONTROLLED, every),
         "differences": difference_table(against_controls(table, ["pearson", "spearman"])),
         "shift null": shift_table(table, full),
     }  # fmt: skip
