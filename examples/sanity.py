@@ -17,6 +17,7 @@ from torch import Tensor
 
 import ssimpert
 from ssimpert.analysis import (
+    centred_gaussian,
     chance_of_hit,
     cross_validated,
     deletion,
@@ -32,7 +33,6 @@ from ssimpert.analysis import (
 from ssimpert.analysis.thresholded_boxes import THRESHOLDINGS
 from ssimpert.data.composites import CompositeSet
 
-CENTRE_SIGMA = 0.2
 COLUMNS = "pointing game, error by three thresholdings, MaxBoxAcc v1 and v2, areas of insertion and deletion"
 
 
@@ -42,13 +42,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=8, help="rows of pixels in a step of insertion (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="of composites, random maps and folds (default 0)")
     return parser.parse_args()
-
-
-def centred_gaussian(count: int, size: int) -> Tensor:
-    """(B, S, S), its standard deviation a fifth of the side, its highest pixel at (S/2, S/2)."""
-    offsets = torch.arange(size) / size - 0.5
-    bump = torch.exp(-(offsets[:, None] ** 2 + offsets[None, :] ** 2) / (2 * CENTRE_SIGMA**2))
-    return bump.expand(count, size, size).contiguous()
 
 
 def saliency(model: ssimpert.Classifier, chosen: CompositeSet, seed: int) -> dict[str, Tensor]:
@@ -61,7 +54,7 @@ def saliency(model: ssimpert.Classifier, chosen: CompositeSet, seed: int) -> dic
     return {
         "object first": chosen.masks.float() + 0.5 * noise,
         "random": noise,
-        "centre": centred_gaussian(*chosen.masks.shape[:2]),
+        "centre": centred_gaussian(*chosen.masks.shape[1:]).float().expand(chosen.masks.shape).contiguous(),
         "local std": local_std(chosen.images),
         "gradient": gradient_magnitude(torch.cat(gradients)),
         "Grad-CAM": grad_cam(model, chosen.images, chosen.labels),
