@@ -277,7 +277,7 @@ def test_no_gradient_mode_changes_nothing_and_nothing_is_left_behind(mode: Any) 
         ({"target": torch.tensor([0])}, r"target must have shape \(2,\), one class an image, got \(1,\)"),
         (
             {"target": torch.tensor([0.0, 1.0])},
-            r"target must be a class number or a tensor of 2 integers, got torch\.float32",
+            r"a class number or a tensor of 2 integers, got torch\.float32",
         ),
         ({"target": "cat"}, "target must be a class number or a tensor of 2 integers, got 'cat'"),
         ({"baseline": torch.rand(2)}, "baseline must be 1 or 3 finite numbers"),
