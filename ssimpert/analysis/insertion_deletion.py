@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from ssimpert.analysis.class_targets import checked_logits, class_targets
 from ssimpert.analysis.degenerate import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.smoothing import gaussian_smooth
-from ssimpert.analysis.targets import check_classes, check_target, targets_or_top1
 from ssimpert.errors import InputError
 from ssimpert.metrics.images import check_images, check_maps
 
@@ -192,11 +192,11 @@ def _curve(
     count, pixels = images.shape[0], images.shape[-2] * images.shape[-1]
     steps = math.ceil(pixels / step)
     with torch.no_grad():
-        first, *others = images.split(batch_size)
-        first_logits = _logits(model, first)
-        check_classes(target, first_logits.shape[1])  # known only now, and still before most of the work
-        clean = torch.cat([first_logits, *(_logits(model, part) for part in others)])
-        classes = targets_or_top1(target, clean)
+        given = torch.zeros(0, dtype=torch.int64) if target is None else class_targets(target, images)
+        # A class that the model doesn't have shows at the first batch, before most of the work.
+        logits_of = checked_logits(model, given)
+        clean = torch.cat([logits_of(part) for part in images.split(batch_size)])
+        classes = clean.argmax(dim=1) if target is None else given
         reasons = degenerate_reasons(maps)
         kept = ranks_pixels(reasons, images.device).nonzero()[:, 0]
         scores = torch.full((count, steps + 1), float("nan"), dtype=torch.float64, device=images.device)
@@ -271,7 +271,7 @@ def _check(
     if maps.device != images.device:
         raise InputError(f"maps are on {maps.device}, images on {images.device}; bring both to one device")
     if target is not None:
-        check_target(target, images.shape[0])
+        class_targets(target, images)
     if step is None:
         step = ROWS_A_STEP * images.shape[-1]
     if batch_size is None:

@@ -125,7 +125,7 @@ def compare(
     if goal.region is not None:
         from ssimpert.perturbation import l2_control
 
-        options["control"] = l2_control(run.classifier, run.batch, result, support=run.support(goal))
+        options["control"] = l2_control(run.classifier, run.batch, result, support=run.support(goal.region))
     comparison.compare_and_write(run, result, options, as_json=json)
 
 
@@ -155,7 +155,7 @@ def minimal(
     """
     from ssimpert.cli.minimal import find_minimal, quest_of, write_curve
 
-    quest = quest_of(limit, search, solver)
+    quest = quest_of(images, limit, search, solver)
     run = Run(images, out, classifier)
     result = find_minimal(run, quest)
     records = [run.record(result, k) for k in range(len(images))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ssimpert.cli.engines import check_engine_fits
 from ssimpert.cli.goal import margin_of
 from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
+from ssimpert.cli.region import Region, region_of
 from ssimpert.cli.run import Run, progress_bar
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ AROUND = 4.0
 
 @dataclass(frozen=True)
 class Quest:
-    """The arguments of :func:`ssimpert.minimal_budget`, but for model and images; ``target`` is a class or None."""
+    """The arguments of :func:`ssimpert.minimal_budget`, but for model and images; ``target`` is a class or None, and
+    ``region`` says where pixels may change, None for everywhere."""
 
     constraint: Constraint
     engine: Engine
@@ -33,9 +35,10 @@ class Quest:
     target: int | None
     method: str
     settings: solvers.Settings
+    region: Region | None
 
 
-def quest_of(limit: ConstraintOptions, search: SearchOptions, solver: SolverOptions) -> Quest:
+def quest_of(images: list[str], limit: ConstraintOptions, search: SearchOptions, solver: SolverOptions) -> Quest:
     """What the options describe; checked before a model is loaded.
 
     Raises:
@@ -56,6 +59,7 @@ def quest_of(limit: ConstraintOptions, search: SearchOptions, solver: SolverOpti
         target=search.target,
         method=solver.method,
         settings=settings,
+        region=region_of(images, search.support, outside=search.outside),
     )
 
 
@@ -74,6 +78,7 @@ def find_minimal(run: Run, quest: Quest) -> MinimalBudgetResult:
             candidates=quest.candidates,
             margin=margin_of(quest.target),
             engine=quest.engine,
+            support=run.support(quest.region),
             method=quest.method,
             settings=quest.settings,
         )
@@ -94,6 +99,7 @@ def write_curve(run: Run, quest: Quest, result: MinimalBudgetResult, index: int,
     family, least = family_of(quest.constraint), float(result.level[index])
     centre = least if least > 0 else family.first  # a NaN is not > 0
     levels = geometric(centre / AROUND, min(AROUND * centre, family.largest), count)
+    support = run.support(quest.region)
     margins = margin_curve(
         run.classifier,
         run.batch[index : index + 1],
@@ -102,6 +108,7 @@ def write_curve(run: Run, quest: Quest, result: MinimalBudgetResult, index: int,
         steps=quest.steps,
         margin=margin_of(quest.target),
         engine=quest.engine,
+        support=None if support is None else support[index : index + 1],
         method=quest.method,
         settings=quest.settings,
     )[:, 0].tolist()

@@ -78,6 +78,24 @@ class ConstraintOptions:
         return build_constraint(self.constraint, options)
 
 
+SupportMasks = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="MASK",
+        help="Picture whose bright pixels (128 and more of 255) may change, resized and cut like the image; the "
+        "other pixels stay exactly as they are. One for all images, or one for each, in order, by repeating the "
+        "option. Default: every pixel may change.",
+        rich_help_panel=ENGINE,
+    ),
+]
+Outside = Annotated[
+    bool,
+    typer.Option(
+        "--outside", help="With --support: the pixels that are not bright may change.", rich_help_panel=ENGINE
+    ),
+]
+
+
 @dataclass(frozen=True)
 class EngineOptions:
     """How ``perturb`` and ``compare`` climb, and to what end."""
@@ -112,22 +130,8 @@ class EngineOptions:
     target: Annotated[
         int | None, typer.Option(help="Aim at this class instead of any other.", rich_help_panel=ENGINE)
     ] = None
-    support: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="MASK",
-            help="Picture whose bright pixels (128 and more of 255) may change, resized and cut like the image; the "
-            "other pixels stay exactly as they are. One for all images, or one for each, in order, by repeating the "
-            "option. Default: every pixel may change.",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None
-    outside: Annotated[
-        bool,
-        typer.Option(
-            "--outside", help="With --support: the pixels that are not bright may change.", rich_help_panel=ENGINE
-        ),
-    ] = False
+    support: SupportMasks = None
+    outside: Outside = False
     faithful: Annotated[
         bool,
         typer.Option(
@@ -173,6 +177,8 @@ class SearchOptions:
     target: Annotated[
         int | None, typer.Option(help="Aim at this class instead of any other.", rich_help_panel=ENGINE)
     ] = None
+    support: SupportMasks = None
+    outside: Outside = False
 
 
 @dataclass(frozen=True)

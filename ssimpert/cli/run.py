@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.goal import Goal, margin_of
 from ssimpert.cli.options import ModelOptions
+from ssimpert.cli.region import Region
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,7 @@ class Run:
                 margin=margin_of(goal.target),
                 engine=goal.engine,
                 faithful=goal.faithful,
-                support=self.support(goal),
+                support=self.support(goal.region),
                 stop_at_success=goal.stop_at_success,
                 method=goal.method,
                 settings=goal.settings,
@@ -54,11 +55,11 @@ class Run:
                 observer=lambda state: advance(),
             )
 
-    def support(self, goal: Goal) -> Tensor | None:
+    def support(self, region: Region | None) -> Tensor | None:
         """Where pixels may change, (B, 1, H, W) bool; None for everywhere."""
-        if goal.region is None:
+        if region is None:
             return None
-        return goal.region.masks(self.classifier.input_size).to(self.batch.device)
+        return region.masks(self.classifier.input_size).to(self.batch.device)
 
     def record(self, result: PerturbResult, index: int) -> dict[str, Any]:
         """Write one image's files and gather what result.json says of it."""

@@ -51,6 +51,7 @@ class Attempt:
         families: one per image of the batch.
         steps: most steps of the engine.
         engine, method, settings: as for :func:`~ssimpert.perturb`.
+        support: where the perturbations of the batch may live; ``None`` for everywhere.
     """
 
     model: Model
@@ -59,19 +60,30 @@ class Attempt:
     engine: Engine
     method: str
     settings: solvers.Settings
+    support: solvers.Support | None = None
 
     def sets(self, level: Tensor, numbers: Tensor) -> list[Constraint]:
         """The images' own sets at levels (K,), for the images at ``numbers`` (K,) of the batch."""
         return [self.families[k].at(value) for k, value in zip(numbers.tolist(), level.tolist(), strict=True)]
 
     def run(
-        self, reference: Tensor, label: Tensor, margin: Margin, sets: list[Constraint], start: Tensor, *, stop: bool
+        self,
+        reference: Tensor,
+        label: Tensor,
+        margin: Margin,
+        sets: list[Constraint],
+        start: Tensor,
+        numbers: Tensor,
+        *,
+        stop: bool,
     ) -> ascent.AscentState:
-        """From ``start`` (K, C, H, W) scaled into the sets, with or without a stop at success; ends at the best."""
+        """From ``start`` (K, C, H, W) scaled into the sets, with or without a stop at success; ends at the best.
+        ``numbers``: the images' places in the batch, (K,)."""
         factor = torch.cat([at.bind(reference[k : k + 1]).scale_factor(start[k : k + 1]) for k, at in enumerate(sets)])
         begin = (reference + per_image(factor) * start).clamp(0, 1)
         state = ascent.start(self.model, begin, label, margin, stop_at_success=stop)
-        oracle = Oracle(sets, len(reference), self.method, self.settings, tightening=True)
+        region = None if self.support is None else self.support.select(numbers, len(self.families))
+        oracle = Oracle(sets, len(reference), self.method, self.settings, region, tightening=True)
         move = HELD[self.engine](self.model, label, margin, oracle, reference)
         for _ in ascent.ascend(self.model, state, label, margin, move, steps=self.steps, stop_at_success=stop):
             pass

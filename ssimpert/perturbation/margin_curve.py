@@ -16,6 +16,7 @@ from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.engines import Engine
 from ssimpert.perturbation.level_attempt import Attempt, check_level_options
 from ssimpert.perturbation.perturb import check_image, labels_of
+from ssimpert.perturbation.support import region_of
 
 
 def margin_curve(
@@ -28,6 +29,7 @@ def margin_curve(
     margin: Margin | None = None,
     label: Tensor | None = None,
     engine: Engine = "projected_gradient",
+    support: Tensor | None = None,
     method: str = "auto",
     settings: solvers.Settings | dict[str, Any] | None = None,
 ) -> Tensor:
@@ -40,18 +42,19 @@ def margin_curve(
     margin = margin if margin is not None else Untargeted()
     settings = solvers.Settings.of(settings)
     check_image(image)
+    region = region_of(support, image)
     family = check_level_options(constraint, steps, 1, 0.1, engine)
     if not levels or any(b <= a for a, b in zip([0.0, *levels], levels, strict=False)):
         raise InputError(f"levels must be positive and rise, got {list(levels)}")
     label = labels_of(model, image, label, margin)
     reference, delta = image.to(torch.float64), torch.zeros_like(image, dtype=torch.float64)
     families = [family.for_image(k, len(image)) for k in range(len(image))]
-    attempt = Attempt(model, families, steps, engine, method, settings)
+    attempt = Attempt(model, families, steps, engine, method, settings, region)
     everyone = torch.arange(len(image))
     rows = []
     for level in levels:
         sets = attempt.sets(torch.full((len(image),), level, dtype=torch.float64), everyone)
-        state = attempt.run(reference, label, margin, sets, delta, stop=False)
+        state = attempt.run(reference, label, margin, sets, delta, everyone, stop=False)
         delta = state.images - reference
         rows.append(state.margin)
     return torch.stack(rows).to(image.dtype)

@@ -26,6 +26,7 @@ from ssimpert.perturbation.nearest_class import nearest_class
 from ssimpert.perturbation.oracle import Oracle
 from ssimpert.perturbation.perturb import check_image, describe, describe_settings, labels_of
 from ssimpert.perturbation.result import PerturbResult, StepRow
+from ssimpert.perturbation.support import region_of, share_of
 
 # A bracket without a failing end is searched downwards by this factor, one without a success upwards by 2.
 DOWN = 4.0
@@ -91,6 +92,7 @@ def minimal_budget(
     margin: Margin | None = None,
     label: Tensor | None = None,
     engine: Engine = "projected_gradient",
+    support: Tensor | None = None,
     method: str = "auto",
     settings: solvers.Settings | dict[str, Any] | None = None,
     name: str | None = None,
@@ -102,7 +104,7 @@ def minimal_budget(
     closes from above faster than by bisection alone. Bisection is geometric.
 
     Args:
-        model, image, margin, label, method, settings: as for :func:`~ssimpert.perturb`.
+        model, image, margin, label, support, method, settings: as for :func:`~ssimpert.perturb`.
         constraint: a set of the family, whose own level is tried first; see
             :func:`~ssimpert.perturbation.levels.family_of` for what the level is.
         steps: most steps per level, at least 1.
@@ -120,6 +122,7 @@ def minimal_budget(
     margin = margin if margin is not None else Untargeted()
     settings = solvers.Settings.of(settings)
     check_image(image)
+    region = region_of(support, image)
     family = check_level_options(constraint, steps, rounds, tolerance, engine)
     if not isinstance(candidates, int) or isinstance(candidates, bool) or candidates < 1:
         raise InputError(f"candidates must be an integer of at least 1, got {candidates!r}")
@@ -138,11 +141,14 @@ def minimal_budget(
         history=[],
     )
     families = [family.for_image(k, len(image)) for k in range(len(image))]
-    attempt = Attempt(model, families, steps, engine, method, settings)
+    attempt = Attempt(model, families, steps, engine, method, settings, region)
     level = torch.full_like(zero, family.first)
     aim = _Aim(margin, label)
     if isinstance(margin, Untargeted) and candidates > 1 and bool((clean <= 0).any()):
-        aim = _Aim(LabelWins(), nearest_class(model, image, label, family.at(family.first), candidates=candidates))
+        aim = _Aim(
+            LabelWins(),
+            nearest_class(model, image, label, family.at(family.first), candidates=candidates, support=support),
+        )
     for _ in range(rounds):
         pending = _pending(search, clean, family, tolerance)
         if not pending.numel():
@@ -159,13 +165,14 @@ def minimal_budget(
     for k in (~found & clean.isfinite()).nonzero()[:, 0].tolist():
         messages[k] = f"no level up to {float(search.low[k]):.4g} changes the decision"
     end = End(reference + search.delta, search.steps, messages, search.history)
+    oracle = Oracle(final, len(image), method, settings, region)
     result = measure(
         model,
         image,
         end,
         label,
         margin,
-        rule=Oracle(final, len(image), method, settings),
+        rule=oracle,
         constraint=constraint,
         name=name or f"minimal {constraint.kind}",
         settings={
@@ -178,6 +185,7 @@ def minimal_budget(
             "margin": describe(margin),
             "engine": engine,
             "recentred": False,
+            "support": share_of(support),
             "stop_at_success": True,
             "method": method,
             "solver": describe_settings(settings),
@@ -188,6 +196,7 @@ def minimal_budget(
     excess = [
         at.bind(reference[k : k + 1]).excess(result.delta[k : k + 1].to(torch.float64)) for k, at in enumerate(final)
     ]
+    result.settings["certified"] = oracle.certified
     values = {entry.name: getattr(result, entry.name) for entry in fields(result)}
     values["violation"] = torch.cat(excess).clamp_min(0).to(image.dtype)
     level = torch.where(found, search.high, torch.nan)
@@ -221,7 +230,7 @@ def _try(
     """Try ``level`` (B,) for the images at ``pending`` (long, (K,)) and move their brackets."""
     model, reference = attempt.model, image[pending].to(torch.float64)
     sets = attempt.sets(level[pending], pending)
-    state = attempt.run(reference, aim.label[pending], aim.margin, sets, search.delta[pending], stop=True)
+    state = attempt.run(reference, aim.label[pending], aim.margin, sets, search.delta[pending], pending, stop=True)
     search.rounds[pending] += 1
     search.steps[pending] += state.steps
     search.history += [{**row, "image": int(pending[row["image"]])} for row in state.history]

@@ -12,7 +12,13 @@ from ssimpert.linearization.gradient import Model
 
 
 def nearest_class(
-    model: Model, image: Tensor, label: Tensor, constraint: Constraint, *, candidates: int = 10
+    model: Model,
+    image: Tensor,
+    label: Tensor,
+    constraint: Constraint,
+    *,
+    candidates: int = 10,
+    support: Tensor | None = None,
 ) -> Tensor:
     """The class k != y with the least ``(f_y - f_k) / max <grad (f_k - f_y), d>`` over the set, per image, (B,) long.
 
@@ -22,6 +28,7 @@ def nearest_class(
     Args:
         image: (B, C, H, W); label: y, (B,) long, the model's own labels.
         candidates: so many classes are tried, those of largest logits.
+        support: where pixels may change, as for :func:`~ssimpert.perturb`; default everywhere.
     """
     logits = forward(model, image)
     own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
@@ -32,9 +39,10 @@ def nearest_class(
     distances = []
     for k in range(count):
         linear = linearize(model, reference, classes[:, k], LabelWins())
-        reach = bound.support(linear.gradient)
+        gradient = linear.gradient if support is None else linear.gradient * support
+        reach = bound.support(gradient)
         # A set that is unbounded by itself says nothing; the gradient's norm does.
-        reach = norm(linear.gradient) if reach is None or not bool(reach.isfinite().all()) else reach
+        reach = norm(gradient) if reach is None or not bool(reach.isfinite().all()) else reach
         distance = -linear.value / reach.clamp_min(torch.finfo(reach.dtype).tiny)
         distances.append(torch.where(distance.isnan(), torch.inf, distance))
     nearest = torch.stack(distances, dim=1).argmin(dim=1, keepdim=True)

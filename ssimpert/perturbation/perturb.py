@@ -26,6 +26,7 @@ from ssimpert.perturbation.quantize import quantize as to_grid
 from ssimpert.perturbation.recentred import recentred as recentred_move
 from ssimpert.perturbation.released import ReleasedMargin, released_step_rule
 from ssimpert.perturbation.result import ConstraintRule, PerturbResult
+from ssimpert.perturbation.support import region_of, share_of
 
 Observer = Callable[[ascent.AscentState], None]
 
@@ -94,7 +95,11 @@ def perturb(
     engine = _engine_of(engine, recentred=recentred)
     recentred = engine == "recentred"
     _check_options(constraint, steps, engine, method, faithful=faithful)
-    region = _region(support, image, faithful=faithful, quantize=quantize)
+    if support is not None and quantize:
+        raise InputError("quantisation may move pixels outside the support: drop quantize=True or support")
+    if support is not None and faithful:
+        raise InputError("the released method perturbs the whole image: drop faithful=True or support")
+    region = region_of(support, image)
     if not hasattr(margin, "check") or isinstance(margin, type):
         raise InputError(
             f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
@@ -109,7 +114,7 @@ def perturb(
         "engine": engine,
         "recentred": recentred,
         "faithful": faithful,
-        "support": None if support is None else float(support.to(torch.float64).mean()),
+        "support": share_of(support),
         "stop_at_success": stop_at_success,
         "method": method,
         "solver": describe_settings(settings),
@@ -155,23 +160,6 @@ def perturb(
     result = in_parts(run, len(image), batch_size)
     result = replace(result, constraint=constraint, seconds=time.perf_counter() - began)
     return to_grid(model, image, result) if quantize else result
-
-
-def _region(support: Tensor | None, image: Tensor, *, faithful: bool, quantize: bool) -> solvers.Support | None:
-    if support is None:
-        return None
-    if quantize:
-        raise InputError("quantisation may move pixels outside the support: drop quantize=True or support")
-    if faithful:
-        raise InputError("the released method perturbs the whole image: drop faithful=True or support")
-    if not isinstance(support, Tensor) or support.dtype != torch.bool:
-        got = f"a tensor of {support.dtype}" if isinstance(support, Tensor) else type(support).__name__
-        raise InputError(f"support must be a bool tensor, True where pixels may change, got {got}")
-    region = solvers.Support(support)
-    region.check(image)
-    if not bool(support.expand(image.shape).flatten(1).any(dim=1).all()):
-        raise InputError("support is False everywhere for an image: no pixel may change")
-    return region
 
 
 def _engine_of(engine: Engine | None, *, recentred: bool) -> Engine:

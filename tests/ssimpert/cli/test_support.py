@@ -137,3 +137,15 @@ def test_what_would_not_keep_to_the_support_is_refused(command: Command, tmp_pat
 def _text(path: Path) -> Path:
     path.write_text("not a picture")
     return path
+
+
+def test_minimal_keeps_to_its_mask_and_so_does_the_curve(command: Command, small: Classifier, tmp_path: Path) -> None:
+    mask = mask_file(tmp_path / "mask.png", slice(0, 20), slice(None))
+    words = ("minimal", "chelsea", "--constraint", "l2", "--rounds", "2", "--steps", "2", "--curve", "2")
+    (record,) = records(command, *words, "--support", mask, "--out", tmp_path / "out")
+    assert (change(tmp_path / "out", "chelsea")[:, 20:] == 0).all()
+    assert record["settings"]["support"] == pytest.approx(20 / SIDE)
+    assert (tmp_path / "out" / "curve.json").exists()
+    code, _, err = command(*words, "--outside", "--out", tmp_path / "out")
+    assert code == 2
+    assert "--outside goes with --support" in err

@@ -49,6 +49,24 @@ def test_linear_classifier_gives_the_margin_over_the_dual_norm(engine: str, p: f
     assert bool((result.failed_level >= result.level / 1.0051).all())
 
 
+def test_a_support_confines_it_and_costs_what_the_masked_weight_says() -> None:
+    model, image = TwoClasses(offset=0.0), grey(2)
+    mask = torch.zeros(2, 1, 12, 12, dtype=torch.bool)
+    mask[0, :, :6], mask[1, :, :, 4:] = True, True
+    result = minimal_budget(model, image, LpBall(2, 0.01), support=mask)
+    masked = (model.weight.detach() * mask).flatten(1).norm(dim=1)
+    shortage = -score(model, image).detach()
+    torch.testing.assert_close(result.level, shortage / masked, rtol=1e-3, atol=0)
+    assert float((result.delta * ~mask).abs().max()) == 0
+    assert result.settings["support"] == pytest.approx(float(mask.double().mean()))
+    assert result.certified == "global bound"
+    level = float(result.level.max())
+    curve = margin_curve(model, image, LpBall(2, level), [0.5 * level, level], support=mask)
+    torch.testing.assert_close(curve[1], level * masked - shortage, rtol=1e-3, atol=1e-6)
+    with pytest.raises(InputError, match="bool tensor"):
+        minimal_budget(model, image, LpBall(2, 0.01), support=mask.float())
+
+
 @pytest.mark.parametrize(
     "template",
     [WindowSSIM(0.9, Window.uniform(4, stride=4)), GlobalSSIM(0.2), WindowSSIM(0.9, Window.uniform(5))],
