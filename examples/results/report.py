@@ -12,6 +12,7 @@ from methods import CONTROLS, DRAWN, FULL, ONE_STEP
 
 from ssimpert.analysis import holm, paired_differences, summarize
 from ssimpert.analysis.max_box_acc import V2_IOUS
+from ssimpert.report import forest_plot, save_figure
 
 SEED = 0
 RESAMPLES = 2000
@@ -54,7 +55,7 @@ def number(mean: float, low: float, high: float) -> str:
 
 def grid(table: pd.DataFrame, methods: list[str], metrics: dict[str, str], kinds: list[str]) -> str:
     """A row for each method and map, a column for each metric: mean and 95% interval over images."""
-    chosen = table[table.method.isin(methods) & table.metric.isin(list(metrics)) & table.map.isin(kinds)]
+    chosen = table[table.method.isin(methods) & table.metric.isin(list(metrics)) & table["map"].isin(kinds)]
     summary = summarize(chosen, resamples=RESAMPLES, seed=SEED).set_index(["method", "map", "metric"])
     lines = [f"| | map | {' | '.join(metrics.values())} |", "|---|---|" + "---|" * len(metrics)]
     for method in methods:
@@ -111,8 +112,19 @@ def difference_table(differences: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def draw(differences: pd.DataFrame, path: Path) -> None:
+    """A forest plot of the correlations' differences, rms and contribution maps."""
+    chosen = differences[differences["map"].isin(["rms", "contribution"]) & (differences["metric"] == "pearson")]
+    # One name for all controls of equal norm: each perturbation has its own.
+    equal = chosen["control"].str.startswith("l2 of equal norm")
+    chosen = chosen.assign(control=chosen["control"].where(~equal, "l2 of equal norm"))
+    save_figure(forest_plot(chosen), path)
+
+
 def tables(table: pd.DataFrame, folder: Path) -> dict[str, str]:
-    """By name, for one model."""
+    """By name, for one model; the forest plot is put into ``folder``."""
+    differences = against_controls(table, ["pearson", "spearman"])
+    draw(differences, folder / "differences.png")
     full = [*FULL, *(name for name in DRAWN)]
     measured = grid(table, full, BENCHMARKS, list(KINDS)).splitlines()
     measured[0] += " MaxBoxAccV2 |"
@@ -128,7 +140,7 @@ def tables(table: pd.DataFrame, folder: Path) -> dict[str, str]:
         "agreement": grid(table, full, AGREEMENT, every),
         "benchmarks": "\n".join(measured),
         "controls": grid(table, [*CONTROLS], CONTROLLED, every),
-        "differences": difference_table(against_controls(table, ["pearson", "spearman"])),
+        "differences": difference_table(differences),
         "shift null": shift_table(table, full),
     }  # fmt: skip
 
