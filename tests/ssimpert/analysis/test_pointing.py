@@ -147,10 +147,8 @@ def test_masks_as_saliency_hit_always_and_the_centre_as_geometry_says() -> None:
     offsets = torch.arange(224) - 112.0
     gaussian = torch.exp(-(offsets[:, None] ** 2 + offsets[None, :] ** 2) / (2 * 40**2)).expand(30, -1, -1)
     centre = point_game(centre_points(30, 224, 224), chosen.masks, categories)
-    x0, y0, x1, y1 = chosen.boxes.double().unbind(dim=1)
-    across = torch.maximum(x0 - 112, 112 - (x1 - 1)).clamp(min=0)
-    down = torch.maximum(y0 - 112, 112 - (y1 - 1)).clamp(min=0)
-    expected = across**2 + down**2 < 225
+    nearest = [(mask.nonzero() - 112).square().sum(dim=1).min() for mask in chosen.masks]
+    expected = torch.stack(nearest) < 225
     assert torch.equal(centre.hits, expected)
     assert torch.equal(pointing_game(gaussian.contiguous(), chosen.masks, categories).hits, expected)
     assert 0 < expected.double().mean() < 1
