@@ -28,6 +28,7 @@ from ssimpert.analysis import (
     write_table,
 )
 from ssimpert.analysis.boxes import box_masks
+from ssimpert.analysis.mask_agreement import mask_agreement
 from ssimpert.analysis.thresholded_boxes import THRESHOLDINGS
 from ssimpert.data.composites import CompositeSet
 
@@ -62,6 +63,7 @@ def measure_method(
 ) -> pd.DataFrame:
     cam = load(folder, "Grad-CAM")["maps"]["map"]
     deviation = local_std(chosen.images)
+    boxes = box_masks(chosen.boxes, *chosen.masks.shape)
     one_class = torch.zeros(len(cam), dtype=torch.int64)
     parts: list[pd.DataFrame] = []
     for kind, values in load(folder, method)["maps"].items():
@@ -71,8 +73,8 @@ def measure_method(
             parts.append(agreement_table(found, images=range(len(cam)), method=method, kind=kind, columns=columns))
         more = {
             "pearson with local std": pearson(values, deviation),
-            "energy in object / area": energy_ratio(values, chosen.masks),
-            "energy in box / area": energy_ratio(values, box_masks(chosen.boxes, len(cam), *chosen.masks.shape[1:])),
+            "energy in object / area": energy_over_area(values, chosen.masks),
+            "energy in box / area": energy_over_area(values, boxes),
             "pointing": pointing_game(values, chosen.masks, one_class).hits.double(),
             "shift p": shift_null(values, cam, "pearson", shifts=1000, minimum_distance=8, seed=SEED).p_value,
         }
@@ -103,9 +105,5 @@ def rows(method: str, kind: str, values: dict[str, Tensor], chosen: CompositeSet
     return pd.DataFrame(lines)
 
 
-def energy_ratio(maps: Tensor, region: Tensor) -> Tensor:
-    """The share of a map's sum within the region over the region's share of the image, (N,); 1 for a flat map."""
-    total = maps.double().flatten(1).sum(dim=1)
-    inside = (maps.double() * region).flatten(1).sum(dim=1)
-    share = region.double().flatten(1).mean(dim=1)
-    return torch.where(total > 0, inside / total, torch.nan) / share
+def energy_over_area(maps: Tensor, region: Tensor) -> Tensor:
+    return mask_agreement(maps, region).values["energy_over_area"]

@@ -93,7 +93,6 @@ class _State:
         self.raw = self.delta
         self.last_log = torch.full_like(self.log, torch.nan)
         self.last_used = self.last_log
-        self.used_log = self.log
         self.rounds = 0
         self.low, self.high = torch.full_like(self.log, -torch.inf), torch.full_like(self.log, torch.inf)
 
@@ -123,7 +122,7 @@ class _State:
         self.problem = self.problem.select(index)
         self._bind()
         images = ("images", "lower", "upper", "vector", "delta", "raw")
-        numbers = ("log", "used_log", "last_log", "last_used", "low", "high")
+        numbers = ("log", "last_log", "last_used", "low", "high")
         for name in images + numbers:
             setattr(self, name, getattr(self, name)[index])
 
@@ -132,7 +131,6 @@ class _State:
         bound = self.bound
         pull = per_image(0.5 * (-self.log).exp())
         right = self.vector * pull + bound.shift
-        self.used_log = self.log
         steps = torch.full_like(self.images, GRADIENTS)
         added = pull if self.projects else 0.0
         values = bound.slope + added, bound.weights, right, self.diagonal + added, self.delta
@@ -155,7 +153,7 @@ class _State:
     def _tighten(self, used: Tensor) -> None:
         """Move the bracket's end. Ascents that have not settled may contradict it: then it opens at the other end."""
         above = used > 0
-        low, high = torch.where(above, self.used_log, self.low), torch.where(above, self.high, self.used_log)
+        low, high = torch.where(above, self.log, self.low), torch.where(above, self.high, self.log)
         shut = high - low <= NARROW
         self.low = torch.where(shut & ~above, -torch.inf, low)
         self.high = torch.where(shut & above, torch.inf, high)
@@ -186,4 +184,4 @@ class _State:
 
     def block(self) -> Tensor:
         """The multiplier and the point of the last ascent, (K, 1 + C*H*W)."""
-        return torch.cat([self.used_log.exp()[:, None], self.raw.flatten(1)], dim=1)
+        return torch.cat([self.last_log.exp()[:, None], self.raw.flatten(1)], dim=1)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssimpert.errors import InputError, unknown_name
+from ssimpert.option_checks import check_count, check_seed
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -97,18 +98,6 @@ def cluster_sums(sample: Floats, clusters: Sequence[Any] | NDArray[Any] | None) 
     codes = np.array([place[label] for label in labels], dtype=np.intp)
     sums = np.bincount(codes, weights=sample, minlength=len(place)).astype(np.float64)
     return sums, np.bincount(codes, minlength=len(place)).astype(np.float64)
-
-
-def check_count(name: str, value: int) -> None:
-    """:class:`InputError` unless ``value`` is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a positive integer, got {value!r}")
-
-
-def check_seed(seed: int) -> None:
-    """:class:`InputError` unless ``seed`` is an integer, 0 or more, as numpy's generators need."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed must be an integer, 0 or more, got {seed!r}")
 
 
 def _bounds(

@@ -24,6 +24,7 @@ from ssimpert.analysis.mask_agreement import check_masks
 from ssimpert.analysis.shift_null import MIN_SHIFTS
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.metrics.images import check_images
+from ssimpert.option_checks import check_seed
 
 if TYPE_CHECKING:
     from ssimpert.perturbation.result import PerturbResult
@@ -199,8 +200,7 @@ def check_options(
     if not isinstance(sanity, bool):
         raise InputError(f"sanity must be True or False, got {sanity!r}")
     _check_shifts(shifts, image)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
+    check_seed(seed)
 
 
 def _control_name(control: str | PerturbResult | None) -> list[str]:

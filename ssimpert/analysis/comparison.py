@@ -17,6 +17,7 @@ from ssimpert.analysis.compared_maps import Maps
 from ssimpert.analysis.map_scores import MapScores
 from ssimpert.analysis.table import COLUMNS, agreement_table
 from ssimpert.errors import InputError
+from ssimpert.json_values import json_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +159,7 @@ class Comparison:
             "cam_target": self.cam_target.tolist(),
             "settings": self.settings,
             "control": None if self.control is None else _summary(self.control),
-            "records": _finite(self.records),
+            "records": json_values(self.records),
             "curves": curves if self.settings["insertion_deletion"] else None,
         }
 
@@ -173,8 +174,8 @@ def _lists(columns: Mapping[str, Tensor]) -> dict[str, list[float]]:
 def _curve(curve: Any) -> dict[str, Any]:
     return {
         "fractions": curve.fractions.tolist(),
-        "scores": _finite(curve.scores.tolist()),
-        "auc": _finite(curve.auc.tolist()),
+        "scores": json_values(curve.scores.tolist()),
+        "auc": json_values(curve.auc.tolist()),
         "target": curve.target.tolist(),
         "reasons": list(curve.reasons),
     }
@@ -193,13 +194,4 @@ def _summary(result: PerturbResult) -> dict[str, Any]:
         "contrast_distance": result.contrast_distance,
         "l2_norm": torch.linalg.vector_norm(result.delta.double().flatten(1), dim=1),
     }
-    return {"name": result.name, **{key: _finite(values.tolist()) for key, values in per_image.items()}}
-
-
-def _finite(value: Any) -> Any:
-    """``value`` with ``None`` for every number that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return {"name": result.name, **{key: json_values(values.tolist()) for key, values in per_image.items()}}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssimpert.analysis.thresholded_boxes import ThresholdedBoxes, Thresholding
 from ssimpert.errors import InputError
+from ssimpert.option_checks import check_seed
 
 
 class LocalizationRow(TypedDict):
@@ -117,8 +118,7 @@ def cross_validated(result: ThresholdedBoxes, *, folds: int = 5, seed: int = 0) 
     count = len(result.reasons)
     if isinstance(folds, bool) or not isinstance(folds, int) or not 2 <= folds <= count:
         raise InputError(f"folds must be an integer from 2 to the number of images, {count}, got {folds!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed must be an integer of at least 0, got {seed!r}")
+    check_seed(seed)
     device = result.correct.device
     # Dealt on the CPU, so that a seed means the same folds on every device.
     fold = torch.empty(count, dtype=torch.int64)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ssimpert.analysis.attribution_checks import check_count
+from ssimpert.option_checks import check_count
 
 _SIDE = 224
 _ON_CPU, _ON_OTHERS, _AT_MOST = 2, 32, 256

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ssimpert.analysis.attribution_checks import check_count, check_seed
 from ssimpert.analysis.baseline import Baseline, baseline_image
 from ssimpert.analysis.channel_reduction import check_channels, reduce_channels
 from ssimpert.analysis.class_targets import class_targets, target_logit
@@ -18,6 +17,7 @@ from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
 from ssimpert.linearization.gradient import in_chunks
 from ssimpert.metrics.images import check_images, check_positive
+from ssimpert.option_checks import check_count, check_seed
 
 SMOOTH_GRAD_SAMPLES = 50
 SMOOTH_GRAD_NOISE = 0.15

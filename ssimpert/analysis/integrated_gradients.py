@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ssimpert.analysis.attribution_checks import check_count
 from ssimpert.analysis.baseline import Baseline, baseline_image
 from ssimpert.analysis.channel_reduction import check_channels, reduce_channels
 from ssimpert.analysis.class_targets import checked_logits, class_targets
 from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
 from ssimpert.metrics.images import check_images
+from ssimpert.option_checks import check_count
 
 INTEGRATION_STEPS = 50
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ssimpert.analysis.attribution_checks import check_count
 from ssimpert.analysis.baseline import Baseline, baseline_image
 from ssimpert.analysis.class_targets import class_probability, class_targets
 from ssimpert.analysis.freed_memory import keep_freed_memory
@@ -17,6 +16,7 @@ from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
 from ssimpert.errors import InputError
 from ssimpert.metrics.images import check_images
+from ssimpert.option_checks import check_count
 
 OCCLUSION_WINDOW = 32
 OCCLUSION_STRIDE = 16

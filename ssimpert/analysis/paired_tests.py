@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ssimpert.analysis.bootstrap import Floats, check_count, check_seed, cluster_sums, finite_values
+from ssimpert.analysis.bootstrap import Floats, cluster_sums, finite_values
 from ssimpert.errors import InputError
+from ssimpert.option_checks import check_count, check_seed
 
 EXACT_UNITS = 16
 PERMUTATIONS = 10_000

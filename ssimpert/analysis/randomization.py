@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.metrics.images import check_images
+from ssimpert.option_checks import check_seed
 
 
 def randomizable_layers(model: nn.Module) -> tuple[str, ...]:
@@ -67,8 +68,7 @@ def randomized_model(
     """
     known = randomizable_layers(model)
     chosen = _chosen(known, layers, independent)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InputError(f"seed must be an integer, got {seed!r}")
+    check_seed(seed)
     if calibration is not None:
         check_images("calibration", calibration)
     generator = torch.Generator().manual_seed(seed)
@@ -93,8 +93,7 @@ def random_labels(label: Tensor, classes: int, *, seed: int) -> Tensor:
     """
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
         raise InputError(f"classes must be 2 or more to have another class, got {classes!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InputError(f"seed must be an integer, got {seed!r}")
+    check_seed(seed)
     if not isinstance(label, Tensor) or label.ndim != 1 or label.is_floating_point() or label.dtype == torch.bool:
         found = f"{tuple(label.shape)} {label.dtype}" if isinstance(label, Tensor) else type(label).__name__
         raise InputError(f"label must be a (B,) tensor of integers, got {found}")

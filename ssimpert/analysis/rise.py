@@ -13,7 +13,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from ssimpert.analysis.attribution_checks import check_count, check_seed
 from ssimpert.analysis.baseline import Baseline, baseline_image
 from ssimpert.analysis.class_targets import class_probability, class_targets
 from ssimpert.analysis.freed_memory import keep_freed_memory
@@ -21,6 +20,7 @@ from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
 from ssimpert.errors import InputError
 from ssimpert.metrics.images import check_images
+from ssimpert.option_checks import check_count, check_seed
 
 RISE_MASKS = 4000
 RISE_CELLS = 7

@@ -20,6 +20,7 @@ from torch import Tensor
 from ssimpert.analysis.agreement_metrics import AGREEMENT_METRICS, AgreementMetric
 from ssimpert.analysis.map_pairs import MapPair, first_reasons, paired
 from ssimpert.errors import InputError, unknown_name
+from ssimpert.option_checks import check_seed
 
 MIN_SHIFTS = 200
 ROUNDING = 1e-12
@@ -130,8 +131,7 @@ def _draw(
     size: torch.Size, shifts: int | None, few_shifts: bool, minimum_distance: float, seed: int
 ) -> tuple[Tensor, bool]:
     """(S, 2) shifts on the CPU, and whether they were drawn rather than all taken."""
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InputError(f"seed must be an integer, got {seed!r}")
+    check_seed(seed)
     if shifts is not None and (isinstance(shifts, bool) or not isinstance(shifts, int) or shifts < 1):
         raise InputError(f"shifts must be a positive integer or None (all of them), got {shifts!r}")
     if isinstance(minimum_distance, bool) or not isinstance(minimum_distance, int | float) or not minimum_distance > 0:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 
 from ssimpert.data import load_image, save_array, save_image
 from ssimpert.errors import InputError
+from ssimpert.json_values import json_text
 from ssimpert.linearization import forward
 from ssimpert.metrics import contrast_distance, ssim
 from ssimpert.perturbation import PerturbResult
@@ -69,18 +68,3 @@ def write_json(record: dict[str, Any], path: Path) -> None:
         path.write_text(json_text(record) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror or error}") from error
-
-
-def json_text(record: Any) -> str:
-    """Strict JSON, indented."""
-    return json.dumps(_plain(record), indent=2, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

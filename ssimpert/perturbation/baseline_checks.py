@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization import Margin, Targeted, Untargeted
+from ssimpert.option_checks import check_seed
 from ssimpert.perturbation.result import PerturbResult
 
 FIXED_BUDGET, MINIMAL_NORM = ("l2-pgd", "linf-pgd"), ("ddn", "fmn")
@@ -32,8 +33,7 @@ def check_baseline_options(
         raise unknown_name("attack", str(attack), FIXED_BUDGET + MINIMAL_NORM)
     if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
         raise InputError(f"steps must be an integer of at least 1, got {steps!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise InputError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
+    check_seed(seed)
     if match is not None and match not in MATCHES:
         raise InputError(f"match must be one of {', '.join(MATCHES)} or None, got {match!r}")
     if (match is None) != (matched_to is None):

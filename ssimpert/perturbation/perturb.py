@@ -132,7 +132,7 @@ def perturb(
             assert isinstance(constraint, solvers.GlobalSSIM)
             move = recentred_move(model, label, driven_by, released_step_rule(constraint, method, settings))
         elif recentred:
-            move = recentred_move(model, label, driven_by, rule)
+            move = recentred_move(model, label, driven_by, rule, rule.hold)
         else:
             oracle = Oracle(limit, len(some), method, settings, inside, tightening=True)
             move = HELD[engine](model, label, driven_by, oracle, some)

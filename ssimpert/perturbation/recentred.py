@@ -6,6 +6,8 @@ GlobalSSIM, whose distance is a metric, to at most ``steps * distance``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,19 +15,28 @@ import solvers
 from ssimpert.linearization import Margin
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.ascent import AscentState, Move, StepRule, advance, stop_where_unsolved
-from ssimpert.perturbation.oracle import Oracle
 
 
-def recentred(model: Model, label: Tensor, margin: Margin, step_rule: StepRule) -> Move:
-    """A whole step to the linear optimum of the set around the iterate, whether the true margin rises or not."""
+def recentred(
+    model: Model,
+    label: Tensor,
+    margin: Margin,
+    step_rule: StepRule,
+    hold: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+) -> Move:
+    """A whole step to the linear optimum of the set around the iterate, whether the true margin rises or not.
+
+    ``hold`` brings steps (K, C, H, W) from references (K, C, H, W) of the images (K,) onto a set that is not convex, as
+    :meth:`~ssimpert.perturbation.oracle.Oracle.hold` does; default: steps are taken as they are.
+    """
 
     def move(state: AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
         reference = state.images[moving]
         solution = step_rule(gradient, reference, moving)
         solved = ~stop_where_unsolved(state, moving, solution)
         step = torch.as_tensor(solution.delta)
-        if isinstance(step_rule, Oracle):
-            step = step_rule.hold(step, reference, moving)
+        if hold is not None:
+            step = hold(step, reference, moving)
         moved = (reference + step).clamp(0, 1)
         if bool(solved.any()):
             advance(model, state, label, margin, moving[solved], moved[solved])

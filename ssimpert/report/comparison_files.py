@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -14,6 +12,7 @@ from torch import Tensor
 from ssimpert.analysis.comparison import Comparison
 from ssimpert.analysis.table_file import write_table
 from ssimpert.errors import InputError
+from ssimpert.json_values import json_text
 from ssimpert.report.figure import comparison_figure, save_figure
 from ssimpert.report.insertion_deletion_figure import comparison_curves, insertion_deletion_figure
 from ssimpert.report.map_grid import map_grid
@@ -62,8 +61,7 @@ def save_comparison(
     try:
         for one in (target, *folders):
             one.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_plain(record), indent=2, allow_nan=False)
-        (target / "result.json").write_text(text + "\n", encoding="utf-8")
+        (target / "result.json").write_text(json_text(record) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"can't write to folder {str(folder)!r}: {error.strerror or error}") from error
     save_table_and_figures(target, folders, image, result, comparison, names=chosen, labels=labels)
@@ -104,12 +102,3 @@ def save_table_and_figures(
 def _save(figure: Figure, path: Path) -> None:
     for ending in (".png", ".svg"):
         save_figure(figure, path.with_suffix(ending))
-
-
-def _plain(value: Any) -> Any:
-    """With ``None`` for every number that JSON does not have."""
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -109,9 +109,9 @@ def test_the_seed_decides_and_is_recorded() -> None:
         ({"values": [0.1, math.nan]}, "values must be finite, got nan; leave undefined images out"),
         ({"values": [[0.1]]}, r"values must have one axis, \(n,\), got shape \(1, 1\)"),
         ({"confidence": 1}, "confidence must lie strictly between 0 and 1, got 1"),
-        ({"resamples": 0}, "resamples must be a positive integer, got 0"),
+        ({"resamples": 0}, "resamples must be an integer of at least 1, got 0"),
         ({"method": "BCa"}, "unknown interval 'BCa'; known: bca, percentile"),
-        ({"seed": -1}, "seed must be an integer, 0 or more, got -1"),
+        ({"seed": -1}, r"seed must be an integer from 0 .*, got -1"),
         ({"clusters": ["a"]}, "clusters must hold a label for each value, got 1 for 2 values"),
     ],
 )

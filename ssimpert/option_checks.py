@@ -1,4 +1,4 @@
-"""What the attributions accept as counts and seeds."""
+"""What functions accept as counts and seeds."""
 
 from __future__ import annotations
 
