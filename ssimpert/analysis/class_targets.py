@@ -42,9 +42,9 @@ def checked_logits(model: Model, targets: Tensor) -> Model:
 
     def logits_of(batch: Tensor) -> Tensor:
         logits = model(batch)
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != batch.shape[0]:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise InputError(f"the model must give logits (B, K), got {got}")
+            raise InputError(f"the model must give logits (B, K), here ({batch.shape[0]}, K), got {got}")
         for wrong in (number for number in classes if not 0 <= number < logits.shape[1]):
             last = logits.shape[1] - 1
             raise InputError(f"target class {wrong} does not exist; the model has classes 0 to {last}")

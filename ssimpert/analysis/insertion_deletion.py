@@ -20,11 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from ssimpert.analysis.class_targets import checked_logits, class_targets
+from ssimpert.analysis.class_targets import Model, checked_logits, class_targets
 from ssimpert.analysis.degenerate import degenerate_reasons, ranks_pixels
+from ssimpert.analysis.freed_memory import keep_freed_memory
 from ssimpert.analysis.smoothing import gaussian_smooth
 from ssimpert.errors import InputError
 from ssimpert.metrics.images import check_images, check_maps
+from ssimpert.option_checks import check_count
 
 Kind = Literal["insertion", "deletion"]
 
@@ -191,6 +193,7 @@ def _curve(
     colour = _mean_colour(model, images, baseline)
     count, pixels = images.shape[0], images.shape[-2] * images.shape[-1]
     steps = math.ceil(pixels / step)
+    keep_freed_memory(images)
     with torch.no_grad():
         given = torch.zeros(0, dtype=torch.int64) if target is None else class_targets(target, images)
         # A class that the model doesn't have shows at the first batch, before most of the work.
@@ -205,11 +208,11 @@ def _curve(
             # One end of either curve is the clean image, whose probability is known already.
             known = _probability(clean[kept], followed)[:, None]
             if kind == "deletion":
-                changed = _scores(model, chosen, colour, ranks, followed, range(1, steps + 1), step, batch_size)
+                changed = _scores(logits_of, chosen, colour, ranks, followed, range(1, steps + 1), step, batch_size)
                 scores[kept] = torch.cat([known, changed], dim=1)
             else:
                 start = blurred(chosen, colour)
-                changed = _scores(model, start, chosen, ranks, followed, range(steps), step, batch_size)
+                changed = _scores(logits_of, start, chosen, ranks, followed, range(steps), step, batch_size)
                 scores[kept] = torch.cat([changed, known], dim=1)
     finite = scores.isfinite().all(dim=1).tolist()
     reasons = tuple(
@@ -227,7 +230,7 @@ def _curve(
 
 
 def _scores(
-    model: nn.Module,
+    logits_of: Model,
     before: Tensor,
     after: Tensor,
     ranks: Tensor,
@@ -243,21 +246,13 @@ def _scores(
         image, steps = pairs // len(which), pairs % len(which) + which.start
         changes = ranks[image] < (steps * step)[:, None, None]
         mixed = torch.where(changes[:, None], after[image], before[image])
-        parts.append(_probability(_logits(model, mixed), classes[image]))
+        parts.append(_probability(logits_of(mixed), classes[image]))
     return torch.cat(parts).reshape(len(before), len(which))
 
 
 def _probability(logits: Tensor, classes: Tensor) -> Tensor:
     """Softmax probability of one class an image: (B, K) and (B,) -> (B,) float64."""
     return logits.double().softmax(dim=1).gather(1, classes[:, None])[:, 0]
-
-
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    logits: Tensor = model(images)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != images.shape[0]:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"the model must give logits ({images.shape[0]}, K), got {got}")
-    return logits
 
 
 def _check(
@@ -276,9 +271,8 @@ def _check(
         step = ROWS_A_STEP * images.shape[-1]
     if batch_size is None:
         batch_size = CPU_BATCH_SIZE if images.device.type == "cpu" else BATCH_SIZE
-    for name, value in (("step", step), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
+    check_count("step", step)
+    check_count("batch_size", batch_size)
     return step, batch_size
 
 

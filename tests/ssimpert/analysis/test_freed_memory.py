@@ -29,4 +29,5 @@ print(faults())
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a property of glibc's allocator")
 def test_freed_memory_is_used_again() -> None:
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 10_000  # 20 times 24 MB anew would be 117 000 pages
+    # 20 times 24 MB anew would be 117 000 pages; once, and what the heap's layout wastes, 5 000 to 12 000.
+    assert int(run.stdout) < 30_000
