@@ -79,7 +79,7 @@ def check_result(
     - ``optimum``: where the optimal values (B,) are known, the objective is at most a tolerance short of them.
 
     Args:
-        problem: the problem as it was solved.
+        problem: the problem as it was solved; on any device, judged on the CPU.
         result: of :func:`solvers.solve`, or of like make.
         settings: the tolerances asked of the method.
         optimum: known optimal values, one per image.
@@ -88,6 +88,7 @@ def check_result(
         TypeError: a constraint set that the suite does not know.
     """
     settings = settings or Settings()
+    problem = problem.to(device=torch.device("cpu"))
     shape = Outcome("shape", _misshapen(problem, result), 0.0)
     if not shape.passed:
         return (shape,)

@@ -63,7 +63,7 @@ def smooth_features(features: int = 24, size: int = 32, seed: int = 0) -> Linear
     rows = torch.nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear").flatten(1)
     matrix = rows / rows.norm(dim=1, keepdim=True)
     return LinearOperator(
-        lambda image: image.flatten(1) @ matrix.T,
-        lambda values: (values @ matrix).reshape(-1, 3, size, size),
+        lambda image: image.flatten(1) @ matrix.T.to(image.device),
+        lambda values: (values @ matrix.to(values.device)).reshape(-1, 3, size, size),
         torch.float64,
     )

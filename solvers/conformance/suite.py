@@ -6,6 +6,8 @@ import difflib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
+
 from solvers.conformance.checks import check_result
 from solvers.conformance.problems import Posed, StandardProblem, standard_problems
 from solvers.conformance.report import ConformanceReport, ConformanceRow, Verdict
@@ -34,6 +36,7 @@ def run_conformance(
     problems: Sequence[StandardProblem] | None = None,
     settings: Settings | Mapping[str, Settings] | None = None,
     *,
+    device: str | torch.device = "cpu",
     on_row: Callable[[ConformanceRow], None] | None = None,
 ) -> ConformanceReport:
     """Try methods on problems; every answer is checked without ``solvers.certify`` (:mod:`.checks`).
@@ -45,6 +48,7 @@ def run_conformance(
         methods: names; default: all that are registered.
         problems: default: :func:`standard_problems`.
         settings: for all methods, or by name; default: :func:`default_settings` of each.
+        device: where the problems are solved, "cpu" (default), "cuda" or "cuda:N"; they are judged on the CPU.
         on_row: called after each row, for progress.
 
     Raises:
@@ -54,6 +58,7 @@ def run_conformance(
     rows: list[ConformanceRow] = []
     for standard in standard_problems() if problems is None else problems:
         posed = standard.build()
+        posed = Posed(posed.problem.to(device=torch.device(device)), posed.optimum)
         for info in infos:
             row = _try(info, standard.name, posed, _settings_for(info, settings))
             rows.append(row)

@@ -19,20 +19,23 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
-def run(methods: Sequence[str], problems: Sequence[str], progress: Progress) -> ConformanceReport:
+def run(methods: Sequence[str], problems: Sequence[str], device: str, progress: Progress) -> ConformanceReport:
     """Run the suite.
 
     Args:
         methods: names; empty for all.
         problems: patterns of names, ``*`` and ``?`` as in a shell; empty for all.
+        device: where they are solved; see :func:`ssimpert.models.resolve_device`.
         progress: a bar for so many steps; see :func:`ssimpert.cli.run.progress_bar`.
 
     Raises:
-        InputError: a pattern that no problem matches. MethodError: an unknown method.
+        InputError: a pattern that no problem matches, a device that is not here. MethodError: an unknown method.
     """
     import solvers
     from solvers.conformance import run_conformance, standard_problems
+    from ssimpert.models.device import resolve_device
 
+    where = resolve_device(device)
     every = standard_problems()
     for pattern in problems:
         if not any(fnmatchcase(entry.name, pattern) for entry in every):
@@ -42,7 +45,7 @@ def run(methods: Sequence[str], problems: Sequence[str], progress: Progress) -> 
     chosen = [e for e in every if not problems or any(fnmatchcase(e.name, pattern) for pattern in problems)]
     count = len(methods) or len(solvers.methods())
     with progress("checking", count * len(chosen)) as advance:
-        return run_conformance(methods or None, chosen, on_row=lambda row: advance())
+        return run_conformance(methods or None, chosen, device=where, on_row=lambda row: advance())
 
 
 def table(report: ConformanceReport) -> Table:

@@ -35,16 +35,17 @@ def methods(
     problem: Annotated[
         list[str] | None, typer.Option(help="With --conformance: problems like this, e.g. 'tiles*'; repeatable.")
     ] = None,
+    device: Annotated[str, typer.Option(help="With --conformance: cpu, cuda, cuda:N or auto.")] = "cpu",
     json: AsJson = False,
 ) -> None:
     """List the solver methods and what each can take, or check them with --conformance."""
     import solvers
 
     if conformance:
-        _conformance(method or [], problem or [], as_json=json)
+        _conformance(method or [], problem or [], device, as_json=json)
         return
-    if method or problem:
-        raise typer.BadParameter("--method and --problem go with --conformance")
+    if method or problem or device != "cpu":
+        raise typer.BadParameter("--method, --problem and --device go with --conformance")
     if json:
         print_json(
             [
@@ -71,13 +72,13 @@ def methods(
     Console().print(methods_table())
 
 
-def _conformance(methods: list[str], problems: list[str], *, as_json: bool) -> None:
+def _conformance(methods: list[str], problems: list[str], device: str, *, as_json: bool) -> None:
     """Exit code 1 where a method failed, or where none could be tried."""
     from rich.console import Console
 
     from ssimpert.cli import conformance
 
-    report = conformance.run(methods, problems, progress_bar)
+    report = conformance.run(methods, problems, device, progress_bar)
     if as_json:
         print_json(conformance.document(report))
     else:

@@ -78,6 +78,8 @@ def test_failure_is_shown_and_is_the_exit_code(
         (("--conformance", "--problem", "stride1"), 1, "did you mean stride-1"),
         (("--conformance", "--method", "tles"), 2, "did you mean tiles"),
         (("--problem", "tiles"), 2, "go with --conformance"),
+        (("--device", "cuda"), 2, "go with --conformance"),
+        (("--conformance", "--device", "cuda:99"), 1, "cuda:99"),
     ],
 )
 def test_wrong_words_are_named(
