@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from solvers.compiled import compiled, run_rows
-from solvers.window_kernels import _back_through
+from solvers.window_kernels import _back_through, adjoint_planes, mean_planes, normal_planes
 from solvers.window_plan import check_planes, plan_of
 
 if TYPE_CHECKING:
     from solvers.windows import WindowOperator
+
+__all__ = ["adjoint_planes", "ascend_planes", "mean_planes", "normal_planes"]
 
 
 def ascend_planes(
@@ -32,9 +34,10 @@ def ascend_planes(
     upper: Tensor,
     *,
     steps: Tensor,
+    most: int | None = None,
 ) -> Tensor:
     """See :func:`~solvers.methods.box_gradients.ascend`: contiguous (N, H, W), weights (N, P_h, P_w), all of the
-    operator's dtype and on the CPU, and steps (N,) long -> (N, H, W)."""
+    operator's dtype and on the CPU, and steps (N,) long, at most ``most`` (default: their largest) -> (N, H, W)."""
     out = torch.empty_like(start)
     check_planes(op, pixels=(slope, right, diagonal, start, lower, upper, out), windows=(weights,))
     arguments = (
@@ -44,7 +47,12 @@ def ascend_planes(
         out.numpy(),
     )
     planes = start.shape[0]
-    run_rows(_ascend, arguments, planes, start.numel() * 4 * op.window.size * (int(steps.max()) + 1))
+    run_rows(
+        _ascend,
+        arguments,
+        planes,
+        start.numel() * 4 * op.window.size * ((int(steps.max()) if most is None else most) + 1),
+    )
     return out
 
 

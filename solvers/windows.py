@@ -10,18 +10,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from types import ModuleType
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from solvers.compiled_products import compiled_products
 from solvers.errors import ProblemError
 from solvers.plain_tensors import plain
 from solvers.window_bands import BlockedBand, banded, covering, windowed_roots
 
 Border = Literal["full", "valid"]
-# Pixels of a plane from which on compiled products beat products with dense matrices (and are worth compiling).
-SMALLEST_COMPILED = 48 * 48
 # Side from which on torch's products go block by block: a dense matrix costs pixels times side.
 LARGEST_DENSE = 320
 
@@ -149,10 +149,10 @@ class WindowOperator:
 
     def mean(self, image: Tensor) -> Tensor:
         """``m_p(v)`` for every window: (..., H, W) -> (..., P_h, P_w)."""
-        if self._compiled(image):
-            from solvers.window_kernels import mean_planes
-
-            return mean_planes(_planes(image), self).reshape(*image.shape[:-2], *self.shape)
+        kernels = self._kernels(image)
+        if kernels is not None:
+            means: Tensor = kernels.mean_planes(_planes(image), self)
+            return means.reshape(*image.shape[:-2], *self.shape)
         if self._long:
             across = self._column_blocks.mean(image.mT).mT
             return self._row_blocks.mean(across)
@@ -160,10 +160,10 @@ class WindowOperator:
 
     def adjoint(self, values: Tensor) -> Tensor:
         """The exact adjoint of :meth:`mean`, ``sum_p w_pi q_p``: (..., P_h, P_w) -> (..., H, W)."""
-        if self._compiled(values):
-            from solvers.window_kernels import adjoint_planes
-
-            return adjoint_planes(_planes(values), self).reshape(*values.shape[:-2], self.height, self.width)
+        kernels = self._kernels(values)
+        if kernels is not None:
+            sums: Tensor = kernels.adjoint_planes(_planes(values), self)
+            return sums.reshape(*values.shape[:-2], self.height, self.width)
         if self._long:
             across = self._column_blocks.adjoint(values.mT).mT
             return self._row_blocks.adjoint(across)
@@ -177,14 +177,13 @@ class WindowOperator:
         """``diagonal * v + M'(weights * M v)`` in one pass, for conjugate gradients: image and diagonal (..., H, W),
         weights (..., P_h, P_w), all with the same leading shape -> (..., H, W), into ``out`` where given, which must
         share no memory with the others."""
-        if self._compiled(image, diagonal, weights):
-            from solvers.window_kernels import normal_planes
-
+        kernels = self._kernels(image, diagonal, weights)
+        if kernels is not None:
             planes = _planes(image), _planes(diagonal), _planes(weights)
             if out is not None and out.is_contiguous() and plain(image, out):
-                normal_planes(*planes, self, _planes(out))
+                kernels.normal_planes(*planes, self, _planes(out))
                 return out
-            result = normal_planes(*planes, self)[0].reshape(image.shape)
+            result: Tensor = kernels.normal_planes(*planes, self)[0].reshape(image.shape)
         else:
             result = torch.addcmul(self.adjoint(weights * self.mean(image)), diagonal, image)
         return result if out is None else out.copy_(result)
@@ -199,23 +198,25 @@ class WindowOperator:
         lower: Tensor,
         upper: Tensor,
         steps: Tensor,
+        most: int,
     ) -> Tensor | None:
         """Compiled conjugate gradients for :meth:`normal` over a box (:mod:`solvers.window_gradients`): images
-        (..., H, W), weights (..., P_h, P_w), steps (...) long -> (..., H, W). ``None`` where the compiled products
-        don't serve."""
+        (..., H, W), weights (..., P_h, P_w), steps (...) long, at most ``most`` -> (..., H, W). ``None`` where the
+        compiled products don't serve."""
         images = slope, right, diagonal, start, lower, upper
-        if not self._compiled(weights, *images):
+        kernels = self._kernels(weights, *images)
+        if kernels is None:
             return None
-        from solvers.window_gradients import ascend_planes
-
         planes = [_planes(image) for image in images]
-        moved = ascend_planes(self, planes[0], _planes(weights), *planes[1:], steps=steps.reshape(-1).contiguous())
+        counts = steps.reshape(-1).contiguous()
+        moved: Tensor = kernels.ascend_planes(self, planes[0], _planes(weights), *planes[1:], steps=counts, most=most)
         return moved.reshape(start.shape)
 
-    def _compiled(self, *values: Tensor) -> bool:
-        """Whether the compiled products serve: at a size where they pay, on ordinary CPU tensors without a gradient."""
-        large = self.height * self.width >= SMALLEST_COMPILED
-        return large and self.rows.is_cpu and values[0].dtype == self.rows.dtype and plain(*values)
+    def _kernels(self, *values: Tensor) -> ModuleType | None:
+        """The compiled products that serve, on ordinary tensors without a gradient; ``None`` where torch's do."""
+        if values[0].dtype != self.rows.dtype or not plain(*values, self.rows):
+            return None
+        return compiled_products(self.rows.device, self.height * self.width)
 
     @property
     def _long(self) -> bool:
@@ -228,6 +229,16 @@ class WindowOperator:
     @cached_property
     def _column_blocks(self) -> BlockedBand:
         return BlockedBand(self.columns, self.column_starts, self.window)
+
+    @cached_property
+    def row_taps(self) -> Tensor:
+        """Weights along the rows by position in the window, 0 outside the image: (size, P_h)."""
+        return self._root_rows.square().t().contiguous()
+
+    @cached_property
+    def column_taps(self) -> Tensor:
+        """Weights along the columns by position in the window, 0 outside the image: (size, P_w)."""
+        return self._root_columns.square().t().contiguous()
 
     @cached_property
     def _squared_rows_t(self) -> Tensor:
@@ -285,7 +296,7 @@ class WindowOperator:
     def spread_min(self, values: Tensor) -> Tensor:
         """For each pixel the smallest value of the windows over it: (..., P_h, P_w) -> (..., H, W); +inf where
         no window lies."""
-        if self._compiled(values):
+        if self.rows.is_cpu and self._kernels(values) is not None:
             from solvers.window_extremes import spread_min_planes
 
             spread = spread_min_planes(_planes(values), self)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from solvers.compiled_products import triton_serves
 from solvers.constraints.base import per_image
 from solvers.plain_tensors import plain
 from solvers.windows import WindowOperator
@@ -80,10 +81,15 @@ def _implied_bounds(
     largest = torch.maximum(lower.abs(), upper.abs()).flatten(1).amax(dim=1)
     slack = per_image(ROUNDING * largest.clamp_min(1.0))
     arguments = rows, columns, parts, centre, (lower, upper), (box_lower, box_upper)
-    if plain(parts, centre, lower, upper, box_lower, box_upper):
+    serves = plain(parts, centre, lower, upper, box_lower, box_upper)
+    if serves and parts.is_cpu:
         from solvers.constraints.implied_bounds_compiled import tighten_compiled
 
         new_lower, new_upper = tighten_compiled(*arguments)
+    elif serves and triton_serves(parts.device):
+        from solvers.constraints.implied_bounds_cuda import tighten_cuda
+
+        new_lower, new_upper = tighten_cuda(*arguments)
     else:
         new_lower, new_upper = tighten(*arguments)
     # d = 0 is feasible whenever the box holds it, and rounding must not deny that.

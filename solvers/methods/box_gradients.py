@@ -67,8 +67,8 @@ def ascend_windows(
     most: int,
 ) -> Tensor:
     """:func:`ascend` for ``H = diag(slope) + M' diag(weights) M``, which couples nothing across channels: slope
-    (K, C, H, W), weights (K, C, P_h, P_w). Compiled on the CPU."""
-    moved = op.ascend(slope, weights, right, diagonal, start, *box, steps[:, None].expand(start.shape[:2]))
+    (K, C, H, W), weights (K, C, P_h, P_w). Compiled."""
+    moved = op.ascend(slope, weights, right, diagonal, start, *box, steps[:, None].expand(start.shape[:2]), most)
     if moved is not None:
         return moved
     return ascend(lambda image: op.normal(image, slope, weights), right, diagonal, start, box, _by_channel, steps, most)

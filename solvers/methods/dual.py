@@ -14,7 +14,8 @@ Memory: some tens of copies of the image, whatever the window: no window vectors
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from solvers.constraints.window_ssim import WindowDual, WindowSSIM
 from solvers.methods.dual_model import Lagrangian
 from solvers.methods.mixing import Mixing
 from solvers.methods.monitor import Monitor
+from solvers.methods.recorded import Recorded
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult
@@ -158,6 +160,7 @@ class _Part:
         self.shape = multipliers
         self.logs = multipliers.flat().clamp_min(torch.finfo(dtype).tiny).log()
         self.raw = self.delta
+        self.recorded: Recorded | Literal[False] | None = None  # False: it can't be
 
     def _pose(self) -> None:
         self.model = Lagrangian(self.scaled.select(self.images), *self.implied)
@@ -166,25 +169,40 @@ class _Part:
     def advance(self, steps: int, monitor: Monitor) -> int:
         """``steps`` iterations, fewer where time runs out; how many they were."""
         for step in range(steps):
-            self._advance()
+            if self.logs.is_cuda and self.mixing.full and self.recorded is None:
+                self._record()
+            if self.recorded:
+                self.recorded.replay()
+            else:
+                self._advance()
+            self.steps += 1
             if monitor.out_of_time():
                 return step + 1
         return steps
 
+    def _record(self) -> None:
+        """Have iterations replayed from now on; where they can't be recorded, go on as before."""
+        try:
+            self.recorded = Recorded(self._advance, self.logs)
+        except RuntimeError as error:
+            warnings.warn(f"iterations can't be recorded as a CUDA graph ({error}): they are slower", stacklevel=2)
+            self.recorded = False
+
     def _advance(self) -> None:
+        """An iteration. Its state stays in the same memory, and once the mixing is full its operations are the same
+        every time: see :mod:`.recorded`."""
         model = self.model
         model.set(self.shape.unflat(self.logs.exp()))
         # Not clipped: for the bound.
         self.raw = model.ascend(self.delta, self.gradients, max(GRADIENTS))
-        self.delta = self.raw.clamp(model.lower, model.upper)
+        self.delta.copy_(self.raw.clamp(model.lower, model.upper))
         ratio, share = model.ratios(self.delta)
         residual = ratio.clamp(FLOOR, 1 / FLOOR).log_()
         step = residual
         if self.steps >= PLAIN:
             step = torch.lerp(residual, self.mixing.step(self.logs, residual, share), self.mixed[:, None])
         logs = self.logs + step.clamp(-LONGEST, LONGEST)
-        self.logs = torch.maximum(logs, logs.amax(dim=1, keepdim=True) - DEPTH)
-        self.steps += 1
+        self.logs.copy_(torch.maximum(logs, logs.amax(dim=1, keepdim=True) - DEPTH))
 
     def inside(self) -> Tensor:
         """The iterate, brought into the windows."""
@@ -201,8 +219,9 @@ class _Part:
         while self.steps - self.gaps[0][0] >= PATIENCE:
             stalled = (gap > STALLED * self.gaps.pop(0)[1]) & (self.steps - self.changed >= PATIENCE)
             other = sum(GRADIENTS) - self.gradients
-            self.gradients = torch.where(stalled & (self.mixed < 1), other, self.gradients)
-            self.mixed = torch.where(stalled, 1.5 - self.mixed, self.mixed)
+            # In place: a recorded iteration reads them where they are.
+            self.gradients.copy_(torch.where(stalled & (self.mixed < 1), other, self.gradients))
+            self.mixed.copy_(torch.where(stalled, 1.5 - self.mixed, self.mixed))
             self.changed = torch.where(stalled, self.steps, self.changed)
 
     def still_runs(self, monitor: Monitor) -> bool:
@@ -220,4 +239,5 @@ class _Part:
             self.gaps = [(step, gap[keep]) for step, gap in self.gaps]
             self.mixing.select(keep)
             self._pose()
+            self.recorded = None if self.recorded else self.recorded
         return len(keep) > 0

@@ -16,40 +16,57 @@ REGULARISATION = 1e-7
 
 
 class Mixing:
-    """The last ``memory`` differences of iterates and residuals of each image."""
+    """The last ``memory`` differences of iterates and residuals of each image.
+
+    They lie in a ring, in the same memory all the time, so that a step can be recorded (:mod:`.recorded`).
+
+    Attributes:
+        full: whether every place of the ring has been filled; steps then do the same operations each time.
+    """
 
     def __init__(self, memory: int) -> None:
         self.memory = memory
+        self._known = 0  # differences so far
         self._point: Tensor | None = None
-        self._residual: Tensor | None = None
-        self._moves: list[Tensor] = []  # of y + f, (K, n) each
-        self._changes: list[Tensor] = []  # of f
+        self._residual: Tensor
+        self._moves: Tensor  # of y + f, (K, m, n)
+        self._changes: Tensor  # of f, (K, m, n)
+        self._place: Tensor  # of the next difference, (1,) long
+
+    @property
+    def full(self) -> bool:
+        return self._known >= self.memory
 
     def step(self, point: Tensor, residual: Tensor, weight: Tensor) -> Tensor:
         """The mixed step from ``point`` y (K, n) with residual f(y) (K, n) and weights >= 0 (K, n): (K, n)."""
-        if self._point is not None and self._residual is not None:
-            change = residual - self._residual
-            self._moves.append(point - self._point + change)
-            self._changes.append(change)
-            del self._moves[: -self.memory], self._changes[: -self.memory]
-        self._point, self._residual = point, residual
-        if len(self._changes) < 2:
+        if self._point is None:
+            self._point, self._residual = point.clone(), residual.clone()
+            self._moves, self._changes = residual.new_zeros(2, len(point), self.memory, point.shape[1]).unbind()
+            self._place = torch.zeros(1, dtype=torch.int64, device=point.device)
             return residual
-        changes = torch.stack(self._changes, dim=1)  # (K, m, n)
-        weighted = changes * weight[:, None]
-        gram = (weighted @ changes.transpose(1, 2)).double()
+        change = residual - self._residual
+        # Differences of near numbers first: they are exact.
+        move = (point - self._point).add_(change)
+        self._moves.index_copy_(1, self._place, move[:, None])
+        self._changes.index_copy_(1, self._place, change[:, None])
+        self._place.add_(1).remainder_(self.memory)
+        self._point.copy_(point)
+        self._residual.copy_(residual)
+        self._known += 1
+        if self._known < 2:
+            return residual
+        # A place that is still empty has a column of zeros, and the ridge gives it a share of 0.
+        weighted = self._changes * weight[:, None]
+        gram = (weighted @ self._changes.mT).double()
         right = (weighted @ residual[..., None]).double()
         size = torch.diagonal(gram, dim1=1, dim2=2)
         ridge = REGULARISATION * (size + 1e-3 * size.sum(dim=1, keepdim=True)) + torch.finfo(torch.float64).tiny
-        share = torch.linalg.solve(gram + torch.diag_embed(ridge), right)[..., 0].to(residual.dtype)
-        step = residual.clone()
-        for k, move in enumerate(self._moves):
-            step -= share[:, k, None] * move
-        return step
+        # Never singular, so errors need not be asked for: on a GPU that would wait for it.
+        share = torch.linalg.solve_ex(gram + torch.diag_embed(ridge), right)[0].to(residual.dtype)
+        return residual - (share.mT @ self._moves)[:, 0]
 
     def select(self, keep: Tensor) -> None:
         """Forget the images that are not at ``keep`` (long, (K',))."""
-        if self._point is not None and self._residual is not None:
+        if self._point is not None:
             self._point, self._residual = self._point[keep], self._residual[keep]
-        self._moves = [move[keep] for move in self._moves]
-        self._changes = [change[keep] for change in self._changes]
+            self._moves, self._changes = self._moves[keep], self._changes[keep]

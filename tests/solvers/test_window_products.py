@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from solvers import Window, WindowOperator, compiled, windows
+from solvers import Window, WindowOperator, compiled, compiled_products, windows
 from solvers.window_extremes import spread_min_planes
 from solvers.window_kernels import adjoint_planes, mean_planes, normal_planes
 
@@ -116,7 +116,7 @@ def test_a_shape_or_dtype_that_is_not_the_operators_is_refused() -> None:
 
 @pytest.fixture
 def always_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "SMALLEST_COMPILED", 0)
+    monkeypatch.setattr(compiled_products, "SMALLEST_COMPILED", 0)
 
 
 @pytest.fixture
