@@ -23,9 +23,11 @@ from torch.nn.functional import conv2d
 from ssimpert.analysis.class_targets import Model, checked_logits, class_targets
 from ssimpert.analysis.degenerate import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.freed_memory import keep_freed_memory
+from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.smoothing import gaussian_smooth
 from ssimpert.errors import InputError
 from ssimpert.metrics.images import check_images, check_maps
+from ssimpert.models.forward_copy import forward_copy
 from ssimpert.option_checks import check_count
 
 Kind = Literal["insertion", "deletion"]
@@ -33,7 +35,6 @@ Kind = Literal["insertion", "deletion"]
 BLUR_SIZE = 11
 BLUR_SIGMA = 5.0
 ROWS_A_STEP = 8
-CPU_BATCH_SIZE = 1
 BATCH_SIZE = 64
 MODEL_NOT_FINITE = "the model's probability is not finite"
 
@@ -121,9 +122,9 @@ def insertion(
             image, as published.
         step: pixels changed at a time, at least 1, and need not divide H*W; default 8 rows of the image, the
             protocol's step in bulk (one row, 224 at 224x224, is the published one).
-        batch_size: images that the model sees at once, of all steps and images; bounds the memory. Default 64, and
-            1 on the CPU, where larger batches only leave the cache (efficientnet-lite0, one thread: 4 at a time took
-            1.5 times as long) and where the scores of an image then don't depend on the others, to the last bit.
+        batch_size: images that the model sees at once, of all steps and images; bounds the memory. Default 64. On the
+            CPU as :func:`ssimpert.analysis.images_a_pass.images_a_pass` says, 2 or 4 at 224 pixels, each image's steps
+            by themselves: the scores of an image then don't depend on the others, to the last bit.
         baseline: the mean colour in the images' units, a number or (C,); ``None`` (default): ``model.mean``.
 
     Raises:
@@ -189,7 +190,7 @@ def _curve(
     batch_size: int | None,
     baseline: float | Tensor | None,
 ) -> PixelCurve:
-    step, batch_size = _check(images, maps, target, step, batch_size)
+    step = _check(images, maps, target, step, batch_size)
     colour = _mean_colour(model, images, baseline)
     count, pixels = images.shape[0], images.shape[-2] * images.shape[-1]
     steps = math.ceil(pixels / step)
@@ -197,8 +198,13 @@ def _curve(
     with torch.no_grad():
         given = torch.zeros(0, dtype=torch.int64) if target is None else class_targets(target, images)
         # A class that the model doesn't have shows at the first batch, before most of the work.
-        logits_of = checked_logits(model, given)
-        clean = torch.cat([logits_of(part) for part in images.split(batch_size)])
+        # Whether a copy pays is asked of one image, so that a batch is treated as its images are.
+        forward = forward_copy(model, images[:1], steps + 1)
+        apart = batch_size is None and images.device.type == "cpu"
+        if batch_size is None:
+            batch_size = images_a_pass(None, images, forward_only=forward is not model) if apart else BATCH_SIZE
+        logits_of = checked_logits(forward, given)
+        clean = torch.cat([logits_of(part) for part in images.split(1 if apart else batch_size)])
         classes = clean.argmax(dim=1) if target is None else given
         reasons = degenerate_reasons(maps)
         kept = ranks_pixels(reasons, images.device).nonzero()[:, 0]
@@ -207,12 +213,13 @@ def _curve(
             chosen, ranks, followed = images[kept], pixel_ranks(maps[kept]), classes[kept]
             # One end of either curve is the clean image, whose probability is known already.
             known = _probability(clean[kept], followed)[:, None]
+            passes = _passes(ranks, steps, batch_size, apart)
             if kind == "deletion":
-                changed = _scores(logits_of, chosen, colour, ranks, followed, range(1, steps + 1), step, batch_size)
+                changed = _scores(logits_of, chosen, colour, ranks, followed, range(1, steps + 1), step, passes)
                 scores[kept] = torch.cat([known, changed], dim=1)
             else:
                 start = blurred(chosen, colour)
-                changed = _scores(logits_of, start, chosen, ranks, followed, range(steps), step, batch_size)
+                changed = _scores(logits_of, start, chosen, ranks, followed, range(steps), step, passes)
                 scores[kept] = torch.cat([changed, known], dim=1)
     finite = scores.isfinite().all(dim=1).tolist()
     reasons = tuple(
@@ -229,6 +236,13 @@ def _curve(
     )
 
 
+def _passes(ranks: Tensor, steps: int, batch_size: int, apart: bool) -> list[Tensor]:
+    """Which pairs of image and step, numbered with the steps running fastest, go through the model together: at most
+    ``batch_size``, of one image where images are to stay ``apart``."""
+    pairs = torch.arange(len(ranks) * steps, device=ranks.device)
+    return [part for group in pairs.split(steps if apart else len(pairs)) for part in group.split(batch_size)]
+
+
 def _scores(
     logits_of: Model,
     before: Tensor,
@@ -237,17 +251,21 @@ def _scores(
     classes: Tensor,
     which: range,
     step: int,
-    batch_size: int,
+    passes: list[Tensor],
 ) -> Tensor:
-    """(B, len(which)) probabilities after k steps, for k in ``which``. Images and steps share the batches."""
-    after = after.expand_as(before)
+    """(B, len(which)) probabilities after k steps, for k in ``which``, by ``passes`` over them."""
     parts = []
-    for pairs in torch.arange(len(before) * len(which), device=ranks.device).split(batch_size):
+    for pairs in passes:
         image, steps = pairs // len(which), pairs % len(which) + which.start
-        changes = ranks[image] < (steps * step)[:, None, None]
-        mixed = torch.where(changes[:, None], after[image], before[image])
+        changes = _rows(ranks, image) < (steps * step)[:, None, None]
+        mixed = torch.where(changes[:, None], _rows(after, image), _rows(before, image))
         parts.append(_probability(logits_of(mixed), classes[image]))
     return torch.cat(parts).reshape(len(before), len(which))
+
+
+def _rows(values: Tensor, which: Tensor) -> Tensor:
+    """``values[which]``; a single row, which broadcasts, is not copied."""
+    return values if len(values) == 1 else values[which]
 
 
 def _probability(logits: Tensor, classes: Tensor) -> Tensor:
@@ -255,9 +273,8 @@ def _probability(logits: Tensor, classes: Tensor) -> Tensor:
     return logits.double().softmax(dim=1).gather(1, classes[:, None])[:, 0]
 
 
-def _check(
-    images: Tensor, maps: Tensor, target: int | Tensor | None, step: int | None, batch_size: int | None
-) -> tuple[int, int]:
+def _check(images: Tensor, maps: Tensor, target: int | Tensor | None, step: int | None, batch_size: int | None) -> int:
+    """The step."""
     check_images("images", images)
     check_maps("maps", maps)
     expected = (images.shape[0], *images.shape[-2:])
@@ -269,11 +286,10 @@ def _check(
         class_targets(target, images)
     if step is None:
         step = ROWS_A_STEP * images.shape[-1]
-    if batch_size is None:
-        batch_size = CPU_BATCH_SIZE if images.device.type == "cpu" else BATCH_SIZE
     check_count("step", step)
-    check_count("batch_size", batch_size)
-    return step, batch_size
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
+    return step
 
 
 def _mean_colour(model: nn.Module, images: Tensor, baseline: float | Tensor | None) -> Tensor:
