@@ -8,6 +8,9 @@ processor time an image:
     forward                     25    24    35    47
       of it the system's         0     0    11    23
     forward and backward              55    54    57    94
+
+A :func:`~ssimpert.models.forward_copy.forward_copy` needs less memory between layers and is fastest at 3 or 4
+(docs/notes/forward-copies.md).
 """
 
 from __future__ import annotations
