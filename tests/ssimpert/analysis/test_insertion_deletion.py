@@ -18,6 +18,7 @@ from ssimpert.analysis.insertion_deletion import (
     blurred,
     deletion,
     insertion,
+    insertion_deletion,
     pixel_ranks,
 )
 from ssimpert.data import composites
@@ -225,6 +226,24 @@ def test_the_batch_size_bounds_the_batches_and_changes_nothing_else() -> None:
         assert max(model.seen) == min(batch_size, 3 * 11)
         assert sum(model.seen) == 3 + 3 * 11  # the clean image's probability is not computed twice
         torch.testing.assert_close(curve.scores, expected.scores, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("make", [Normalised, WithNorms])
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_both_together_are_each_by_itself(make: type[Normalised], batch_size: int | None) -> None:
+    model, images, maps = make(), example_images(3), torch.rand(3, 32, 32)
+    maps[1] = 0.5  # without a ranking
+    both = insertion_deletion(model, images, maps, step=60, batch_size=batch_size)
+    assert list(both) == list(CURVES)
+    for kind, curve in both.items():
+        alone = CURVES[kind](model, images, maps, step=60, batch_size=batch_size)
+        assert curve.kind == kind
+        assert torch.equal(curve.scores.nan_to_num(-1), alone.scores.nan_to_num(-1))
+        assert torch.equal(curve.target, alone.target)
+        assert curve.reasons == alone.reasons
+    model.seen.clear()
+    insertion_deletion(model, images, maps, step=1024)
+    assert model.seen == [1, 1, 1, *[1] * 4]  # one clean pass an image; one step each of two images and two curves
 
 
 def test_on_the_cpu_no_pass_holds_two_images_unless_told() -> None:
