@@ -22,13 +22,14 @@ from ssimpert.analysis.comparison import AgreementRow, Comparison
 from ssimpert.analysis.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
 from ssimpert.analysis.held_out import HeldOutLocalization, choose_alpha, cross_validated, judged
 from ssimpert.analysis.input_gradients import gradient, input_x_gradient, smooth_grad
-from ssimpert.analysis.insertion_deletion import PixelCurve, deletion, insertion
+from ssimpert.analysis.insertion_deletion import deletion, insertion, insertion_deletion
 from ssimpert.analysis.integrated_gradients import PathAttributions, integrated_gradients, path_attributions
 from ssimpert.analysis.map_scores import MapScores
 from ssimpert.analysis.mask_agreement import mask_agreement
 from ssimpert.analysis.max_box_acc import MaxBoxAcc, max_box_acc
 from ssimpert.analysis.occlusion import occlusion
 from ssimpert.analysis.paired_tests import SignFlipTest, cohens_dz, holm, rank_biserial, sign_flip_test
+from ssimpert.analysis.pixel_curve import PixelCurve
 from ssimpert.analysis.pointing import (
     PointingResult,
     centre_points,
@@ -101,6 +102,7 @@ __all__ = [
     "holm",
     "input_x_gradient",
     "insertion",
+    "insertion_deletion",
     "integrated_gradients",
     "judged",
     "kl_divergence",

@@ -8,6 +8,9 @@ processor time an image:
     forward                     25    24    35    47
       of it the system's         0     0    11    23
     forward and backward              55    54    57    94
+
+A :func:`~ssimpert.models.forward_copy.forward_copy` needs less memory between layers and is fastest at 3 or 4
+(docs/notes/forward-copies.md).
 """
 
 from __future__ import annotations
@@ -17,12 +20,12 @@ from torch import Tensor
 from ssimpert.option_checks import check_count
 
 _SIDE = 224
-_ON_CPU, _ON_OTHERS, _AT_MOST = 2, 32, 256
+_ON_CPU, _ON_CPU_FORWARD, _ON_OTHERS, _AT_MOST = 2, 4, 32, 256
 
 
-def images_a_pass(batch_size: int | None, images: Tensor) -> int:
+def images_a_pass(batch_size: int | None, images: Tensor, *, forward_only: bool = False) -> int:
     """``batch_size``; for ``None`` as many of ``images`` (B, C, H, W) as make up the pixels of 2 images of 224 x 224 on
-    a CPU, of 32 elsewhere, from 1 to 256.
+    a CPU, of 4 through a :func:`~ssimpert.models.forward_copy.forward_copy`, of 32 elsewhere, from 1 to 256.
 
     Raises:
         InputError: neither ``None`` nor an integer of at least 1.
@@ -30,5 +33,6 @@ def images_a_pass(batch_size: int | None, images: Tensor) -> int:
     if batch_size is not None:
         check_count("batch_size", batch_size)
         return batch_size
-    pixels = (_ON_CPU if images.device.type == "cpu" else _ON_OTHERS) * _SIDE * _SIDE
+    on_cpu = _ON_CPU_FORWARD if forward_only else _ON_CPU
+    pixels = (on_cpu if images.device.type == "cpu" else _ON_OTHERS) * _SIDE * _SIDE
     return max(1, min(_AT_MOST, pixels // (images.shape[-2] * images.shape[-1])))

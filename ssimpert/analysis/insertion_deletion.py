@@ -13,8 +13,7 @@ A score is the softmax probability of the class. AUC = (sum of scores - first/2 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, TypedDict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,77 +22,19 @@ from torch.nn.functional import conv2d
 from ssimpert.analysis.class_targets import Model, checked_logits, class_targets
 from ssimpert.analysis.degenerate import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.freed_memory import keep_freed_memory
+from ssimpert.analysis.images_a_pass import images_a_pass
+from ssimpert.analysis.pixel_curve import Kind, PixelCurve
 from ssimpert.analysis.smoothing import gaussian_smooth
 from ssimpert.errors import InputError
 from ssimpert.metrics.images import check_images, check_maps
+from ssimpert.models.forward_copy import forward_copy
 from ssimpert.option_checks import check_count
-
-Kind = Literal["insertion", "deletion"]
 
 BLUR_SIZE = 11
 BLUR_SIGMA = 5.0
 ROWS_A_STEP = 8
-CPU_BATCH_SIZE = 1
 BATCH_SIZE = 64
 MODEL_NOT_FINITE = "the model's probability is not finite"
-
-
-class CurveRow(TypedDict):
-    """One image's curve in figures. ``auc``, ``start`` and ``end`` are NaN where there is a ``reason``."""
-
-    image: int
-    kind: Kind
-    target: int
-    auc: float
-    start: float
-    end: float
-    reason: str | None
-
-
-@dataclass(frozen=True, eq=False)
-class PixelCurve:
-    """Probabilities along an insertion or a deletion.
-
-    Attributes:
-        kind: ``"insertion"`` or ``"deletion"``.
-        scores: (B, n+1) float64, the target's probability after k steps; NaN for a map without a ranking.
-        fractions: (n+1,) float64, the share of pixels changed after k steps, min(k*step, H*W)/(H*W): the last step
-            may be a partial one.
-        auc: (B,) float64, the published (sum - first/2 - last/2)/n, which counts every step alike.
-        target: (B,) int64, the class whose probability is followed.
-        start, end: (B,), the first and the last score.
-        reasons: why an image has no curve, ``None`` where it has one.
-    """
-
-    kind: Kind
-    scores: Tensor
-    fractions: Tensor
-    auc: Tensor
-    target: Tensor
-    reasons: tuple[str | None, ...]
-
-    @property
-    def start(self) -> Tensor:
-        return self.scores[:, 0]
-
-    @property
-    def end(self) -> Tensor:
-        return self.scores[:, -1]
-
-    @property
-    def auc_over_fractions(self) -> Tensor:
-        """(B,) the area by the trapezoid rule over ``fractions``; it is ``auc`` where ``step`` divides H*W."""
-        return torch.trapezoid(self.scores, self.fractions, dim=1)
-
-    def records(self) -> list[CurveRow]:
-        """A row for each image: a tidy table."""
-        columns = zip(
-            self.target.tolist(), self.auc.tolist(), self.start.tolist(), self.end.tolist(), self.reasons, strict=True
-        )
-        return [
-            CurveRow(image=index, kind=self.kind, target=target, auc=auc, start=start, end=end, reason=reason)
-            for index, (target, auc, start, end, reason) in enumerate(columns)
-        ]
 
 
 def insertion(
@@ -121,15 +62,15 @@ def insertion(
             image, as published.
         step: pixels changed at a time, at least 1, and need not divide H*W; default 8 rows of the image, the
             protocol's step in bulk (one row, 224 at 224x224, is the published one).
-        batch_size: images that the model sees at once, of all steps and images; bounds the memory. Default 64, and
-            1 on the CPU, where larger batches only leave the cache (efficientnet-lite0, one thread: 4 at a time took
-            1.5 times as long) and where the scores of an image then don't depend on the others, to the last bit.
+        batch_size: images that the model sees at once, of all steps and images; bounds the memory. Default 64. On the
+            CPU as :func:`ssimpert.analysis.images_a_pass.images_a_pass` says, 2 or 4 at 224 pixels, each image's steps
+            by themselves: the scores of an image then don't depend on the others, to the last bit.
         baseline: the mean colour in the images' units, a number or (C,); ``None`` (default): ``model.mean``.
 
     Raises:
         InputError: wrong shapes or types, an unknown class, a model without ``mean`` and no ``baseline``.
     """
-    return _curve("insertion", model, images, maps, target, step, batch_size, baseline)
+    return _curves(["insertion"], model, images, maps, target, step, batch_size, baseline)["insertion"]
 
 
 def deletion(
@@ -146,7 +87,25 @@ def deletion(
 
     Arguments and errors as for :func:`insertion`.
     """
-    return _curve("deletion", model, images, maps, target, step, batch_size, baseline)
+    return _curves(["deletion"], model, images, maps, target, step, batch_size, baseline)["deletion"]
+
+
+def insertion_deletion(
+    model: nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    *,
+    target: int | Tensor | None = None,
+    step: int | None = None,
+    batch_size: int | None = None,
+    baseline: float | Tensor | None = None,
+) -> dict[Kind, PixelCurve]:
+    """Both curves, ``"insertion"`` and ``"deletion"``, as :func:`insertion` and :func:`deletion` give them, in less
+    time: they share what is prepared, and the clean image's pass.
+
+    Arguments and errors as for :func:`insertion`.
+    """
+    return _curves(["insertion", "deletion"], model, images, maps, target, step, batch_size, baseline)
 
 
 def blur_kernel() -> Tensor:
@@ -179,8 +138,8 @@ def pixel_ranks(maps: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places).reshape(maps.shape)
 
 
-def _curve(
-    kind: Kind,
+def _curves(
+    kinds: Sequence[Kind],
     model: nn.Module,
     images: Tensor,
     maps: Tensor,
@@ -188,45 +147,68 @@ def _curve(
     step: int | None,
     batch_size: int | None,
     baseline: float | Tensor | None,
-) -> PixelCurve:
-    step, batch_size = _check(images, maps, target, step, batch_size)
+) -> dict[Kind, PixelCurve]:
+    step = _check(images, maps, target, step, batch_size)
     colour = _mean_colour(model, images, baseline)
-    count, pixels = images.shape[0], images.shape[-2] * images.shape[-1]
-    steps = math.ceil(pixels / step)
+    steps = math.ceil(images.shape[-2] * images.shape[-1] / step)
     keep_freed_memory(images)
+    curves: dict[Kind, PixelCurve] = {}
     with torch.no_grad():
         given = torch.zeros(0, dtype=torch.int64) if target is None else class_targets(target, images)
-        # A class that the model doesn't have shows at the first batch, before most of the work.
-        logits_of = checked_logits(model, given)
-        clean = torch.cat([logits_of(part) for part in images.split(batch_size)])
+        # Whether a copy pays is asked of one image and one curve, so that a batch is treated as its images are.
+        forward = forward_copy(model, images[:1], steps + 1)
+        apart = batch_size is None and images.device.type == "cpu"
+        if batch_size is None:
+            batch_size = images_a_pass(None, images, forward_only=forward is not model) if apart else BATCH_SIZE
+        logits_of = checked_logits(forward, given)
+        # A class that the model doesn't have shows here, before most of the work.
+        clean = torch.cat([logits_of(part) for part in images.split(1 if apart else batch_size)])
         classes = clean.argmax(dim=1) if target is None else given
         reasons = degenerate_reasons(maps)
         kept = ranks_pixels(reasons, images.device).nonzero()[:, 0]
-        scores = torch.full((count, steps + 1), float("nan"), dtype=torch.float64, device=images.device)
-        if len(kept):
-            chosen, ranks, followed = images[kept], pixel_ranks(maps[kept]), classes[kept]
-            # One end of either curve is the clean image, whose probability is known already.
-            known = _probability(clean[kept], followed)[:, None]
-            if kind == "deletion":
-                changed = _scores(logits_of, chosen, colour, ranks, followed, range(1, steps + 1), step, batch_size)
+        chosen, ranks, followed = images[kept], pixel_ranks(maps[kept]), classes[kept]
+        # One end of either curve is the clean image, whose probability is known already.
+        known = _probability(clean[kept], followed)[:, None]
+        passes = _passes(ranks, steps, batch_size, apart)
+        for kind in kinds:
+            scores = torch.full((len(images), steps + 1), float("nan"), dtype=torch.float64, device=images.device)
+            if not len(kept):
+                pass
+            elif kind == "deletion":
+                changed = _scores(logits_of, chosen, colour, ranks, followed, range(1, steps + 1), step, passes)
                 scores[kept] = torch.cat([known, changed], dim=1)
             else:
                 start = blurred(chosen, colour)
-                changed = _scores(logits_of, start, chosen, ranks, followed, range(steps), step, batch_size)
+                changed = _scores(logits_of, start, chosen, ranks, followed, range(steps), step, passes)
                 scores[kept] = torch.cat([changed, known], dim=1)
+            curves[kind] = _curve(kind, scores, classes, reasons, step, images)
+    return curves
+
+
+def _curve(
+    kind: Kind, scores: Tensor, classes: Tensor, reasons: tuple[str | None, ...], step: int, images: Tensor
+) -> PixelCurve:
+    """The curve of ``scores`` (B, n+1), which may still be NaN for want of a finite probability."""
     finite = scores.isfinite().all(dim=1).tolist()
-    reasons = tuple(
-        reason or (None if sound else MODEL_NOT_FINITE) for reason, sound in zip(reasons, finite, strict=True)
-    )
-    ordinals = torch.arange(steps + 1, dtype=torch.float64, device=images.device)
+    steps, pixels = scores.shape[1] - 1, images.shape[-2] * images.shape[-1]
+    ordinals = torch.arange(steps + 1, dtype=torch.float64, device=scores.device)
     return PixelCurve(
         kind=kind,
         scores=scores,
         fractions=(ordinals * step).clamp(max=pixels) / pixels,
         auc=(scores.sum(dim=1) - scores[:, 0] / 2 - scores[:, -1] / 2) / steps,
         target=classes,
-        reasons=reasons,
+        reasons=tuple(
+            reason or (None if sound else MODEL_NOT_FINITE) for reason, sound in zip(reasons, finite, strict=True)
+        ),
     )
+
+
+def _passes(ranks: Tensor, steps: int, batch_size: int, apart: bool) -> list[Tensor]:
+    """Which pairs of image and step, numbered with the steps running fastest, go through the model together: at most
+    ``batch_size``, of one image where images are to stay ``apart``."""
+    pairs = torch.arange(len(ranks) * steps, device=ranks.device)
+    return [part for group in pairs.split(steps if apart else max(1, len(pairs))) for part in group.split(batch_size)]
 
 
 def _scores(
@@ -237,17 +219,21 @@ def _scores(
     classes: Tensor,
     which: range,
     step: int,
-    batch_size: int,
+    passes: list[Tensor],
 ) -> Tensor:
-    """(B, len(which)) probabilities after k steps, for k in ``which``. Images and steps share the batches."""
-    after = after.expand_as(before)
+    """(B, len(which)) probabilities after k steps, for k in ``which``, by ``passes`` over them."""
     parts = []
-    for pairs in torch.arange(len(before) * len(which), device=ranks.device).split(batch_size):
+    for pairs in passes:
         image, steps = pairs // len(which), pairs % len(which) + which.start
-        changes = ranks[image] < (steps * step)[:, None, None]
-        mixed = torch.where(changes[:, None], after[image], before[image])
+        changes = _rows(ranks, image) < (steps * step)[:, None, None]
+        mixed = torch.where(changes[:, None], _rows(after, image), _rows(before, image))
         parts.append(_probability(logits_of(mixed), classes[image]))
     return torch.cat(parts).reshape(len(before), len(which))
+
+
+def _rows(values: Tensor, which: Tensor) -> Tensor:
+    """``values[which]``; a single row, which broadcasts, is not copied."""
+    return values if len(values) == 1 else values[which]
 
 
 def _probability(logits: Tensor, classes: Tensor) -> Tensor:
@@ -255,9 +241,8 @@ def _probability(logits: Tensor, classes: Tensor) -> Tensor:
     return logits.double().softmax(dim=1).gather(1, classes[:, None])[:, 0]
 
 
-def _check(
-    images: Tensor, maps: Tensor, target: int | Tensor | None, step: int | None, batch_size: int | None
-) -> tuple[int, int]:
+def _check(images: Tensor, maps: Tensor, target: int | Tensor | None, step: int | None, batch_size: int | None) -> int:
+    """The step."""
     check_images("images", images)
     check_maps("maps", maps)
     expected = (images.shape[0], *images.shape[-2:])
@@ -269,11 +254,10 @@ def _check(
         class_targets(target, images)
     if step is None:
         step = ROWS_A_STEP * images.shape[-1]
-    if batch_size is None:
-        batch_size = CPU_BATCH_SIZE if images.device.type == "cpu" else BATCH_SIZE
     check_count("step", step)
-    check_count("batch_size", batch_size)
-    return step, batch_size
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
+    return step
 
 
 def _mean_colour(model: nn.Module, images: Tensor, baseline: float | Tensor | None) -> Tensor:

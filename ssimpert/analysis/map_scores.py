@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ssimpert.analysis.agreement import agreement
-from ssimpert.analysis.insertion_deletion import Kind, PixelCurve, deletion, insertion
+from ssimpert.analysis.insertion_deletion import insertion_deletion
 from ssimpert.analysis.mask_agreement import mask_agreement
+from ssimpert.analysis.pixel_curve import Kind, PixelCurve
 from ssimpert.analysis.shift_null import shift_null
 
 NULL_METRICS = ("pearson", "spearman")
@@ -62,13 +63,10 @@ def score_map(
         objects = mask_agreement(maps, masks)
         values |= objects.values
         reasons |= objects.reasons
-    drawn: dict[Kind, PixelCurve] = {}
-    if curves:
-        drawn["insertion"] = insertion(model, image, maps, target=target, step=step)
-        drawn["deletion"] = deletion(model, image, maps, target=target, step=step)
-        for kind, curve in drawn.items():
-            values[f"{kind}_auc"] = curve.auc
-            reasons[f"{kind}_auc"] = tuple(reason or "" for reason in curve.reasons)
+    drawn = insertion_deletion(model, image, maps, target=target, step=step) if curves else {}
+    for kind, curve in drawn.items():
+        values[f"{kind}_auc"] = curve.auc
+        reasons[f"{kind}_auc"] = tuple(reason or "" for reason in curve.reasons)
     p_values = {
         metric: shift_null(maps, cam, metric, shifts=shifts, seed=seed).p_value for metric in NULL_METRICS if shifts
     }

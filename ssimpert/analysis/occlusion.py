@@ -16,6 +16,7 @@ from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
 from ssimpert.errors import InputError
 from ssimpert.metrics.images import check_images
+from ssimpert.models.forward_copy import forward_copy
 from ssimpert.option_checks import check_count
 
 OCCLUSION_WINDOW = 32
@@ -48,7 +49,7 @@ def occlusion(
         baseline: what is painted: ``None`` (default) for the model's mean colour, the grey of the paper; or as
             :func:`ssimpert.analysis.baseline.baseline_image` takes it.
         batch_size: occluded copies a forward pass; ``None`` (default) for
-            :func:`ssimpert.analysis.images_a_pass.images_a_pass`'s choice: 2 at 224 pixels on a CPU, 32 elsewhere.
+            :func:`ssimpert.analysis.images_a_pass.images_a_pass`'s choice: 2 or 4 at 224 pixels on a CPU, 32 elsewhere.
         normalize: min-max each map to [0, 1]; ``False`` leaves it in probability.
 
     Raises:
@@ -57,7 +58,7 @@ def occlusion(
     check_images("images", images)
     check_count("window", window)
     check_count("stride", stride)
-    copies = images_a_pass(batch_size, images)
+    images_a_pass(batch_size, images)  # refuses what is no number before the work begins
     height, width = images.shape[-2:]
     if window > min(height, width):
         raise InputError(f"window must be at most {min(height, width)} for images {height}x{width}, got {window}")
@@ -72,8 +73,10 @@ def occlusion(
     for top, left in corners:
         covers[top : top + window, left : left + window] += 1
     with torch.no_grad():
+        logits_of = forward_copy(model, images[:1], 1 + len(corners))
+        copies = images_a_pass(batch_size, images, forward_only=logits_of is not model)
         for image, label, paint, fall in zip(images.detach(), targets, reference, falls, strict=True):
-            probability = class_probability(model, label[None])
+            probability = class_probability(logits_of, label[None])
             clean = probability(image[None])
             for start in range(0, len(corners), copies):
                 part = corners[start : start + copies]

@@ -20,6 +20,7 @@ from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
 from ssimpert.errors import InputError
 from ssimpert.metrics.images import check_images
+from ssimpert.models.forward_copy import forward_copy
 from ssimpert.option_checks import check_count, check_seed
 
 RISE_MASKS = 4000
@@ -70,23 +71,27 @@ def rise(
         baseline: what a mask fades to: ``None`` (default) for the model's mean colour, zero in normalised space, as in
             the paper's code; or as :func:`ssimpert.analysis.baseline.baseline_image` takes it.
         batch_size: masked images a forward pass; ``None`` (default) for
-            :func:`ssimpert.analysis.images_a_pass.images_a_pass`'s choice: 2 at 224 pixels on a CPU, 32 elsewhere.
+            :func:`ssimpert.analysis.images_a_pass.images_a_pass`'s choice: 2 or 4 at 224 pixels on a CPU, 32 elsewhere.
         normalize: min-max each map to [0, 1]; ``False`` leaves the mean probability, in [0, 1/keep].
 
     Raises:
         InputError: options out of range, a grid of more cells than pixels, a class that the model doesn't have.
     """
     check_images("images", images)
-    copies = images_a_pass(batch_size, images)
+    images_a_pass(batch_size, images)  # refuses what is no number before the work begins
     height, width = images.shape[-2:]
     draws = draw_masks(masks, height, width, cells=cells, keep=keep, seed=seed)
-    probabilities = [class_probability(model, label[None]) for label in class_targets(target, images)]
+    targets = class_targets(target, images)
     reference = baseline_image(model, images, baseline)
     keep_freed_memory(images)
     with torch.inference_mode():
+        logits_of = forward_copy(model, images[:1], masks)
+        probabilities = [class_probability(logits_of, label[None]) for label in targets]
         # In float64, so that thousands of terms add no rounding of their own.
         total = torch.zeros(len(images), height, width, dtype=torch.float64, device=images.device)
-        for shared in render_masks(draws, images, copies):
+        for shared in render_masks(
+            draws, images, images_a_pass(batch_size, images, forward_only=logits_of is not model)
+        ):
             for index, probability in enumerate(probabilities):
                 image, absent = images[index, None], reference[index, None]
                 masked = absent + shared[:, None] * (image - absent)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ssimpert.analysis.bootstrap import CONFIDENCE, bootstrap_interval
 from ssimpert.analysis.comparison import Comparison
-from ssimpert.analysis.insertion_deletion import Kind, PixelCurve
+from ssimpert.analysis.pixel_curve import Kind, PixelCurve
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.report.drawing import (
     SMALL_SIZE,

@@ -18,6 +18,7 @@ from ssimpert.analysis.insertion_deletion import (
     blurred,
     deletion,
     insertion,
+    insertion_deletion,
     pixel_ranks,
 )
 from ssimpert.data import composites
@@ -169,6 +170,42 @@ def test_ends_are_the_clean_the_blurred_and_the_mean_image(kind: str) -> None:
     torch.testing.assert_close(curve.end, last, atol=1e-6, rtol=0)
 
 
+class WithNorms(Normalised):
+    """Its batch norms are folded for the passes, if nothing forbids it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        norm = nn.BatchNorm2d(6).eval().requires_grad_(False)
+        norm.weight.data, norm.bias.data = torch.linspace(0.5, 2, 6), torch.linspace(-1, 1, 6)
+        self.network.features.insert(1, norm)
+        self.network.head.weight.mul_(0.02)  # probabilities neither 0 nor 1
+        self.eval()
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_passes_through_a_copy_change_the_curve_by_rounding_alone(kind: str) -> None:
+    model, images, maps = WithNorms(), example_images(3), torch.rand(3, 32, 32)
+    found = CURVES[kind](model, images, maps, step=32)
+    assert not model.network.features[1]._forward_hooks
+    with_hook = model.network.features[1].register_forward_hook(lambda *_: None)  # then the model itself does them
+    expected = CURVES[kind](model, images, maps, step=32)
+    torch.testing.assert_close(found.scores, expected.scores, atol=2e-6, rtol=0)
+    assert expected.scores.std() > 1e-3
+    assert not torch.equal(found.scores, expected.scores)  # or there was no copy
+    with_hook.remove()
+    model.network.features[1].register_forward_hook(lambda _module, _inputs, output: 0 * output)
+    assert float(CURVES[kind](model, images, maps, step=32).scores.std(dim=1).max()) < 1e-6
+
+
+@pytest.mark.parametrize("steps", [4, 9, 31])
+def test_a_batch_equals_its_images_to_the_bit_through_copies(steps: int) -> None:
+    model, images, maps = WithNorms(), example_images(5), torch.rand(5, 32, 32)
+    together = insertion(model, images, maps, step=32 * 32 // steps)
+    for index in range(5):
+        alone = insertion(model, images[index : index + 1], maps[index : index + 1], step=32 * 32 // steps)
+        assert torch.equal(together.scores[index], alone.scores[0])
+
+
 @pytest.mark.parametrize("kind", CURVES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_batch_equals_its_images_to_the_bit(kind: str, dtype: torch.dtype) -> None:
@@ -189,6 +226,33 @@ def test_the_batch_size_bounds_the_batches_and_changes_nothing_else() -> None:
         assert max(model.seen) == min(batch_size, 3 * 11)
         assert sum(model.seen) == 3 + 3 * 11  # the clean image's probability is not computed twice
         torch.testing.assert_close(curve.scores, expected.scores, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("make", [Normalised, WithNorms])
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_both_together_are_each_by_itself(make: type[Normalised], batch_size: int | None) -> None:
+    model, images, maps = make(), example_images(3), torch.rand(3, 32, 32)
+    maps[1] = 0.5  # without a ranking
+    both = insertion_deletion(model, images, maps, step=60, batch_size=batch_size)
+    assert list(both) == list(CURVES)
+    for kind, curve in both.items():
+        alone = CURVES[kind](model, images, maps, step=60, batch_size=batch_size)
+        assert curve.kind == kind
+        assert torch.equal(curve.scores.nan_to_num(-1), alone.scores.nan_to_num(-1))
+        assert torch.equal(curve.target, alone.target)
+        assert curve.reasons == alone.reasons
+    model.seen.clear()
+    insertion_deletion(model, images, maps, step=1024)
+    assert model.seen == [1, 1, 1, *[1] * 4]  # one clean pass an image; one step each of two images and two curves
+
+
+def test_on_the_cpu_no_pass_holds_two_images_unless_told() -> None:
+    model, images, maps = Normalised(), example_images(3), torch.rand(3, 32, 32)
+    insertion(model, images, maps, step=16)
+    assert model.seen == [1, 1, 1, *[64] * 3]  # the clean images, then each image's steps, at most 98 at this size
+    model.seen.clear()
+    insertion(model, images, maps, step=8)
+    assert model.seen == [1, 1, 1, *[98, 30] * 3]
 
 
 def test_given_classes_are_followed() -> None:
