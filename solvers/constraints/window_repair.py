@@ -13,15 +13,14 @@ optimum is under 140.93).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from solvers.constraints.base import inner, norm, per_image
-
-if TYPE_CHECKING:
-    from solvers.constraints.window_ssim import BoundWindowSSIM
+from solvers.windows import WindowOperator
 
 # Windows that a factor this near to 1 brings inside count as inside.
 NEAR = 1e-5
@@ -31,8 +30,28 @@ PULLS = 80
 FEW_PULLS = 16
 SHRINKAGES = 40
 
+# From a point (B, C, H, W) to how far its windows' structures and means are outside, (B, C, P_h, P_w) each, 0 for none,
+# and the average move, an image, that those outside ask for (computed when called).
+Pull = Callable[[Tensor], tuple[Tensor, Tensor, Callable[[], Tensor]]]
 
-def enter(bound: BoundWindowSSIM, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+
+class WindowSet(Protocol):
+    """Sets of overlapping windows that can be entered."""
+
+    operator: WindowOperator
+
+    def window_factor(self, delta: Tensor) -> Tensor:
+        """The largest t in [0, 1] with ``t * delta`` inside, window by window: (B, C, P_h, P_w)."""
+
+    def select(self, images: Tensor) -> WindowSet:
+        """The set of the images at ``images`` (long, (K,)) alone."""
+
+    def pulling(self, delta: Tensor, margin: float) -> Pull:
+        """What violated windows ask of points on the way from ``delta``; windows count as violated unless they are
+        ``margin`` inside, relatively."""
+
+
+def enter(bound: WindowSet, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """``delta`` (B, C, H, W) moved into the set and within ``lower <= delta <= upper``, up to a factor near 1.
 
     An image that is inside up to NEAR stays as it is; one that SLIGHT would bring inside gets few averaged
@@ -48,7 +67,7 @@ def enter(bound: BoundWindowSSIM, delta: Tensor, lower: Tensor, upper: Tensor) -
     return shrink_or_scale(bound, delta)
 
 
-def shrink_or_scale(bound: BoundWindowSSIM, delta: Tensor) -> Tensor:
+def shrink_or_scale(bound: WindowSet, delta: Tensor) -> Tensor:
     """``delta`` shrunk locally, or scaled as a whole, image by image whichever moves it less.
 
     Shrinking is for a few windows that are far outside. For many that are barely outside it can be a disaster: on
@@ -64,7 +83,7 @@ def shrink_or_scale(bound: BoundWindowSSIM, delta: Tensor) -> Tensor:
 
 
 def pull(
-    bound: BoundWindowSSIM, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = PULLS, margin: float = 2e-6
+    bound: WindowSet, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = PULLS, margin: float = 2e-6
 ) -> Tensor:
     """Accelerated averaged projections, at most ``steps``, fewer once all windows are inside.
 
@@ -74,22 +93,12 @@ def pull(
         steps: each costs two means and five adjoints.
         margin: windows are asked to be this share inside, so that rounding does not leave them out.
     """
-    op, centre = bound.operator, bound.ball_center * bound.reference
-    centre_mean = op.mean(centre)
-    radius = (1 - margin) * bound.radius
-    middle, half = (bound.mean_upper + bound.mean_lower) / 2, (bound.mean_upper - bound.mean_lower) / 2
-    least, most = middle - (1 - margin) * half, middle + (1 - margin) * half
-    tiny = torch.finfo(delta.dtype).tiny
     previous = point = delta.clamp(lower, upper)
+    ask = bound.pulling(point, margin)
     momentum = torch.ones_like(delta[:, 0, 0, 0])
     moving, entered = torch.ones_like(momentum, dtype=torch.bool), point
     for step in range(steps):
-        centred = point - centre
-        means = op.mean(torch.stack([centred, centred.square()]))
-        spread = (means[1] - means[0].square()).clamp_min(0).sqrt()
-        excess = (1 - radius / spread.clamp_min(tiny)).clamp_min(0)
-        mean = means[0] + centre_mean
-        shift = mean - mean.clamp(least, most)
+        excess, shift, move = ask(point)
         if step % 8 == 0:
             # An image that is inside stays where it is: momentum would carry it on while its neighbours move.
             outside = (excess.flatten(1) + shift.flatten(1).abs() > 0).any(dim=1)
@@ -97,12 +106,7 @@ def pull(
             moving = moving & outside
             if not bool(moving.any()):
                 return entered
-        asked = torch.stack([excess, excess * means[0], shift, (excess > 0).to(excess), (shift != 0).to(excess)])
-        slope, offset, level, balls, intervals = op.adjoint(asked).unbind()
-        # Averages over the windows that ask; pixels under none stay.
-        move = (centred * slope - offset) / torch.where(balls > 0, balls, 1.0)
-        move += level / torch.where(intervals > 0, intervals, 1.0)
-        latest = (point - move).clamp(lower, upper)
+        latest = (point - move()).clamp(lower, upper)
         turned = inner(point - latest, latest - previous) > 0
         momentum = torch.where(turned, 1.0, momentum)
         following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
@@ -111,7 +115,12 @@ def pull(
     return torch.where(per_image(moving), previous, entered)
 
 
-def shrink(bound: BoundWindowSSIM, delta: Tensor, steps: int = SHRINKAGES) -> Tensor:
+def average(asked: Tensor, askers: Tensor) -> Tensor:
+    """``asked/askers``, the average over those that ask; 0 for pixels under none."""
+    return asked / torch.where(askers > 0, askers, 1.0)
+
+
+def shrink(bound: WindowSet, delta: Tensor, steps: int = SHRINKAGES) -> Tensor:
     """Scale each pixel by the smallest factor of the windows over it, at most ``steps`` times; once is exact for
     windows that don't overlap. Later steps overshoot, so that they end."""
     for step in range(steps):
