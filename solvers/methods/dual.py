@@ -22,8 +22,10 @@ from torch import Tensor
 from solvers.constraints.base import DualBlock, per_image
 from solvers.constraints.blocks import finite_images, map_block
 from solvers.constraints.lp import LpBall
+from solvers.constraints.product_ssim import ProductSSIM
+from solvers.constraints.window_dual import WindowDual
 from solvers.constraints.window_repair import pull
-from solvers.constraints.window_ssim import WindowDual, WindowSSIM
+from solvers.constraints.window_ssim import WindowSSIM
 from solvers.methods.dual_model import Lagrangian
 from solvers.methods.mixing import Mixing
 from solvers.methods.monitor import Monitor
@@ -44,13 +46,12 @@ CACHED = 49_152  # pixels, channels counted, that iterate together on a CPU: 3x1
 
 
 def _refuses(problem: Problem) -> str | None:
-    windows = [problem.constraints[k] for k in problem.find(WindowSSIM)]
+    windows = [entry for entry in problem.constraints if isinstance(entry, (WindowSSIM, ProductSSIM))]
     if len(windows) != 1:
-        return f"takes one WindowSSIM, got {len(windows)}"
-    assert isinstance(windows[0], WindowSSIM)
+        return f"takes one WindowSSIM or ProductSSIM, got {len(windows)}"
     if windows[0].window.is_tiling:
         return f"is for windows that overlap, got size {windows[0].window.size} at the same stride"
-    if windows[0].beta == 0:
+    if isinstance(windows[0], WindowSSIM) and windows[0].beta == 0:
         return 'takes no WindowSSIM with luminance="preserve" (an equality has no finite multiplier update)'
     for k in problem.find(LpBall):
         if problem.constraints[k].p == 1:  # type: ignore[attr-defined]
@@ -61,7 +62,7 @@ def _refuses(problem: Problem) -> str | None:
 @register_method(
     "dual",
     problems=(LinearProblem, ProjectionProblem),
-    required={"WindowSSIM"},
+    any_of={"WindowSSIM", "ProductSSIM"},
     optional={"Box", "Support", "LpBall"},
     warm_start=True,
     accepts=_refuses,
@@ -188,7 +189,7 @@ class _Part:
 
     def inside(self) -> Tensor:
         """The iterate, brought into the windows."""
-        return pull(self.model.window, self.delta, *self.box)
+        return pull(self.model.windows.bound, self.delta, *self.box)
 
     def dual(self) -> list[DualBlock | None]:
         """The blocks at the iterate."""
@@ -219,5 +220,7 @@ class _Part:
             self.implied = self.implied[0][keep], self.implied[1][keep]
             self.gaps = [(step, gap[keep]) for step, gap in self.gaps]
             self.mixing.select(keep)
+            windows = self.model.windows
             self._pose()
+            self.model.windows.follow(windows, keep)
         return len(keep) > 0
