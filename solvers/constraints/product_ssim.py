@@ -109,8 +109,8 @@ class BoundProductSSIM(BoundWindows):
 
     def split(self, share: Tensor, margin: float = 0.0) -> Split:
         """The windows at contrast's share ``share`` (B, C, P_h, P_w) of the loss (:func:`.split_levels.levels`); with
-        a ``margin``, as if so much less than 1/t - 1 were allowed, relatively."""
-        allowed = (1 - margin) * (1 / self.constraint.threshold - 1)
+        a ``margin``, about so much smaller, relatively."""
+        allowed = (1 - margin) ** 2 * (1 / self.constraint.threshold - 1)
         a, b = levels(share, 1 / (1 + allowed))
         radius = (a * (self.spread_base + a * self.reference_variance)).sqrt()
         middle = b * self.reference_mean

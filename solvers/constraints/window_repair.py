@@ -125,9 +125,11 @@ def shrink(bound: WindowSet, delta: Tensor, steps: int = SHRINKAGES) -> Tensor:
     windows that don't overlap. Later steps overshoot, so that they end."""
     for step in range(steps):
         factor = bound.window_factor(delta)
-        if not bool((factor < 1 - (NEAR if step else 0)).any()):
+        # Image by image: none goes on for its neighbours' sake.
+        going = (factor < 1 - (NEAR if step else 0)).flatten(1).any(dim=1)
+        if not bool(going.any()):
             break
         overshoot = 1.0 if step == 0 else 1 - 1e-4 if step < steps // 2 else 1 - 1e-2
-        factor = torch.where(factor < 1, factor * overshoot, factor)
+        factor = torch.where((factor < 1) & per_image(going), factor * overshoot, 1.0)
         delta = delta * bound.operator.spread_min(factor).clamp_max(1)
     return delta
