@@ -118,12 +118,41 @@ def test_any_block_bounds_every_member(threshold: float, uniform: Draw, normal: 
     block = random_block(bound, normal, (2, 2, 10, 10))
     bound.check_block(block)
     worst = torch.full((2,), -torch.inf, dtype=torch.float64)
-    for k in range(200):
+    for k in range(60):
         d = normal(2, 2, 10, 10) + (k % 5) * normal(2, 2, 1, 1)
         d = d * bound.scale_factor(d).reshape(-1, 1, 1, 1)
         worst = torch.maximum(worst, (bound.adjoint(block) * d).flatten(1).sum(dim=1))
     assert bool((worst <= bound.dual_value(block)).all())
     assert bool((worst <= bound.support(bound.adjoint(block))).all())  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("threshold", [0.95, 0.6])
+@pytest.mark.parametrize("window", [Window.uniform(4), Window.uniform(4, stride=4)])
+def test_a_share_is_a_split_of_window_ssim_and_the_best_one_gives_the_support(
+    threshold: float, window: Window, uniform: Draw, normal: Draw
+) -> None:
+    x, z = uniform(1, 1, 8, 8), normal(1, 1, 8, 8) + 0.3
+    bound = ProductSSIM(threshold, window).bind(x)
+    best = torch.full_like(bound.spread_base, -torch.inf)
+    point = z / bound.operator.coverage
+    block = WindowDual(torch.ones_like(best), point, bound.operator.mean(point))
+    for beta in (1 - threshold) * torch.sin(torch.linspace(0.01, 1.56, 300)).double() ** 2:
+        fixed = WindowSSIM(threshold, window, float(beta)).bind(x)
+        b = float(beta / (1 - beta))
+        split = bound.split(torch.full_like(best, fixed.ball_center / (fixed.ball_center + b)))
+        for mine, theirs in (
+            (split.ball_center, torch.full_like(best, fixed.ball_center)),
+            (split.radius, fixed.radius),
+            (split.mean_lower, fixed.mean_lower),
+            (split.mean_upper, fixed.mean_upper),
+        ):
+            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+        size, along = block.centred(fixed.operator, x)
+        gain = fixed.ball_center * along + fixed.radius * size
+        best = torch.maximum(best, gain + torch.maximum(fixed.mean_lower * block.mean, fixed.mean_upper * block.mean))
+    support = bound.support(z)
+    assert support is not None
+    assert float(best.sum()) * (1 - 1e-12) <= float(support) <= float(best.sum()) * (1 + 1e-4)
 
 
 def test_block_acts_as_its_window_vectors(uniform: Draw, normal: Draw) -> None:
@@ -147,7 +176,7 @@ def test_implied_box_holds_every_member(uniform: Draw, normal: Draw) -> None:
     bound = ProductSSIM(0.9, Window.uniform(5)).bind(x)
     lower, upper = bound.implied_bounds(-x, 1 - x)
     assert float(upper.mean()) < 0.9 * float((1 - x).mean())
-    for k in range(300):
+    for k in range(100):
         d = normal(1, 1, 12, 12) ** (1 + 2 * (k % 3)) + (k % 4) * normal(1, 1, 1, 1)
         d = d.clamp(-x, 1 - x)
         d = d * bound.scale_factor(d)
