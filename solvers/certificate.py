@@ -77,8 +77,8 @@ def certify(
         delta: (B, C, H, W), not necessarily feasible.
         dual: one block per constraint of the problem, or ``None`` where there is none; ``None`` alone for no dual
             at all. Image-shaped for LpBall and GlobalSSIM, (B, F) for FeatureBall, a
-            :class:`~solvers.WindowDual` or window vectors (B, C, P_h, P_w, size^2) for WindowSSIM, a
-            multiplier (B,) of the index for MeanSSIM on tiles.
+            :class:`~solvers.WindowDual` for WindowSSIM and ProductSSIM, or window vectors (B, C, P_h, P_w, size^2) for
+            the first, a multiplier (B,) of the index for MeanSSIM on tiles.
 
     Raises:
         ProblemError: shapes that don't fit, an image with a defect, a block for a set that has none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 # Splits between which the implied box is taken: it is the union of as many boxes.
 BOXES = 6
 UNBOUNDED = 1e12  # the level of a window whose structure, or mean, is lost
-# Steps to a window's scale: the secant method from below.
+# Most secants to a window's scale.
 STEPS = 60
 
 
@@ -196,15 +197,12 @@ class BoundProductSSIM(BoundWindows):
 
     def implied_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """The union over pieces of the hyperbola of what the larger of the balls and of the intervals on each imply."""
-        boxes = []
+        boxes, whole = [], torch.ones_like(self.spread_base)
         for k in range(BOXES):
-            first, last = (
-                torch.tensor(torch.pi / 2 * (k + end) / BOXES).double().sin().square().to(lower) for end in (0, 1)
-            )
-            whole = torch.ones_like(self.spread_base)
-            widest, longest = self.split(last * whole), self.split(first * whole)
+            least, most = (math.sin(math.pi / 2 * end / BOXES) ** 2 for end in (k, k + 1))
+            widest, longest = self.split(most * whole), self.split(least * whole)
+            center = float(levels(torch.tensor(most, dtype=torch.float64), self.constraint.threshold)[0])
             limits = longest.mean_lower, longest.mean_upper
-            center = float(levels(last, self.constraint.threshold)[0])
             boxes.append(implied_bounds(self.operator, self.reference, center, widest.radius, limits, (lower, upper)))
         lowest, highest = zip(*boxes, strict=True)
         return torch.stack(lowest).amin(dim=0), torch.stack(highest).amax(dim=0)

@@ -9,11 +9,15 @@ What the iteration leaves unfinished does not hurt the certificate: the bound ta
 box keeps small what is left of the stationarity residual; the point is brought into the set by accelerated averaged
 projections (:mod:`solvers.constraints.window_repair`).
 
+Windows of :class:`~solvers.ProductSSIM` choose the split of their loss on the way (:mod:`.dual_windows`). That set is
+not convex, but the bound is of the exact set, and the point lies in it.
+
 Memory: some tens of copies of the image, whatever the window: no window vectors.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -42,6 +46,7 @@ FLOOR = 1e-3  # of a ratio
 DEPTH = 20.0  # logarithms below the image's largest multiplier at which one counts as zero
 STALLED = 0.8  # of the gap of PATIENCE iterations ago: above it, mixing is halved, or made whole again
 PATIENCE = 125
+GLOBAL = "not convex; global bound by the windows' support functions"  # of ProductSSIM
 CACHED = 49_152  # pixels, channels counted, that iterate together on a CPU: 3x128x128
 
 
@@ -68,7 +73,7 @@ def _refuses(problem: Problem) -> str | None:
     accepts=_refuses,
 )
 def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
-    """One multiplier a window, inner conjugate gradients, mixing; the method for overlapping windows."""
+    """One multiplier a window, inner conjugate gradients, mixing; overlapping windows, with fixed or own splits."""
     monitor = Monitor(problem, settings)
     exact, linear = monitor.problem, isinstance(problem, LinearProblem)
     dtype = settings.dtype or problem.reference.dtype
@@ -99,7 +104,11 @@ def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = 
         parts = [part for part in parts if part.still_runs(monitor)]
         for part in parts:
             part.review(monitor.rel_gap[part.images])
-    return monitor.output()
+    output = monitor.output()
+    if problem.find(ProductSSIM):
+        words = [f"{word}; {GLOBAL}" if word else GLOBAL for word in output.messages]
+        output = replace(output, messages=tuple(words))
+    return output
 
 
 def _together(problem: Problem) -> int:
