@@ -9,25 +9,27 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor
 
 
 class Repeated:
-    """Calls ``function``; on a GPU, from the second call on, by replaying its kernels.
+    """Calls ``method``; on a GPU, from the second call on, by replaying its kernels.
 
     Results that it leaves behind as attributes hold the values of the latest call, as long as this object lives. Where
     it can't be recorded, a warning says why, and it is called as before.
 
     Args:
-        function: see above; the same however often it is called.
+        method: see above; of the object that this one belongs to. It is held weakly: in a cycle, which Python takes
+            apart at leisure, graphs would fill the device with their memory.
         like: a tensor on the device.
         plainly: calls before it is recorded, in which kernels are compiled and libraries set up.
     """
 
-    def __init__(self, function: Callable[[], None], like: Tensor, plainly: int = 1) -> None:
-        self._function, self._like = function, like
+    def __init__(self, method: Callable[[], None], like: Tensor, plainly: int = 1) -> None:
+        self._method, self._like = WeakMethod(method), like
         self._plainly = plainly
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -42,16 +44,22 @@ class Repeated:
             self._record()
         self._plainly -= 1
         if self._graph is None:
-            self._function()
+            self._call()
         else:
             self._graph.replay()
+
+    def _call(self) -> None:
+        method = self._method()
+        if method is None:
+            raise ReferenceError("the object whose method is repeated is gone")
+        method()
 
     def _record(self) -> None:
         """Nothing runs while it is recorded, so a failure leaves the state as it was."""
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.device_of(self._like):
-                _capture(graph, self._function)
+                _capture(graph, self._call)
         except RuntimeError as error:
             self._plainly = 1 << 62
             reason = (str(error).splitlines() or [""])[0]

@@ -156,34 +156,47 @@ def test_mixing_is_that_of_the_cpu(dtype: torch.dtype) -> None:
         torch.testing.assert_close(other.cpu(), own, rtol=0, atol=1e-9 if dtype == torch.float64 else 1e-3)
 
 
+class Rotation:
+    def __init__(self) -> None:
+        self.state, self.count = torch.arange(5.0, device=CUDA), 0
+
+    def turn(self) -> None:
+        self.state.copy_(torch.cos(self.state) + 0.1 * self.state.sum())
+
+    def ask_and_count(self) -> None:
+        if float(self.state.sum()) >= 0:  # what is recorded must not ask
+            self.count += 1
+
+
 def test_a_replayed_function_is_that_function() -> None:
-    state, other = torch.arange(5.0, device=CUDA), torch.arange(5.0, device=CUDA)
-
-    def forward(values: Tensor) -> None:
-        values.copy_(torch.cos(values) + 0.1 * values.sum())
-
-    repeated = Repeated(lambda: forward(state), state)
+    one, other = Rotation(), Rotation()
+    repeated = Repeated(one.turn, one.state)
     for _ in range(6):
         repeated()
-        forward(other)
+        other.turn()
     assert repeated.recorded
-    assert torch.equal(state, other)
+    assert torch.equal(one.state, other.state)
+
+
+def test_the_memory_of_recordings_goes_with_their_owners(photos: Photos) -> None:
+    problem = posed(photos, solvers.WindowSSIM(0.95, DENSE), solvers.Box()).to(device=CUDA)
+    reserved = []
+    for _ in range(4):
+        solvers.solve(problem, "dual", solvers.Settings(eps_rel=1e-3, max_iter=150))
+        torch.cuda.empty_cache()
+        reserved.append(torch.cuda.memory_reserved())
+    assert reserved[-1] <= reserved[1] + 2**24
 
 
 def test_what_cannot_be_recorded_runs_as_it_is() -> None:
-    state = torch.zeros(3, device=CUDA)
-
-    def asking() -> None:
-        if float(state.sum()) >= 0:  # a recorded function must not ask
-            state.add_(1)
-
-    repeated = Repeated(asking, state)
+    one = Rotation()
+    repeated = Repeated(one.ask_and_count, one.state)
     repeated()
     with pytest.warns(UserWarning, match="recorded"):
         repeated()
     repeated()
     assert not repeated.recorded
-    assert state.tolist() == [3.0, 3.0, 3.0]
+    assert one.count == 3
 
 
 @pytest.fixture

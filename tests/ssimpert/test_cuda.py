@@ -123,7 +123,7 @@ def test_perceptual_balls_run_on_the_device(there: Classifier, photos: Tensor) -
 
 @pytest.mark.parametrize("name", sorted(analysis.ATTRIBUTIONS))
 def test_attributions_are_those_of_the_cpu(model: Classifier, there: Classifier, photos: Tensor, name: str) -> None:
-    options = {"rise": {"masks": 20}, "occlusion": {"stride": 56}, "smooth_grad": {"samples": 4}}.get(name, {})
+    options = {"rise": {"masks": 20}, "occlusion": {"stride": 32}, "smooth_grad": {"samples": 4}}.get(name, {})
     label = model.predict(photos)
     own = analysis.attribution(name, model, photos, label, **options)
     other = analysis.attribution(name, there, photos.cuda(), label.cuda(), **options)
