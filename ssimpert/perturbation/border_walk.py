@@ -15,7 +15,8 @@ from torch import Tensor
 
 from solvers.constraints.base import norm, per_image
 from ssimpert.linearization import Margin, forward, linearize
-from ssimpert.perturbation.level_attempt import Attempt, cut_to_border
+from ssimpert.perturbation.border_cut import cut_to_border
+from ssimpert.perturbation.level_attempt import Attempt
 from ssimpert.perturbation.levels import ROOM, least_level
 from ssimpert.perturbation.oracle import Oracle
 from ssimpert.perturbation.result import StepRow
@@ -53,7 +54,8 @@ class BorderWalk:
 
     Attributes:
         attempt: model, families and solver.
-        image: (K, C, H, W); label: (K,); margin: decides about success.
+        image: (K, C, H, W); label: (K,); margin: decides about success; clean: (K,), its value
+            at ``image``.
         climbed, towards: the margin whose gradients are followed, and its labels (K,).
         numbers: the images' places in the batch, (K,).
     """
@@ -62,6 +64,7 @@ class BorderWalk:
     image: Tensor
     label: Tensor
     margin: Margin
+    clean: Tensor
     climbed: Margin
     towards: Tensor
     numbers: Tensor
@@ -99,7 +102,7 @@ class BorderWalk:
         self, border: Border, oracle: Oracle, direction: Tensor, length: Tensor, moving: Tensor, number: int
     ) -> Tensor:
         """Step, project, cut: the longest of TRIALS lengths that lowers the level; which images found none."""
-        model, reference = self.attempt.model, self.image.to(torch.float64)
+        reference = self.image.to(torch.float64)
         oracle.constraint = self.attempt.sets(border.level, self.numbers)
         left = moving
         for _ in range(TRIALS):
@@ -108,21 +111,18 @@ class BorderWalk:
             point = border.delta[left] + per_image(length[left]) * direction[left]
             solution = oracle.nearest(point, reference[left], left, around=border.delta[left], round_number=number)
             near = oracle.hold(torch.as_tensor(solution.delta), reference[left], left)
-            reached = self.margin(forward(model, reference[left] + near), self.label[left]) > 0
-            lower = torch.zeros_like(reached)
-            crossed = left[reached]
-            if crossed.numel():
-                lower[reached] = self._cut(border, reference[crossed] + near[reached], crossed)
+            lower = self._cut(border, reference[left] + near, left)
             length[left] *= torch.where(lower, LONGER, SHORTER).to(length)
             left = left[~lower]
         return left
 
     def _cut(self, border: Border, moved: Tensor, at: Tensor) -> Tensor:
-        """Cut the successful images ``moved`` to the border and take those of lower level; which, (len(at),) bool."""
-        cut = cut_to_border(self.attempt.model, self.image[at], moved, self.label[at], self.margin)
-        still = self.margin(forward(self.attempt.model, self.image[at].to(torch.float64) + cut), self.label[at]) > 0
-        taken = torch.zeros_like(still)
-        for k in still.nonzero()[:, 0].tolist():
+        """Cut images ``moved`` to the border and take the successful ones of lower level; which, (len(at),) bool."""
+        cut, reached = cut_to_border(
+            self.attempt.model, self.image[at], moved, self.label[at], self.margin, self.clean[at]
+        )
+        taken = torch.zeros_like(reached)
+        for k in reached.nonzero()[:, 0].tolist():
             place = int(at[k])
             family = self.attempt.families[int(self.numbers[place])]
             reference = self.image[place : place + 1].to(torch.float64)

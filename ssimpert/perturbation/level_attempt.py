@@ -1,4 +1,4 @@
-"""One attempt at a level: some steps of an engine within sets of the images' own, and what is left of a success."""
+"""One attempt at a level: some steps of an engine within sets of the images' own."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ import solvers
 from solvers.constraints import Constraint
 from solvers.constraints.base import per_image
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin, forward
+from ssimpert.linearization import Margin
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation import ascent
 from ssimpert.perturbation.engines import HELD, Engine, check_engine
 from ssimpert.perturbation.levels import Family, family_of
 from ssimpert.perturbation.oracle import Oracle
 
-# Bisections of the length of a successful perturbation: it is cut to where the margin vanishes.
-CUTS = 12
 # A climb is given up where HOPE times the pace of the last PACE steps does not reach the goal within the steps left.
 PACE, HOPE = 4, 1.5
 
@@ -102,21 +100,3 @@ class Attempt:
                 now.stop((now.active & (promised <= 0)).nonzero()[:, 0], "too slow to reach the goal at this level")
         state.return_to_best()
         return state
-
-
-def cut_to_border(model: Model, image: Tensor, moved: Tensor, label: Tensor, margin: Margin) -> Tensor:
-    """The perturbations shortened to where the margin vanishes, by bisection, where it is positive: float64, but such
-    that image + delta is what its dtype holds."""
-    reference = image.to(torch.float64)
-    whole = moved - reference
-
-    def on_grid(length: Tensor) -> Tensor:
-        return (reference + per_image(length) * whole).clamp(0, 1).to(image.dtype).to(torch.float64)
-
-    high = torch.ones(len(image), dtype=torch.float64, device=image.device)
-    low = torch.zeros_like(high)
-    for _ in range(CUTS):
-        middle = (low + high) / 2
-        reached = margin(forward(model, on_grid(middle)), label) > 0
-        high, low = torch.where(reached, middle, high), torch.where(reached, low, middle)
-    return on_grid(high) - reference

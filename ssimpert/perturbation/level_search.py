@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ssimpert.linearization import Margin, forward
+from ssimpert.linearization import Margin
+from ssimpert.perturbation.border_cut import cut_to_border
 from ssimpert.perturbation.border_walk import Border, BorderWalk
-from ssimpert.perturbation.level_attempt import Attempt, cut_to_border
+from ssimpert.perturbation.level_attempt import Attempt
 from ssimpert.perturbation.levels import ROOM, least_level
 from ssimpert.perturbation.result import StepRow
 
@@ -83,7 +84,8 @@ class LevelSearch:
 
     Attributes:
         attempt: model, families, engine and solver.
-        image: (B, C, H, W); label: (B,); margin: decides about success.
+        image: (B, C, H, W); label: (B,); margin: decides about success; clean: (B,), its value at
+            ``image``.
         aim: what is climbed.
         first, largest: the first level tried and the last.
         rounds: most levels tried per image.
@@ -94,6 +96,7 @@ class LevelSearch:
     image: Tensor
     label: Tensor
     margin: Margin
+    clean: Tensor
     aim: Aim
     first: float
     largest: float
@@ -149,8 +152,9 @@ class LevelSearch:
         search.rounds[pending] += 1
         search.steps[pending] += state.steps
         search.history += [{**row, "image": int(pending[row["image"]])} for row in state.history]
-        delta = cut_to_border(attempt.model, self.image[pending], state.images, label, self.margin)
-        reached = self.margin(forward(attempt.model, reference + delta), label) > 0
+        delta, reached = cut_to_border(
+            attempt.model, self.image[pending], state.images, label, self.margin, self.clean[pending]
+        )
         for k in (~reached).nonzero()[:, 0].tolist():
             search.failed[int(pending[k])].append(float(level[pending[k]]))
         better = []
@@ -176,6 +180,7 @@ class LevelSearch:
             self.image[numbers],
             self.label[numbers],
             self.margin,
+            self.clean[numbers],
             self.aim.margin,
             towards[numbers],
             numbers,

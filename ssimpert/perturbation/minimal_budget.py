@@ -122,7 +122,7 @@ def minimal_budget(
         aim = Aim(LabelWins(), near[:, 0], near[:, 1:], distance[:, 1:] / distance[:, :1])
     wanted = (clean <= 0).nonzero()[:, 0]  # a NaN is not <= 0
     LevelSearch(
-        attempt, image, label, margin, aim, family.first, family.largest, rounds=rounds, tolerance=tolerance
+        attempt, image, label, margin, clean, aim, family.first, family.largest, rounds=rounds, tolerance=tolerance
     ).run(search, wanted)
     found = search.high.isfinite()
     levels = torch.where(found & (search.high > 0), search.high, family.first)
