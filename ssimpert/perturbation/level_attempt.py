@@ -1,4 +1,4 @@
-"""One attempt at a level: some steps of an engine within sets of the images' own, and what is left of a success."""
+"""One attempt at a level: some steps of an engine within sets of the images' own."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import solvers
 from solvers.constraints import Constraint
 from solvers.constraints.base import per_image
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin, forward
+from ssimpert.linearization import Margin
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation import ascent
 from ssimpert.perturbation.engines import HELD, Engine, check_engine
 from ssimpert.perturbation.levels import Family, family_of
 from ssimpert.perturbation.oracle import Oracle
 
-# Bisections of the length of a successful perturbation: it is cut to where the margin vanishes.
-CUTS = 12
+# A climb is given up where HOPE times the pace of the last PACE steps does not reach the goal within the steps left.
+PACE, HOPE = 4, 1.5
 
 
 def check_level_options(constraint: Constraint, steps: int, rounds: int, tolerance: float, engine: str) -> Family:
@@ -66,6 +66,11 @@ class Attempt:
         """The images' own sets at levels (K,), for the images at ``numbers`` (K,) of the batch."""
         return [self.families[k].at(value) for k, value in zip(numbers.tolist(), level.tolist(), strict=True)]
 
+    def oracle(self, sets: list[Constraint], numbers: Tensor) -> Oracle:
+        """Steps within these sets, one each for the images at ``numbers`` (K,) of the batch."""
+        region = None if self.support is None else self.support.select(numbers, len(self.families))
+        return Oracle(sets, len(sets), self.method, self.settings, region, tightening=True)
+
     def run(
         self,
         reference: Tensor,
@@ -76,34 +81,22 @@ class Attempt:
         numbers: Tensor,
         *,
         stop: bool,
+        steps: int | None = None,
     ) -> ascent.AscentState:
         """From ``start`` (K, C, H, W) scaled into the sets, with or without a stop at success; ends at the best.
-        ``numbers``: the images' places in the batch, (K,)."""
+        ``numbers``: the images' places in the batch, (K,). With a stop, images that at their pace won't get there are
+        given up, see ``HOPE``."""
         factor = torch.cat([at.bind(reference[k : k + 1]).scale_factor(start[k : k + 1]) for k, at in enumerate(sets)])
         begin = (reference + per_image(factor) * start).clamp(0, 1)
         state = ascent.start(self.model, begin, label, margin, stop_at_success=stop)
-        region = None if self.support is None else self.support.select(numbers, len(self.families))
-        oracle = Oracle(sets, len(reference), self.method, self.settings, region, tightening=True)
+        oracle = self.oracle(sets, numbers)
         move = HELD[self.engine](self.model, label, margin, oracle, reference)
-        for _ in ascent.ascend(self.model, state, label, margin, move, steps=self.steps, stop_at_success=stop):
-            pass
+        steps, marks = steps or self.steps, [state.margin.clone()]
+        for now in ascent.ascend(self.model, state, label, margin, move, steps=steps, stop_at_success=stop):
+            marks.append(now.margin.clone())
+            if stop and len(marks) > PACE:
+                rest = steps + 1 - len(marks)
+                promised = now.margin + HOPE * rest / PACE * (now.margin - marks[-1 - PACE])
+                now.stop((now.active & (promised <= 0)).nonzero()[:, 0], "too slow to reach the goal at this level")
         state.return_to_best()
         return state
-
-
-def cut_to_border(model: Model, image: Tensor, moved: Tensor, label: Tensor, margin: Margin) -> Tensor:
-    """The perturbations shortened to where the margin vanishes, by bisection, where it is positive: float64, but such
-    that image + delta is what its dtype holds."""
-    reference = image.to(torch.float64)
-    whole = moved - reference
-
-    def on_grid(length: Tensor) -> Tensor:
-        return (reference + per_image(length) * whole).clamp(0, 1).to(image.dtype).to(torch.float64)
-
-    high = torch.ones(len(image), dtype=torch.float64, device=image.device)
-    low = torch.zeros_like(high)
-    for _ in range(CUTS):
-        middle = (low + high) / 2
-        reached = margin(forward(model, on_grid(middle)), label) > 0
-        high, low = torch.where(reached, middle, high), torch.where(reached, low, middle)
-    return on_grid(high) - reference

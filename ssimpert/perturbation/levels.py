@@ -16,6 +16,8 @@ from ssimpert.errors import InputError
 HALVINGS = 40
 # Excess, in the set's own unit, that counts as none.
 ROUNDING = 1e-9
+# A perturbation found at a level may need this much more: rounding to the images' dtype may leave the set by a little.
+ROOM = 1.001
 
 
 @dataclass(frozen=True)

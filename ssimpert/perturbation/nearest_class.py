@@ -1,4 +1,4 @@
-"""Which other class is nearest, to first order, under a constraint set?"""
+"""Which other classes are near, to first order, under a constraint set?"""
 
 from __future__ import annotations
 
@@ -21,6 +21,23 @@ def nearest_class(
     support: Tensor | None = None,
 ) -> Tensor:
     """The class k != y with the least ``(f_y - f_k) / max <grad (f_k - f_y), d>`` over the set, per image, (B,) long.
+
+    Arguments as for :func:`class_distances`, whose first class it is.
+    """
+    return class_distances(model, image, label, constraint, candidates=candidates, support=support)[0][:, 0]
+
+
+def class_distances(
+    model: Model,
+    image: Tensor,
+    label: Tensor,
+    constraint: Constraint,
+    *,
+    candidates: int = 10,
+    support: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Other classes, nearest first to first order, and how far they are: (B, N) long and (B, N) float64, in units of
+    the set's size; N is ``candidates`` or all other classes.
 
     The step of DeepFool (Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016, equation 8) for any set. The runner-up is often
     *not* the nearest: rocket's is 0.049 away in l2, to first order, its third class 0.015 (efficientnet-lite0).
@@ -45,5 +62,5 @@ def nearest_class(
         reach = norm(gradient) if reach is None or not bool(reach.isfinite().all()) else reach
         distance = -linear.value / reach.clamp_min(torch.finfo(reach.dtype).tiny)
         distances.append(torch.where(distance.isnan(), torch.inf, distance))
-    nearest = torch.stack(distances, dim=1).argmin(dim=1, keepdim=True)
-    return classes.gather(1, nearest)[:, 0]
+    nearest, order = torch.stack(distances, dim=1).sort(dim=1, stable=True)
+    return classes.gather(1, order), nearest
