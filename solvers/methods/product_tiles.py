@@ -167,10 +167,10 @@ class _End:
     slope: Tensor
 
     @classmethod
-    def untried(cls, share: Tensor, tiles: _Tiles) -> _End:
-        """Ends at which no tile has been solved."""
-        nothing = (torch.full_like(share, torch.nan) for _ in fields(cls)[2:])
-        return cls(share.clone(), torch.full_like(tiles.centred, torch.nan), *nothing)
+    def filled(cls, share: float, tiles: _Tiles, value: float) -> _End:
+        """The same split for all tiles, and ``value`` for all else."""
+        rest = (torch.full_like(tiles.mean, value) for _ in fields(cls)[2:])
+        return cls(torch.full_like(tiles.mean, share), torch.full_like(tiles.centred, value), *rest)
 
     def __getitem__(self, index: Tensor) -> _End:
         return _End(*(getattr(self, entry.name)[index] for entry in fields(self)))
@@ -195,8 +195,9 @@ class _Search:
     def __init__(self, tiles: _Tiles, tolerance: float) -> None:
         self.tiles, self.tolerance = tiles, tolerance
         zero = torch.zeros_like(tiles.mean)
-        self.low, self.high = _End.untried(zero, tiles), _End.untried(zero + 1, tiles)
-        self.dual = _End.untried(zero, tiles)
+        # NaN: no tile has been solved there; it compares with nothing.
+        self.low, self.high = _End.filled(0.0, tiles, torch.nan), _End.filled(1.0, tiles, torch.nan)
+        self.dual = _End.filled(0.0, tiles, 0.0)
         self.best_share = torch.full_like(zero, 0.5)
         self.best_gain = torch.full_like(zero, -torch.inf)
         self.best = torch.zeros_like(tiles.groups.target)

@@ -35,7 +35,7 @@ def test_one_tile_is_no_worse_than_brute_force_and_the_bound_no_lower(
     vector = vector if linear else 0.3 * vector
     result = solvers.solve(pose(vector[None, None], x[None, None], [constraint, Box()]), settings=TIGHT)
     assert result.method == "product_tiles"
-    best = brute_force(vector, x, threshold, starts=30, linear=linear)
+    best = brute_force(vector, x, threshold, starts=18, linear=linear)
     sign = 1 if linear else -1
     assert sign * float(result.objective[0]) >= sign * best - 1e-6 * best
     assert sign * float(result.bound[0]) >= sign * best - 1e-6 * best
@@ -86,16 +86,16 @@ def test_photo_is_certified_beats_every_split_and_keeps_scikit_images_map(
 
 
 def test_no_split_of_a_grid_gains_more_on_any_tile(crop: tuple[Tensor, Tensor]) -> None:
-    x, g = crop
+    x, g = (image[..., :21, :21] for image in crop)
     window = Window.uniform(7, stride=7)
     for threshold in (0.9, 0.4):  # at the lower one, gains may have two peaks
         result = solvers.solve(LinearProblem(g, x, [ProductSSIM(threshold, window), Box()]), settings=TIGHT)
 
         def by_tile(delta: Any) -> Tensor:
-            gain = (g * torch.as_tensor(delta))[0].reshape(3, 5, 7, 5, 7)
+            gain = (g * torch.as_tensor(delta))[0].reshape(3, 3, 7, 3, 7)
             return gain.sum(dim=(2, 4))
 
-        best = torch.full((3, 5, 5), -torch.inf, dtype=torch.float64)
+        best = torch.full((3, 3, 3), -torch.inf, dtype=torch.float64)
         for luminance in ("preserve", *((1 - threshold) * np.sin(np.linspace(0.01, 1.56, 24)) ** 2)):
             sets = [WindowSSIM(threshold, window, luminance), Box()]
             best = torch.maximum(best, by_tile(solvers.solve(LinearProblem(g, x, sets)).delta))
