@@ -9,6 +9,7 @@ FMN, with at least as many gradients, stand beside. `--photos coffee --sets l2` 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 
 import torch
@@ -76,7 +77,12 @@ def main() -> None:
             template, rule = SETS[kind]
             found = ssimpert.minimal_budget(model, image, template, steps=STEPS)
             grid = least_on_grid(model, image, rule, found)
-            row = [name, kind, f"{float(found.level):.4g}", f"{grid:.4g}", f"{float(found.level) / grid:.4f}"]
+            least = (
+                ("none", "the grid found none")
+                if math.isnan(grid)
+                else (f"{grid:.4g}", f"{float(found.level) / grid:.4f}")
+            )
+            row = [name, kind, f"{float(found.level):.4g}", *least]
             row.append(f"{int(found.steps)} + 10")
             if kind == "l2":
                 for attack in ("ddn", "fmn"):
