@@ -1,9 +1,10 @@
 """Is the level that `minimal_budget` finds the least one? Against a fine grid of levels, and against foolbox.
 
 Run with `python examples/minimal_levels.py` (needs the extra `baselines`). For each photo and set it finds the least
-level that changes the decision. Then it tries levels below it one by one, from the clean image, with `perturb` and twice
-the steps: the least of them that succeeds should not be more than a hundredth below. For l2, the norms of DDN and
-FMN, with at least as many gradients, stand beside. `--photos coffee --sets l2` shows that it runs.
+level that changes the decision. Then it tries levels below it one by one, from the clean image, with `perturb` and
+twice the steps: the least of them that succeeds should not be more than a hundredth below. The grid is no proof, it can
+be beaten: where its climbs fail even at the level found, it says so. For l2, the norms of DDN and FMN, with at least as
+many gradients, stand beside. `--photos coffee --sets l2` shows that it runs.
 """
 
 from __future__ import annotations
