@@ -185,6 +185,17 @@ def test_a_batch_is_its_images_one_by_one() -> None:
     assert together.rounds.tolist() == [int(one.rounds) for one in alone]
 
 
+def test_a_batch_along_a_curved_border_is_its_images_one_by_one() -> None:
+    model = fanned(grey(), -20, 10, 0.1)
+    shift = torch.tensor([0.0, 0.02, -0.03], dtype=torch.float64)
+    image = grey() + shift[:, None, None, None] * model.basis.detach()[:1]
+    together = minimal_budget(model, image, LpBall(2, 0.1))
+    alone = [minimal_budget(model, image[k : k + 1], LpBall(2, 0.1)) for k in range(3)]
+    torch.testing.assert_close(together.level, torch.cat([one.level for one in alone]), rtol=1e-6, atol=0)
+    assert together.steps.tolist() == [int(one.steps) for one in alone]
+    assert together.rounds.tolist() == [int(one.rounds) for one in alone]
+
+
 def test_the_curve_is_linear_for_a_linear_classifier_and_never_falls(model: Classifier, photo: Tensor) -> None:
     flat, image = TwoClasses(offset=50.0), grey(2)
     levels = [0.1, 0.2, 0.4]
