@@ -48,6 +48,7 @@ class Search:
     Attributes:
         low: the largest level that failed, below ``high``; 0 for none.
         high: the least level that succeeded; infinite for none.
+        start: where the next climb begins: at the best perturbation; without any, where the last climb failed.
         rounds: levels tried; steps: gradients spent on them and on walks.
         walked: whether the best perturbation is where a walk ended.
         failed: the levels that failed, per image.
@@ -56,6 +57,7 @@ class Search:
     low: Tensor
     high: Tensor
     delta: Tensor
+    start: Tensor
     rounds: Tensor
     steps: Tensor
     walked: Tensor
@@ -71,6 +73,7 @@ class Search:
             low=zero.clone(),
             high=torch.full_like(zero, torch.inf).masked_fill(clean > 0, 0.0),
             delta=torch.zeros_like(reference),
+            start=torch.zeros_like(reference),
             rounds=none.clone(),
             steps=none.clone(),
             walked=torch.zeros_like(none, dtype=torch.bool),
@@ -128,7 +131,7 @@ class LevelSearch:
             pending = wanted[open_ & (search.rounds[wanted] < self.rounds)]
             if not pending.numel():
                 return
-            self._try(search, self._next(search), pending, towards, search.delta[pending], self.attempt.steps)
+            self._try(search, self._next(search), pending, towards, search.start[pending], self.attempt.steps)
 
     def _below(self, search: Search) -> Tensor:
         return search.high / (1 + SHARE * self.tolerance)
@@ -166,8 +169,12 @@ class LevelSearch:
             if least < float(search.high[place]):
                 search.high[place], search.delta[place], search.walked[place] = least, delta[k], False
                 better.append(place)
+        failed = pending[search.high[pending].isinf()]
+        search.start[failed] = (state.images - reference)[search.high[pending].isinf()]
         if better and attempt.engine == "projected_gradient":
             self._walk(search, torch.tensor(better, device=pending.device), towards)
+        found = pending[search.high[pending].isfinite()]
+        search.start[found] = search.delta[found]
         for place in pending.tolist():
             # The best may lie below a level that failed from elsewhere: that failure says nothing any more.
             high = float(search.high[place])

@@ -14,8 +14,8 @@ from ssimpert.errors import InputError
 
 # Halvings when looking for the least level that holds a perturbation: a relative error of 1e-9.
 HALVINGS = 40
-# Excess, in the set's own unit, that counts as none.
-ROUNDING = 1e-9
+# Excess, in the set's own unit and as a share of the level, that counts as none: levels may be as small as 1e-8.
+ROUNDING = 1e-10
 # A perturbation found at a level may need this much more: rounding to the images' dtype may leave the set by a little.
 ROOM = 1.001
 
@@ -87,7 +87,7 @@ def least_level(family: Family, reference: Tensor, delta: Tensor, enough: float)
     """The least level, to HALVINGS halvings, whose set holds ``delta`` (1, C, H, W); at most ``enough``, which does."""
     low, high = 0.0, enough
     # What rounding leaves over at the level that is enough may be left over at any.
-    slack = max(ROUNDING, float(family.at(enough).bind(reference).excess(delta)))
+    slack = max(ROUNDING * enough, float(family.at(enough).bind(reference).excess(delta)))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         if high - low <= 1e-9 * high:

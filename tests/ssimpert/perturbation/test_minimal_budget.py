@@ -15,6 +15,7 @@ from ssimpert.models import Classifier
 from ssimpert.perturbation import margin_curve, minimal_budget
 from ssimpert.perturbation.levels import family_of, least_level
 from ssimpert.perturbation.nearest_class import nearest_class
+from tests.ssimpert.perturbation.curved_classes import CurvedClasses, fanned
 from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey, score
 
 
@@ -133,6 +134,35 @@ def test_the_nearest_class_is_aimed_at_not_the_runner_up() -> None:
     assert float(runner_up.level.max()) > float(result.level.max())
 
 
+@pytest.mark.parametrize(("lowest", "highest", "offset"), [(-100, 8, 0.2), (-20, 10, 0.1)])
+def test_the_level_along_a_curved_border_is_the_least_norm(lowest: float, highest: float, offset: float) -> None:
+    """The border bends away along some axes and towards the image along others: climbs of ten steps from zero don't
+    reach the first one at any level, and bisecting the second one's would take over 80 gradients."""
+    image = grey()
+    model = fanned(image, lowest, highest, offset)
+    result = minimal_budget(model, image, LpBall(2, 0.1))
+    assert bool(result.success)
+    exact = model.least_norm(0)
+    assert float(result.level) == pytest.approx(exact, rel=0.01)
+    assert float(result.level) >= exact
+    assert float(result.violation) <= 1e-8
+    assert int(result.steps) <= 40
+
+
+def test_a_class_that_is_nearer_than_first_order_says_gets_its_try() -> None:
+    """Class 1 is 0.1 away, and so its linear model says; class 2 seems to be 0.11 away and is 0.08."""
+    image = grey()
+    slope, bend = torch.eye(2, dtype=torch.float64), 0.03 / 0.08**2
+    curvature = torch.tensor([[0.0, 0.0], [0.0, bend]], dtype=torch.float64)
+    model = CurvedClasses(image, slope, curvature, torch.tensor([0.1, 0.11], dtype=torch.float64))
+    assert model.least_norm(1) == pytest.approx(0.08)
+    assert nearest_class(model, image, torch.tensor([0]), LpBall(2, 1.0)).tolist() == [1]
+    result = minimal_budget(model, image, LpBall(2, 0.05))
+    assert result.label_after.tolist() == [2]
+    assert float(result.level) == pytest.approx(0.08, rel=0.005)
+    assert float(minimal_budget(model, image, LpBall(2, 0.05), candidates=1).level) >= 0.08
+
+
 def test_what_is_out_of_reach_says_so_and_what_is_reached_already_costs_nothing() -> None:
     model, image = TwoClasses(offset=500.0), grey()
     result = minimal_budget(model, image, LpBall(torch.inf, 0.5), steps=2)
@@ -152,6 +182,17 @@ def test_a_batch_is_its_images_one_by_one() -> None:
     together = minimal_budget(model, image, template, tolerance=0.02)
     alone = [minimal_budget(model, image[k : k + 1], template, tolerance=0.02) for k in range(3)]
     torch.testing.assert_close(together.level, torch.cat([one.level for one in alone]), rtol=1e-6, atol=0)
+    assert together.rounds.tolist() == [int(one.rounds) for one in alone]
+
+
+def test_a_batch_along_a_curved_border_is_its_images_one_by_one() -> None:
+    model = fanned(grey(), -20, 10, 0.1)
+    shift = torch.tensor([0.0, 0.02, -0.03], dtype=torch.float64)
+    image = grey() + shift[:, None, None, None] * model.basis.detach()[:1]
+    together = minimal_budget(model, image, LpBall(2, 0.1))
+    alone = [minimal_budget(model, image[k : k + 1], LpBall(2, 0.1)) for k in range(3)]
+    torch.testing.assert_close(together.level, torch.cat([one.level for one in alone]), rtol=1e-6, atol=0)
+    assert together.steps.tolist() == [int(one.steps) for one in alone]
     assert together.rounds.tolist() == [int(one.rounds) for one in alone]
 
 
