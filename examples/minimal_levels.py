@@ -30,9 +30,9 @@ SETS: dict[str, tuple[Constraint, Callable[[float], Constraint]]] = {
     "linf": (solvers.LpBall(torch.inf, 1 / 255), lambda level: solvers.LpBall(torch.inf, level)),
     "GlobalSSIM": (solvers.GlobalSSIM(0.005), solvers.GlobalSSIM),
     "WindowSSIM tiles": (
-        solvers.WindowSSIM(0.999, TILES),
-        # A numeric luminance bound keeps its share of the level.
-        lambda level: solvers.WindowSSIM(1 - level, TILES, luminance=level),
+        # A numeric luminance bound keeps its share of the level: here that of the default at 0.95.
+        solvers.WindowSSIM(0.999, TILES, luminance=0.02 * 0.001),
+        lambda level: solvers.WindowSSIM(1 - level, TILES, luminance=0.02 * level),
     ),
     "MeanSSIM": (solvers.MeanSSIM(0.999, PUBLISHED), lambda level: solvers.MeanSSIM(1 - level, PUBLISHED)),
 }

@@ -222,6 +222,8 @@ def test_bad_input_is_named() -> None:
         minimal_budget(model, image, LpBall(2, 0.1), tolerance=0)
     with pytest.raises(InputError, match=r"keeps to one set.*got 'recentred'"):
         minimal_budget(model, image, LpBall(2, 0.1), engine="recentred")
+    with pytest.raises(InputError, match=r"luminance 0.001 is all of 1 - threshold 0.001"):
+        minimal_budget(model, image, WindowSSIM(0.999, Window.uniform(4, stride=4), luminance=0.001))
     with pytest.raises(InputError, match="one radius"):
         minimal_budget(model, grey(2), LpBall(2, torch.tensor([0.1, 0.2])))
     with pytest.raises(InputError, match=r"levels must be positive and rise, got \[0.2, 0.1\]"):
