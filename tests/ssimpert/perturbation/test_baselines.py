@@ -40,7 +40,9 @@ class Linear(torch.nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         self.calls += 1
-        return images.flatten(1) @ self.weight.flatten(1).T + self.offset
+        # Image by image: a product of matrices may round an image differently in a larger batch, and FMN's steps turn
+        # on which side of the border an image is.
+        return torch.stack([self.weight.flatten(1) @ image.flatten() for image in images]) + self.offset
 
     def apart(self, first: Tensor, second: int) -> Tensor:
         return (self.weight[first] - self.weight[second]).detach().flatten(1)
