@@ -6,9 +6,10 @@ For dual blocks ``y_i`` of the sets ``{d : A_i d in S_i}`` write ``z = g - sum A
 
 where ``h_i`` is the support function of ``S_i`` and the supremum runs over any one set (or the pixel bounds, tightened
 by what the window sets imply) that holds d. So *any* dual gives a valid bound; a missing or useless one gives a weak
-bound, never a wrong one. A set that is not convex (MeanSSIM) has no ``A'y``: given a multiplier, it may bound the
-supremum of z'd over itself and the pixel bounds by its own Lagrangian, which needs no convexity (weak duality). For the
-projection problem the analogous bound is ``min_{lo<=d<=hi} |d - q|^2/2 + (sum A_i' y_i)'d - sum h_i(y_i)``.
+bound, never a wrong one. Nor does that need convexity: a set whose ``h_i`` is known (ProductSSIM) is bounded alike.
+MeanSSIM has no ``A'y``: given a multiplier, it may bound the supremum of z'd over itself and the pixel bounds by its
+own Lagrangian, which needs no convexity either (weak duality). For the projection problem the analogous bound is
+``min_{lo<=d<=hi} |d - q|^2/2 + (sum A_i' y_i)'d - sum h_i(y_i)``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from solvers.constraints.base import DualBlock, inner, per_image
 from solvers.constraints.box import elementwise_support
-from solvers.constraints.window_ssim import WindowDual
+from solvers.constraints.window_dual import WindowDual
 from solvers.errors import ProblemError
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 
@@ -76,8 +77,8 @@ def certify(
         delta: (B, C, H, W), not necessarily feasible.
         dual: one block per constraint of the problem, or ``None`` where there is none; ``None`` alone for no dual
             at all. Image-shaped for LpBall and GlobalSSIM, (B, F) for FeatureBall, a
-            :class:`~solvers.WindowDual` or window vectors (B, C, P_h, P_w, size^2) for WindowSSIM, a
-            multiplier (B,) of the index for MeanSSIM on tiles.
+            :class:`~solvers.WindowDual` for WindowSSIM and ProductSSIM, or window vectors (B, C, P_h, P_w, size^2) for
+            the first, a multiplier (B,) of the index for MeanSSIM on tiles.
 
     Raises:
         ProblemError: shapes that don't fit, an image with a defect, a block for a set that has none.
@@ -184,7 +185,7 @@ class Certifier:
         for bound, block in zip(self.sets, blocks, strict=True):
             if block is not None:
                 bound.check_block(block)
-                if bound.constraint.is_convex:
+                if bound.constraint.has_linear_blocks:
                     action = action + bound.adjoint(block)
                     value = value + bound.dual_value(block)
         if isinstance(self.problem, LinearProblem):

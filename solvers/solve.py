@@ -25,6 +25,7 @@ from solvers.settings import Settings
 PREFERENCE = (
     "closed_form",
     "tiles",
+    "product_tiles",
     "mean_tiles",
     "mean_windows",
     "energy_step",

@@ -37,14 +37,14 @@ def mean_planes(v: Tensor, op: WindowOperator) -> Tensor:
     return out
 
 
-def adjoint_planes(q: Tensor, op: WindowOperator) -> Tensor:
-    """The adjoint of :func:`mean_planes`: contiguous (N, P_h, P_w) -> (N, H, W)."""
+def adjoint_planes(q: Tensor, op: WindowOperator, *, squared: bool = False) -> Tensor:
+    """The adjoint of :func:`mean_planes`, or its like with squared weights: contiguous (N, P_h, P_w) -> (N, H, W)."""
     between = q.new_empty(q.shape[0], op.shape[0], op.width)
     out = q.new_empty(q.shape[0], op.height, op.width)
     check_planes(op, pixels=(out,), windows=(q,))
     with torch.cuda.device_of(q):
-        _back_across(q, between, op)
-        _back_down(between, out, out, out, out, op, normal=False)
+        _back_across(q, between, op, squared=squared)
+        _back_down(between, out, out, out, out, op, normal=False, squared=squared)
     return out
 
 
@@ -96,18 +96,27 @@ def _across(v: Tensor, weights: Tensor, out: Tensor, op: WindowOperator, *, weig
     )  # fmt: skip
 
 
-def _back_across(q: Tensor, out: Tensor, op: WindowOperator) -> None:
+def _back_across(q: Tensor, out: Tensor, op: WindowOperator, *, squared: bool = False) -> None:
     rows, columns = op.shape
     _adjoint_across[q.shape[0], tiles(rows, op.width)](
-        q, op.column_taps, out, rows, op.width, columns, op.column_starts[0], *_constants(op), num_warps=WARPS
-    )
+        q, op.column_taps, out, rows, op.width, columns, op.column_starts[0], squared, *_constants(op),
+        num_warps=WARPS,
+    )  # fmt: skip
 
 
 def _back_down(
-    q: Tensor, diagonal: Tensor, v: Tensor, dots: Tensor, out: Tensor, op: WindowOperator, *, normal: bool
+    q: Tensor,
+    diagonal: Tensor,
+    v: Tensor,
+    dots: Tensor,
+    out: Tensor,
+    op: WindowOperator,
+    *,
+    normal: bool,
+    squared: bool = False,
 ) -> None:
     _adjoint_down[q.shape[0], tiles(op.height, op.width)](
-        q, op.row_taps, diagonal, v, dots, out, op.height, op.width, op.shape[0], op.row_starts[0], normal,
+        q, op.row_taps, diagonal, v, dots, out, op.height, op.width, op.shape[0], op.row_starts[0], normal, squared,
         *_constants(op), num_warps=WARPS,
     )  # fmt: skip
 
@@ -171,10 +180,10 @@ def _mean_across(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _adjoint_across(  # type: ignore[no-untyped-def]
-    q, taps, out, height, width, windows, first,
+    q, taps, out, height, width, windows, first, SQUARED: tl.constexpr,
     SIZE: tl.constexpr, STRIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """(N, R, P_w) -> (N, R, W)."""
+    """(N, R, P_w) -> (N, R, W), with the taps or their squares."""
     plane = tl.program_id(0).to(tl.int64)
     i, j = _corner(height, width, ROWS, COLUMNS)
     inside, last = (i < height)[:, None], (j - first) // STRIDE
@@ -184,6 +193,8 @@ def _adjoint_across(  # type: ignore[no-untyped-def]
         k = j - first - p * STRIDE
         met = (p >= 0) & (p < windows) & (k < SIZE) & (j < width)
         weight = tl.load(taps + k * windows + p, mask=met, other=0.0)
+        if SQUARED:
+            weight *= weight
         at = plane * height * windows + i[:, None] * windows + p[None, :]
         total += weight[None, :] * tl.load(q + at, inside & met[None, :], 0.0)
     tl.store(out + plane * height * width + i[:, None] * width + j[None, :], total, inside & (j < width)[None, :])
@@ -191,7 +202,7 @@ def _adjoint_across(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _adjoint_down(  # type: ignore[no-untyped-def]
-    q, taps, diagonal, v, dots, out, height, width, windows, first, NORMAL: tl.constexpr,
+    q, taps, diagonal, v, dots, out, height, width, windows, first, NORMAL: tl.constexpr, SQUARED: tl.constexpr,
     SIZE: tl.constexpr, STRIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """(N, P_h, W) -> (N, H, W); where NORMAL, plus diagonal * v, and each tile's part of the product with v."""
@@ -204,6 +215,8 @@ def _adjoint_down(  # type: ignore[no-untyped-def]
         k = i - first - p * STRIDE
         met = (p >= 0) & (p < windows) & (k < SIZE) & (i < height)
         weight = tl.load(taps + k * windows + p, mask=met, other=0.0)
+        if SQUARED:
+            weight *= weight
         at = plane * windows * width + p[:, None] * width + j[None, :]
         total += weight[:, None] * tl.load(q + at, met[:, None] & inside, 0.0)
     at, met = plane * height * width + i[:, None] * width + j[None, :], (i < height)[:, None] & inside

@@ -171,6 +171,10 @@ class WindowOperator:
 
     def squared_adjoint(self, values: Tensor) -> Tensor:
         """``sum_p w_pi^2 q_p``, the diagonal of ``M' diag(q) M``: (..., P_h, P_w) -> (..., H, W)."""
+        kernels = None if self.rows.is_cpu else self._kernels(values)
+        if kernels is not None:
+            sums: Tensor = kernels.adjoint_planes(_planes(values), self, squared=True)
+            return sums.reshape(*values.shape[:-2], self.height, self.width)
         return self._squared_rows_t @ (values @ self._squared_columns)
 
     def normal(self, image: Tensor, diagonal: Tensor, weights: Tensor, out: Tensor | None = None) -> Tensor:

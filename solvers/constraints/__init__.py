@@ -1,4 +1,4 @@
-"""Convex sets of perturbations: frozen descriptions that bind to a batch of images."""
+"""Sets of perturbations: frozen descriptions that bind to a batch of images."""
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.constraints.box import Box, Support
@@ -6,7 +6,9 @@ from solvers.constraints.features import FeatureBall, LinearOperator
 from solvers.constraints.global_ssim import GlobalSSIM
 from solvers.constraints.lp import LpBall
 from solvers.constraints.mean_ssim import MeanSSIM
-from solvers.constraints.window_ssim import WindowDual, WindowSSIM
+from solvers.constraints.product_ssim import ProductSSIM
+from solvers.constraints.window_dual import WindowDual
+from solvers.constraints.window_ssim import WindowSSIM
 
 __all__ = [
     "BoundConstraint",
@@ -18,6 +20,7 @@ __all__ = [
     "LinearOperator",
     "LpBall",
     "MeanSSIM",
+    "ProductSSIM",
     "Support",
     "WindowDual",
     "WindowSSIM",

@@ -30,9 +30,15 @@ class Constraint(ABC):
 
     @property
     def is_convex(self) -> bool:
-        """Whether the set is convex. Where not, its dual block is a multiplier for
-        :meth:`BoundConstraint.supremum` alone, and methods must name the set to take it."""
+        """Whether the set is convex. Where not, methods must name the set to take it."""
         return True
+
+    @property
+    def has_linear_blocks(self) -> bool:
+        """Whether a dual block y acts by ``A'y`` and bounds by the support function ``h(y)``, as it does for convex
+        sets and for others whose support function is known. Elsewhere it is a multiplier for
+        :meth:`BoundConstraint.supremum` alone."""
+        return self.is_convex
 
     @property
     def kind(self) -> str:

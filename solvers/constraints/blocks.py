@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import DualBlock
-from solvers.constraints.window_ssim import BoundWindowSSIM, WindowDual
+from solvers.constraints.window_dual import WindowDual
+from solvers.constraints.window_ssim import BoundWindowSSIM
 
 
 def map_block(function: Callable[..., Tensor], *blocks: DualBlock) -> DualBlock:
     """``function`` of the blocks' tensors, part by part; all blocks in the same form, images along axis 0."""
     if isinstance(blocks[0], WindowDual):
-        return WindowDual(*(function(*parts) for parts in zip(*map(_parts, blocks), strict=True)))
+        return WindowDual(*(function(*parts) for parts in zip(*(block.parts() for block in blocks), strict=True)))
     return function(*blocks)
 
 
 def finite_images(block: DualBlock) -> Tensor:
     """Whether all numbers of an image's block are finite, (B,) bool."""
-    parts = _parts(block) if isinstance(block, WindowDual) else (block,)
+    parts = block.parts() if isinstance(block, WindowDual) else (block,)
     return torch.stack([part.isfinite().flatten(1).all(dim=1) for part in parts]).all(dim=0)
 
 
@@ -33,7 +34,3 @@ def window_vectors(bound: BoundWindowSSIM, block: DualBlock) -> Tensor:
     block = block.to(dtype=dtype, device=device)
     along = block.mean - block.ball * op.mean(block.point)
     return op.vectors(block.point).mul_(block.ball[..., None]).add_(along[..., None] * op.root_weights)
-
-
-def _parts(block: WindowDual) -> tuple[Tensor, Tensor, Tensor]:
-    return block.ball, block.point, block.mean

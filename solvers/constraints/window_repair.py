@@ -13,15 +13,15 @@ optimum is under 140.93).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from solvers.constraints.base import inner, norm, per_image
-
-if TYPE_CHECKING:
-    from solvers.constraints.window_ssim import BoundWindowSSIM
+from solvers.repeated import Repeated
+from solvers.windows import WindowOperator
 
 # Windows that a factor this near to 1 brings inside count as inside.
 NEAR = 1e-5
@@ -30,9 +30,31 @@ SLIGHT = 1e-3
 PULLS = 80
 FEW_PULLS = 16
 SHRINKAGES = 40
+LOOKS = 8  # averages between looks at who is inside
+
+# From a point (B, C, H, W) to how far its windows' structures and means are outside, (B, C, P_h, P_w) each, 0 for none,
+# and the average move, an image, that those outside ask for (computed when called).
+Asked = tuple[Tensor, Tensor, Callable[[], Tensor]]
+Pull = Callable[[Tensor], Asked]
 
 
-def enter(bound: BoundWindowSSIM, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+class WindowSet(Protocol):
+    """Sets of overlapping windows that can be entered."""
+
+    operator: WindowOperator
+
+    def window_factor(self, delta: Tensor) -> Tensor:
+        """The largest t in [0, 1] with ``t * delta`` inside, window by window: (B, C, P_h, P_w)."""
+
+    def select(self, images: Tensor) -> WindowSet:
+        """The set of the images at ``images`` (long, (K,)) alone."""
+
+    def pulling(self, delta: Tensor, margin: float) -> Pull:
+        """What violated windows ask of points on the way from ``delta``; windows count as violated unless they are
+        ``margin`` inside, relatively."""
+
+
+def enter(bound: WindowSet, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """``delta`` (B, C, H, W) moved into the set and within ``lower <= delta <= upper``, up to a factor near 1.
 
     An image that is inside up to NEAR stays as it is; one that SLIGHT would bring inside gets few averaged
@@ -48,7 +70,7 @@ def enter(bound: BoundWindowSSIM, delta: Tensor, lower: Tensor, upper: Tensor) -
     return shrink_or_scale(bound, delta)
 
 
-def shrink_or_scale(bound: BoundWindowSSIM, delta: Tensor) -> Tensor:
+def shrink_or_scale(bound: WindowSet, delta: Tensor) -> Tensor:
     """``delta`` shrunk locally, or scaled as a whole, image by image whichever moves it less.
 
     Shrinking is for a few windows that are far outside. For many that are barely outside it can be a disaster: on
@@ -64,7 +86,7 @@ def shrink_or_scale(bound: BoundWindowSSIM, delta: Tensor) -> Tensor:
 
 
 def pull(
-    bound: BoundWindowSSIM, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = PULLS, margin: float = 2e-6
+    bound: WindowSet, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = PULLS, margin: float = 2e-6
 ) -> Tensor:
     """Accelerated averaged projections, at most ``steps``, fewer once all windows are inside.
 
@@ -74,51 +96,89 @@ def pull(
         steps: each costs two means and five adjoints.
         margin: windows are asked to be this share inside, so that rounding does not leave them out.
     """
-    op, centre = bound.operator, bound.ball_center * bound.reference
-    centre_mean = op.mean(centre)
-    radius = (1 - margin) * bound.radius
-    middle, half = (bound.mean_upper + bound.mean_lower) / 2, (bound.mean_upper - bound.mean_lower) / 2
-    least, most = middle - (1 - margin) * half, middle + (1 - margin) * half
-    tiny = torch.finfo(delta.dtype).tiny
-    previous = point = delta.clamp(lower, upper)
-    momentum = torch.ones_like(delta[:, 0, 0, 0])
-    moving, entered = torch.ones_like(momentum, dtype=torch.bool), point
-    for step in range(steps):
-        centred = point - centre
-        means = op.mean(torch.stack([centred, centred.square()]))
-        spread = (means[1] - means[0].square()).clamp_min(0).sqrt()
-        excess = (1 - radius / spread.clamp_min(tiny)).clamp_min(0)
-        mean = means[0] + centre_mean
-        shift = mean - mean.clamp(least, most)
-        if step % 8 == 0:
-            # An image that is inside stays where it is: momentum would carry it on while its neighbours move.
-            outside = (excess.flatten(1) + shift.flatten(1).abs() > 0).any(dim=1)
-            entered = torch.where(per_image(moving & ~outside), point.clamp(lower, upper), entered)
-            moving = moving & outside
-            if not bool(moving.any()):
-                return entered
-        asked = torch.stack([excess, excess * means[0], shift, (excess > 0).to(excess), (shift != 0).to(excess)])
-        slope, offset, level, balls, intervals = op.adjoint(asked).unbind()
-        # Averages over the windows that ask; pixels under none stay.
-        move = (centred * slope - offset) / torch.where(balls > 0, balls, 1.0)
-        move += level / torch.where(intervals > 0, intervals, 1.0)
-        latest = (point - move).clamp(lower, upper)
-        turned = inner(point - latest, latest - previous) > 0
-        momentum = torch.where(turned, 1.0, momentum)
+    result = start = delta.clamp(lower, upper)
+    images = torch.arange(len(delta), device=delta.device)
+    course = _Averaging(bound, start, lower, upper, margin)
+    for step in range(0, steps, LOOKS):
+        # An image that is inside stays where it is: momentum would carry it on while its neighbours move.
+        outside = course.outside()
+        keep = outside.nonzero()[:, 0]
+        if len(keep) < len(images):
+            entered = (~outside).nonzero()[:, 0]
+            point = course.point[entered].clamp(lower[images[entered]], upper[images[entered]])
+            result = result.index_copy(0, images[entered], point)
+            images = images[keep]
+            if len(images) == 0:
+                return result
+            course = course.select(bound.select(images), start[images], keep, margin)
+        for _ in range(min(LOOKS, steps - step)):
+            course.move()
+    return result.index_copy(0, images, course.previous)
+
+
+class _Averaging:
+    """Accelerated averaged projections of some images, (K, C, H, W). The state stays in the same memory.
+
+    Attributes:
+        point: where the next average is taken, with momentum; not within the bounds.
+        previous: the latest average.
+    """
+
+    def __init__(self, bound: WindowSet, start: Tensor, lower: Tensor, upper: Tensor, margin: float) -> None:
+        self.point, self.previous = start.clone(), start.clone()
+        self.momentum = torch.ones_like(start[:, 0, 0, 0])
+        self.lower, self.upper = lower, upper
+        self._ask = bound.pulling(start, margin)
+        self._asked: Asked | None = None
+        # The first move after a look is a plain one.
+        self._repeated = Repeated(self._move, start, plainly=0)
+
+    def select(self, bound: WindowSet, start: Tensor, keep: Tensor, margin: float) -> _Averaging:
+        """The course of the images at ``keep`` (long), whose set is ``bound`` and which began at ``start``."""
+        part = _Averaging(bound, start, self.lower[keep], self.upper[keep], margin)
+        part.point, part.previous, part.momentum = self.point[keep], self.previous[keep], self.momentum[keep]
+        return part
+
+    def outside(self) -> Tensor:
+        """Which images have a window that asks, (K,) bool."""
+        self._asked = self._ask(self.point)
+        excess, shift, _ = self._asked
+        return (excess.flatten(1) + shift.flatten(1).abs() > 0).any(dim=1)
+
+    def move(self) -> None:
+        """One average, and the momentum after it."""
+        if self._asked is not None:
+            self._move()
+        else:
+            self._repeated()
+
+    def _move(self) -> None:
+        _, _, move = self._asked or self._ask(self.point)
+        self._asked = None
+        latest = (self.point - move()).clamp(self.lower, self.upper)
+        turned = inner(self.point - latest, latest - self.previous) > 0
+        momentum = torch.where(turned, 1.0, self.momentum)
         following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
-        point = latest + per_image((momentum - 1) / following) * (latest - previous)
-        previous, momentum = latest, following
-    return torch.where(per_image(moving), previous, entered)
+        self.point.copy_(latest + per_image((momentum - 1) / following) * (latest - self.previous))
+        self.previous.copy_(latest)
+        self.momentum.copy_(following)
 
 
-def shrink(bound: BoundWindowSSIM, delta: Tensor, steps: int = SHRINKAGES) -> Tensor:
+def average(asked: Tensor, askers: Tensor) -> Tensor:
+    """``asked/askers``, the average over those that ask; 0 for pixels under none."""
+    return asked / torch.where(askers > 0, askers, 1.0)
+
+
+def shrink(bound: WindowSet, delta: Tensor, steps: int = SHRINKAGES) -> Tensor:
     """Scale each pixel by the smallest factor of the windows over it, at most ``steps`` times; once is exact for
     windows that don't overlap. Later steps overshoot, so that they end."""
     for step in range(steps):
         factor = bound.window_factor(delta)
-        if not bool((factor < 1 - (NEAR if step else 0)).any()):
+        # Image by image: none goes on for its neighbours' sake.
+        going = (factor < 1 - (NEAR if step else 0)).flatten(1).any(dim=1)
+        if not bool(going.any()):
             break
         overshoot = 1.0 if step == 0 else 1 - 1e-4 if step < steps // 2 else 1 - 1e-2
-        factor = torch.where(factor < 1, factor * overshoot, factor)
+        factor = torch.where((factor < 1) & per_image(going), factor * overshoot, 1.0)
         delta = delta * bound.operator.spread_min(factor).clamp_max(1)
     return delta

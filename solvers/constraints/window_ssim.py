@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,7 +14,8 @@ from solvers.constraints.base import ConicForm, Constraint, ball_scale_factor
 from solvers.constraints.bound_windows import BoundWindows, with_uncovered
 from solvers.constraints.implied_bounds import implied_bounds
 from solvers.constraints.kept_means import keep_means
-from solvers.constraints.window_repair import enter, shrink
+from solvers.constraints.window_dual import WindowDual
+from solvers.constraints.window_repair import Pull, average, enter, shrink
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
 from solvers.windows import Window
@@ -92,35 +94,6 @@ class WindowSSIM(Constraint):
         return BoundWindowSSIM(self, reference)
 
 
-@dataclass(frozen=True, eq=False)
-class WindowDual:
-    """A dual block without its window vectors: ``y_p = ball_p R_p v + mean_p sqrt(w)`` with one image v.
-
-    This is the form that optimal blocks have (design section 5), with v = d - a x. Memory is that of an image,
-    not of image x window.
-
-    Attributes:
-        ball: (B, C, P_h, P_w), a factor per window.
-        point: v, (B, C, H, W).
-        mean: s_p, (B, C, P_h, P_w).
-    """
-
-    ball: Tensor
-    point: Tensor
-    mean: Tensor
-
-    def to(self, *, dtype: torch.dtype, device: torch.device | None = None) -> WindowDual:
-        """The block in another dtype or on another device."""
-        return WindowDual(
-            self.ball.to(dtype=dtype, device=device),
-            self.point.to(dtype=dtype, device=device),
-            self.mean.to(dtype=dtype, device=device),
-        )
-
-    def __getitem__(self, index: Tensor) -> WindowDual:
-        return replace(self, ball=self.ball[index], point=self.point[index], mean=self.mean[index])
-
-
 class BoundWindowSSIM(BoundWindows):
     """Balls and intervals of all windows: ``|R_p d - a R_p x| <= r_p`` and ``lo_p <= m_p(d) <= hi_p``.
 
@@ -185,6 +158,33 @@ class BoundWindowSSIM(BoundWindows):
             return shrink(self, delta, steps=1) if tiles else delta
         return shrink(self, delta, steps=1) if tiles else enter(self, delta, lower, upper)
 
+    def pulling(self, delta: Tensor, margin: float) -> Pull:
+        """See :class:`solvers.constraints.window_repair.WindowSet`."""
+        op, centre = self.operator, self.ball_center * self.reference
+        centre_mean = op.mean(centre)
+        radius = (1 - margin) * self.radius
+        middle, half = (self.mean_upper + self.mean_lower) / 2, (self.mean_upper - self.mean_lower) / 2
+        least, most = middle - (1 - margin) * half, middle + (1 - margin) * half
+        tiny = torch.finfo(radius.dtype).tiny
+
+        def ask(point: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+            centred = point - centre
+            means = op.mean(torch.stack([centred, centred.square()]))
+            spread = (means[1] - means[0].square()).clamp_min(0).sqrt()
+            excess = (1 - radius / spread.clamp_min(tiny)).clamp_min(0)
+            mean = means[0] + centre_mean
+            shift = mean - mean.clamp(least, most)
+
+            def move() -> Tensor:
+                asking = (excess > 0).to(excess), (shift != 0).to(excess)
+                asked = torch.stack([excess, excess * means[0], shift, *asking])
+                slope, offset, level, balls, intervals = op.adjoint(asked).unbind()
+                return average(centred * slope - offset, balls) + average(level, intervals)
+
+            return excess, shift, move
+
+        return ask
+
     @property
     def has_equality(self) -> bool:
         return self.constraint.beta == 0
@@ -208,20 +208,14 @@ class BoundWindowSSIM(BoundWindows):
         if not isinstance(block, WindowDual):
             super().check_block(block)
             return
-        lattice, image = tuple(self.radius.shape), tuple(self.reference.shape)
-        for name, expected in (("ball", lattice), ("point", image), ("mean", lattice)):
-            got = tuple(getattr(block, name).shape)
-            if got != expected:
-                raise ProblemError(f"WindowDual {name} must have shape {expected}, got {got}")
+        if block.reference is not None:
+            raise ProblemError("WindowDual of WindowSSIM has no part 'reference': one ball centre serves all windows")
+        block.check(tuple(self.radius.shape), tuple(self.reference.shape))
 
     def adjoint(self, block: WindowDual | Tensor) -> Tensor:
-        op = self.operator
         if isinstance(block, Tensor):
-            return op.fold(block)
-        # sum_p w (ball_p (v - m_p(v)) + mean_p)
-        weights = torch.stack([block.ball, block.mean - block.ball * op.mean(block.point)])
-        slope, offset = op.adjoint(weights)
-        return block.point * slope + offset
+            return self.operator.fold(block)
+        return block.adjoint(self.operator, self.reference)
 
     def dual_value(self, block: WindowDual | Tensor) -> Tensor:
         """``sum_p a (R_p x)'y_perp + r_p |y_perp| + max(lo_p s_p, hi_p s_p)``."""
@@ -233,8 +227,7 @@ class BoundWindowSSIM(BoundWindows):
             along = (op.vectors(self.reference) * centred).sum(dim=-1)
         else:
             mean = block.mean
-            size = block.ball.abs() * op.variance(block.point).sqrt()
-            along = block.ball * op.covariance(self.reference, block.point)
+            size, along = block.centred(op, self.reference)
         interval = torch.maximum(self.mean_lower * mean, self.mean_upper * mean)
         return (self.ball_center * along + self.radius * size + interval).flatten(1).sum(dim=1)
 

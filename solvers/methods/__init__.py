@@ -11,6 +11,7 @@ from solvers.methods import (
     mean_tiles,
     mean_windows,
     pdhg,
+    product_tiles,
     tiles,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "mean_tiles",
     "mean_windows",
     "pdhg",
+    "product_tiles",
     "tiles",
 ]

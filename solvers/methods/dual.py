@@ -9,13 +9,16 @@ What the iteration leaves unfinished does not hurt the certificate: the bound ta
 box keeps small what is left of the stationarity residual; the point is brought into the set by accelerated averaged
 projections (:mod:`solvers.constraints.window_repair`).
 
+Windows of :class:`~solvers.ProductSSIM` choose the split of their loss on the way (:mod:`.dual_windows`). That set is
+not convex, but the bound is of the exact set, and the point lies in it.
+
 Memory: some tens of copies of the image, whatever the window: no window vectors.
 """
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,14 +26,16 @@ from torch import Tensor
 from solvers.constraints.base import DualBlock, per_image
 from solvers.constraints.blocks import finite_images, map_block
 from solvers.constraints.lp import LpBall
+from solvers.constraints.product_ssim import ProductSSIM
+from solvers.constraints.window_dual import WindowDual
 from solvers.constraints.window_repair import pull
-from solvers.constraints.window_ssim import WindowDual, WindowSSIM
+from solvers.constraints.window_ssim import WindowSSIM
 from solvers.methods.dual_model import Lagrangian
 from solvers.methods.mixing import Mixing
 from solvers.methods.monitor import Monitor
-from solvers.methods.recorded import Recorded
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
 from solvers.registry import register_method
+from solvers.repeated import Repeated
 from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
 
@@ -42,17 +47,17 @@ FLOOR = 1e-3  # of a ratio
 DEPTH = 20.0  # logarithms below the image's largest multiplier at which one counts as zero
 STALLED = 0.8  # of the gap of PATIENCE iterations ago: above it, mixing is halved, or made whole again
 PATIENCE = 125
+GLOBAL = "not convex; global bound by the windows' support functions"  # of ProductSSIM
 CACHED = 49_152  # pixels, channels counted, that iterate together on a CPU: 3x128x128
 
 
 def _refuses(problem: Problem) -> str | None:
-    windows = [problem.constraints[k] for k in problem.find(WindowSSIM)]
+    windows = [entry for entry in problem.constraints if isinstance(entry, (WindowSSIM, ProductSSIM))]
     if len(windows) != 1:
-        return f"takes one WindowSSIM, got {len(windows)}"
-    assert isinstance(windows[0], WindowSSIM)
+        return f"takes one WindowSSIM or ProductSSIM, got {len(windows)}"
     if windows[0].window.is_tiling:
         return f"is for windows that overlap, got size {windows[0].window.size} at the same stride"
-    if windows[0].beta == 0:
+    if isinstance(windows[0], WindowSSIM) and windows[0].beta == 0:
         return 'takes no WindowSSIM with luminance="preserve" (an equality has no finite multiplier update)'
     for k in problem.find(LpBall):
         if problem.constraints[k].p == 1:  # type: ignore[attr-defined]
@@ -63,13 +68,13 @@ def _refuses(problem: Problem) -> str | None:
 @register_method(
     "dual",
     problems=(LinearProblem, ProjectionProblem),
-    required={"WindowSSIM"},
+    any_of={"WindowSSIM", "ProductSSIM"},
     optional={"Box", "Support", "LpBall"},
     warm_start=True,
     accepts=_refuses,
 )
 def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
-    """One multiplier a window, inner conjugate gradients, mixing; the method for overlapping windows."""
+    """One multiplier a window, inner conjugate gradients, mixing; overlapping windows, with fixed or own splits."""
     monitor = Monitor(problem, settings)
     exact, linear = monitor.problem, isinstance(problem, LinearProblem)
     dtype = settings.dtype or problem.reference.dtype
@@ -100,7 +105,11 @@ def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = 
         parts = [part for part in parts if part.still_runs(monitor)]
         for part in parts:
             part.review(monitor.rel_gap[part.images])
-    return monitor.output()
+    output = monitor.output()
+    if problem.find(ProductSSIM):
+        words = [f"{word}; {GLOBAL}" if word else GLOBAL for word in output.messages]
+        output = replace(output, messages=tuple(words))
+    return output
 
 
 def _together(problem: Problem) -> int:
@@ -160,7 +169,7 @@ class _Part:
         self.shape = multipliers
         self.logs = multipliers.flat().clamp_min(torch.finfo(dtype).tiny).log()
         self.raw = self.delta
-        self.recorded: Recorded | Literal[False] | None = None  # False: it can't be
+        self.repeated: Repeated | None = None
 
     def _pose(self) -> None:
         self.model = Lagrangian(self.scaled.select(self.images), *self.implied)
@@ -169,28 +178,20 @@ class _Part:
     def advance(self, steps: int, monitor: Monitor) -> int:
         """``steps`` iterations, fewer where time runs out; how many they were."""
         for step in range(steps):
-            if self.logs.is_cuda and self.mixing.full and self.recorded is None:
-                self._record()
-            if self.recorded:
-                self.recorded.replay()
-            else:
+            if self.repeated is None and self.mixing.full and not self.model.windows.remembers:
+                self.repeated = Repeated(self._advance, self.logs, plainly=0)
+            if self.repeated is None:
                 self._advance()
+            else:
+                self.repeated()
             self.steps += 1
             if monitor.out_of_time():
                 return step + 1
         return steps
 
-    def _record(self) -> None:
-        """Have iterations replayed from now on; where they can't be recorded, go on as before."""
-        try:
-            self.recorded = Recorded(self._advance, self.logs)
-        except RuntimeError as error:
-            warnings.warn(f"iterations can't be recorded as a CUDA graph ({error}): they are slower", stacklevel=2)
-            self.recorded = False
-
     def _advance(self) -> None:
         """An iteration. Its state stays in the same memory, and once the mixing is full its operations are the same
-        every time: see :mod:`.recorded`."""
+        every time: see :mod:`solvers.repeated`."""
         model = self.model
         model.set(self.shape.unflat(self.logs.exp()))
         # Not clipped: for the bound.
@@ -206,7 +207,7 @@ class _Part:
 
     def inside(self) -> Tensor:
         """The iterate, brought into the windows."""
-        return pull(self.model.window, self.delta, *self.box)
+        return pull(self.model.windows.bound, self.delta, *self.box)
 
     def dual(self) -> list[DualBlock | None]:
         """The blocks at the iterate."""
@@ -238,6 +239,8 @@ class _Part:
             self.implied = self.implied[0][keep], self.implied[1][keep]
             self.gaps = [(step, gap[keep]) for step, gap in self.gaps]
             self.mixing.select(keep)
+            windows = self.model.windows
             self._pose()
-            self.recorded = None if self.recorded else self.recorded
+            self.model.windows.follow(windows, keep)
+            self.repeated = None
         return len(keep) > 0

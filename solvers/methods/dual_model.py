@@ -17,8 +17,9 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, DualBlock, inner, norm, per_image
 from solvers.constraints.lp import BoundLpBall
-from solvers.constraints.window_ssim import BoundWindowSSIM, WindowDual
+from solvers.constraints.window_dual import WindowDual
 from solvers.methods.box_gradients import ascend, ascend_windows
+from solvers.methods.dual_windows import dual_windows
 from solvers.problem import LinearProblem, Problem
 
 # Of the first guess that a warm start's multipliers have at least.
@@ -49,7 +50,7 @@ class Lagrangian:
     """L for the images that still run, at the multipliers set last.
 
     Attributes:
-        window: the bound WindowSSIM.
+        windows: the window set's part of L.
         lower, upper: the implied box, (K, C, H, W).
     """
 
@@ -57,23 +58,19 @@ class Lagrangian:
         self.problem, self.lower, self.upper = problem, lower, upper
         self.linear = isinstance(problem, LinearProblem)
         self.sets: list[BoundConstraint] = [constraint.bind(problem.reference) for constraint in problem.constraints]
-        self.position = next(k for k, bound in enumerate(self.sets) if isinstance(bound, BoundWindowSSIM))
-        window = self.sets[self.position]
-        assert isinstance(window, BoundWindowSSIM)
-        self.window, self.operator = window, window.operator
+        parts = [(k, dual_windows(bound)) for k, bound in enumerate(self.sets)]
+        self.position, self.windows = next((k, part) for k, part in parts if part is not None)
+        self.operator = self.windows.operator
         self.balls = [
             (k, bound) for k, bound in enumerate(self.sets) if isinstance(bound, BoundLpBall) and bound.p == 2
         ]
-        self.middle = (window.mean_upper + window.mean_lower) / 2
-        self.half = (window.mean_upper - window.mean_lower) / 2
-        self.centre = window.ball_center * problem.reference
-        self._centre_mean = self.operator.mean(self.centre)
 
     def first_multipliers(self) -> Multipliers:
         """Those that each window alone would have if its part of the gradient were all there is."""
         op = self.operator
         force = torch.where(op.covered, self.problem.vector / op.coverage.clamp_min(1e-12), 0.0)
-        ball, mean = op.variance(force).sqrt() / self.window.radius, op.mean(force).abs() / self.half
+        self.windows.start(force)
+        ball, mean = op.variance(force).sqrt() / self.windows.radius, op.mean(force).abs() / self.windows.half
         least = 1e-3 * per_image(ball.flatten(1).mean(dim=1)) + torch.finfo(ball.dtype).tiny
         size = norm(self.problem.vector)[:, None]
         radii = [bound.radius for _, bound in self.balls]
@@ -85,9 +82,8 @@ class Lagrangian:
         """Fix the multipliers; what depends on them alone is computed here."""
         op, ball, mean = self.operator, multipliers.ball, multipliers.mean
         self.multipliers = multipliers
-        asked = op.adjoint(torch.stack([ball, mean * self.middle - ball * self._centre_mean]))
-        self.slope, self.weights = asked[0], mean - ball
-        self.right = self.slope * self.centre + asked[1] + self.problem.vector
+        self.slope, pull = self.windows.gather(ball, mean)
+        self.weights, self.right = mean - ball, pull + self.problem.vector
         for k in range(len(self.balls)):
             self.slope = self.slope + per_image(multipliers.others[:, k])
         if not self.linear:
@@ -111,32 +107,30 @@ class Lagrangian:
 
     def ratios(self, delta: Tensor) -> tuple[Tensor, Tensor]:
         """How much of its radius each constraint uses, (K, n), and each multiplier's share of the dual objective."""
-        op, own = self.operator, self.multipliers
-        centred = delta - self.centre
-        means = op.mean(torch.stack([centred, centred.square()]))
-        spread = (means[1] - means[0].square()).clamp_min(0).sqrt()
-        shift = (means[0] + self._centre_mean - self.middle).abs()
+        own, windows = self.multipliers, self.windows
+        share = windows.radius.square(), windows.half.square()
+        spread, shift = windows.ratios(delta, own.ball, own.mean)
         others = [norm(delta) for _ in self.balls]
         radii = [bound.radius for _, bound in self.balls]
         empty = own.others[:, :0]
         used = Multipliers(
-            spread / self.window.radius,
-            shift / self.half,
+            spread,
+            shift,
             torch.cat([empty, *((a / b)[:, None] for a, b in zip(others, radii, strict=True))], dim=1),
         )
-        share = Multipliers(
-            own.ball * self.window.radius.square(),
-            own.mean * self.half.square(),
+        shares = Multipliers(
+            own.ball * share[0],
+            own.mean * share[1],
             torch.cat([empty, *(own.others[:, k, None] * r[:, None].square() for k, r in enumerate(radii))], dim=1),
         )
-        return used.flat(), share.flat()
+        return used.flat(), shares.flat()
 
     def dual(self, delta: Tensor, scale: Tensor) -> list[DualBlock | None]:
         """The blocks that the gradients of the constraints at ``delta`` make, times ``scale`` (K,)."""
         own, factor = self.multipliers, per_image(scale)
         blocks: list[DualBlock | None] = [None] * len(self.sets)
-        mean = own.mean * (self.operator.mean(delta) - self.middle)
-        blocks[self.position] = WindowDual(factor * own.ball, delta - self.centre, factor * mean)
+        mean = own.mean * (self.operator.mean(delta) - self.windows.middle)
+        blocks[self.position] = self.windows.block(delta, factor * own.ball, factor * mean)
         for k, (position, _) in enumerate(self.balls):
             blocks[position] = per_image(scale * own.others[:, k]) * delta
         return blocks
@@ -148,17 +142,18 @@ class Lagrangian:
         block = dual[self.position]
         if isinstance(block, WindowDual):
             block = block.to(dtype=delta.dtype, device=delta.device)
-            delta, size, mean = block.point + self.centre, block.ball.abs(), block.mean
+            delta, size, mean = self.windows.resume(block), block.ball.abs(), block.mean
             first.ball = _known(size * factor, first.ball)
         elif block is not None:
             vectors = torch.as_tensor(block).to(delta)
             mean = (vectors * self.operator.root_weights).sum(dim=-1)
             size = (vectors.square().sum(dim=-1) - mean.square()).clamp_min(0).sqrt()
-            first.ball = _known(factor * size / self.window.radius, first.ball)
+            first.ball = _known(factor * size / self.windows.radius, first.ball)
         if block is not None:
-            shift = (self.operator.mean(delta) - self.middle).abs()
+            half = self.windows.half
+            shift = (self.operator.mean(delta) - self.windows.middle).abs()
             # An active interval's shift is its half width; where it is not, the multiplier is small anyway.
-            first.mean = _known(factor * mean.abs() / torch.maximum(shift, 0.1 * self.half), first.mean)
+            first.mean = _known(factor * mean.abs() / torch.maximum(shift, 0.1 * half), first.mean)
         for k, (position, bound) in enumerate(self.balls):
             given = dual[position]
             if given is not None:

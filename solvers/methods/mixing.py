@@ -11,6 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from solvers.compiled_products import triton_serves
+from solvers.plain_tensors import plain
+
 # Columns of the least-squares problem are nearly dependent once the iteration has settled.
 REGULARISATION = 1e-7
 
@@ -18,7 +21,7 @@ REGULARISATION = 1e-7
 class Mixing:
     """The last ``memory`` differences of iterates and residuals of each image.
 
-    They lie in a ring, in the same memory all the time, so that a step can be recorded (:mod:`.recorded`).
+    They lie in a ring, in the same memory all the time, so that a step can be recorded (:mod:`solvers.repeated`).
 
     Attributes:
         full: whether every place of the ring has been filled; steps then do the same operations each time.
@@ -41,7 +44,8 @@ class Mixing:
         """The mixed step from ``point`` y (K, n) with residual f(y) (K, n) and weights >= 0 (K, n): (K, n)."""
         if self._point is None:
             self._point, self._residual = point.clone(), residual.clone()
-            self._moves, self._changes = residual.new_zeros(2, len(point), self.memory, point.shape[1]).unbind()
+            shape = len(point), self.memory, point.shape[1]
+            self._moves, self._changes = residual.new_zeros(shape), residual.new_zeros(shape)
             self._place = torch.zeros(1, dtype=torch.int64, device=point.device)
             return residual
         change = residual - self._residual
@@ -56,13 +60,20 @@ class Mixing:
         if self._known < 2:
             return residual
         # A place that is still empty has a column of zeros, and the ridge gives it a share of 0.
-        weighted = self._changes * weight[:, None]
-        gram = (weighted @ self._changes.mT).double()
-        right = (weighted @ residual[..., None]).double()
+        compiled = triton_serves(residual.device) and plain(residual, weight, self._changes)
+        if compiled:
+            from solvers.methods.mixing_cuda import combined, weighted_sums
+
+            gram, right = weighted_sums(self._changes, residual.contiguous(), weight.contiguous())
+        else:
+            weighted = self._changes * weight[:, None]
+            gram, right = (weighted @ self._changes.mT).double(), (weighted @ residual[..., None]).double()
         size = torch.diagonal(gram, dim1=1, dim2=2)
         ridge = REGULARISATION * (size + 1e-3 * size.sum(dim=1, keepdim=True)) + torch.finfo(torch.float64).tiny
         # Never singular, so errors need not be asked for: on a GPU that would wait for it.
         share = torch.linalg.solve_ex(gram + torch.diag_embed(ridge), right)[0].to(residual.dtype)
+        if compiled:
+            return combined(residual.contiguous(), self._moves, share[..., 0])
         return residual - (share.mT @ self._moves)[:, 0]
 
     def select(self, keep: Tensor) -> None:

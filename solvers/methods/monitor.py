@@ -28,7 +28,8 @@ from torch import Tensor
 from solvers.certificate import Certificate, Certifier
 from solvers.constraints.base import DualBlock
 from solvers.constraints.blocks import finite_images, map_block, window_vectors
-from solvers.constraints.window_ssim import BoundWindowSSIM, WindowDual
+from solvers.constraints.window_dual import WindowDual
+from solvers.constraints.window_ssim import BoundWindowSSIM
 from solvers.problem import LinearProblem, Problem
 from solvers.result import History, HistoryRow, MethodOutput, Status
 from solvers.settings import Progress, Settings

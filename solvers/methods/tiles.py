@@ -6,7 +6,8 @@ import time
 
 import torch
 
-from solvers.constraints.window_ssim import BoundWindowSSIM, WindowDual, WindowSSIM
+from solvers.constraints.window_dual import WindowDual
+from solvers.constraints.window_ssim import BoundWindowSSIM, WindowSSIM
 from solvers.constraints.window_tiles import from_tiles, tile_groups
 from solvers.constraints.windows_apart import solve_groups
 from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds

@@ -178,13 +178,13 @@ def _named(
 
 def _products_under_shifts(first: Tensor, second: Tensor) -> Tensor:
     """For each shift (down, across) the sum of products of ``first``, so shifted, with ``second``: (B, H, W)."""
-    # Image by image, for the transform of a batch rounds differently.
-    return torch.stack(
-        [
-            torch.fft.irfft2(torch.fft.rfft2(one).conj() * torch.fft.rfft2(other), s=one.shape)
-            for one, other in zip(first, second, strict=True)
-        ]
-    )
+    # Image by image, for the transform of a batch rounds differently. On the CPU, which does a plane in a millisecond:
+    # cuFFT failed with an internal error on the GPU that this was tried on.
+    products = [
+        torch.fft.irfft2(torch.fft.rfft2(one).conj() * torch.fft.rfft2(other), s=one.shape)
+        for one, other in zip(first.cpu(), second.cpu(), strict=True)
+    ]
+    return torch.stack(products).to(first.device)
 
 
 def _called(metric: MapMetric, maps: Tensor, cam: Tensor, moves: Tensor) -> tuple[Tensor, Tensor, tuple[str, ...]]:

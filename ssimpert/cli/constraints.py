@@ -16,6 +16,7 @@ class ConstraintName(StrEnum):
 
     GLOBAL_SSIM = "global-ssim"
     WINDOW_SSIM = "window-ssim"
+    PRODUCT_SSIM = "product-ssim"
     MEAN_SSIM = "mean-ssim"
     L2 = "l2"
     LINF = "linf"
@@ -32,6 +33,13 @@ OPTIONS: dict[ConstraintName, dict[str, Any]] = {
         "sigma": "none",
         "border": "full",
         "luminance": "1e-3",
+    },
+    ConstraintName.PRODUCT_SSIM: {
+        "threshold": 0.95,
+        "window_size": 8,
+        "stride": 8,
+        "sigma": "none",
+        "border": "full",
     },
     # The published index: Wang et al., TIP 2004.
     ConstraintName.MEAN_SSIM: {
@@ -80,6 +88,8 @@ def build_constraint(name: ConstraintName, given: dict[str, Any]) -> Constraint:
     window = solvers.Window(value["window_size"], value["stride"], value["border"], parse_sigma(value["sigma"]))
     if name is ConstraintName.WINDOW_SSIM:
         return solvers.WindowSSIM(value["threshold"], window, luminance=parse_luminance(value["luminance"]))
+    if name is ConstraintName.PRODUCT_SSIM:
+        return solvers.ProductSSIM(value["threshold"], window)
     return solvers.MeanSSIM(value["threshold"], window, luminance=parse_mean_luminance(value["luminance"]))
 
 

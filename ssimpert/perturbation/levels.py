@@ -45,13 +45,14 @@ class Family:
 def family_of(template: Constraint) -> Family:
     """The family that ``template`` belongs to, beginning at its own level.
 
-    The level is ``1 - threshold`` for WindowSSIM and MeanSSIM (a numeric luminance bound keeps its share of it),
+    The level is ``1 - threshold`` for WindowSSIM, ProductSSIM and MeanSSIM (a numeric luminance bound keeps its share
+    of it),
     ``distance`` for GlobalSSIM, ``radius`` for LpBall and FeatureBall.
 
     Raises:
         InputError: a set without a level, or with one per image.
     """
-    if isinstance(template, (solvers.WindowSSIM, solvers.MeanSSIM)):
+    if isinstance(template, (solvers.WindowSSIM, solvers.ProductSSIM, solvers.MeanSSIM)):
         return _window_family(template)
     if isinstance(template, solvers.GlobalSSIM):
         return Family(lambda level: replace(template, distance=level), template.distance, 0.9, "distance d2")
@@ -65,19 +66,27 @@ def family_of(template: Constraint) -> Family:
         largest = 1.0 if isinstance(template, solvers.LpBall) and template.p == torch.inf else torch.inf
         return Family(lambda level: replace(template, radius=level), float(radius), largest, "radius")
     raise InputError(
-        f"{template.kind} has no level to look for; give WindowSSIM, MeanSSIM, GlobalSSIM, LpBall or FeatureBall"
+        f"{template.kind} has no level to look for; give WindowSSIM, ProductSSIM, MeanSSIM, GlobalSSIM, LpBall or "
+        "FeatureBall"
     )
 
 
-def _window_family(template: solvers.WindowSSIM | solvers.MeanSSIM) -> Family:
-    whole, luminance = 1 - template.threshold, template.luminance
+def _window_family(template: solvers.WindowSSIM | solvers.ProductSSIM | solvers.MeanSSIM) -> Family:
+    whole = 1 - template.threshold
+    luminance = None if isinstance(template, solvers.ProductSSIM) else template.luminance
+    if isinstance(luminance, float) and luminance >= (1 - 1e-9) * whole:
+        # At other levels rounding would decide whether such a set exists.
+        raise InputError(
+            f"luminance {luminance:g} is all of 1 - threshold {whole:g}: nothing is left for contrast and structure; "
+            "give a smaller luminance"
+        )
 
     def at(level: float) -> Constraint:
-        if isinstance(luminance, float):
-            return replace(template, threshold=1 - level, luminance=luminance * level / whole)
+        if not isinstance(template, solvers.ProductSSIM) and isinstance(template.luminance, float):
+            return replace(template, threshold=1 - level, luminance=template.luminance * level / whole)
         return replace(template, threshold=1 - level)
 
-    unit = "1 - SSIM of the least window" if isinstance(template, solvers.WindowSSIM) else "1 - mean SSIM"
+    unit = "1 - mean SSIM" if isinstance(template, solvers.MeanSSIM) else "1 - SSIM of the least window"
     return Family(at, whole, 0.95, unit)
 
 

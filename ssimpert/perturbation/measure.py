@@ -117,9 +117,9 @@ def remeasure(
 
 
 def least_window_ssim(image: Tensor, adversarial: Tensor, constraint: ConstraintRule | None) -> Tensor:
-    """The least SSIM of any whole window, (B,): of the constraint's own kind where it is a WindowSSIM, else of the
-    published Gaussian one."""
-    if isinstance(constraint, solvers.WindowSSIM):
+    """The least SSIM of any whole window, (B,): of the constraint's own kind where it is a WindowSSIM or a
+    ProductSSIM, else of the published Gaussian one."""
+    if isinstance(constraint, (solvers.WindowSSIM, solvers.ProductSSIM)):
         return min_window_ssim(
             image,
             adversarial,

@@ -3,8 +3,8 @@
 One oracle serves one run: it remembers its last answers, and starts the next solves from them. Images may have sets of
 their own; those with equal sets are solved together.
 
-Where a set is not convex, what is solved is its convex step around the point where an image stands, and what came of it
-is brought back onto the set itself by :meth:`Oracle.hold`.
+Where a set is not convex, what is solved is its convex step around the point where an image stands, unless the solvers
+take the set itself, and what came of it is brought back onto the set by :meth:`Oracle.hold`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from ssimpert.linearization import Margin, Untargeted, forward
 from ssimpert.linearization.gradient import Model
 from ssimpert.linearization.margins import Criterion
 from ssimpert.metrics import STANDARD_WINDOW
+from ssimpert.models.mixed_precision import InMixedPrecision, MixedPrecision
 from ssimpert.perturbation import ascent
 from ssimpert.perturbation.batching import BatchSize, check_batch_size, in_parts
 from ssimpert.perturbation.engines import HELD, Engine, check_engine
@@ -47,6 +48,7 @@ def perturb(
     method: str = "auto",
     settings: solvers.Settings | dict[str, Any] | None = None,
     batch_size: BatchSize = "auto",
+    mixed_precision: MixedPrecision | None = None,
     quantize: bool = False,
     name: str | None = None,
     observer: Observer | None = None,
@@ -57,8 +59,9 @@ def perturb(
         model: a classifier on [0, 1] images that returns logits; see :func:`ssimpert.load_model`.
         image: (B, C, H, W) in [0, 1], float32 or float64.
         constraint: a set of :mod:`solvers`, or a function from references (B, C, H, W) to one. The pixel box
-            [0, 1] is always added. :class:`~solvers.MeanSSIM`, which is not convex, is kept to exactly, by convex
-            steps; ``certified`` of the result says what the certificates speak of.
+            [0, 1] is always added. Sets that are not convex are kept to exactly: :class:`~solvers.MeanSSIM` by convex
+            steps, :class:`~solvers.ProductSSIM` by its own solvers, whose bounds are global all the same;
+            ``certified`` of the result says what the certificates speak of.
         steps: most steps per image, at least 1.
         margin: the goal; default :class:`~ssimpert.Untargeted`.
         label: the classes (B,) that the margin is measured against; default: the model's own labels, for
@@ -76,6 +79,8 @@ def perturb(
         method: the solver's method, for each step.
         settings: the solver's settings.
         batch_size: most images at once; ``"auto"`` is all, halved where memory runs out, going on from there.
+        mixed_precision: ``"float16"`` or ``"bfloat16"``: the model's passes on the way run under autocast; solvers and
+            gradients keep the images' precision. The result is judged by the model as it is. Default: none.
         quantize: move the result onto 8-bit pixels, still fooling and inside the set where that can be: see
             :func:`~ssimpert.quantize`, whose result is returned. Not beside ``support``, which it would not keep to.
         name: what tables call it; default made from the constraint.
@@ -105,6 +110,7 @@ def perturb(
             f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
         )
     check_batch_size(batch_size)
+    climbed = model if mixed_precision is None else InMixedPrecision(model, mixed_precision)
     label_given, own = label, labels_of(model, image, label, margin)
     driven_by: Margin = ReleasedMargin(margin) if faithful else margin
     made = {
@@ -117,6 +123,7 @@ def perturb(
         "support": share_of(support),
         "stop_at_success": stop_at_success,
         "method": method,
+        "mixed_precision": mixed_precision,
         "solver": describe_settings(settings),
         "label": None if label_given is None else own.tolist(),
     }
@@ -127,16 +134,16 @@ def perturb(
         limit = constraint.select(index, len(image)) if isinstance(constraint, Constraint) else constraint
         inside = None if region is None else region.select(index, len(image))
         rule = Oracle(limit, len(some), method, settings, inside)
-        state = ascent.start(model, some, label, driven_by, stop_at_success=stop_at_success)
+        state = ascent.start(climbed, some, label, driven_by, stop_at_success=stop_at_success)
         if faithful:
             assert isinstance(constraint, solvers.GlobalSSIM)
-            move = recentred_move(model, label, driven_by, released_step_rule(constraint, method, settings))
+            move = recentred_move(climbed, label, driven_by, released_step_rule(constraint, method, settings))
         elif recentred:
-            move = recentred_move(model, label, driven_by, rule, rule.hold)
+            move = recentred_move(climbed, label, driven_by, rule, rule.hold)
         else:
             oracle = Oracle(limit, len(some), method, settings, inside, tightening=True)
-            move = HELD[engine](model, label, driven_by, oracle, some)
-        loop = ascent.ascend(model, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
+            move = HELD[engine](climbed, label, driven_by, oracle, some)
+        loop = ascent.ascend(climbed, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
         for reached in loop:
             if observer is not None:
                 observer(reached)

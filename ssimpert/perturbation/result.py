@@ -60,7 +60,7 @@ class PerturbResult:
         ssim: (B,), mean SSIM to the clean image (Gaussian 11x11, sigma 1.5, valid region).
         min_window_ssim: (B,), the least SSIM of any whole window at stride 1 (so for tiles also of the windows
             across their borders, which the tiles don't constrain). The window is the constraint's own, with its
-            covariance and range, where it is a WindowSSIM; else the Gaussian of the index.
+            covariance and range, where it is a WindowSSIM or ProductSSIM; else the Gaussian of the index.
         violation: (B,), the excess of ``delta`` over the constraint set around the original image, in the set's own
             unit, at least 0: what rounding to the dtype cost. NaN for re-centred perturbations and without a set.
         contrast_distance: (B,), d2 to the clean image over the whole image (methods B).

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 import solvers
+from solvers.certificate import Certifier
 from solvers.conformance import run_conformance, standard_problems
 from solvers.constraints import Constraint
 from solvers.constraints.blocks import map_block
+from solvers.methods.box_gradients import _by_channel, ascend
 from solvers.methods.dual_model import Lagrangian
+from solvers.methods.mixing import Mixing
+from solvers.repeated import Repeated
 from solvers.windows import Window
 from tests.solvers.conftest import Photos
 
@@ -116,6 +120,83 @@ def test_a_warm_start_and_the_selection_of_images_stay_on_the_device(photos: Pho
     assert max(warm.iterations) == 0
     one = solvers.solve(problem.select(torch.tensor([1], device=CUDA)), "dual", settings)
     assert float(one.objective[0]) == pytest.approx(float(cold.objective[1]), rel=2e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_compiled_gradients_equal_torchs(photos: Photos, dtype: torch.dtype) -> None:
+    problem = posed(photos, solvers.WindowSSIM(0.95, DENSE), solvers.Box()).to(device=CUDA, dtype=dtype)
+    limits = torch.full_like(problem.reference, -0.01), torch.full_like(problem.reference, 0.01)
+    model = Lagrangian(problem, *limits)
+    multipliers = model.first_multipliers()
+    model.set(multipliers)
+    start = torch.randn_like(problem.reference).clamp(*limits)
+    steps = torch.tensor([8, 5, 0], device=CUDA)
+    own = model.ascend(start, steps, 8)
+    other = ascend(model._product, model.right, model.diagonal, start, limits, _by_channel, steps, 8)
+    torch.testing.assert_close(
+        own, other, rtol=0, atol=1e-9 if dtype == torch.float64 else 1e-4 * float(own.abs().max())
+    )
+
+
+def test_bounds_that_windows_imply_are_those_of_the_cpu(photos: Photos) -> None:
+    problem = posed(photos, solvers.WindowSSIM(0.95, Window.gaussian()), solvers.Box())
+    here, there = Certifier(problem), Certifier(problem.to(device=CUDA))
+    torch.testing.assert_close(there.implied_lower.cpu(), here.implied_lower, rtol=0, atol=1e-12)
+    torch.testing.assert_close(there.implied_upper.cpu(), here.implied_upper, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_mixing_is_that_of_the_cpu(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    here, there = Mixing(5), Mixing(5)
+    for _ in range(12):
+        values = torch.randn(3, 2, 5000, generator=generator, dtype=torch.float64).to(dtype)
+        values[2].abs_()
+        own, other = here.step(*values), there.step(*values.to(CUDA))
+        torch.testing.assert_close(other.cpu(), own, rtol=0, atol=1e-9 if dtype == torch.float64 else 1e-3)
+
+
+class Rotation:
+    def __init__(self) -> None:
+        self.state, self.count = torch.arange(5.0, device=CUDA), 0
+
+    def turn(self) -> None:
+        self.state.copy_(torch.cos(self.state) + 0.1 * self.state.sum())
+
+    def ask_and_count(self) -> None:
+        if float(self.state.sum()) >= 0:  # what is recorded must not ask
+            self.count += 1
+
+
+def test_a_replayed_function_is_that_function() -> None:
+    one, other = Rotation(), Rotation()
+    repeated = Repeated(one.turn, one.state)
+    for _ in range(6):
+        repeated()
+        other.turn()
+    assert repeated.recorded
+    assert torch.equal(one.state, other.state)
+
+
+def test_the_memory_of_recordings_goes_with_their_owners(photos: Photos) -> None:
+    problem = posed(photos, solvers.WindowSSIM(0.95, DENSE), solvers.Box()).to(device=CUDA)
+    reserved = []
+    for _ in range(4):
+        solvers.solve(problem, "dual", solvers.Settings(eps_rel=1e-3, max_iter=150))
+        torch.cuda.empty_cache()
+        reserved.append(torch.cuda.memory_reserved())
+    assert reserved[-1] <= reserved[1] + 2**24
+
+
+def test_what_cannot_be_recorded_runs_as_it_is() -> None:
+    one = Rotation()
+    repeated = Repeated(one.ask_and_count, one.state)
+    repeated()
+    with pytest.warns(UserWarning, match="recorded"):
+        repeated()
+    repeated()
+    assert not repeated.recorded
+    assert one.count == 3
 
 
 @pytest.fixture

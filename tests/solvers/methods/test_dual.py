@@ -198,7 +198,7 @@ def test_another_methods_result_is_a_warm_start_too(photos: Photos) -> None:
 def test_what_it_cannot_take_is_refused(unlike: LinearProblem) -> None:
     for sets, reason in (
         ([WindowSSIM(0.9, luminance="preserve"), Box()], "preserve"),
-        ([WindowSSIM(0.9), WindowSSIM(0.8), Box()], "one WindowSSIM, got 2"),
+        ([WindowSSIM(0.9), WindowSSIM(0.8), Box()], "one WindowSSIM or ProductSSIM, got 2"),
         ([WindowSSIM(0.9), LpBall(1, 1.0)], "p=1"),
         ([WindowSSIM(0.9, Window.uniform(8, stride=8)), Box()], "windows that overlap, got size 8"),
     ):

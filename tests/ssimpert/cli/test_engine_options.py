@@ -139,7 +139,7 @@ def test_help_lists_every_option_with_its_defaults(command: Command, name: str, 
         for option in group.__dataclass_fields__:  # type: ignore[attr-defined]
             assert f"--{option.replace('_', '-')} " in said
     for text in (
-        "Default 8 (window-ssim), 11 (mean-ssim).",
+        "Default 8 (window-ssim), 8 (product-ssim), 11 (mean-ssim).",
         "Default 0.5 (l2), 2/255 (linf), 50 (l1).",
         "Default 0.95.",
     ):

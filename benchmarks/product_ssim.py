@@ -1,0 +1,86 @@
+"""What a split of their own is worth to windows: the exact product against fixed splits, on real photos and gradients.
+
+OMP_NUM_THREADS=1 python -m benchmarks.product_ssim --size 64            # tiles and overlapping windows
+OMP_NUM_THREADS=1 python -m benchmarks.product_ssim --margins            # margins of ten steps of perturb on tiles
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import torch
+
+import solvers
+import ssimpert
+from benchmarks.real_problems import classifier, linear_problem, pin_threads
+from solvers.constraints import Constraint
+
+FIXED: tuple[Any, ...] = (1e-3, 1e-2, "split")
+PHOTOS = ("chelsea", "coffee", "rocket", "astronaut")
+
+
+def sets_of(threshold: float, window: solvers.Window) -> dict[str, Constraint]:
+    """The product, and WindowSSIM at each fixed split, by name."""
+    fixed = {f"luminance {entry}": solvers.WindowSSIM(threshold, window, luminance=entry) for entry in FIXED}
+    return {"product": solvers.ProductSSIM(threshold, window), **fixed}
+
+
+def linear(photo: str, size: int, threshold: float, window: solvers.Window, gap: float) -> None:
+    """Print the optima of one photo's linear problem, their certified gaps, seconds, and mean |d|."""
+    best = 0.0
+    for name, constraint in sets_of(threshold, window).items():
+        problem = linear_problem(photo, [constraint, solvers.Box()], size)
+        began = time.perf_counter()
+        result = solvers.solve(problem, settings=solvers.Settings(eps_rel=gap, max_iter=1000))
+        seconds = time.perf_counter() - began
+        objective = float(result.objective)
+        best = best or objective
+        mean = float(torch.as_tensor(result.delta).abs().mean())
+        print(
+            f"{photo:10s} {size} t={threshold} {window.size}/{window.stride} {name:16s} {objective:10.4f} "
+            f"gap {float(result.rel_gap):.1e}  {seconds:6.2f} s  product +{100 * (best / objective - 1):5.2f}%  "
+            f"mean |d| {mean:.4f}",
+            flush=True,
+        )
+
+
+def margins(photo: str, threshold: float, window: solvers.Window) -> None:
+    """Print what ten steps of the default engine gain, in logits."""
+    model = classifier()
+    image = ssimpert.load_image(photo, size=model.input_size)
+    for name, constraint in sets_of(threshold, window).items():
+        result = ssimpert.perturb(model, image, constraint, steps=10, stop_at_success=False)
+        print(
+            f"{photo:10s} t={threshold} {window.size}/{window.stride} {name:16s} "
+            f"gained {float(result.margin_after - result.margin_before):6.2f}  mean SSIM {float(result.ssim):.4f}  "
+            f"{result.seconds:6.1f} s",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--photos", nargs="+", default=PHOTOS)
+    parser.add_argument("--thresholds", nargs="+", type=float, default=[0.95])
+    parser.add_argument("--windows", choices=("tiles", "overlapping", "both"), default="both")
+    parser.add_argument("--gap", type=float, default=1e-3, help="asked for overlapping windows; tiles 1e-6")
+    parser.add_argument("--margins", action="store_true")
+    options = parser.parse_args()
+    pin_threads()
+    tiles, overlapping = solvers.Window.uniform(8, stride=8), solvers.Window.uniform(7)
+    for threshold in options.thresholds:
+        for photo in options.photos:
+            if options.margins:
+                margins(photo, threshold, tiles)
+                continue
+            if options.windows != "overlapping":
+                linear(photo, options.size, threshold, tiles, 1e-6)
+            if options.windows != "tiles":
+                linear(photo, options.size, threshold, overlapping, options.gap)
+
+
+if __name__ == "__main__":
+    main()
