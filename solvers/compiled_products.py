@@ -35,6 +35,8 @@ def triton_serves(device: torch.device) -> bool:
         return False
     try:
         kernels.try_out(device)
+    except torch.OutOfMemoryError:  # says nothing about Triton
+        raise
     except Exception as error:  # its compiler, or the C compiler that it needs, can fail in many ways
         reason = (str(error).splitlines() or [""])[0]
         warnings.warn(f"Triton can't compile here ({reason}): window products take torch's slower ones", stacklevel=2)

@@ -37,6 +37,7 @@ ONE_PEAK, GRID = 0.75, 16
 SLACK = 1e-7
 # Pieces at first, and how often they are halved.
 PIECES, HALVINGS = 8, 12
+WINDOWS_TOGETHER = 1 << 17  # whose pieces are in memory at once
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,9 @@ def largest(contrast: Loss, luminance: Loss, threshold: float) -> Tensor:
     """An upper bound on ``max F(A) + G(B)`` along the hyperbola, rigorous whatever :func:`best_share` finds."""
     share = best_share(contrast, luminance, threshold)
     most, proved = _around(contrast, luminance, threshold, share)
-    rest = (~proved).nonzero(as_tuple=True)
-    if rest[0].numel():
+    # At low thresholds these are most windows, and each has tens of pieces.
+    for part in (~proved).nonzero().split(WINDOWS_TOGETHER):
+        rest = part.unbind(dim=1)
         pieces = _by_pieces(contrast[rest], luminance[rest], threshold, share[rest])
         most[rest] = torch.minimum(most[rest], pieces)
     return most

@@ -88,6 +88,7 @@ def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = 
         defects={},
     ).to(dtype=dtype)
     monitor.setup_done()
+    warm_start = None if warm_start is None else _of_this_form(problem, warm_start)
     none: list[Any] = [None] * len(problem.constraints)
     monitor.check(0, torch.zeros_like(exact.vector) if linear else exact.vector, none, together=_together(problem))
     if warm_start is not None:
@@ -116,6 +117,14 @@ def _together(problem: Problem) -> int:
     """How many images fit a CPU's cache, where a larger group would only be slower; all of them on a GPU."""
     reference = problem.reference
     return max(CACHED // reference[0].numel(), 1) if reference.device.type == "cpu" else problem.batch
+
+
+def _of_this_form(problem: Problem, warm_start: SolveResult) -> SolveResult:
+    """Without the window duals of the other kind of windows, whose point means something else."""
+    product = any(isinstance(constraint, ProductSSIM) for constraint in problem.constraints)
+    foreign = [isinstance(block, WindowDual) and (block.reference is not None) != product for block in warm_start.dual]
+    blocks = (None if other else block for other, block in zip(foreign, warm_start.dual, strict=True))
+    return replace(warm_start, dual=tuple(blocks))
 
 
 def _check_start(monitor: Monitor, warm_start: SolveResult) -> None:

@@ -70,7 +70,9 @@ class Lagrangian:
         op = self.operator
         force = torch.where(op.covered, self.problem.vector / op.coverage.clamp_min(1e-12), 0.0)
         self.windows.start(force)
-        ball, mean = op.variance(force).sqrt() / self.windows.radius, op.mean(force).abs() / self.windows.half
+        # A window cut to one pixel can have a radius of 0.
+        radius = self.windows.radius.clamp_min(torch.finfo(force.dtype).tiny)
+        ball, mean = op.variance(force).sqrt() / radius, op.mean(force).abs() / self.windows.half
         least = 1e-3 * per_image(ball.flatten(1).mean(dim=1)) + torch.finfo(ball.dtype).tiny
         size = norm(self.problem.vector)[:, None]
         radii = [bound.radius for _, bound in self.balls]
@@ -148,7 +150,7 @@ class Lagrangian:
             vectors = torch.as_tensor(block).to(delta)
             mean = (vectors * self.operator.root_weights).sum(dim=-1)
             size = (vectors.square().sum(dim=-1) - mean.square()).clamp_min(0).sqrt()
-            first.ball = _known(factor * size / self.windows.radius, first.ball)
+            first.ball = _known(factor * size / self.windows.radius.clamp_min(torch.finfo(size.dtype).tiny), first.ball)
         if block is not None:
             half = self.windows.half
             shift = (self.operator.mean(delta) - self.windows.middle).abs()

@@ -86,7 +86,9 @@ class FixedWindows(DualWindows):
         means = self.operator.mean(torch.stack([centred, centred.square()]))
         spread = (means[1] - means[0].square()).clamp_min(0).sqrt()
         shift = (means[0] + self._centre_mean - self.middle).abs()
-        return spread / self.radius, shift / self.half
+        # A window cut to one pixel has no structure, and with the sample covariance a radius of 0.
+        tiny = torch.finfo(spread.dtype).tiny
+        return spread / self.radius.clamp_min(tiny), shift / self.half
 
     def block(self, delta: Tensor, ball: Tensor, mean: Tensor) -> WindowDual:
         return WindowDual(ball, delta - self.centre, mean)
@@ -128,7 +130,9 @@ class SplitWindows(DualWindows):
         )
         self.share = self._best(contrast, bound.luminance(mean * moved), self.share, steps=2)
         split = bound.split(self.share)
-        return apart / split.radius, moved.abs() / ((split.mean_upper - split.mean_lower) / 2)
+        return apart / split.radius.clamp_min(torch.finfo(apart.dtype).tiny), moved.abs() / (
+            (split.mean_upper - split.mean_lower) / 2
+        )
 
     def block(self, delta: Tensor, ball: Tensor, mean: Tensor) -> WindowDual:
         return WindowDual(ball, delta, mean, -ball * self.center)

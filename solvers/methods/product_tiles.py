@@ -64,7 +64,8 @@ def product_tiles(problem: Problem, settings: Settings, warm_start: SolveResult 
     tolerance = max(SHARE * settings.eps_rel, ROUNDING)
     search = _Search(_Tiles.cut(bound, exact, elementwise_bounds(exact, sets)), tolerance)
     setup_time = time.perf_counter() - started
-    steps = search.run()
+    steps = search.run(settings.max_iter, started + settings.time_limit)
+    late = Status.TIME_LIMIT if time.perf_counter() - started >= settings.time_limit else Status.MAX_ITER
     delta, lattice = from_tiles(bound, search.best), bound.spread_base.shape
     dual = search.dual
     block = WindowDual(
@@ -77,7 +78,7 @@ def product_tiles(problem: Problem, settings: Settings, warm_start: SolveResult 
         delta=delta,
         dual=tuple(block if k == position else None for k in range(len(sets))),
         # The certificate turns it to OPTIMAL where the gap closes.
-        status=(Status.MAX_ITER,) * problem.batch,
+        status=(late,) * problem.batch,
         iterations=(steps,) * problem.batch,
         setup_time=setup_time,
         messages=("not convex; global bound by the tiles' support functions",) * problem.batch,
@@ -204,14 +205,18 @@ class _Search:
         self.least = torch.full_like(zero, torch.inf)
         self.open = torch.ones_like(zero, dtype=torch.bool)
 
-    def run(self) -> int:
-        """Search; the number of steps that it took."""
+    def run(self, most: int, until: float) -> int:
+        """Search, in at most ``most`` steps and until the clock (:func:`time.perf_counter`) says ``until``; the number
+        of steps that it took."""
         share, step = self.best_share.clone(), 0
-        while bool(self.open.any()) and step < STEPS:
+        while bool(self.open.any()) and step < min(STEPS, most):
             step += 1
             index = self.open.nonzero()[:, 0]
             share[index] = self._try(index, share[index], bisect=step > FREE)
-        self._scan((self.least > self.tolerance).nonzero()[:, 0])
+            if time.perf_counter() >= until:
+                return step
+        if step < most:
+            self._scan((self.least > self.tolerance).nonzero()[:, 0])
         return step
 
     def _try(self, index: Tensor, share: Tensor, *, bisect: bool) -> Tensor:

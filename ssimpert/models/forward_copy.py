@@ -4,7 +4,8 @@ In evaluation mode a batch norm multiplies each channel by a constant and adds a
 convolution before it can do. What that saves, and what else was tried: docs/notes/forward-copies.md.
 
 Which norm follows which convolution is seen in one forward pass of the model, not guessed from names, and every later
-pass of the copy checks that it is still so. Logits of the copy differ from the model's by rounding alone.
+pass of the copy checks that it is still so. Logits of the copy then differ from the model's by rounding alone, unless
+something besides the norm reads the convolution's output without any effect on the example image's logits.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ssimpert.errors import unknown_name
+from ssimpert.errors import InputError, unknown_name
 
 MixedPrecision = Literal["bfloat16", "float16"]
 
@@ -24,12 +24,14 @@ class InMixedPrecision(nn.Module):
             0.87 on four photos, efficientnet-lite0.
 
     Raises:
-        InputError: another precision.
+        InputError: another precision, or a model in double precision, which autocast leaves alone.
     """
 
     def __init__(self, model: Callable[[Tensor], Tensor], precision: MixedPrecision) -> None:
         super().__init__()
         check_mixed_precision(precision)
+        if isinstance(model, nn.Module) and any(each.dtype == torch.float64 for each in model.parameters()):
+            raise InputError(f"mixed precision {precision!r} needs a model in single precision, got one in double")
         self.model = model
         self.dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 

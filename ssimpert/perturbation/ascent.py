@@ -109,7 +109,8 @@ def ascend(
     steps: int,
     stop_at_success: bool = True,
 ) -> Iterator[AscentState]:
-    """Linearise the images that still move, move them, stop those that are done; yields the state after every step."""
+    """Linearise the images that still move, move them, stop those that are done; yields the state after every step.
+    Of ``model`` only gradients are asked, which need not be exact."""
     for number in range(1, steps + 1):
         began = time.perf_counter()
         sound = _sound_gradients(model, state, label, margin)

@@ -79,8 +79,8 @@ def perturb(
         method: the solver's method, for each step.
         settings: the solver's settings.
         batch_size: most images at once; ``"auto"`` is all, halved where memory runs out, going on from there.
-        mixed_precision: ``"float16"`` or ``"bfloat16"``: the model's passes on the way run under autocast; solvers and
-            gradients keep the images' precision. The result is judged by the model as it is. Default: none.
+        mixed_precision: ``"float16"`` or ``"bfloat16"``: the gradient of every step is computed under autocast and
+            handed on in the images' precision; line searches and success ask the model as it is. Default: none.
         quantize: move the result onto 8-bit pixels, still fooling and inside the set where that can be: see
             :func:`~ssimpert.quantize`, whose result is returned. Not beside ``support``, which it would not keep to.
         name: what tables call it; default made from the constraint.
@@ -110,7 +110,7 @@ def perturb(
             f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
         )
     check_batch_size(batch_size)
-    climbed = model if mixed_precision is None else InMixedPrecision(model, mixed_precision)
+    linearised = model if mixed_precision is None else InMixedPrecision(model, mixed_precision)
     label_given, own = label, labels_of(model, image, label, margin)
     driven_by: Margin = ReleasedMargin(margin) if faithful else margin
     made = {
@@ -134,16 +134,16 @@ def perturb(
         limit = constraint.select(index, len(image)) if isinstance(constraint, Constraint) else constraint
         inside = None if region is None else region.select(index, len(image))
         rule = Oracle(limit, len(some), method, settings, inside)
-        state = ascent.start(climbed, some, label, driven_by, stop_at_success=stop_at_success)
+        state = ascent.start(model, some, label, driven_by, stop_at_success=stop_at_success)
         if faithful:
             assert isinstance(constraint, solvers.GlobalSSIM)
-            move = recentred_move(climbed, label, driven_by, released_step_rule(constraint, method, settings))
+            move = recentred_move(model, label, driven_by, released_step_rule(constraint, method, settings))
         elif recentred:
-            move = recentred_move(climbed, label, driven_by, rule, rule.hold)
+            move = recentred_move(model, label, driven_by, rule, rule.hold)
         else:
             oracle = Oracle(limit, len(some), method, settings, inside, tightening=True)
-            move = HELD[engine](climbed, label, driven_by, oracle, some)
-        loop = ascent.ascend(climbed, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
+            move = HELD[engine](model, label, driven_by, oracle, some)
+        loop = ascent.ascend(linearised, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
         for reached in loop:
             if observer is not None:
                 observer(reached)

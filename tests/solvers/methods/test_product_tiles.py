@@ -140,3 +140,15 @@ def test_batch_float32_support_scale_and_no_box(crop: tuple[Tensor, Tensor]) -> 
     free = solvers.solve(LinearProblem(g[:1], x[:1], [constraint]), settings=TIGHT)
     assert free.all_optimal
     assert float(free.objective[0]) >= float(alone.objective[0])
+
+
+@pytest.mark.parametrize(("limit", "word"), [({"max_iter": 1}, "max_iter"), ({"time_limit": 1e-9}, "time_limit")])
+def test_limits_end_the_search(photos: Photos, limit: dict[str, Any], word: str) -> None:
+    crop = photos.crop("chelsea", 80, 80, 32)
+    constraint = ProductSSIM(0.95, Window.uniform(8, stride=8))
+    result = solvers.solve(
+        LinearProblem(crop.gradient, crop.reference, [constraint, Box()]), settings=Settings(**limit)
+    )
+    assert result.iterations == (1,)
+    assert result.status[0].value == word
+    assert 1e-3 < float(result.rel_gap[0]) < 1  # what there is, is certified

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -114,3 +116,21 @@ def test_what_it_cannot_take_is_refused(crops: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(solvers.MethodError, match="one WindowSSIM or ProductSSIM, got 2"):
         solvers.solve(LinearProblem(x, x, [ProductSSIM(0.9), WindowSSIM(0.9), Box()]), "dual")
     assert np.isfinite(float(solvers.solve(LinearProblem(0 * x, x, [ProductSSIM(0.9), Box()])).bound[0]))
+
+
+@pytest.mark.parametrize("first", [WindowSSIM, ProductSSIM])
+def test_a_warm_start_from_the_other_kind_of_windows_is_taken(crops: tuple[Tensor, Tensor], first: Any) -> None:
+    x, g = (value[:1] for value in crops)
+    other = ProductSSIM if first is WindowSSIM else WindowSSIM
+    settings = Settings(eps_rel=2e-2)
+    before = solvers.solve(LinearProblem(g, x, [first(0.95, SEVEN), Box()]), "dual", settings)
+    after = solvers.solve(LinearProblem(g, x, [other(0.95, SEVEN), Box()]), "dual", settings, warm_start=before)
+    assert after.all_optimal
+
+
+@pytest.mark.parametrize("kind", [WindowSSIM, ProductSSIM])
+def test_windows_cut_to_one_pixel_have_no_structure_to_divide_by(crops: tuple[Tensor, Tensor], kind: Any) -> None:
+    x, g = (value[:1, :, :7, :7] for value in crops)
+    constraint = kind(0.95, Window.uniform(4, stride=3), sample_covariance=True)
+    result = solvers.solve(LinearProblem(g, x, [constraint, Box()]), "dual", Settings(eps_rel=1e-2))
+    assert result.all_optimal, result.messages
