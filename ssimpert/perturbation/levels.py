@@ -73,6 +73,13 @@ def family_of(template: Constraint) -> Family:
 
 def _window_family(template: solvers.WindowSSIM | solvers.ProductSSIM | solvers.MeanSSIM) -> Family:
     whole = 1 - template.threshold
+    luminance = None if isinstance(template, solvers.ProductSSIM) else template.luminance
+    if isinstance(luminance, float) and luminance >= (1 - 1e-9) * whole:
+        # At other levels rounding would decide whether such a set exists.
+        raise InputError(
+            f"luminance {luminance:g} is all of 1 - threshold {whole:g}: nothing is left for contrast and structure; "
+            "give a smaller luminance"
+        )
 
     def at(level: float) -> Constraint:
         if not isinstance(template, solvers.ProductSSIM) and isinstance(template.luminance, float):
