@@ -33,7 +33,7 @@ def mean_planes(v: Tensor, op: WindowOperator) -> Tensor:
     check_planes(op, pixels=(v,), windows=(out,))
     with torch.cuda.device_of(v):
         _down(v, between, op)
-        _across(between, between, out, op, weighted=False)
+        _across(between, out, op)
     return out
 
 
@@ -44,7 +44,7 @@ def adjoint_planes(q: Tensor, op: WindowOperator, *, squared: bool = False) -> T
     check_planes(op, pixels=(out,), windows=(q,))
     with torch.cuda.device_of(q):
         _back_across(q, between, op, squared=squared)
-        _back_down(between, out, out, out, out, op, normal=False, squared=squared)
+        _back_down(between, out, op, squared=squared)
     return out
 
 
@@ -63,9 +63,9 @@ def normal_planes(
     dots = torch.empty(v.shape[0], tiles(op.height, op.width), dtype=torch.float64, device=v.device)
     with torch.cuda.device_of(v):
         _down(v, between, op)
-        _across(between, weights, windows, op, weighted=True)
+        _across(between, windows, op, weights)
         _back_across(windows, between, op)
-        _back_down(between, diagonal, v, dots, out, op, normal=True)
+        _back_down(between, out, op, normal=(diagonal, v, dots))
     return out, dots
 
 
@@ -88,11 +88,12 @@ def _down(v: Tensor, out: Tensor, op: WindowOperator) -> None:
     )
 
 
-def _across(v: Tensor, weights: Tensor, out: Tensor, op: WindowOperator, *, weighted: bool) -> None:
+def _across(v: Tensor, out: Tensor, op: WindowOperator, weights: Tensor | None = None) -> None:
     rows, columns = op.shape
+    weighted = weights is not None
     _mean_across[v.shape[0], tiles(rows, columns)](
-        v, op.column_taps, weights, out, rows, op.width, columns, op.column_starts[0], weighted, *_constants(op),
-        num_warps=WARPS,
+        v, op.column_taps, weights if weighted else out, out, rows, op.width, columns, op.column_starts[0], weighted,
+        *_constants(op), num_warps=WARPS,
     )  # fmt: skip
 
 
@@ -106,18 +107,17 @@ def _back_across(q: Tensor, out: Tensor, op: WindowOperator, *, squared: bool = 
 
 def _back_down(
     q: Tensor,
-    diagonal: Tensor,
-    v: Tensor,
-    dots: Tensor,
     out: Tensor,
     op: WindowOperator,
     *,
-    normal: bool,
+    normal: tuple[Tensor, Tensor, Tensor] | None = None,
     squared: bool = False,
 ) -> None:
+    # A kernel takes a tensor for what it does not use, too.
+    diagonal, v, dots = normal or (out, out, out)
     _adjoint_down[q.shape[0], tiles(op.height, op.width)](
-        q, op.row_taps, diagonal, v, dots, out, op.height, op.width, op.shape[0], op.row_starts[0], normal, squared,
-        *_constants(op), num_warps=WARPS,
+        q, op.row_taps, diagonal, v, dots, out, op.height, op.width, op.shape[0], op.row_starts[0], normal is not None,
+        squared, *_constants(op), num_warps=WARPS,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,8 +47,7 @@ def family_of(template: Constraint) -> Family:
     """The family that ``template`` belongs to, beginning at its own level.
 
     The level is ``1 - threshold`` for WindowSSIM, ProductSSIM and MeanSSIM (a numeric luminance bound keeps its share
-    of it),
-    ``distance`` for GlobalSSIM, ``radius`` for LpBall and FeatureBall.
+    of it), ``distance`` for GlobalSSIM, ``radius`` for LpBall and FeatureBall.
 
     Raises:
         InputError: a set without a level, or with one per image.
@@ -82,9 +82,10 @@ def _window_family(template: solvers.WindowSSIM | solvers.ProductSSIM | solvers.
         )
 
     def at(level: float) -> Constraint:
-        if not isinstance(template, solvers.ProductSSIM) and isinstance(template.luminance, float):
-            return replace(template, threshold=1 - level, luminance=template.luminance * level / whole)
-        return replace(template, threshold=1 - level)
+        changes: dict[str, Any] = {"threshold": 1 - level}
+        if isinstance(luminance, float):
+            changes["luminance"] = luminance * level / whole
+        return replace(template, **changes)
 
     unit = "1 - mean SSIM" if isinstance(template, solvers.MeanSSIM) else "1 - SSIM of the least window"
     return Family(at, whole, 0.95, unit)
