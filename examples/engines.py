@@ -27,8 +27,9 @@ import solvers
 import ssimpert
 from solvers.constraints import Constraint
 
-FEATURES = "FeatureBall"
-FEATURE_RADIUS = 0.3
+FEATURES = "FeatureBall in l2"
+# A feature ball alone in the pixel box has flat directions without end, and linear optima that no iteration reaches.
+FEATURE_RADIUS, AROUND_FEATURES = 0.3, solvers.LpBall(2, 1.0)
 SETS: dict[str, Constraint | None] = {
     "l2": solvers.LpBall(2, 1.0),
     "linf": solvers.LpBall(torch.inf, 2 / 255),
@@ -77,7 +78,8 @@ def set_of(name: str, model: ssimpert.Classifier, images: Tensor) -> Constraint:
     known = SETS[name]
     if known is not None:
         return known
-    return solvers.FeatureBall(FEATURE_RADIUS, ssimpert.feature_jacobian(ssimpert.deep_features(model), images))
+    jacobian = ssimpert.feature_jacobian(ssimpert.deep_features(model), images)
+    return solvers.Intersection([solvers.FeatureBall(FEATURE_RADIUS, jacobian), AROUND_FEATURES])
 
 
 def cell(model: ssimpert.Classifier, parts: Sequence[Tensor], name: str, engine: Any, steps: int, eps: float) -> Record:

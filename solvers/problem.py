@@ -14,6 +14,7 @@ from torch import Tensor
 from solvers.constraints.base import Constraint, inner
 from solvers.constraints.box import Box, Support
 from solvers.constraints.features import FeatureBall
+from solvers.constraints.intersection import taken_apart
 from solvers.errors import ProblemError
 from solvers.result import Status
 
@@ -35,7 +36,7 @@ class Problem:
 
     Attributes:
         reference: x, the images; pixels in [0, 1] unless a set's ``data_range`` says otherwise.
-        constraints: the convex sets; their intersection holds d.
+        constraints: the sets; their intersection holds d. Those of an :class:`~solvers.Intersection` are listed.
         defects: images that can't be solved, by number, found at construction. A problem in which *every* image
             has a defect is refused.
         from_numpy: whether the caller gave numpy arrays.
@@ -188,6 +189,8 @@ def _initialise(
             raise ProblemError(
                 f"constraints must be sets such as solvers.Box or solvers.WindowSSIM, got {constraint!r}"
             )
+    constraints = taken_apart(constraints)
+    for constraint in constraints:
         constraint.check(reference)
     if isinstance(problem, LinearProblem) and all(isinstance(c, (FeatureBall, Support)) for c in constraints):
         names = " and ".join(dict.fromkeys(c.kind for c in constraints))

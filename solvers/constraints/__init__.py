@@ -4,6 +4,7 @@ from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.constraints.box import Box, Support
 from solvers.constraints.features import FeatureBall, LinearOperator
 from solvers.constraints.global_ssim import GlobalSSIM
+from solvers.constraints.intersection import Intersection
 from solvers.constraints.lp import LpBall
 from solvers.constraints.mean_ssim import MeanSSIM
 from solvers.constraints.product_ssim import ProductSSIM
@@ -17,6 +18,7 @@ __all__ = [
     "Constraint",
     "FeatureBall",
     "GlobalSSIM",
+    "Intersection",
     "LinearOperator",
     "LpBall",
     "MeanSSIM",

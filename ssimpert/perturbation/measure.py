@@ -118,7 +118,10 @@ def remeasure(
 
 def least_window_ssim(image: Tensor, adversarial: Tensor, constraint: ConstraintRule | None) -> Tensor:
     """The least SSIM of any whole window, (B,): of the constraint's own kind where it is a WindowSSIM or a
-    ProductSSIM, else of the published Gaussian one."""
+    ProductSSIM, or has one among its sets, else of the published Gaussian one."""
+    if isinstance(constraint, solvers.Intersection):
+        windowed = (one for one in constraint.sets if isinstance(one, (solvers.WindowSSIM, solvers.ProductSSIM)))
+        constraint = next(windowed, None)
     if isinstance(constraint, (solvers.WindowSSIM, solvers.ProductSSIM)):
         return min_window_ssim(
             image,

@@ -59,9 +59,10 @@ def perturb(
         model: a classifier on [0, 1] images that returns logits; see :func:`ssimpert.load_model`.
         image: (B, C, H, W) in [0, 1], float32 or float64.
         constraint: a set of :mod:`solvers`, or a function from references (B, C, H, W) to one. The pixel box
-            [0, 1] is always added. Sets that are not convex are kept to exactly: :class:`~solvers.MeanSSIM` by convex
-            steps, :class:`~solvers.ProductSSIM` by its own solvers, whose bounds are global all the same;
-            ``certified`` of the result says what the certificates speak of.
+            [0, 1] is always added; several convex sets go into a :class:`~solvers.Intersection`. Sets that are not
+            convex are kept to exactly: :class:`~solvers.MeanSSIM` by convex steps, :class:`~solvers.ProductSSIM` by
+            its own solvers, whose bounds are global all the same; ``certified`` of the result says what the
+            certificates speak of.
         steps: most steps per image, at least 1.
         margin: the goal; default :class:`~ssimpert.Untargeted`.
         label: the classes (B,) that the margin is measured against; default: the model's own labels, for

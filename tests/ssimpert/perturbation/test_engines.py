@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import solvers
-from solvers import Box, GlobalSSIM, LinearProblem, LpBall, Window, WindowSSIM
+from solvers import Box, GlobalSSIM, Intersection, LinearProblem, LpBall, Window, WindowSSIM
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization.gradient import linearize
@@ -41,8 +41,13 @@ def test_lp_balls_reach_the_dual_norm(engine: str, constraint: LpBall) -> None:
 @every_engine
 @pytest.mark.parametrize(
     "constraint",
-    [GlobalSSIM(0.05), WindowSSIM(0.95, Window.uniform(4, stride=4)), WindowSSIM(0.95, Window.uniform(5))],
-    ids=["global", "tiles", "overlapping"],
+    [
+        GlobalSSIM(0.05),
+        WindowSSIM(0.95, Window.uniform(4, stride=4)),
+        WindowSSIM(0.95, Window.uniform(5)),
+        Intersection([WindowSSIM(0.95, Window.uniform(4, stride=4)), LpBall(2, 0.45)]),
+    ],
+    ids=["global", "tiles", "overlapping", "tiles within l2"],
 )
 def test_ssim_sets_reach_what_clarabel_finds(engine: str, constraint: Constraint) -> None:
     model, image = TwoClasses(offset=50.0), grey(2)
