@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -93,6 +94,7 @@ class LevelSearch:
         first, largest: the first level tried and the last.
         rounds: most levels tried per image.
         tolerance: relative width of a closed bracket.
+        observer: called with the search so far after every level tried, for whichever images, and the walk from it.
     """
 
     attempt: Attempt
@@ -105,6 +107,7 @@ class LevelSearch:
     largest: float
     rounds: int
     tolerance: float
+    observer: Callable[[Search], None] | None = None
 
     def run(self, search: Search, wanted: Tensor) -> None:
         """Close the brackets of the images at ``wanted`` (long, (K,)), then let the rivals try to go below."""
@@ -179,6 +182,8 @@ class LevelSearch:
             # The best may lie below a level that failed from elsewhere: that failure says nothing any more.
             high = float(search.high[place])
             search.low[place] = max((value for value in search.failed[place] if value < high), default=0.0)
+        if self.observer is not None:
+            self.observer(search)
 
     def _walk(self, search: Search, numbers: Tensor, towards: Tensor) -> None:
         """Walk on from the best perturbations of the images at ``numbers`` (long, (K,))."""

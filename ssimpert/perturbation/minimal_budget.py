@@ -7,6 +7,7 @@ any family of nested sets. ``perturb`` asks the other one: the largest margin at
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -73,6 +74,7 @@ def minimal_budget(
     method: str = "auto",
     settings: solvers.Settings | dict[str, Any] | None = None,
     name: str | None = None,
+    observer: Callable[[Search], None] | None = None,
 ) -> MinimalBudgetResult:
     """The smallest SSIM distance, norm or feature distance that changes the decision, image by image.
 
@@ -94,6 +96,9 @@ def minimal_budget(
             end towards up to two others; 1 for the runner-up, chosen anew at every step. Any other class counts as
             success all the same.
         engine: one that keeps to the set around the original image.
+        name: what tables call it; default made from the constraint.
+        observer: called after every level tried, with the search so far: ``high`` (B,), the least levels that
+            succeeded, infinite for none yet; ``low``, ``rounds`` and ``steps`` likewise. For progress bars.
 
     Raises:
         InputError: before any step.
@@ -121,9 +126,20 @@ def minimal_budget(
         near, distance = class_distances(model, image, label, at, candidates=candidates, support=support)
         aim = Aim(LabelWins(), near[:, 0], near[:, 1:], distance[:, 1:] / distance[:, :1])
     wanted = (clean <= 0).nonzero()[:, 0]  # a NaN is not <= 0
-    LevelSearch(
-        attempt, image, label, margin, clean, aim, family.first, family.largest, rounds=rounds, tolerance=tolerance
-    ).run(search, wanted)
+    levels_below = LevelSearch(
+        attempt,
+        image,
+        label,
+        margin,
+        clean,
+        aim,
+        family.first,
+        family.largest,
+        rounds=rounds,
+        tolerance=tolerance,
+        observer=observer,
+    )
+    levels_below.run(search, wanted)
     found = search.high.isfinite()
     levels = torch.where(found & (search.high > 0), search.high, family.first)
     final = attempt.sets(levels, torch.arange(len(image)))

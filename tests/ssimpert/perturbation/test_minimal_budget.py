@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -230,3 +232,18 @@ def test_bad_input_is_named() -> None:
         margin_curve(model, image, LpBall(2, 0.1), [0.2, 0.1])
     with pytest.raises(InputError, match="candidates must be an integer of at least 1, got 0"):
         minimal_budget(model, image, LpBall(2, 0.1), candidates=0)
+
+
+def test_an_observer_sees_the_levels_fall() -> None:
+    model, image = TwoClasses(offset=0.0), grey(2)
+    seen: list[tuple[list[float], list[int]]] = []
+    result = minimal_budget(
+        model,
+        image,
+        LpBall(2, 0.01),
+        observer=lambda search: seen.append((search.high.tolist(), search.rounds.tolist())),
+    )
+    assert seen[-1] == (result.level.tolist(), result.rounds.tolist())
+    for (levels, rounds), (next_levels, next_rounds) in pairwise(seen):
+        assert all(after <= before for before, after in zip(levels, next_levels, strict=True))
+        assert sum(next_rounds) > sum(rounds)
