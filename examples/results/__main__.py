@@ -2,7 +2,8 @@
 
 Run with `python examples/results` (hours on two cores: see the page for the time that it took); everything is kept in
 `--folder`, from where a second run goes on. `--images 6 --models efficientnet-lite0` shows that it runs. With
-`--forward onnx` (extra onnx) what needs no gradient takes 40% less time; values differ by rounding.
+`--forward onnx` (extra onnx) what needs no gradient takes little more than half the time; values differ by
+rounding.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def compare(
         shifts: of the p-values, at least 200 and less than H W; 0 leaves them out.
         seed: of the shifts, of the attributions that draw random numbers, and of the random weights.
         forward: ``onnx_classifier(model, image[:1])``, through which :data:`FORWARD_ONLY`, insertion and deletion then
-            pass their images, on the CPU in 40% less time. ``None`` (default): through ``model``.
+            pass their images, in little more than half the time. ``None`` (default): through ``model``.
         progress: see :data:`Progress`.
 
     Images don't influence one another, but for the random weights' calibration (``sanity``).

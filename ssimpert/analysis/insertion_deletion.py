@@ -54,7 +54,7 @@ def insertion(
 
     Args:
         model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K), or its
-            :func:`~ssimpert.onnx_classifier`, which takes 40% less time on the CPU.
+            :func:`~ssimpert.onnx_classifier`, which takes little more than half the time on the CPU.
         images: (B, C, H, W), float32 or float64, in whatever range the model takes ([0, 1] for this package's).
         maps: saliency (B, H, W), higher is more important, of any scale; on the images' device. Among equal values
             the pixel that comes first in row-major order ranks first. (The released code reverses an unstable

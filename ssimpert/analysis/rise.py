@@ -60,7 +60,8 @@ def rise(
     All images of a batch see the same masks, which are made once, ``batch_size`` at a time; that bounds the memory.
 
     Args:
-        model: images -> logits (B, K); a :func:`~ssimpert.onnx_classifier` takes 40% less time on the CPU.
+        model: images -> logits (B, K), or its :func:`~ssimpert.onnx_classifier`, which takes little more than half the
+            time on the CPU.
         target: the class explained, one for all images or a (B,) tensor of integers.
         masks: N; default 4000, the paper's for VGG16 (8000 for ResNet50).
         cells: s, the side of the random grid; default 7, the paper's.

@@ -110,7 +110,7 @@ def compare(
         ForwardName,
         typer.Option(
             help="What occlusion, rise, insertion and deletion pass images through: the model, or a copy of it in "
-            "ONNX Runtime (extra onnx), on the CPU in 40% less time, after seconds to make it."
+            "ONNX Runtime (extra onnx), on the CPU in little more than half the time, after seconds to make it."
         ),
     ] = ForwardName.TORCH,
     json: AsJson = False,

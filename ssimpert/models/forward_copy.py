@@ -108,7 +108,7 @@ def _may_be_copied(model: nn.Module) -> bool:
 
 def _folded(model: nn.Module, example: Tensor) -> tuple[Tensor, Forward] | None:
     """The model's logits of ``example`` and its copy; ``None`` where no batch norm can be folded."""
-    network = replica(model, {})
+    network = _replica(model, {})
     logits, pairs = _observed_pairs(network, example)
     if not pairs:
         return None
@@ -127,16 +127,16 @@ def _folded(model: nn.Module, example: Tensor) -> tuple[Tensor, Forward] | None:
     return logits, logits_of
 
 
-def replica(module: nn.Module, replicas: dict[nn.Module, nn.Module]) -> nn.Module:
+def _replica(module: nn.Module, replicas: dict[nn.Module, nn.Module]) -> nn.Module:
     """``module`` with submodules of its own, sharing tensors and whatever else its attributes hold."""
     if module not in replicas:
-        made = replicas[module] = module.__new__(type(module))
+        replica = replicas[module] = module.__new__(type(module))
         children = module._modules.items()
-        made.__dict__.update(
+        replica.__dict__.update(
             module.__dict__,
             _parameters=module._parameters.copy(),
             _buffers=module._buffers.copy(),
-            _modules={name: None if child is None else replica(child, replicas) for name, child in children},
+            _modules={name: None if child is None else _replica(child, replicas) for name, child in children},
             _forward_hooks=OrderedDict(),
         )
     return replicas[module]
@@ -226,7 +226,7 @@ def _after(norm: nn.BatchNorm2d) -> nn.Module:
     drop, activation = norm._modules.get("drop"), norm._modules.get("act")
     if not _activates(norm) or drop is None or activation is None:
         return nn.Identity()
-    activation = replica(activation, {})
+    activation = _replica(activation, {})
     if activation.__dict__.get("inplace") is False:
         activation.__dict__["inplace"] = True  # the convolution's output is nobody else's
     return nn.Sequential(drop, activation)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.models.classifier import Classifier
-from ssimpert.models.forward_copy import AGREEMENT, has_forward_hooks, replica, roundings_apart
+from ssimpert.models.forward_copy import AGREEMENT, has_forward_hooks, roundings_apart
 from ssimpert.models.names import class_name
 from ssimpert.models.onnx_session import onnx_session
 from ssimpert.option_checks import check_count
@@ -126,8 +126,7 @@ def onnx_classifier(model: nn.Module, example: Tensor, *, threads: int | None = 
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         classes = _classes(model(first), name)
         try:
-            # A replica, since what a forward of one's own assigns to itself would be the exporter's stand-ins.
-            session = onnx_session(replica(model, {}), first, threads)
+            session = onnx_session(model, first, threads)
         except InputError:
             raise
         except Exception as error:

@@ -29,7 +29,7 @@ def onnx_session(network: nn.Module, example: Tensor, threads: int) -> Any:
     file, and leaves the random state as it is.
 
     Args:
-        network: images (1, C, H, W) -> logits (1, K), in evaluation mode; may be changed by the export.
+        network: images (1, C, H, W) -> logits (1, K), in evaluation mode.
         example: (1, C, H, W), float32, on the CPU.
         threads: those that a run may use, at least 1.
 
