@@ -145,7 +145,10 @@ def test_a_copy_is_made_where_there_is_use_for_it(
     any(find_spec(package) is None for package in ("onnx", "onnxscript", "onnxruntime")),
     reason="onnx, onnxscript or onnxruntime is missing: pip install 'ssimpert[onnx]'",
 )
-def test_the_command_compares_through_onnx_runtime(command: Command, tmp_path: Path) -> None:
+def test_the_command_compares_through_onnx_runtime(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssimpert.report.comparison_files.save_table_and_figures", lambda *_, **__: None)
     words = ("compare", "chelsea", "--layer", "2", "--attribution", "rise", "--shifts", "0", "--json")
     code, out, err = command(*words, "--forward", "onnx", "--out", tmp_path / "out")
     assert code == 0, err
