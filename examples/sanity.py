@@ -20,10 +20,9 @@ from ssimpert.analysis import (
     centred_gaussian,
     chance_of_hit,
     cross_validated,
-    deletion,
     grad_cam,
     gradient_magnitude,
-    insertion,
+    insertion_deletion,
     local_std,
     max_box_acc,
     pointing_game,
@@ -41,6 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=40, help="composites (default 40)")
     parser.add_argument("--rows", type=int, default=8, help="rows of pixels in a step of insertion (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="of composites, random maps and folds (default 0)")
+    parser.add_argument("--forward", choices=("torch", "onnx"), default="torch", help="for insertion and deletion")
     return parser.parse_args()
 
 
@@ -79,6 +79,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = ssimpert.load_model("efficientnet-lite0", device="cpu")
     chosen = ssimpert.composites(options.images, seed=options.seed, model=model)
+    forward = model if options.forward == "torch" else ssimpert.onnx_classifier(model, chosen.images[:1])
     # One class for all: on a few kinds of object, a mean over classes would weigh single images.
     trials = torch.zeros(options.images, dtype=torch.int64)
     step = options.rows * chosen.images.shape[-1]
@@ -92,9 +93,8 @@ def main() -> None:
             for kind in THRESHOLDINGS
         ]
         boxes = max_box_acc(maps, chosen.boxes)
-        both = [
-            curve(model, chosen.images, maps, target=chosen.labels, step=step).auc for curve in (insertion, deletion)
-        ]
+        drawn = insertion_deletion(forward, chosen.images, maps, target=chosen.labels, step=step)
+        both = [drawn["insertion"].auc, drawn["deletion"].auc]
         areas[name], curves = both[0], [area.nanmean() for area in both]
         hits = pointing_game(maps, chosen.masks, trials).accuracy
         found[name] = {"hits": hits, "box": boxes.v1, "insertion": float(curves[0])}

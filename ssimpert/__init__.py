@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         linearize,
     )
     from ssimpert.metrics import feature_distance, lpips_distance
-    from ssimpert.models import Classifier, load_model
+    from ssimpert.models import Classifier, OnnxClassifier, load_model, onnx_classifier
     from ssimpert.perturbation import (
         FeatureBallResult,
         MinimalBudgetResult,
@@ -59,6 +59,7 @@ _HOMES = {
     "LabelWins": "linearization",
     "LeastLikely": "linearization",
     "MinimalBudgetResult": "perturbation",
+    "OnnxClassifier": "models",
     "PerceptualBallResult": "perturbation",
     "PerturbResult": "perturbation",
     "QuantizedResult": "perturbation",
@@ -77,6 +78,7 @@ _HOMES = {
     "lpips_distance": "metrics",
     "margin_curve": "perturbation",
     "minimal_budget": "perturbation",
+    "onnx_classifier": "models",
     "perceptual_ball_constrained": "perturbation",
     "perceptual_ball_lbfgs": "perturbation",
     "perturb": "perturbation",
@@ -95,6 +97,7 @@ __all__ = [
     "LabelWins",
     "LeastLikely",
     "MinimalBudgetResult",
+    "OnnxClassifier",
     "PerceptualBallResult",
     "PerturbResult",
     "QuantizedResult",
@@ -114,6 +117,7 @@ __all__ = [
     "lpips_distance",
     "margin_curve",
     "minimal_budget",
+    "onnx_classifier",
     "perceptual_ball_constrained",
     "perceptual_ball_lbfgs",
     "perturb",

@@ -17,8 +17,18 @@ def composites_of(model: ssimpert.Classifier, count: int) -> ssimpert.data.Compo
     return ssimpert.composites(count, seed=0, model=model)
 
 
-def make_maps(model: ssimpert.Classifier, images: Tensor, folder: Path, names: list[str]) -> None:
-    """Write NAME.pt for each method: ``maps`` by kind, ``rows`` and CPU ``seconds``."""
+def make_maps(
+    model: ssimpert.Classifier,
+    forward: ssimpert.Classifier | ssimpert.OnnxClassifier,
+    images: Tensor,
+    folder: Path,
+    names: list[str],
+) -> None:
+    """Write NAME.pt for each method: ``maps`` by kind, ``rows`` and CPU ``seconds``.
+
+    Args:
+        forward: the model or its ONNX copy, for methods without gradients.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         label = torch.cat([model(part).argmax(dim=1) for part in images.split(8)])
@@ -26,7 +36,7 @@ def make_maps(model: ssimpert.Classifier, images: Tensor, folder: Path, names: l
     def norms(name: str) -> Tensor:
         return torch.tensor([row["l2_norm"] for row in load(folder, name)["rows"]], dtype=torch.float64)
 
-    setting = Setting(model, images, label, norms)
+    setting = Setting(model, forward, images, label, norms)
     for name in names:
         target = path_of(folder, name)
         if target.exists():

@@ -16,8 +16,7 @@ from ssimpert.analysis import (
     agreement,
     agreement_table,
     cross_validated,
-    deletion,
-    insertion,
+    insertion_deletion,
     local_std,
     max_box_acc,
     pearson,
@@ -38,11 +37,17 @@ ROWS_A_STEP = 8
 
 
 def measure(
-    model: ssimpert.Classifier, chosen: CompositeSet, folder: Path, methods: Iterable[str], benched: Collection[str]
+    model: ssimpert.Classifier,
+    forward: ssimpert.Classifier | ssimpert.OnnxClassifier,
+    chosen: CompositeSet,
+    folder: Path,
+    methods: Iterable[str],
+    benched: Collection[str],
 ) -> pd.DataFrame:
     """The long table (columns of :mod:`ssimpert.analysis.table`, ``object`` and ``model``), kept method by method.
 
     Args:
+        forward: the model or its ONNX copy, for insertion and deletion.
         folder: of the maps of :func:`maps.make_maps`; the tables are put beside them.
         benched: the methods that also go through MaxBoxAcc (not the 1 - SSIM map) and through insertion and deletion
             (of a perturbation's maps the contribution alone), which takes most of the time.
@@ -51,7 +56,7 @@ def measure(
     for method in methods:
         target = path_of(folder, method).with_suffix(".parquet")
         if not target.exists():
-            table = measure_method(model, chosen, folder, method, bench=method in benched)
+            table = measure_method(forward, chosen, folder, method, bench=method in benched)
             write_table(table.assign(model=model.name), target)
             print(f"{model.name}: {method} measured", flush=True)
         parts.append(read_table(target))
@@ -59,7 +64,12 @@ def measure(
 
 
 def measure_method(
-    model: ssimpert.Classifier, chosen: CompositeSet, folder: Path, method: str, *, bench: bool
+    forward: ssimpert.Classifier | ssimpert.OnnxClassifier,
+    chosen: CompositeSet,
+    folder: Path,
+    method: str,
+    *,
+    bench: bool,
 ) -> pd.DataFrame:
     cam = load(folder, "Grad-CAM")["maps"]["map"]
     deviation = local_std(chosen.images)
@@ -83,8 +93,8 @@ def measure_method(
             more[f"localisation error, {how}"] = 1 - judged.correct.double()
         if bench and kind in ("contribution", "map"):
             step = ROWS_A_STEP * values.shape[-1]
-            for curve in (insertion, deletion):
-                more[curve.__name__] = curve(model, chosen.images, values, target=chosen.labels, step=step).auc
+            curves = insertion_deletion(forward, chosen.images, values, target=chosen.labels, step=step)
+            more |= {curve: found.auc for curve, found in curves.items()}
         if bench and kind != "ssim":
             reached = max_box_acc(values, chosen.boxes).iou_best
             torch.save(reached, path_of(folder, f"{method} {kind}").with_suffix(".iou"))

@@ -7,7 +7,7 @@ any. Perturbations are at a fixed budget and use all of their steps, unless thei
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from ssimpert.analysis import (
     randomized_model,
     saliency_maps,
 )
+from ssimpert.analysis.compare import FORWARD_ONLY
 
 TILES = solvers.Window.uniform(8, stride=8)
 PUBLISHED = solvers.Window.gaussian(1.5, 11, border="valid")
@@ -40,12 +41,14 @@ class Setting:
 
     Attributes:
         model: the classifier.
+        forward: it, or its ONNX copy, for what needs no gradient.
         images: (N, 3, S, S).
         label: (N,), the model's labels.
         norm_of: the l2 norms, (N,), of a perturbation by its name; for controls of equal norm.
     """
 
     model: ssimpert.Classifier
+    forward: ssimpert.Classifier | ssimpert.OnnxClassifier
     images: Tensor
     label: Tensor
     norm_of: Callable[[str], Tensor]
@@ -64,7 +67,7 @@ def _in_batches(setting: Setting, perturb: Callable[[Tensor, slice], ssimpert.Pe
     rows: list[dict[str, Any]] = []
     for begin in range(0, len(setting.images), BATCH):
         part = slice(begin, begin + BATCH)
-        some = Setting(setting.model, setting.images[part], setting.label[part], setting.norm_of)
+        some = replace(setting, images=setting.images[part], label=setting.label[part])
         maps, figures = _maps(some, perturb(some.images, part))
         for kind, values in maps.items():
             kinds.setdefault(kind, []).append(values)
@@ -141,8 +144,9 @@ def drawn(name: str, **options: Any) -> Method:
     """A map of an attribution method."""
 
     def method(setting: Setting) -> Found:
+        model = setting.forward if name in FORWARD_ONLY else setting.model
         parts = [
-            attribution(name, setting.model, images, label, seed=SEED, **options)
+            attribution(name, model, images, label, seed=SEED, **options)
             for images, label in zip(setting.images.split(BATCH), setting.label.split(BATCH), strict=True)
         ]
         return {"map": torch.cat(parts)}, None

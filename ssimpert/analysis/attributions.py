@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ssimpert.analysis.cam import grad_cam
 from ssimpert.analysis.cam_family import grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam
+from ssimpert.analysis.class_targets import Model
 from ssimpert.analysis.input_gradients import gradient, input_x_gradient, smooth_grad
 from ssimpert.analysis.integrated_gradients import integrated_gradients
 from ssimpert.analysis.occlusion import occlusion
@@ -38,7 +39,7 @@ ATTRIBUTIONS: Mapping[str, Callable[..., Tensor]] = MappingProxyType({method.__n
 
 def attribution(
     name: str,
-    model: nn.Module,
+    model: Model,
     images: Tensor,
     target: int | Tensor,
     *,
@@ -51,7 +52,7 @@ def attribution(
 
     Args:
         name: a key of :data:`ATTRIBUTIONS`.
-        model: a classifier, images -> logits (B, K).
+        model: a classifier, images -> logits (B, K); for ``occlusion`` and ``rise`` its ONNX copy, too.
         images: float32 or float64, in the range that the model takes.
         target: the class explained, one for all images or a (B,) tensor of integers.
         layer: of the class activation maps: a module of the model, its name, or ``None`` (default) for

@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ssimpert.analysis.class_targets import Model
 from ssimpert.errors import InputError
-from ssimpert.models import Classifier
+from ssimpert.models import Classifier, OnnxClassifier
 
 Baseline = float | Tensor | None
 
 
-def baseline_image(model: nn.Module, images: Tensor, baseline: Baseline = None) -> Tensor:
+def baseline_image(model: Model, images: Tensor, baseline: Baseline = None) -> Tensor:
     """``baseline`` as an image for each of ``images`` (B, C, H, W), in their shape, dtype and device (a view).
 
     Args:
-        baseline: ``None`` for the mean colour: a :class:`~ssimpert.Classifier`'s ``mean``, and 0 for any other module,
-            whose pixels count as normalised. That is zero in normalised space, as the deletion metric writes it, so
-            that attributions and metrics hold the same thing for absent; black would attribute nothing to black pixels.
+        baseline: ``None`` for the mean colour: the ``mean`` of a :class:`~ssimpert.Classifier` or of its ONNX copy, and
+            0 for any other model, whose pixels count as normalised. That is zero in normalised space, as the deletion
+            metric writes it, so that attributions and metrics hold the same thing for absent; black would attribute
+            nothing to black pixels.
             A number paints every channel with it; a tensor must broadcast to the images, for instance a colour
             (1, C, 1, 1) or an image (1, C, H, W).
 
@@ -27,7 +29,10 @@ def baseline_image(model: nn.Module, images: Tensor, baseline: Baseline = None) 
         InputError: a number that isn't finite, a tensor that does not broadcast or is not finite.
     """
     if baseline is None:
-        colour = model.mean if isinstance(model, Classifier) else torch.zeros((), device=images.device)
+        if isinstance(model, Classifier) or (isinstance(model, OnnxClassifier) and model.of_classifier):
+            colour = model.mean
+        else:
+            colour = torch.zeros((), device=images.device)
     elif isinstance(baseline, Tensor):
         colour = baseline.detach()
         if not bool(colour.isfinite().all()):

@@ -10,7 +10,7 @@ processor time an image:
     forward and backward              55    54    57    94
 
 A :func:`~ssimpert.models.forward_copy.forward_copy` needs less memory between layers and is fastest at 3 or 4
-(docs/notes/forward-copies.md).
+(docs/notes/forward-copies.md); an ONNX copy passes images one by one, however many it is given.
 """
 
 from __future__ import annotations

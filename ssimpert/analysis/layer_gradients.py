@@ -81,8 +81,10 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
     """The module that ``layer`` names; itself where it is one; the one named ``model.cam_layer`` for ``None``.
 
     Raises:
-        InputError: no such layer, or ``None`` for a model without a ``cam_layer``.
+        InputError: no such layer, ``None`` for a model without a ``cam_layer``, or a model that is no module.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{type(model).__name__} has no layers; class activation maps need the model itself")
     if isinstance(layer, nn.Module):
         return layer
     if layer is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssimpert.analysis.agreement import agreement
+from ssimpert.analysis.class_targets import Model
 from ssimpert.analysis.insertion_deletion import insertion_deletion
 from ssimpert.analysis.mask_agreement import mask_agreement
 from ssimpert.analysis.pixel_curve import Kind, PixelCurve
@@ -37,7 +38,7 @@ class MapScores:
 
 
 def score_map(
-    model: nn.Module,
+    model: Model,
     image: Tensor,
     maps: Tensor,
     cam: Tensor,

@@ -7,10 +7,10 @@ Zeiler, Fergus, "Visualizing and understanding convolutional networks", ECCV 201
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssimpert.analysis.baseline import Baseline, baseline_image
-from ssimpert.analysis.class_targets import class_probability, class_targets
+from ssimpert.analysis.class_targets import Model, class_probability, class_targets
 from ssimpert.analysis.freed_memory import keep_freed_memory
 from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
@@ -24,7 +24,7 @@ OCCLUSION_STRIDE = 16
 
 
 def occlusion(
-    model: nn.Module,
+    model: Model,
     images: Tensor,
     target: int | Tensor,
     *,
@@ -41,7 +41,8 @@ def occlusion(
     edge, so every pixel is covered.
 
     Args:
-        model: images -> logits (B, K).
+        model: images -> logits (B, K), or its :func:`~ssimpert.onnx_classifier`, which takes little more than half the
+            time on the CPU.
         target: the class explained, one for all images or a (B,) tensor of integers.
         window: side of the square in pixels; default 32.
         stride: step between windows in pixels, at most ``window``; default 16. At 224 pixels that is 169 forward passes

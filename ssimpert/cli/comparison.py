@@ -7,8 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.cli.errors import UsageError
+from ssimpert.cli.forward import ForwardName
+
 if TYPE_CHECKING:
     from ssimpert.cli.run import Run
+    from ssimpert.models import OnnxClassifier
     from ssimpert.perturbation import PerturbResult
 
 
@@ -17,6 +21,26 @@ def check(run: Run, options: dict[str, Any]) -> None:
     from ssimpert.analysis.compare import check_options
 
     check_options(run.classifier, run.batch, **options)
+
+
+def forward_of(run: Run, options: dict[str, Any], name: ForwardName) -> OnnxClassifier | None:
+    """What :func:`ssimpert.compare` takes as ``forward``.
+
+    Raises:
+        UsageError: a copy of which ``options`` make no use.
+        InputError: a copy that can't be made.
+    """
+    if name is ForwardName.TORCH:
+        return None
+    from ssimpert.analysis.compare import FORWARD_ONLY
+    from ssimpert.cli.run import progress_bar
+    from ssimpert.models import onnx_classifier
+
+    if not options["insertion_deletion"] and not set(FORWARD_ONLY) & set(options["attributions"]):
+        uses = " or ".join(f"--attribution {attribution}" for attribution in FORWARD_ONLY)
+        raise UsageError(f"--forward onnx is for --insertion-deletion, {uses}; none of them is asked for")
+    with progress_bar("exporting to ONNX", None):
+        return onnx_classifier(run.classifier, run.batch[:1])
 
 
 def compare_and_write(run: Run, result: PerturbResult, options: dict[str, Any], *, as_json: bool) -> None:

@@ -2,5 +2,6 @@
 
 from ssimpert.models.catalog import ModelInfo, load_model, models
 from ssimpert.models.classifier import Classifier
+from ssimpert.models.onnx_classifier import OnnxClassifier, onnx_classifier
 
-__all__ = ["Classifier", "ModelInfo", "load_model", "models"]
+__all__ = ["Classifier", "ModelInfo", "OnnxClassifier", "load_model", "models", "onnx_classifier"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.models.layers import LayerSurvey, require_cam_layer, survey_layers
-from ssimpert.models.names import unknown_among_many
+from ssimpert.models.names import class_name, unknown_among_many
 
 
 class Classifier(nn.Module):
@@ -81,9 +81,7 @@ class Classifier(nn.Module):
 
     def label_name(self, index: int) -> str:
         """The name of class ``index``, 0 to K-1."""
-        if not 0 <= index < len(self.labels):
-            raise InputError(f"class {index} is out of range; model {self.name!r} has 0 to {len(self.labels) - 1}")
-        return self.labels[index]
+        return class_name(index, self.labels, self.name)
 
     def layer(self, name: str) -> nn.Module:
         """The module of ``network`` called ``name`` ("blocks.3"), for hooks.

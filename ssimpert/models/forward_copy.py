@@ -10,6 +10,7 @@ something besides the norm reads the convolution's output without any effect on 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from weakref import ref
@@ -24,14 +25,14 @@ LEAST_IMAGES = 16
 """Making and checking a copy costs about as much as it saves in 8 images (efficientnet-lite0, 224 pixels)."""
 
 AGREEMENT = 64
-"""How far the copy's logits may be from the model's: so many roundings of the largest logit."""
+"""How far a copy's logits may be from the model's: so many roundings of the largest logit."""
 
 
 class _NotAsObserved(Exception):
     """A pass took another way through the network than the pass by which batch norms were folded."""
 
 
-def forward_copy(model: nn.Module, example: Tensor, count: int) -> Forward:
+def forward_copy(model: Forward, example: Tensor, count: int) -> Forward:
     """``model``, or a copy that gives its logits faster, and without gradients, where that is safe.
 
     The model itself stays on any device but the CPU, for fewer than :data:`LEAST_IMAGES` images, in training mode, with
@@ -43,20 +44,23 @@ def forward_copy(model: nn.Module, example: Tensor, count: int) -> Forward:
     the folded weights with the model. What a ``forward`` of one's own assigns to ``self`` stays with the copy.
 
     Args:
-        model: images (B, C, H, W) -> logits (B, K).
+        model: images (B, C, H, W) -> logits (B, K); what is no module, as an
+            :class:`~ssimpert.models.onnx_classifier.OnnxClassifier`, stays itself, too.
         example: (1, C, H, W), an image on the model's device; two passes see it.
         count: how many images will be passed.
 
     Returns:
         ``model``, the same object, or a function of images (B, C, H, W).
     """
-    if count < LEAST_IMAGES or example.device.type != "cpu" or not _may_be_copied(model):
+    if count < LEAST_IMAGES or example.device.type != "cpu":
+        return model
+    if not isinstance(model, nn.Module) or not _may_be_copied(model):
         return model
     try:
         # A model that draws random numbers must not draw others because of the passes here.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             folded = _folded(model, example)
-            usable = folded is not None and _agree(folded[1](example), folded[0])
+            usable = folded is not None and roundings_apart(folded[1](example), folded[0]) <= AGREEMENT
     except Exception:
         # Networks of one's own may do anything; one that fails without this copy, too, fails in its caller's pass.
         return model
@@ -78,14 +82,28 @@ def forward_copy(model: nn.Module, example: Tensor, count: int) -> Forward:
     return logits_of
 
 
+def roundings_apart(found: Tensor, expected: Tensor) -> float:
+    """How far logits are from those expected, in roundings (the type's epsilon) of the largest one expected.
+
+    Infinity where they are of another shape or type, NaN, which no bound holds, where either has one.
+    """
+    if not isinstance(expected, Tensor) or found.shape != expected.shape or found.dtype != expected.dtype:
+        return math.inf
+    difference = (found - expected).abs().max()
+    rounding = torch.finfo(expected.dtype).eps * expected.abs().max()
+    return 0.0 if difference == 0 else float(difference / rounding)
+
+
+def has_forward_hooks(model: nn.Module) -> bool:
+    """Whether something is to act at every pass, so that a copy may not do the pass instead."""
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    return hooked or bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+
+
 def _may_be_copied(model: nn.Module) -> bool:
-    if not isinstance(model, nn.Module):  # a function of images does as well
-        return False
     modules = list(model.modules())
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in modules)
-    everywhere = torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks
     settled = not any(module.training for module in modules)
-    return settled and not hooked and not everywhere and any(isinstance(module, nn.BatchNorm2d) for module in modules)
+    return settled and not has_forward_hooks(model) and any(isinstance(module, nn.BatchNorm2d) for module in modules)
 
 
 def _folded(model: nn.Module, example: Tensor) -> tuple[Tensor, Forward] | None:
@@ -216,10 +234,3 @@ def _after(norm: nn.BatchNorm2d) -> nn.Module:
 
 def _set_tensor(module: nn.Module, name: str, tensor: Tensor) -> None:
     module._parameters[name] = nn.Parameter(tensor.detach(), requires_grad=False)
-
-
-def _agree(found: Tensor, expected: Tensor) -> bool:
-    if not isinstance(expected, Tensor) or found.shape != expected.shape or found.dtype != expected.dtype:
-        return False
-    tolerance = AGREEMENT * torch.finfo(expected.dtype).eps * expected.abs().max()
-    return bool((found - expected).abs().max() <= tolerance)  # False where either is NaN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 from rich.console import Console
 
 from ssimpert.analysis import read_table
-from ssimpert.cli.comparison import check, compare_and_write, image_names
+from ssimpert.cli.comparison import check, compare_and_write, forward_of, image_names
+from ssimpert.cli.errors import UsageError
+from ssimpert.cli.forward import ForwardName
 from ssimpert.cli.outputs import json_text
 from ssimpert.errors import InputError
 from tests.ssimpert.analysis.example import CLASSES, WithMean, example_images, example_result
+from tests.ssimpert.cli.small_model import Command
 
 
 def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
@@ -115,3 +119,47 @@ def test_options_are_checked_before_any_image_is_perturbed(tmp_path: Path, monke
 def test_one_image_keeps_its_name_and_its_folder() -> None:
     assert image_names(["photos/cat.png"], [Path("out")]) == (["cat"], Path("out"))
     assert image_names(["cat", "cat"], [Path("out/cat"), Path("out/cat-2")]) == (["cat", "cat-2"], Path("out"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"insertion_deletion": True, "attributions": []},
+        {"insertion_deletion": False, "attributions": ["gradient", "rise"]},
+        {"insertion_deletion": False, "attributions": ["occlusion"]},
+    ],
+)
+def test_a_copy_is_made_where_there_is_use_for_it(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = made_run(tmp_path, monkeypatch)
+    monkeypatch.setattr("ssimpert.models.onnx_classifier", lambda model, example: (model, len(example)))
+    assert forward_of(run, options, ForwardName.TORCH) is None
+    assert forward_of(run, options, ForwardName.ONNX) == (run.classifier, 1)
+    with pytest.raises(UsageError, match="--forward onnx is for --insertion-deletion, --attribution occlusion or"):
+        forward_of(run, {"insertion_deletion": False, "attributions": ["gradient"]}, ForwardName.ONNX)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.skipif(
+    any(find_spec(package) is None for package in ("onnx", "onnxscript", "onnxruntime")),
+    reason="onnx, onnxscript or onnxruntime is missing: pip install 'ssimpert[onnx]'",
+)
+def test_the_command_compares_through_onnx_runtime(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssimpert.report.comparison_files.save_table_and_figures", lambda *_, **__: None)
+    words = ("compare", "chelsea", "--layer", "2", "--attribution", "rise", "--shifts", "0", "--json")
+    code, out, err = command(*words, "--forward", "onnx", "--out", tmp_path / "out")
+    assert code == 0, err
+    (record,) = json.loads(out)
+    assert record["comparison_settings"]["forward"] == "onnx"
+    assert any(row["map"] == "rise" and row["pearson"] is not None for row in record["agreement"])
+
+
+def test_a_copy_that_nothing_would_use_is_refused_before_the_model_perturbs(
+    command: Command, tmp_path: Path, small: object
+) -> None:
+    code, _, err = command("compare", "chelsea", "--layer", "2", "--forward", "onnx", "--out", tmp_path / "out")
+    assert code == 2, err
+    assert "none of them is asked for" in err

@@ -1,0 +1,190 @@
+"""A classifier exported to ONNX Runtime, for analyses that do nothing but many forward passes on the CPU.
+
+It takes about half the time of a :func:`~ssimpert.models.forward_copy.forward_copy`, once an export of seconds is done:
+worth it from some 550 passes on (efficientnet-lite0, 224 pixels; docs/notes/forward-copies.md), so only on request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssimpert.errors import InputError
+from ssimpert.models.classifier import Classifier
+from ssimpert.models.forward_copy import AGREEMENT, has_forward_hooks, roundings_apart
+from ssimpert.models.names import class_name
+from ssimpert.models.onnx_session import onnx_session
+from ssimpert.option_checks import check_count
+
+
+class OnnxClassifier:
+    """A model's logits by ONNX Runtime, without gradients: what :func:`onnx_classifier` makes.
+
+    Takes the model's place in ``insertion``, ``deletion``, ``insertion_deletion``, ``rise`` and ``occlusion``, and
+    beside it in ``compare(forward=...)``. No module: it has no layers, parameters, devices or modes. Several threads
+    may call it at a time.
+
+    Attributes:
+        size: (H, W), of the images that it takes.
+        threads: that a pass may use.
+        of_classifier: whether the model is a :class:`~ssimpert.Classifier`, whose pixels are in [0, 1].
+        name, input_size, labels, mean, std: the model's, where it has them; ``mean`` and ``std`` are copies.
+    """
+
+    name: str
+    input_size: int
+    labels: tuple[str, ...]
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, session: Any, size: tuple[int, int], classes: int, threads: int) -> None:
+        self.size = size
+        self.threads = threads
+        self.of_classifier = isinstance(model, Classifier)
+        self._session = session
+        self._input: str = session.get_inputs()[0].name
+        self._classes = classes
+        for attribute in ("name", "input_size", "labels", "mean", "std"):
+            value = getattr(model, attribute, None)
+            if value is not None:
+                setattr(self, attribute, value.detach().clone() if isinstance(value, Tensor) else value)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (B, K), float32, of ``images`` (B, 3, H, W), floating point, on the CPU, in the model's range.
+
+        Other float types are converted to float32. The images pass one by one, so the logits of one don't depend on
+        the others, to the last bit.
+
+        Raises:
+            InputError: another shape, size, type or device; images that require a gradient, where one is recorded.
+        """
+        height, width = self.size
+        if images.ndim != 4 or images.shape[1:] != (3, height, width):
+            raise InputError(
+                f"images have shape {tuple(images.shape)}; this ONNX copy takes (B, 3, {height}, {width}), "
+                "the size of its example"
+            )
+        if not images.is_floating_point():
+            raise InputError(f"images have dtype {images.dtype}; an ONNX copy takes floating-point pixels")
+        if images.device.type != "cpu":
+            raise InputError(f"images are on {images.device}; an ONNX copy runs on the CPU")
+        if images.requires_grad and torch.is_grad_enabled():
+            raise InputError(
+                "an ONNX copy gives no gradients; perturbations and methods with gradients need the model itself, "
+                "and images that need none are passed under torch.no_grad()"
+            )
+        pixels = images.detach().to(torch.float32).contiguous().numpy()
+        logits = torch.empty(len(images), self._classes)
+        for index in range(len(images)):
+            (found,) = self._session.run(None, {self._input: pixels[index : index + 1]})
+            logits[index] = torch.from_numpy(found)[0]
+        return logits
+
+    def label_name(self, index: int) -> str:
+        """The name of class ``index``, 0 to K-1.
+
+        Raises:
+            InputError: no such class, or a model without labels.
+        """
+        return class_name(index, getattr(self, "labels", ()), getattr(self, "name", type(self).__name__))
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"OnnxClassifier({getattr(self, 'name', 'unnamed')!r}, {height}x{width}, threads={self.threads})"
+
+
+def onnx_classifier(model: nn.Module, example: Tensor, *, threads: int | None = None) -> OnnxClassifier:
+    """``model`` exported to ONNX Runtime, for many forward passes on the CPU (extra ``onnx``).
+
+    The copy has the weights of now: it does not see what becomes of the model afterwards. Its logits are compared with
+    the model's on ``example``, on its mirrored negative and on noise of the same range, and must agree within as many
+    roundings as :data:`~ssimpert.models.forward_copy.AGREEMENT` says. The global random state is not touched.
+
+    Args:
+        model: images (B, 3, H, W) -> logits (B, K): float32, on the CPU, in evaluation mode, without forward hooks. Its
+            way through the network must not depend on the image.
+        example: (1, 3, H, W), floating point, on the CPU, in the range that the model takes; the copy takes images of
+            its size alone.
+        threads: that a pass may use; ``None`` (default) for ``torch.get_num_threads()``.
+
+    Raises:
+        InputError: a model or an example that is not as above, a model that can't be exported (the exporter's error is
+            the cause) or whose copy gives other logits, packages that are not installed.
+    """
+    threads = torch.get_num_threads() if threads is None else threads
+    check_count("threads", threads)
+    _check_example(example)
+    name = _check_model(model)
+    # A normal float32 tensor, whatever mode it was made in.
+    with torch.inference_mode(False):
+        first = example.detach().to(torch.float32).clone()
+    # A model that draws random numbers must not draw others because of the passes here.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        classes = _classes(model(first), name)
+        try:
+            session = onnx_session(model, first, threads)
+        except InputError:
+            raise
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise InputError(f"model {name!r} can't be exported to ONNX: {reason}") from error
+        copy = OnnxClassifier(model, session, (first.shape[-2], first.shape[-1]), classes, threads)
+        for what, image in _trials(first):
+            apart = roundings_apart(copy(image), model(image))
+            if not apart <= AGREEMENT:  # NaN neither
+                raise InputError(
+                    f"the logits of model {name!r} and its ONNX copy are {apart:.3g} roundings of the largest apart on "
+                    f"{what}, and may be {AGREEMENT}; the copy can't take the model's place"
+                )
+    return copy
+
+
+def _trials(example: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Images in the example's range that have little in common with one another."""
+    least, most = example.aminmax()
+    most = torch.where(most > least, most, least + 1)
+    noise = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
+    yield "the example", example
+    yield "the example's mirrored negative", (least + most - example).flip(-1)
+    yield "noise", least + (most - least) * noise
+
+
+def _check_example(example: Tensor) -> None:
+    if not isinstance(example, Tensor) or example.ndim != 4 or example.shape[:2] != (1, 3) or not example.numel():
+        got = tuple(example.shape) if isinstance(example, Tensor) else type(example).__name__
+        raise InputError(f"example must be one image (1, 3, H, W), got {got}")
+    if not example.is_floating_point():
+        raise InputError(f"example must have floating-point pixels, got {example.dtype}")
+    if example.device.type != "cpu":
+        raise InputError(f"example is on {example.device}; an ONNX copy runs on the CPU")
+    if not bool(example.isfinite().all()):
+        raise InputError("example must be finite; it has NaN or infinite pixels")
+
+
+def _check_model(model: nn.Module) -> str:
+    """What errors call the model."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"only a module can be exported to ONNX, got {type(model).__name__}")
+    name = str(getattr(model, "name", type(model).__name__))
+    for key, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.device.type != "cpu":
+            raise InputError(f"model {name!r} is on {tensor.device}; an ONNX copy runs on the CPU: load it there")
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise InputError(f"model {name!r} must be float32 for an ONNX copy, but {key} is {tensor.dtype}")
+    if any(module.training for module in model.modules()):
+        raise InputError(f"model {name!r} must be in evaluation mode for an ONNX copy; call model.eval()")
+    if has_forward_hooks(model):
+        raise InputError(f"model {name!r} has forward hooks, which an ONNX copy would not run; remove them")
+    return name
+
+
+def _classes(logits: Tensor, name: str) -> int:
+    """K, by the model's own logits of one image."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != 1 or logits.dtype != torch.float32:
+        got = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"model {name!r} must give float32 logits (1, K) of one image for an ONNX copy, got {got}")
+    return logits.shape[1]
