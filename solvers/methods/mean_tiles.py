@@ -24,8 +24,9 @@ from solvers.result import MethodOutput, SolveResult, Status
 from solvers.settings import Settings
 
 ROUNDS = 60
-# Of the bound: with less between it and the points there is no use in another round.
-ENOUGH = 3e-4
+# Of the bound: with less between it and the points there is no use in another round. Nor with less than this share of
+# the gap asked; the rest of it is for what spending the budget tile by tile leaves.
+ENOUGH, SHARE = 3e-4, 0.25
 
 
 def _refuses(problem: Problem) -> str | None:
@@ -60,7 +61,8 @@ def mean_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | N
     assert isinstance(bound, BoundMeanSSIM)
     levels = TileLevels(bound, exact.gradient, *elementwise_bounds(exact, sets))
     setup_time = time.perf_counter() - started
-    delta, multiplier, rounds = _search(levels, min(ROUNDS, settings.max_iter))
+    enough = max(ENOUGH, SHARE * settings.eps_rel)
+    delta, multiplier, rounds = _search(levels, min(ROUNDS, settings.max_iter), enough)
     return MethodOutput(
         delta=from_tiles(bound, delta),
         dual=tuple(multiplier if k == position else None for k in range(len(sets))),
@@ -72,8 +74,9 @@ def mean_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | N
     )
 
 
-def _search(levels: TileLevels, rounds: int) -> tuple[Tensor, Tensor, int]:
-    """Points (G, N), the best multiplier (B,), and the rounds that it took."""
+def _search(levels: TileLevels, rounds: int, enough: float) -> tuple[Tensor, Tensor, int]:
+    """Points (G, N), the best multiplier (B,), and the rounds that it took until all but ``enough`` of the bound was
+    attained."""
     first_cuts(levels)
     best_bound = torch.full_like(levels.sum(levels.mean), torch.inf)
     best_multiplier = torch.zeros_like(best_bound)
@@ -88,7 +91,7 @@ def _search(levels: TileLevels, rounds: int) -> tuple[Tensor, Tensor, int]:
         best_multiplier = torch.where(bound < best_bound, multiplier, best_multiplier)
         best_bound = torch.minimum(bound, best_bound)
         bounds.append(best_bound)
-        if bool(((bound - reached <= ENOUGH * bound.abs()) | stalled(bounds, SLACK)).all()):
+        if bool(((bound - reached <= enough * bound.abs()) | stalled(bounds, SLACK)).all()):
             break
     return spend(levels, _balance(levels)), best_multiplier, number
 
