@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -119,7 +120,9 @@ def _linearised(features: Features, images: Tensor, chunk: int, memory_limit: fl
 
 
 def _kept(features: Features, images: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # torch warns of how it folds constants itself; nothing a caller could do about.
+        warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node", UserWarning)
         _, push = torch.func.linearize(features, images)
     with torch.enable_grad():
         leaf = images.clone().requires_grad_(True)
