@@ -29,7 +29,7 @@ from solvers.constraints import Constraint
 
 FEATURES = "FeatureBall in l2"
 # A feature ball alone in the pixel box has flat directions without end, and linear optima that no iteration reaches.
-FEATURE_RADIUS, AROUND_FEATURES = 0.3, solvers.LpBall(2, 1.0)
+FEATURE_RADIUS, AROUND_FEATURES = 0.3, solvers.LpBall(2, 0.5)
 SETS: dict[str, Constraint | None] = {
     "l2": solvers.LpBall(2, 1.0),
     "linf": solvers.LpBall(torch.inf, 2 / 255),
