@@ -84,7 +84,7 @@ def set_of(name: str, model: ssimpert.Classifier, images: Tensor) -> Constraint:
 
 def cell(model: ssimpert.Classifier, parts: Sequence[Tensor], name: str, engine: Any, steps: int, eps: float) -> Record:
     """One set by one engine over all images, part by part."""
-    # A feature ball in a box alone has flat directions without end: its linear optimum is not worth more iterations.
+    # A bound on what a step within feature balls may cost; the steps of the tables end before it.
     settings = {"eps_rel": eps} | ({"max_iter": 100} if name == FEATURES else {})
     clock = time.perf_counter if parts[0].is_cuda else time.process_time
     began = clock()
