@@ -15,7 +15,7 @@ from tests.solvers.conftest import Photos
 TILES = WindowSSIM(0.95, Window.uniform(8, stride=8))
 
 
-def posed(photos: Photos, sets: list[Constraint], step: float = 0.4) -> ProjectionProblem:
+def posed(photos: Photos, sets: list[Constraint], step: float = 0.2) -> ProjectionProblem:
     crops = [photos.crop(name, 60, 60, 16, channels=1) for name in ("chelsea", "coffee", "astronaut")]
     x, g = torch.cat([c.reference for c in crops]), torch.cat([c.gradient for c in crops])
     return ProjectionProblem(step * g / g.abs().amax(dim=(1, 2, 3), keepdim=True), x, sets)
