@@ -102,10 +102,8 @@ def _linear_problems() -> list[StandardProblem]:
         entry("stride-1", "7x7 windows at stride 1", _ssim(dense), box, crop=24, slow=True),
         entry("stride-1-valid", "whole windows only", _ssim(dense_valid), box, crop=24, slow=True),
         entry("stride-1-sample", "sample covariance", _ssim(dense, sample_covariance=True), box, crop=20, slow=True),
-        entry("stride-1-dark", "nearly black", _ssim(dense), box, names="dark-32", crop=12, slow=True),
-        entry(
-            "stride-1-grey", "one channel, stretched", _ssim(dense), box, channels=1, crop=24, contrast=4.0, slow=True
-        ),
+        entry("stride-1-dark", "nearly black", _ssim(dense), box, names="dark-32", crop=16, slow=True),
+        entry("stride-1-grey", "one channel, stretched", _ssim(dense), box, channels=1, contrast=4.0, slow=True),
         entry("stride-1-still", "zero gradient", _ssim(dense), box, crop=16, sizes=(0.0,)),
         entry("stride-1-plain", "constant images", _ssim(dense), box, names="plain", crop=12),
         entry("gaussian", "Gaussian 11x11 at stride 3", _ssim(Window.gaussian(stride=3)), box, crop=24, slow=True),
