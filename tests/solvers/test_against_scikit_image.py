@@ -48,7 +48,7 @@ def crops(model: Classifier) -> dict[str, tuple[Tensor, Tensor]]:
         image = load_image(name, size=224)
         gradient = linearize(model, image, model.predict(image), Untargeted()).gradient
         cut = (..., slice(96, 128), slice(96, 128))
-        # One channel: the set treats channels alike, and CVXPY takes a third of the time.
+        # One channel: the set treats channels alike.
         found[name] = (image[cut][:, 1:2].double(), gradient[cut][:, 1:2].double())
     return found
 
@@ -65,7 +65,7 @@ def test_every_window_of_scikit_images_map_reaches_the_threshold(
 ) -> None:
     x, g = (value[..., 4:28, 4:28] for value in crops["coffee"])
     limit = solvers.WindowSSIM(threshold, replace(window, border=border), sample_covariance=sample)
-    result = solvers.solve(solvers.LinearProblem(g, x, [limit, solvers.Box()]), method="cvxpy:scs", settings=ROUGH)
+    result = solvers.solve(solvers.LinearProblem(g, x, [limit, solvers.Box()]), settings=ROUGH)
     delta = torch.as_tensor(result.delta)
     least = smallest_window(x, delta, window, sample_covariance=sample)
     assert least >= threshold - 1e-6
@@ -81,7 +81,7 @@ def test_stride_one_full_border_keeps_edges_no_looser_than_the_inside(crops: dic
         for border in ("full", "valid"):
             limit = solvers.WindowSSIM(0.95, replace(GAUSSIAN, border=border))
             problem = solvers.LinearProblem(g, x, [limit, solvers.Box()])
-            size = torch.as_tensor(solvers.solve(problem, method="cvxpy:scs", settings=ROUGH).delta).abs()
+            size = torch.as_tensor(solvers.solve(problem, settings=ROUGH).delta).abs()
             ratios[border].append(float(size[..., ~inside].mean() / size[..., inside].mean()))
     assert statistics.median(ratios["full"]) <= 1.5
     assert statistics.median(ratios["valid"]) >= 2  # the loophole that the full border closes

@@ -86,8 +86,8 @@ CASES = [
     ("rocket", 10, 3, 2, 0.05, 2.0),
     ("camera", 16, 1, 4, 0.1, 1.0),
     ("astronaut", 9, 3, 1, 0.3, 0.5),
-    ("chelsea", 20, 1, 2, 0.1, 1.0),
-    ("coffee", 24, 1, 4, 0.02, 1.0),
+    ("chelsea", 16, 1, 2, 0.1, 1.0),
+    ("coffee", 18, 1, 4, 0.02, 1.0),
     ("rocket", 10, 1, 1, 0.01, 1.0),
 ]
 
@@ -143,8 +143,15 @@ def test_optimum_within_a_box_agrees_with_clarabel(case: tuple[str, int, float],
     assert float(without.objective[0]) != pytest.approx(float(result.objective[0]), rel=1e-3)
 
 
-@pytest.mark.parametrize("case", [("astronaut", 12, 3.0), ("coffee", 16, 8.0), ("rocket", 14, 1.0)], ids=str)
-@pytest.mark.parametrize("sets", [slice(0, 3), slice(0, 2)], ids=["ball too large to hold", "no ball"])
+@pytest.mark.parametrize(
+    ("case", "sets"),
+    [
+        (("coffee", 14, 7.0), slice(0, 3)),
+        (("astronaut", 12, 3.0), slice(0, 2)),
+        (("rocket", 10, 1.0), slice(0, 2)),
+    ],
+    ids=["ball too large to hold", "no ball, astronaut", "no ball, rocket"],
+)
 def test_a_box_alone_takes_smoothing(case: tuple[str, int, float], sets: slice, photos: Photos) -> None:
     x, g, everything = boxed(photos, *case)
     problem = LinearProblem(g, x, everything[sets])
@@ -230,7 +237,7 @@ def test_zero_gradient_and_gradient_outside_the_features() -> None:
 
 
 def batch(photos: Photos, dtype: torch.dtype = torch.float64) -> LinearProblem:
-    pairs = [crop(photos, name, 16) for name in ("chelsea", "coffee", "astronaut", "rocket")]
+    pairs = [crop(photos, name, 12) for name in ("chelsea", "coffee", "astronaut", "rocket")]
     x, g = (torch.cat(parts).to(dtype) for parts in zip(*pairs, strict=True))
     scale = torch.tensor([1.0, 1e-4, 1e3, 0.0], dtype=dtype).reshape(-1, 1, 1, 1)
     jacobian = features_of(network(1, seed=5), x.double())
@@ -239,9 +246,14 @@ def batch(photos: Photos, dtype: torch.dtype = torch.float64) -> LinearProblem:
     return LinearProblem(g * scale, x, [FeatureBall(radius, jacobian), LpBall(2, torch.tensor([1.0, 1.0, 1.0, 2.0]))])
 
 
-def test_batch_gives_what_single_images_give(photos: Photos) -> None:
-    problem = batch(photos)
-    whole = solvers.solve(problem, "ellipsoid", Settings(eps_rel=1e-5))
+@pytest.fixture(scope="module")
+def solved(photos: Photos) -> solvers.SolveResult:
+    """The batch to 1e-5, which several tests compare with or start from."""
+    return solvers.solve(batch(photos), "ellipsoid", Settings(eps_rel=1e-5))
+
+
+def test_batch_gives_what_single_images_give(photos: Photos, solved: solvers.SolveResult) -> None:
+    problem, whole = batch(photos), solved
     assert whole.all_optimal
     assert len(set(whole.iterations)) > 2
     for k in range(4):
@@ -249,14 +261,14 @@ def test_batch_gives_what_single_images_give(photos: Photos) -> None:
         assert float(whole.objective[k]) == pytest.approx(float(single.objective[0]), rel=2e-5, abs=1e-30)
 
 
-def test_single_precision_and_numpy(photos: Photos) -> None:
-    problem, double = batch(photos, torch.float32), solvers.solve(batch(photos), "ellipsoid", Settings(eps_rel=1e-5))
+def test_single_precision_and_numpy(photos: Photos, solved: solvers.SolveResult) -> None:
+    problem, double = batch(photos, torch.float32), solved
     single = solvers.solve(problem, "ellipsoid", Settings(eps_rel=1e-4))
     assert single.all_optimal
     assert torch.as_tensor(single.delta).dtype == torch.float32
     torch.testing.assert_close(single.objective, double.objective, rtol=2e-4, atol=0)
     plain = LinearProblem(problem.vector.numpy(), problem.reference.numpy(), problem.constraints)
-    assert isinstance(solvers.solve(plain, "ellipsoid").delta, np.ndarray)
+    assert isinstance(solvers.solve(plain, "ellipsoid", Settings(eps_rel=1e-2)).delta, np.ndarray)
 
 
 @pytest.mark.parametrize("end", ["time_limit", "callback", "max_iter"])
@@ -276,10 +288,9 @@ def test_what_ends_it_early_leaves_the_best_certified_point(end: str, photos: Ph
     assert float(result.max_violation[0]) <= 1e-9
 
 
-def test_warm_start_by_the_dual_costs_no_iteration(photos: Photos) -> None:
-    problem = batch(photos)
+def test_warm_start_by_the_dual_costs_no_iteration(photos: Photos, solved: solvers.SolveResult) -> None:
+    problem, first = batch(photos), solved
     settings = Settings(eps_rel=1e-5)
-    first = solvers.solve(problem, "ellipsoid", settings)
     again = solvers.solve(problem, "ellipsoid", settings, warm_start=first)
     assert again.all_optimal
     assert set(again.iterations) == {0}

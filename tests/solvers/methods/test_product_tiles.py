@@ -86,17 +86,17 @@ def test_photo_is_certified_beats_every_split_and_keeps_scikit_images_map(
 
 
 def test_no_split_of_a_grid_gains_more_on_any_tile(crop: tuple[Tensor, Tensor]) -> None:
-    x, g = (image[..., :21, :21] for image in crop)
+    x, g = (image[:, :2, :14, :21] for image in crop)
     window = Window.uniform(7, stride=7)
     for threshold in (0.9, 0.4):  # at the lower one, gains may have two peaks
         result = solvers.solve(LinearProblem(g, x, [ProductSSIM(threshold, window), Box()]), settings=TIGHT)
 
         def by_tile(delta: Any) -> Tensor:
-            gain = (g * torch.as_tensor(delta))[0].reshape(3, 3, 7, 3, 7)
+            gain = (g * torch.as_tensor(delta))[0].reshape(2, 2, 7, 3, 7)
             return gain.sum(dim=(2, 4))
 
-        best = torch.full((3, 3, 3), -torch.inf, dtype=torch.float64)
-        for luminance in ("preserve", *((1 - threshold) * np.sin(np.linspace(0.01, 1.56, 24)) ** 2)):
+        best = torch.full((2, 2, 3), -torch.inf, dtype=torch.float64)
+        for luminance in ("preserve", *((1 - threshold) * np.sin(np.linspace(0.01, 1.56, 12)) ** 2)):
             sets = [WindowSSIM(threshold, window, luminance), Box()]
             best = torch.maximum(best, by_tile(solvers.solve(LinearProblem(g, x, sets)).delta))
         assert bool((by_tile(result.delta) >= best - 1e-6 * best.abs().mean()).all())

@@ -73,7 +73,7 @@ def test_the_file_record_is_of_the_file_read_back(
 def test_several_images_get_a_folder_each(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    words = ("perturb", "chelsea", "rocket", "chelsea", "--constraint", "window-ssim", "--steps", "1")
+    words = ("perturb", "chelsea", "rocket", "chelsea", "--constraint", "l2", "--steps", "1")
     code, _, _ = run(capsys, monkeypatch, *words, "--out", str(tmp_path))
     assert code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chelsea", "chelsea-2", "rocket"]

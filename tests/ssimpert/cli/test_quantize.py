@@ -14,6 +14,7 @@ from skimage.metrics import structural_similarity
 import ssimpert
 from ssimpert import cli
 from ssimpert.models import Classifier
+from tests.ssimpert.cli.small_model import SIDE
 
 WINDOWS = ("--constraint", "window-ssim", "--window-size", "7", "--stride", "1", "--steps", "1", "--eps-rel", "3e-2")
 
@@ -39,7 +40,7 @@ def pixels_of(folder: Path) -> np.ndarray:
 
 
 def similarity(pixels: np.ndarray, **options: object) -> tuple[float, np.ndarray]:
-    clean = ssimpert.load_image("rocket", size=224, dtype=torch.float64)[0].permute(1, 2, 0).numpy()
+    clean = ssimpert.load_image("rocket", size=SIDE, dtype=torch.float64)[0].permute(1, 2, 0).numpy()
     kind = {"use_sample_covariance": False, "data_range": 1, "channel_axis": -1, "full": True}
     mean, full = structural_similarity(clean, pixels, **kind, **options)
     return float(mean), full
@@ -50,7 +51,7 @@ def test_the_file_block_is_what_others_measure_on_the_png(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    model: Classifier,
+    small: Classifier,
     option: str,
 ) -> None:
     record = record_of(capsys, monkeypatch, tmp_path, *WINDOWS, option)
@@ -58,9 +59,9 @@ def test_the_file_block_is_what_others_measure_on_the_png(
     assert isinstance(file, dict)
     assert isinstance(result, dict)
     with torch.no_grad():
-        logits = model(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())
+        logits = small(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())
     assert file["label"] == int(logits.argmax())
-    assert file["label_name"] == model.label_name(int(logits.argmax()))
+    assert file["label_name"] == small.label_name(int(logits.argmax()))
     assert file["success"] == (file["label"] != result["label_before"])
     mean, _ = similarity(pixels, gaussian_weights=True, sigma=1.5)
     assert file["ssim"] == pytest.approx(mean, abs=1e-6)

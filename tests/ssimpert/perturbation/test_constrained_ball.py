@@ -39,10 +39,17 @@ def images() -> Tensor:
 
 
 LAYERS = ("body.1", "body.3")
+RADII = torch.tensor([0.02, 0.05, 0.1], dtype=torch.float64)
 
 
 def run(model: nn.Module, images: Tensor, radius: Any, **options: Any) -> ssimpert.FeatureBallResult:
     return ssimpert.perceptual_ball_constrained(model, images, radius, layers=LAYERS, **options)
+
+
+@pytest.fixture(scope="module")
+def pushed(model: nn.Module, images: Tensor) -> ssimpert.FeatureBallResult:
+    """Five steps within RADII: several tests look at them."""
+    return run(model, images, RADII, stop_at_success=False, steps=5)
 
 
 def distance_by_hand(model: Any, first: Tensor, second: Tensor) -> Tensor:
@@ -57,13 +64,14 @@ def distance_by_hand(model: Any, first: Tensor, second: Tensor) -> Tensor:
     return total.sqrt()
 
 
-def test_margin_rises_and_the_true_feature_distance_holds(model: nn.Module, images: Tensor) -> None:
-    radius = torch.tensor([0.02, 0.05, 0.1], dtype=torch.float64)
-    result = run(model, images, radius, stop_at_success=False, steps=10)
+def test_margin_rises_and_the_true_feature_distance_holds(
+    model: nn.Module, images: Tensor, pushed: ssimpert.FeatureBallResult
+) -> None:
+    result = pushed
     distance = distance_by_hand(model, images, result.adversarial)
     torch.testing.assert_close(result.feature_distance, distance, rtol=1e-9, atol=1e-12)
-    assert bool((distance <= radius + 1e-12).all())
-    assert bool((distance > 0.5 * radius).all())  # and the budget is used
+    assert bool((distance <= RADII + 1e-12).all())
+    assert bool((distance > 0.5 * RADII).all())  # and the budget is used
     assert bool((result.margin_after > result.margin_before).all())
     assert float(result.violation.max()) == 0
     assert float(result.adversarial.min()) >= 0
@@ -71,27 +79,28 @@ def test_margin_rises_and_the_true_feature_distance_holds(model: nn.Module, imag
     assert result.layers == LAYERS
 
 
-def test_every_step_is_certified_and_no_step_lowers_the_margin(model: nn.Module, images: Tensor) -> None:
-    result = run(model, images, 0.05, stop_at_success=False, steps=8)
+def test_every_step_is_certified_and_no_step_lowers_the_margin(pushed: ssimpert.FeatureBallResult) -> None:
     for image in range(3):
-        rows: list[Any] = [row for row in result.history if row["image"] == image]
+        rows: list[Any] = [row for row in pushed.history if row["image"] == image]
         assert rows
         assert all(row["status"] == "optimal" and row["rel_gap"] <= 0.03 for row in rows)
-        margins = [float(result.margin_before[image]), *(row["margin"] for row in rows)]
+        margins = [float(pushed.margin_before[image]), *(row["margin"] for row in rows)]
         assert margins == sorted(margins)
 
 
-def test_more_distance_gains_more_margin(model: nn.Module, images: Tensor) -> None:
-    small, large = (run(model, images, radius, stop_at_success=False, steps=10) for radius in (0.02, 0.1))
-    assert bool((large.margin_after > small.margin_after).all())
+def test_more_distance_gains_more_margin(model: nn.Module, images: Tensor, pushed: ssimpert.FeatureBallResult) -> None:
+    ends = torch.tensor([0, 2])
+    swapped = run(model, images[ends], RADII[ends].flip(0), stop_at_success=False, steps=5)
+    assert float(swapped.margin_after[0]) > float(pushed.margin_after[0])
+    assert float(swapped.margin_after[1]) < float(pushed.margin_after[2])
 
 
-def test_batch_gives_what_single_images_give(model: nn.Module, images: Tensor) -> None:
-    radius = torch.tensor([0.02, 0.05, 0.1], dtype=torch.float64)
-    whole = run(model, images, radius, stop_at_success=False, steps=5)
+def test_batch_gives_what_single_images_give(
+    model: nn.Module, images: Tensor, pushed: ssimpert.FeatureBallResult
+) -> None:
     for k in range(3):
-        single = run(model, images[k : k + 1], float(radius[k]), stop_at_success=False, steps=5)
-        torch.testing.assert_close(single.margin_after[0], whole.margin_after[k], rtol=0.02, atol=1e-3)
+        single = run(model, images[k : k + 1], float(RADII[k]), stop_at_success=False, steps=5)
+        torch.testing.assert_close(single.margin_after[0], pushed.margin_after[k], rtol=0.02, atol=1e-3)
 
 
 def test_image_that_reached_its_goal_stops(model: nn.Module, images: Tensor) -> None:
@@ -105,7 +114,7 @@ def test_image_that_reached_its_goal_stops(model: nn.Module, images: Tensor) -> 
 
 def test_radius_may_come_from_the_penalty_method(model: nn.Module, images: Tensor) -> None:
     ball = ssimpert.perceptual_ball_lbfgs(model, images[:1], layers=LAYERS, iterations=20)
-    result = run(model, images[:1], ball.feature_distance, normalization="mse", stop_at_success=False)
+    result = run(model, images[:1], ball.feature_distance, normalization="mse", stop_at_success=False, steps=5)
     assert float(result.feature_distance) <= float(ball.feature_distance) + 1e-12
     features = deep_features(model, LAYERS, "mse")
     by_features = (features(ball.adversarial) - features(images[:1])).norm()

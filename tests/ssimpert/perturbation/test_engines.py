@@ -38,32 +38,40 @@ def test_lp_balls_reach_the_dual_norm(engine: str, constraint: LpBall) -> None:
     assert float(result.stationarity_gap.abs().max()) <= 1e-6
 
 
+SSIM_SETS: dict[str, Constraint] = {
+    "global": GlobalSSIM(0.05),
+    "tiles": WindowSSIM(0.95, Window.uniform(4, stride=4)),
+    "overlapping": WindowSSIM(0.95, Window.uniform(5)),
+    "tiles within l2": Intersection([WindowSSIM(0.95, Window.uniform(4, stride=4)), LpBall(2, 0.45)]),
+}
+
+
+@pytest.fixture(scope="module")
+def clarabels() -> dict[str, Tensor]:
+    """The optimum of each of SSIM_SETS, which every engine is held against."""
+    image = grey(2)
+    weight = TwoClasses(offset=50.0).weight.detach()[None].expand_as(image).contiguous()
+    found = {}
+    for name, constraint in SSIM_SETS.items():
+        exact = solvers.solve(LinearProblem(weight, image, [constraint, Box()]), "cvxpy:clarabel", {"eps_rel": 1e-8})
+        found[name] = torch.as_tensor(exact.objective)
+    return found
+
+
 @every_engine
-@pytest.mark.parametrize(
-    "constraint",
-    [
-        GlobalSSIM(0.05),
-        WindowSSIM(0.95, Window.uniform(4, stride=4)),
-        WindowSSIM(0.95, Window.uniform(5)),
-        Intersection([WindowSSIM(0.95, Window.uniform(4, stride=4)), LpBall(2, 0.45)]),
-    ],
-    ids=["global", "tiles", "overlapping", "tiles within l2"],
-)
-def test_ssim_sets_reach_what_clarabel_finds(engine: str, constraint: Constraint) -> None:
-    model, image = TwoClasses(offset=50.0), grey(2)
-    weight = model.weight.detach()[None].expand_as(image).contiguous()
-    exact = solvers.solve(LinearProblem(weight, image, [constraint, Box()]), "cvxpy:clarabel", {"eps_rel": 1e-8})
+@pytest.mark.parametrize("name", SSIM_SETS)
+def test_ssim_sets_reach_what_clarabel_finds(engine: str, name: str, clarabels: dict[str, Tensor]) -> None:
     result = perturb(
-        model,
-        image,
-        constraint,
+        TwoClasses(offset=50.0),
+        grey(2),
+        SSIM_SETS[name],
         engine=engine,  # type: ignore[arg-type]
-        steps=14,
+        steps=8,
         stop_at_success=False,
-        settings={"eps_rel": 1e-4},
+        settings={"eps_rel": 5e-4},
     )
     gained = result.margin_after - result.margin_before
-    torch.testing.assert_close(gained, torch.as_tensor(exact.objective), rtol=2e-3, atol=0)
+    torch.testing.assert_close(gained, clarabels[name], rtol=2e-3, atol=0)
     assert float(result.violation.max()) <= 1e-8
 
 
@@ -111,7 +119,7 @@ def test_projected_gradient_beats_linear_steps_where_the_margin_bends(model: Cla
     """Along the border of a round set whole-set steps zigzag."""
     gained = {}
     for engine in ENGINES:
-        result = perturb(model, photo, LpBall(2, 1.0), engine=engine, steps=8, stop_at_success=False)  # type: ignore[arg-type]
+        result = perturb(model, photo, LpBall(2, 1.0), engine=engine, steps=5, stop_at_success=False)  # type: ignore[arg-type]
         gained[engine] = float(result.margin_after - result.margin_before)
     assert gained["projected_gradient"] > 1.1 * max(gained["sequential_convex"], gained["frank_wolfe"])
 

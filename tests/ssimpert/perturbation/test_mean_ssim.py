@@ -40,10 +40,10 @@ def test_every_iterate_keeps_the_published_index(engine: str, model: Classifier,
         seen.append(published(photo[0], state.images[0]))
 
     result = perturb(
-        model, photo, PUBLISHED, engine=engine, steps=4, stop_at_success=False, observer=watch,  # type: ignore[arg-type]
-        settings={"eps_rel": 1e-2},
+        model, photo, PUBLISHED, engine=engine, steps=2, stop_at_success=False, observer=watch,  # type: ignore[arg-type]
+        settings={"eps_rel": 3e-2},
     )  # fmt: skip
-    assert len(seen) == 4
+    assert len(seen) == 2
     assert min(seen) >= 0.97 - 1e-9
     assert published(photo[0], result.adversarial[0]) >= 0.97 - 1e-6
     assert float(result.violation) <= 1e-6
@@ -51,14 +51,28 @@ def test_every_iterate_keeps_the_published_index(engine: str, model: Classifier,
     assert result.certified == result.rows()[0]["certified"] == "convex step"
 
 
+@pytest.fixture(scope="module")
+def solved() -> dict[MeanSSIM, Tensor]:
+    """What the solver gains on two images: ``mean_windows`` ends stationary, ``mean_tiles`` at a certified optimum."""
+    image = grey(2)
+    weight = TwoClasses(offset=50.0).weight.detach()[None].expand_as(image).contiguous()
+    return {
+        constraint: torch.as_tensor(
+            solvers.solve(LinearProblem(weight, image, [constraint, Box()]), settings={"eps_rel": 1e-2}).objective
+        )
+        for constraint in (SMALL, TILES)
+    }
+
+
 @every_engine
 @pytest.mark.parametrize("constraint", [SMALL, TILES], ids=["overlapping", "tiles"])
-def test_linear_classifier_comes_near_what_the_solver_finds(engine: str, constraint: MeanSSIM) -> None:
-    """``mean_windows`` ends stationary, ``mean_tiles`` at a certified optimum."""
-    model, image = TwoClasses(offset=50.0), grey(2)
-    weight = model.weight.detach()[None].expand_as(image).contiguous()
-    best = torch.as_tensor(solvers.solve(LinearProblem(weight, image, [constraint, Box()])).objective)
-    result = perturb(model, image, constraint, engine=engine, steps=25, stop_at_success=False)  # type: ignore[arg-type]
+def test_linear_classifier_comes_near_what_the_solver_finds(
+    engine: str, constraint: MeanSSIM, solved: dict[MeanSSIM, Tensor]
+) -> None:
+    model, image, best = TwoClasses(offset=50.0), grey(2), solved[constraint]
+    # Frank-Wolfe's averages come near last.
+    steps = 25 if engine == "frank_wolfe" else 10
+    result = perturb(model, image, constraint, engine=engine, steps=steps, stop_at_success=False)  # type: ignore[arg-type]
     gained = result.margin_after - result.margin_before
     # Averages with early steps do not lose the windows that the optimum loses.
     share = 0.8 if engine == "frank_wolfe" else 0.9
@@ -68,9 +82,9 @@ def test_linear_classifier_comes_near_what_the_solver_finds(engine: str, constra
 
 
 def test_more_is_gained_than_within_every_window_of_the_same_mean(model: Classifier, photo: Tensor) -> None:
-    strict = perturb(model, photo, WindowSSIM(0.95, Window.uniform(8, stride=8)), steps=4, stop_at_success=False)
+    strict = perturb(model, photo, WindowSSIM(0.95, Window.uniform(8, stride=8)), steps=2, stop_at_success=False)
     same = MeanSSIM(float(strict.ssim), PUBLISHED.window)
-    free = perturb(model, photo, same, steps=4, stop_at_success=False, settings={"eps_rel": 1e-2})
+    free = perturb(model, photo, same, steps=2, stop_at_success=False, settings={"eps_rel": 3e-2})
     assert float(free.margin_after) > float(strict.margin_after)
     assert float(free.ssim) >= float(strict.ssim) - 1e-6
 
@@ -86,7 +100,9 @@ def test_labels_say_what_the_certificates_speak_of() -> None:
     }
     for (method, luminance), label in expected.items():
         constraint = MeanSSIM(0.97, TILES.window, luminance=luminance)
-        result = perturb(model, image, constraint, engine="frank_wolfe", steps=1, method=method)
+        result = perturb(
+            model, image, constraint, engine="frank_wolfe", steps=1, method=method, settings={"eps_rel": 3e-2}
+        )
         assert result.certified == label, method
         assert float(result.margin_after) > float(result.margin_before)
         assert float(result.violation) <= 1e-9

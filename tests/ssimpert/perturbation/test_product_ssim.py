@@ -22,19 +22,31 @@ every_engine = pytest.mark.parametrize("engine", ["sequential_convex", "frank_wo
 both_windows = pytest.mark.parametrize("constraint", [TILES, OVERLAPPING], ids=["tiles", "overlapping"])
 
 
+@pytest.fixture(scope="module")
+def solved() -> dict[ProductSSIM, solvers.SolveResult]:
+    """The certified optima on two images, which every engine is held against."""
+    image = grey(2)
+    weight = TwoClasses(offset=50.0).weight.detach()[None].expand_as(image).contiguous()
+    return {
+        constraint: solvers.solve(LinearProblem(weight, image, [constraint, Box()]))
+        for constraint in (TILES, OVERLAPPING)
+    }
+
+
 @every_engine
 @both_windows
-def test_linear_classifier_reaches_the_certified_optimum(engine: str, constraint: ProductSSIM) -> None:
-    model, image = TwoClasses(offset=50.0), grey(2)
-    weight = model.weight.detach()[None].expand_as(image).contiguous()
-    best = solvers.solve(LinearProblem(weight, image, [constraint, Box()]))
+def test_linear_classifier_reaches_the_certified_optimum(
+    engine: str, constraint: ProductSSIM, solved: dict[ProductSSIM, solvers.SolveResult]
+) -> None:
+    model, image, best = TwoClasses(offset=50.0), grey(2), solved[constraint]
     seen: list[float] = []
 
     def watch(state: AscentState) -> None:
         seen.append(float(constraint.bind(image).excess(state.images - image).max()))
 
     result = perturb(
-        model, image, constraint, engine=engine, steps=8, stop_at_success=False, observer=watch  # type: ignore[arg-type]
+        model, image, constraint, engine=engine, steps=5, stop_at_success=False, observer=watch,  # type: ignore[arg-type]
+        settings={"eps_rel": 5e-3},
     )  # fmt: skip
     assert max(seen) <= 1e-9
     gained = result.margin_after - result.margin_before
@@ -42,7 +54,8 @@ def test_linear_classifier_reaches_the_certified_optimum(engine: str, constraint
     assert bool((gained <= torch.as_tensor(best.bound) * (1 + 1e-9)).all())
     assert result.certified == "global bound"
     fixed = perturb(
-        model, image, WindowSSIM(0.95, constraint.window), engine=engine, steps=8, stop_at_success=False  # type: ignore[arg-type]
+        model, image, WindowSSIM(0.95, constraint.window), engine=engine, steps=5, stop_at_success=False,  # type: ignore[arg-type]
+        settings={"eps_rel": 5e-3},
     )  # fmt: skip
     assert bool((result.margin_after > fixed.margin_after).all())
 
@@ -64,7 +77,7 @@ def test_photo_keeps_scikit_images_map(engine: str, model: Classifier, photo: Te
 
 def test_minimal_budget_finds_its_level() -> None:
     model, image = TwoClasses(offset=0.5), grey()
-    result = minimal_budget(model, image, TILES, tolerance=0.01, rounds=10, steps=6)
+    result = minimal_budget(model, image, TILES, tolerance=0.01, rounds=10, steps=3)
     assert bool(result.success)
     level = float(result.level)
     assert float(ProductSSIM(1 - level, TILES.window).bind(image).excess(result.delta)) <= 1e-7
