@@ -54,7 +54,7 @@ def measure() -> list[dict[str, Any]]:
         f"RISE, {MASKS} masks": (3, lambda passed: rise(passed, image, label, masks=MASKS)),
         "occlusion": (3, lambda passed: occlusion(passed, image, label)),
     }
-    rows: list[dict[str, Any]] = [{"task": "export, once", "runs": 1, "torch": 0.0, "onnx": export}]
+    rows: list[dict[str, Any]] = [{"task": "export, once", "runs": 1, "torch": None, "onnx": export}]
     with torch.no_grad():
         for task, (runs, work) in tasks.items():
             taken: dict[str, list[float]] = {"torch": [], "onnx": []}
@@ -73,7 +73,8 @@ def main() -> None:
     RESULTS.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
     table = Table("task", "torch, s", "ONNX Runtime, s", title="one image of 224 pixels, one thread")
     for row in rows:
-        table.add_row(row["task"], f"{row['torch']:.3f}", f"{row['onnx']:.3f}")
+        times = ("" if row[key] is None else f"{row[key]:.3f}" for key in ("torch", "onnx"))
+        table.add_row(row["task"], *times)
     Console(width=100).print(table)
 
 

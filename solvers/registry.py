@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from solvers.constraints.window_ssim import WindowSSIM
 from solvers.errors import MethodError
 from solvers.problem import Problem
 from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
+from solvers.windows import Window
 
 
 class Method(Protocol):
@@ -43,7 +43,7 @@ class MethodInfo:
         required: sets that the problem must have, by class name.
         optional: sets that may stand beside them.
         any_of: the problem must have at least one of these sets; empty for no such demand.
-        windows: ``"tiles"`` where WindowSSIM's windows must not overlap, ``"any"`` otherwise.
+        windows: ``"tiles"`` where the windows of a set that has some must not overlap, ``"any"`` otherwise.
         exact: closed form or root search to machine precision, rather than iterations to a tolerance.
         certifies: ``"global bound"`` (the optimum lies under ``bound``, as near as ``rel_gap`` says), or
             ``"stationary"`` (no global bound: the end is stationary, and every convex step on the way was certified).
@@ -87,8 +87,8 @@ class MethodInfo:
             return f"can't take {', '.join(sorted(foreign))}"
         if self.windows == "tiles":
             for constraint in problem.constraints:
-                if isinstance(constraint, WindowSSIM) and not constraint.window.is_tiling:
-                    window = constraint.window
+                window = getattr(constraint, "window", None)
+                if isinstance(window, Window) and not window.is_tiling:
                     return f"needs windows that don't overlap, got size {window.size} at stride {window.stride}"
         if problem.reference.device.type not in self.devices:
             return f"does not run on {problem.reference.device.type}"

@@ -30,12 +30,9 @@ ENOUGH, SHARE = 3e-4, 0.25
 
 
 def _refuses(problem: Problem) -> str | None:
-    sets = [problem.constraints[k] for k in problem.find(MeanSSIM)]
-    if len(sets) != 1:
-        return f"takes one MeanSSIM, got {len(sets)}"
-    assert isinstance(sets[0], MeanSSIM)
-    if not sets[0].window.is_tiling:
-        return f"needs windows that don't overlap, got size {sets[0].window.size} at stride {sets[0].window.stride}"
+    count = len(problem.find(MeanSSIM))
+    if count != 1:
+        return f"takes one MeanSSIM, got {count}"
     bounds = [constraint.bind(problem.reference) for constraint in problem.constraints]
     bound = next(entry for entry in bounds if isinstance(entry, BoundMeanSSIM))
     if not bound.keeps_luminance(elementwise_bounds(problem, bounds)[0]):
@@ -48,6 +45,7 @@ def _refuses(problem: Problem) -> str | None:
     problems=(LinearProblem,),
     required={"MeanSSIM", "Box"},
     optional={"Support"},
+    windows="tiles",
     accepts=_refuses,
 )
 def mean_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:

@@ -37,13 +37,8 @@ SCANNED, GOLDEN = 24, 20
 
 
 def _refuses(problem: Problem) -> str | None:
-    sets = [problem.constraints[k] for k in problem.find(ProductSSIM)]
-    if len(sets) != 1:
-        return f"takes one ProductSSIM, got {len(sets)}"
-    assert isinstance(sets[0], ProductSSIM)
-    if not sets[0].window.is_tiling:
-        return f"needs windows that don't overlap, got size {sets[0].window.size} at stride {sets[0].window.stride}"
-    return None
+    count = len(problem.find(ProductSSIM))
+    return None if count == 1 else f"takes one ProductSSIM, got {count}"
 
 
 @register_method(
@@ -51,6 +46,7 @@ def _refuses(problem: Problem) -> str | None:
     problems=(LinearProblem, ProjectionProblem),
     required={"ProductSSIM"},
     optional={"Box", "Support"},
+    windows="tiles",
     accepts=_refuses,
 )
 def product_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
