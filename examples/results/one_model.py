@@ -1,0 +1,24 @@
+"""Maps, measures and tables of one model; in a module of its own, so that a spawned process can import it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from maps import composites_of, make_maps
+from measures import measure
+from methods import ALL, BENCHED, FULL
+from report import tables
+
+import ssimpert
+
+
+def tables_of(name: str, *, images: int, forward: str, folder: Path) -> dict[str, str]:
+    """All tables of one model by title, on one thread."""
+    torch.set_num_threads(1)
+    model = ssimpert.load_model(name, device="cpu")
+    chosen = composites_of(model, images)
+    passes = model if forward == "torch" else ssimpert.onnx_classifier(model, chosen.images[:1])
+    make_maps(model, passes, chosen.images, folder / name, list(ALL))
+    table = measure(model, passes, chosen, folder / name, list(ALL), benched=[*FULL, *BENCHED])
+    return {f"{name}: {title}": text for title, text in tables(table, folder / name).items()}
