@@ -1,7 +1,8 @@
 """Which engine for which set? Success, margin gained and SSIM for every engine on photos and composites.
 
-Run with `python examples/engines.py`; prints the table, and writes every image's figures to `--json FILE` after each
-cell, from where a second run goes on. `--sets l2,linf --images 3 --steps 2` shows that it runs.
+Run with `python examples/engines.py`; prints the table, `--write docs/notes/engines.md` puts it into that page, and
+`--json FILE` keeps every image's figures, from where a second run goes on. `--jobs 2` fills two cores. `--sets l2,linf
+--images 3 --steps 2` shows that it runs.
 
 All engines keep every iterate in the set around the original image. A step is one linearisation and one solve. Seconds
 are those of the CPU, so that other work on the machine counts little; with `--device cuda` they are those of the wall,
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -43,8 +47,22 @@ SETS: dict[str, Constraint | None] = {
     "MeanSSIM": solvers.MeanSSIM(0.98, solvers.Window.gaussian(1.5, 11, border="valid")),
     FEATURES: None,  # made of the images themselves
 }
-Record = dict[str, Any]
 ENGINES = ("sequential_convex", "frank_wolfe", "projected_gradient")
+COLUMNS = ("set", "engine", "success", "margin gained", "mean SSIM", "least window", "violation", "s an image")
+Record = dict[str, Any]
+
+
+class Task(NamedTuple):
+    """A part of a cell of the table: one set by one engine on ``size`` of the ``images`` from ``first`` on."""
+
+    set: str
+    engine: str
+    steps: int
+    eps: float
+    device: str
+    images: int
+    first: int
+    size: int
 
 
 def arguments() -> argparse.Namespace:
@@ -56,8 +74,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--eps", type=float, default=1e-2, help="certified gap of the last solves (default 1e-2)")
     parser.add_argument("--device", default="cpu", help="cpu (default, one thread), cuda or cuda:N")
     parser.add_argument("--batch", type=int, default=6, help="images that go together (default 6)")
+    parser.add_argument("--jobs", type=int, default=1, help="parts at a time, a thread each; cpu only (default 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every image's figures, and go on from there")
-    return parser.parse_args()
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table between the marks of this page")
+    options = parser.parse_args()
+    for name in ("images", "steps", "batch", "jobs"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
+    for name, known in (("sets", tuple(SETS)), ("engines", ENGINES)):
+        if unknown := set(getattr(options, name).split(",")) - set(known):
+            parser.error(f"--{name}: {', '.join(sorted(unknown))} is none of {', '.join(known)}")
+    if options.jobs > 1 and options.device != "cpu":
+        parser.error(f"--jobs {options.jobs} is for --device cpu; on {options.device} a larger --batch does more")
+    return options
 
 
 def images(count: int, model: ssimpert.Classifier) -> Tensor:
@@ -82,62 +111,113 @@ def set_of(name: str, model: ssimpert.Classifier, images: Tensor) -> Constraint:
     return solvers.Intersection([solvers.FeatureBall(FEATURE_RADIUS, jacobian), AROUND_FEATURES])
 
 
-def cell(model: ssimpert.Classifier, parts: Sequence[Tensor], name: str, engine: Any, steps: int, eps: float) -> Record:
-    """One set by one engine over all images, part by part."""
+@cache
+def subject(device: str, count: int) -> tuple[ssimpert.Classifier, Tensor]:
+    """The model and all images, once in each process."""
+    torch.set_num_threads(1)
+    model = ssimpert.load_model("efficientnet-lite0", device=device)
+    return model, images(count, model)
+
+
+def done(task: Task) -> Record:
+    """One set by one engine on one part of the images."""
+    model, batch = subject(task.device, task.images)
+    part = batch[task.first : task.first + task.size]
     # A bound on what a step within feature balls may cost; the steps of the tables end before it.
-    settings = {"eps_rel": eps} | ({"max_iter": 100} if name == FEATURES else {})
-    clock = time.perf_counter if parts[0].is_cuda else time.process_time
+    settings = {"eps_rel": task.eps} | ({"max_iter": 100} if task.set == FEATURES else {})
+    clock = time.perf_counter if part.is_cuda else time.process_time
     began = clock()
-    rows: list[dict[str, Any]] = []
-    for part in parts:
-        result = ssimpert.perturb(
-            model, part, set_of(name, model, part), engine=engine, steps=steps, stop_at_success=False, settings=settings
-        )
-        rows += [row | {"image": len(rows) + int(row["image"])} for row in result.rows()]
-    return {
-        "set": name, "engine": engine, "steps": steps, "eps": eps, "seconds": clock() - began, "rows": rows,
-        "device": torch.cuda.get_device_name() if parts[0].is_cuda else "cpu",
-    }  # fmt: skip
+    engine: Any = task.engine
+    limit = set_of(task.set, model, part)
+    result = ssimpert.perturb(
+        model, part, limit, engine=engine, steps=task.steps, stop_at_success=False, settings=settings
+    )
+    rows = [row | {"image": task.first + int(row["image"])} for row in result.rows()]
+    return task._asdict() | {"seconds": clock() - began, "rows": rows}
 
 
-def summary(record: Record) -> list[str]:
-    """A line of the table."""
-    rows = record["rows"]
+def tasks(options: argparse.Namespace) -> list[Task]:
+    """All parts of all cells. Features are linearised image by image: their Jacobians fill the memory."""
+    return [
+        Task(name, engine, options.steps, options.eps, options.device, options.images, first, size)
+        for name in options.sets.split(",")
+        for engine in options.engines.split(",")
+        for size in [1 if name == FEATURES and options.device == "cpu" else min(options.batch, options.images)]
+        for first in range(0, options.images, size)
+    ]
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[Any]:
+    """``imap`` over so many processes; in this one for a single job."""
+    if jobs == 1:
+        yield map
+    else:
+        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+            yield pool.imap_unordered
+
+
+def summary(name: str, engine: str, records: list[Record]) -> list[str]:
+    """A line of the table: medians and means over the images of all parts."""
+    rows = [row for record in records for row in record["rows"]]
     gained = [row["margin_after"] - row["margin_before"] for row in rows]
     return [
-        record["set"],
-        record["engine"],
+        name,
+        engine,
         f"{sum(row['success'] for row in rows)}/{len(rows)}",
         f"{median(gained):.1f}",
         f"{sum(row['ssim'] for row in rows) / len(rows):.4f}",
         f"{min(row['min_window_ssim'] for row in rows):.3f}",
         f"{max(row['violation'] for row in rows):.0e}",
-        f"{record['seconds'] / len(rows):.1f}",
+        f"{sum(record['seconds'] for record in records) / len(rows):.1f}",
     ]
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """The table for a page; the largest gain of each set is bold."""
+    most = {name: max(float(line[3]) for line in lines if line[0] == name) for name, *_ in lines}
+    text = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
+    for line in lines:
+        gain = f"**{line[3]}**" if float(line[3]) == most[line[0]] else line[3]
+        text.append(f"| {' | '.join([*line[:3], gain, *line[4:]])} |")
+    return "\n".join(text) + "\n"
+
+
+def fill(page: Path, table: str) -> None:
+    """Put the table between ``<!-- engines -->`` and ``<!-- end -->``."""
+    head, mark, tail = page.read_text(encoding="utf-8").partition("<!-- engines -->\n")
+    if not mark:
+        raise SystemExit(f"{page} has no mark <!-- engines -->")
+    page.write_text(head + mark + table + tail[tail.index("<!-- end -->") :], encoding="utf-8")
 
 
 def main() -> None:
     options = arguments()
-    torch.set_num_threads(1)
-    model = ssimpert.load_model("efficientnet-lite0", device=options.device)
-    batch = images(options.images, model)
-    records: list[Record] = []
+    wanted = tasks(options)
+    records: dict[Task, Record] = {}
     if options.json is not None and options.json.exists():
-        records = json.loads(options.json.read_text(encoding="utf-8"))
-    for name in options.sets.split(","):
-        for engine in options.engines.split(","):
-            wanted = {"set": name, "engine": engine, "steps": options.steps, "eps": options.eps}
-            known = [r for r in records if wanted.items() <= r.items() and len(r["rows"]) == len(batch)]
-            if not known:
-                records.append(cell(model, batch.split(options.batch), name, engine, options.steps, options.eps))
-                if options.json is not None:
-                    options.json.write_text(json.dumps(records), encoding="utf-8")
-            print(" | ".join(summary((known or records)[-1])), flush=True)
-    columns = ("set", "engine", "success", "margin gained", "mean SSIM", "least window", "violation", "s an image")
-    table = Table(*columns, title=f"{len(batch)} images, {options.steps} steps, {options.device}")
-    for record in records:
-        table.add_row(*summary(record))
+        for record in json.loads(options.json.read_text(encoding="utf-8")):
+            records[Task(*(record[field] for field in Task._fields))] = record
+    # The costly sets are the last of the list: begun first, they leave no core idle at the end.
+    missing = [task for task in reversed(wanted) if task not in records]
+    with workers(min(options.jobs, max(1, len(missing)))) as each:
+        for record in each(done, missing):
+            task = Task(*(record[field] for field in Task._fields))
+            records[task] = record
+            if options.json is not None:
+                options.json.write_text(json.dumps(list(records.values())), encoding="utf-8")
+            last = task.first + len(record["rows"]) - 1
+            print(f"{task.set}, {task.engine}, images {task.first} to {last}: {record['seconds']:.0f} s", flush=True)
+    lines = [
+        summary(*cell, [records[task] for task in wanted if (task.set, task.engine) == cell])
+        for cell in dict.fromkeys((task.set, task.engine) for task in wanted)
+    ]
+    table = Table(*COLUMNS, title=f"{options.images} images, {options.steps} steps, {options.device}")
+    for line in lines:
+        table.add_row(*line)
     Console(width=120).print(table)
+    if options.write is not None:
+        fill(options.write, markdown(lines))
 
 
 if __name__ == "__main__":
