@@ -9,19 +9,31 @@ from torch import Tensor
 
 from ssimpert.analysis.class_targets import Model
 from ssimpert.errors import InputError
-from ssimpert.models import Classifier, OnnxClassifier
 
 Baseline = float | Tensor | None
+
+
+def mean_colour(model: Model, channels: int) -> Tensor | None:
+    """The ``mean`` of a model that holds one as a tensor, as (1, C, 1, 1); ``None`` for any other.
+
+    Raises:
+        InputError: a ``mean`` of neither 1 nor ``channels`` finite numbers.
+    """
+    mean = getattr(model, "mean", None)
+    if not isinstance(mean, Tensor):
+        return None
+    if mean.numel() not in (1, channels) or not bool(mean.isfinite().all()):
+        raise InputError(f"the model's mean must be 1 or {channels} finite numbers, got {mean.flatten().tolist()}")
+    return mean.detach().reshape(1, -1, 1, 1).expand(1, channels, 1, 1)
 
 
 def baseline_image(model: Model, images: Tensor, baseline: Baseline = None) -> Tensor:
     """``baseline`` as an image for each of ``images`` (B, C, H, W), in their shape, dtype and device (a view).
 
     Args:
-        baseline: ``None`` for the mean colour: the ``mean`` of a :class:`~ssimpert.Classifier` or of its ONNX copy, and
-            0 for any other model, whose pixels count as normalised. That is zero in normalised space, as the deletion
-            metric writes it, so that attributions and metrics hold the same thing for absent; black would attribute
-            nothing to black pixels.
+        baseline: ``None`` for the mean colour, :func:`mean_colour`, and 0 for a model without one, whose pixels count
+            as normalised. That is zero in normalised space, as the deletion metric writes it, so that attributions and
+            metrics hold the same thing for absent; black would attribute nothing to black pixels.
             A number paints every channel with it; a tensor must broadcast to the images, for instance a colour
             (1, C, 1, 1) or an image (1, C, H, W).
 
@@ -29,10 +41,8 @@ def baseline_image(model: Model, images: Tensor, baseline: Baseline = None) -> T
         InputError: a number that isn't finite, a tensor that does not broadcast or is not finite.
     """
     if baseline is None:
-        if isinstance(model, Classifier) or (isinstance(model, OnnxClassifier) and model.of_classifier):
-            colour = model.mean
-        else:
-            colour = torch.zeros((), device=images.device)
+        mean = mean_colour(model, images.shape[1])
+        colour = torch.zeros((), device=images.device) if mean is None else mean
     elif isinstance(baseline, Tensor):
         colour = baseline.detach()
         if not bool(colour.isfinite().all()):

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.analysis.class_targets import checked_logits, class_targets
-from ssimpert.analysis.layer_gradients import find_layer, layer_name
+from ssimpert.analysis.images_a_pass import images_a_pass
+from ssimpert.analysis.layer_gradients import find_layer, layer_name, leads_nowhere, runs_often
 from ssimpert.analysis.map_scaling import image_sized
 from ssimpert.errors import InputError
+from ssimpert.linearization.gradient import in_chunks
 from ssimpert.metrics.images import check_images
 
 
@@ -42,7 +44,8 @@ def grad_cam(
     gradients.
 
     Raises:
-        InputError: unknown layer, a layer without feature maps, a class that the model doesn't have.
+        InputError: unknown layer; a layer that does not run, runs more than once, has no feature maps (B, K, h, w) or
+            does not lead to the logits; a class that the model doesn't have.
     """
     check_images("images", images)
     # Here and not above: importing captum takes a second, which `ssimpert --help` should not wait for.
@@ -50,18 +53,40 @@ def grad_cam(
 
     module = find_layer(model, layer)
     name = layer_name(layer, module)
-    with torch.inference_mode(False), torch.enable_grad():
+    targets = class_targets(target, images)
+    runs = 0
+
+    def count(*_: object) -> None:
+        nonlocal runs
+        runs += 1
+
+    def one(batch: Tensor, classes: Tensor) -> tuple[Tensor]:
+        nonlocal runs
+        runs = 0
         # A graph is needed even where all parameters are frozen; the clone keeps it off the caller's tensor.
-        inputs = images.detach().clone().requires_grad_()
-        targets = class_targets(target, inputs)
-        explainer = LayerGradCam(checked_logits(model, targets), module)
+        inputs = batch.detach().clone().requires_grad_()
+        explainer = LayerGradCam(checked_logits(model, classes), module)
         try:
-            coarse = explainer.attribute(inputs, targets, relu_attributions=True)
+            coarse = explainer.attribute(inputs, classes, relu_attributions=True)
         except AssertionError as error:
             if "did not obtain any outputs" not in str(error):
                 raise
             raise InputError(f"layer {name!r} does not run in the model's forward pass") from error
-    if not isinstance(coarse, Tensor) or coarse.ndim != 4:
-        shape = tuple(coarse.shape) if isinstance(coarse, Tensor) else f"{len(coarse)} outputs"
-        raise InputError(f"layer {name!r} has no feature maps (B, K, h, w); its attribution is {shape}")
-    return image_sized(coarse.detach()[:, 0], images, normalize)
+        except RuntimeError as error:
+            if "allow_unused" not in str(error) and "does not require grad" not in str(error):
+                raise
+            raise leads_nowhere(name) from error
+        if runs > 1:  # of which captum keeps one
+            raise runs_often(name, runs)
+        if not isinstance(coarse, Tensor) or coarse.ndim != 4:
+            shape = tuple(coarse.shape) if isinstance(coarse, Tensor) else f"{len(coarse)} outputs"
+            raise InputError(f"layer {name!r} has no feature maps (B, K, h, w); its attribution is {shape}")
+        return (coarse.detach()[:, 0],)
+
+    handle = module.register_forward_hook(count)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            (coarse,) = in_chunks(one, images, targets, chunk=images_a_pass(None, images))
+    finally:
+        handle.remove()
+    return image_sized(coarse, images, normalize)

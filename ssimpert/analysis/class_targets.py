@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 
@@ -32,16 +32,19 @@ def class_targets(target: int | Tensor, images: Tensor) -> Tensor:
 
 
 def checked_logits(model: Model, targets: Tensor) -> Model:
-    """``model`` with its logits (B, K) checked to have every class in ``targets``, at each call.
+    """``model`` with its logits (B, K) checked to have every class in ``targets``, at each call. A module gets its
+    images in the type of its own parameters, as in :func:`ssimpert.linearization.linearize`.
 
     The call raises:
         InputError: a class that the model doesn't have, or an output that is not (B, K).
     """
     # Numbers, read once: a check on the device would wait for it at every call.
     classes: list[int] = targets.tolist()
+    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    own = next((weight.dtype for weight in weights if weight.is_floating_point()), None)
 
     def logits_of(batch: Tensor) -> Tensor:
-        logits = model(batch)
+        logits = model(batch if own is None else batch.to(own))
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != batch.shape[0]:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(f"the model must give logits (B, K), here ({batch.shape[0]}, K), got {got}")

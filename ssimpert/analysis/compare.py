@@ -18,6 +18,7 @@ from ssimpert.analysis.compared_maps import (
     perturbation_maps,
     random_weights_maps,
 )
+from ssimpert.analysis.compared_results import check_fits, check_room
 from ssimpert.analysis.comparison import Comparison
 from ssimpert.analysis.layer_gradients import find_layer
 from ssimpert.analysis.map_scores import MapScores, score_map
@@ -47,6 +48,7 @@ def compare(
     result: PerturbResult,
     *,
     control: str | PerturbResult | None = "l2",
+    support: Tensor | None = None,
     layer: str | None = None,
     cam: str = "grad_cam",
     attributions: Sequence[str] = (),
@@ -70,6 +72,8 @@ def compare(
         result: the perturbation of ``image``.
         control: ``"l2"`` (default) runs l2 ascent with the same radius for each step
             (:func:`ssimpert.perturbation.control.l2_control`); a ready result stands in for it; ``None`` leaves it out.
+        support: of a perturbation that was confined, the mask that :func:`~ssimpert.perturb` got, so that ``"l2"`` has
+            the same room.
         layer: the layer of the class activation map; default ``model.cam_layer``.
         cam: the map to compare with, a name in :data:`CAMS`; default ``"grad_cam"``.
         attributions: further maps, names in :data:`ssimpert.analysis.ATTRIBUTIONS`, with their defaults, for the
@@ -89,16 +93,21 @@ def compare(
     Images don't influence one another, but for the random weights' calibration (``sanity``).
 
     Raises:
-        InputError: an unknown control, layer or name, images or masks that don't fit the result, two maps of one name,
-            numbers out of range, a ``forward`` of other images or weights; all before any map is made.
+        InputError: an unknown control, layer or name, images, masks or a support that don't fit the result, two maps of
+            one name, numbers out of range, a model in training mode, a ``forward`` of other images or weights, or one
+            that nothing asked for would use; all before any map is made.
     """
     check_images("image", image)
-    _check_fits(image, result)
+    check_fits(image, result)
     if isinstance(control, str):
         if control not in CONTROLS:
             raise unknown_name("control", control, CONTROLS)
-    elif control is not None:
-        _check_fits(image, control)
+        check_room(image, result, support)
+    else:
+        if support is not None:
+            raise InputError("support is for control='l2', which is made here; a ready control has its own")
+        if control is not None:
+            check_fits(image, control)
     check_options(
         model,
         image,
@@ -133,7 +142,7 @@ def compare(
         # Here and not above: perturb may come to use the analysis itself.
         from ssimpert.perturbation.control import l2_control
 
-        other = l2_control(model, image, result)
+        other = l2_control(model, image, result, support=support)
     begin("perturbations and photo")
     maps: Maps = {result.name: perturbation_maps(image, result)}
     if other is not None:
@@ -209,6 +218,10 @@ def check_options(
         raise unknown_name("class activation map", str(cam), CAMS)
     if isinstance(attributions, str) or not isinstance(attributions, Sequence):
         raise InputError(f"attributions must be a list of names, got {attributions!r}")
+    if layer is not None and not isinstance(layer, str):
+        raise InputError(f"layer must be the name of one of the model's modules, got a {type(layer).__name__}")
+    if isinstance(model, nn.Module) and any(module.training for module in model.modules()):
+        raise InputError(f"{type(model).__name__} is in training mode; call its eval() before it is compared")
     for name in attributions:
         if name not in ATTRIBUTIONS:
             raise unknown_name("attribution", str(name), ATTRIBUTIONS)
@@ -224,6 +237,8 @@ def check_options(
     _check_shifts(shifts, image)
     check_seed(seed)
     if forward is not None:
+        if not insertion_deletion and not set(FORWARD_ONLY) & set(attributions):
+            raise InputError(f"forward is for insertion_deletion, {' and '.join(FORWARD_ONLY)}; none is asked for")
         _check_forward(forward, model, image[:1])
 
 
@@ -268,13 +283,3 @@ def _check_shifts(shifts: int, image: Tensor) -> None:
     if shifts >= pixels:
         size = "x".join(str(side) for side in image.shape[-2:])
         raise InputError(f"images of {size} pixels have {pixels - 1} shifts, got shifts={shifts}; 0 leaves them out")
-
-
-def _check_fits(image: Tensor, result: PerturbResult) -> None:
-    for name in ("adversarial", "gradient"):
-        shape = getattr(result, name).shape
-        if shape != image.shape:
-            raise InputError(
-                f"image has shape {tuple(image.shape)}, but {name} of {result.name!r} has {tuple(shape)}; "
-                "compare needs the images that were perturbed"
-            )

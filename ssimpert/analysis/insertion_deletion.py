@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from ssimpert.analysis.baseline import mean_colour
 from ssimpert.analysis.class_targets import Model, checked_logits, class_targets
 from ssimpert.analysis.degenerate import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.freed_memory import keep_freed_memory
@@ -265,8 +266,8 @@ def _mean_colour(model: Model, images: Tensor, baseline: float | Tensor | None) 
     """(1, C, 1, 1) in the images' type, on their device."""
     channels = images.shape[1]
     if baseline is None:
-        baseline = getattr(model, "mean", None)
-        if not isinstance(baseline, Tensor):
+        baseline = mean_colour(model, channels)
+        if baseline is None:
             raise InputError(f"{type(model).__name__} has no mean colour; give baseline= in the images' units")
     if isinstance(baseline, bool) or not isinstance(baseline, int | float | Tensor):
         raise InputError(f"baseline must be a number or a tensor of {channels} numbers, got {baseline!r}")

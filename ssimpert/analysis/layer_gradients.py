@@ -61,11 +61,11 @@ def layer_gradients(
         if not outputs:
             raise InputError(f"layer {name!r} does not run in the model's forward pass")
         if len(outputs) > 1:
-            raise InputError(f"layer {name!r} runs {len(outputs)} times in one forward pass; name one that runs once")
+            raise runs_often(name, len(outputs))
         leads_on = outputs[0].requires_grad and logit.requires_grad
         gradient = torch.autograd.grad(logit.sum(), outputs[0], allow_unused=True)[0] if leads_on else None
         if gradient is None:
-            raise InputError(f"the logits do not depend on layer {name!r}; name a layer that leads to them")
+            raise leads_nowhere(name)
         return outputs[0].detach(), gradient
 
     handle = module.register_forward_hook(keep)
@@ -104,3 +104,13 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
 def layer_name(layer: str | nn.Module | None, module: nn.Module) -> str:
     """How errors call a layer: the name it was asked by, else its type."""
     return layer if isinstance(layer, str) else type(module).__name__
+
+
+def runs_often(name: str, runs: int) -> InputError:
+    """The error of a layer of which it is unclear which run is meant."""
+    return InputError(f"layer {name!r} runs {runs} times in one forward pass; name one that runs once")
+
+
+def leads_nowhere(name: str) -> InputError:
+    """The error of a layer that the logits don't depend on."""
+    return InputError(f"the logits do not depend on layer {name!r}; name a layer that leads to them")

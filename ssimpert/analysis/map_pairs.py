@@ -38,7 +38,9 @@ def paired(maps: Tensor, cam: Tensor, names: tuple[str, str] = ("maps", "cam")) 
     check_maps(names[1], cam)
     if maps.shape != cam.shape:
         raise InputError(f"the maps must have the same shape, got {tuple(maps.shape)} and {tuple(cam.shape)}")
-    first, second = maps.detach().double().flatten(1), cam.detach().to(maps.device).double().flatten(1)
+    if maps.device != cam.device:
+        raise InputError(f"{names[0]} are on {maps.device}, {names[1]} on {cam.device}; bring both to one device")
+    first, second = maps.detach().double().flatten(1), cam.detach().double().flatten(1)
     faults = {**_faults("map", first), **_faults("CAM", second)}
     usable = defined(faults)[:, None]
     zero = first.new_zeros(())

@@ -278,8 +278,12 @@ def _check_trials(masks: Tensor, count: int, categories: Tensor, difficult: Tens
         raise InputError(f"masks must be given for each of the {count} trials, got {len(masks)}")
     _check_integers("categories", categories, count)
     check_positive("tolerance", tolerance)
-    if difficult is not None and (difficult.dtype != torch.bool or difficult.shape != (count,)):
-        raise InputError(f"difficult must be ({count},) bool, got {tuple(difficult.shape)} {difficult.dtype}")
+    if difficult is None:
+        return
+    if not isinstance(difficult, Tensor) or difficult.dtype != torch.bool or difficult.shape != (count,):
+        tensor = isinstance(difficult, Tensor)
+        got = f"{tuple(difficult.shape)} {difficult.dtype}" if tensor else type(difficult).__name__
+        raise InputError(f"difficult must be ({count},) bool, got {got}")
 
 
 def _check_masks(masks: Tensor) -> None:

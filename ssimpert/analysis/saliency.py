@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from solvers import Window
@@ -26,16 +27,23 @@ from ssimpert.models import Classifier
 
 SALIENCY_KINDS = ("rms", "ssim", "contribution")
 SMOOTHING = 2.0
+ROUNDINGS = 8  # of a pixel in [0, 1], twice its own and those of normalised pixels
 
 
 def rms(delta: Tensor, *, sigma: float = SMOOTHING) -> Tensor:
     """Root mean square of the perturbation over channels: (B, C, H, W) -> (B, H, W).
 
     ``sigma``: standard deviation in pixels of the Gaussian that smooths the map; default 2 (protocol), 0
-    turns it off. In the units of ``delta``.
+    turns it off. In the units of ``delta``. A map that is constant but for the rounding of pixels in [0, 1] is made
+    constant: the signs of a gradient, for instance, have a magnitude but no place.
     """
     check_images("delta", delta)
-    return gaussian_smooth(delta.square().mean(dim=1).sqrt(), sigma)
+    magnitude = delta.square().mean(dim=1).sqrt()
+    if magnitude.numel() == 0:
+        return magnitude
+    low, high = magnitude.amin(dim=(1, 2), keepdim=True), magnitude.amax(dim=(1, 2), keepdim=True)
+    flat = high - low <= ROUNDINGS * torch.finfo(delta.dtype).eps
+    return gaussian_smooth(torch.where(flat, low, magnitude), sigma)
 
 
 def perceptual_ball_saliency(

@@ -77,7 +77,8 @@ def shift_null(
         metric: a name in :func:`ssimpert.analysis.agreement`, or a function of two (B, H, W) that gives (B,).
         shifts: how many, drawn without replacement; at least 200 (the protocol's least). ``None`` takes all.
             Pearson, Spearman, NSS, AUC and energy share get theirs from one Fourier transform, at the same price for
-            all H W shifts; the others are evaluated shift by shift.
+            all H W shifts; the others are evaluated shift by shift. The transform runs on the CPU for maps of any
+            device.
         few_shifts: True allows fewer than 200 shifts, for small maps.
         minimum_distance: least Euclidean length of a shift in pixels, the shorter way round. The default 1 excludes
             only (0, 0). Smooth maps resemble themselves under short shifts, which makes the test conservative; a
@@ -101,7 +102,7 @@ def shift_null(
         observed, null, reasons = _named(known, pair, moves, maps.shape)
     else:
         name, better = getattr(known, "__name__", type(known).__name__), higher_is_better is not False
-        observed, null, reasons = _called(known, maps.detach(), cam.detach().to(maps.device), moves)
+        observed, null, reasons = _called(known, maps.detach(), cam.detach(), moves)
     return ShiftNull(
         metric=name,
         higher_is_better=better,
@@ -119,6 +120,8 @@ def _known(metric: str | MapMetric, higher_is_better: bool | None) -> AgreementM
     if not isinstance(metric, str):
         if not callable(metric):
             raise InputError(f"metric must be a name or a function of two maps, got {metric!r}")
+        if higher_is_better is not None and not isinstance(higher_is_better, bool):
+            raise InputError(f"higher_is_better must be True, False or None, got {higher_is_better!r}")
         return metric
     if metric not in AGREEMENT_METRICS:
         raise unknown_name("agreement metric", metric, AGREEMENT_METRICS)

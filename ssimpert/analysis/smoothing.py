@@ -19,7 +19,7 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
 
     As ``scipy.ndimage.gaussian_filter(mode="reflect", truncate=4)``: the edge mirrors with its pixel
     repeated, for a map of any size. ``sigma = 0`` returns the maps as they are. Nonnegative maps stay
-    nonnegative.
+    nonnegative, constant ones as they are: rounding would make a map with a highest pixel of them.
     """
     check_maps("maps", maps)
     sigma = check_sigma(sigma)
@@ -28,7 +28,8 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     height, width = maps.shape[-2:]
     rows = _reflecting_matrix(height, sigma).to(maps)
     columns = _reflecting_matrix(width, sigma).to(maps)
-    return rows @ maps @ columns.t()
+    constant = maps.amax(dim=(1, 2), keepdim=True) == maps.amin(dim=(1, 2), keepdim=True)
+    return torch.where(constant, maps, rows @ maps @ columns.t())
 
 
 def check_sigma(sigma: float) -> float:

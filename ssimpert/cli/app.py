@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ssimpert.cli import listings
+from ssimpert.cli.errors import UsageError
 from ssimpert.cli.forward import ForwardName
 from ssimpert.cli.goal import goal_of
 from ssimpert.cli.option_groups import with_option_groups
@@ -100,6 +101,10 @@ def compare(
         bool,
         typer.Option("--insertion-deletion", help="Run insertion and deletion with every map; takes minutes."),
     ] = False,
+    insertion_step: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels a step of --insertion-deletion; default 8 rows, 1792 at 224x224."),
+    ] = None,
     shifts: Annotated[
         int, typer.Option(help="Circular shifts for the p-values, at least 200; 0 leaves them out.")
     ] = 200,
@@ -118,13 +123,15 @@ def compare(
     """Perturb, then compare with Grad-CAM and with the controls; also write agreement.parquet, figures and maps."""
     from ssimpert.cli import comparison
 
+    if insertion_step is not None and not insertion_deletion:
+        raise UsageError(f"--insertion-step {insertion_step} is for --insertion-deletion, which is not asked for")
     goal = goal_of(images, limit, climb, solver)
     run = Run(images, out, classifier)
     options: dict[str, Any] = {
         "layer": layer,
         "cam": cam,
         "attributions": attribution or [],
-        "insertion_deletion": insertion_deletion,
+        "insertion_deletion": insertion_step or insertion_deletion,
         "sanity": sanity,
         "shifts": shifts,
     }
@@ -132,9 +139,7 @@ def compare(
     options["forward"] = comparison.forward_of(run, options, forward)
     result = run.perturb(goal)
     if goal.region is not None:
-        from ssimpert.perturbation import l2_control
-
-        options["control"] = l2_control(run.classifier, run.batch, result, support=run.support(goal.region))
+        options["support"] = run.support(goal.region)
     comparison.compare_and_write(run, result, options, as_json=json)
 
 

@@ -49,3 +49,20 @@ def joined(results: list[PerturbResult]) -> PerturbResult:
         history=tuple(history),  # type: ignore[arg-type]
         seconds=sum(result.seconds for result in results),
     )
+
+
+def reordered(result: PerturbResult, order: Tensor) -> PerturbResult:
+    """The images ``order``, (B,) long, of a result: each of them once."""
+    columns = {
+        entry.name: getattr(result, entry.name)[order]
+        for entry in fields(result)
+        if isinstance(getattr(result, entry.name), Tensor)
+    }
+    moved_to = {old: new for new, old in enumerate(order.tolist())}
+    history = [{**row, "image": moved_to[row["image"]]} for row in result.history]
+    return replace(
+        result,
+        **columns,
+        messages=tuple(result.messages[old] for old in moved_to),
+        history=tuple(sorted(history, key=lambda row: (row["step"], row["image"]))),  # type: ignore[arg-type]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,9 +12,10 @@ import solvers
 from solvers.constraints.base import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
 from ssimpert.linearization.gradient import Model
+from ssimpert.perturbation.batching import joined, reordered
 from ssimpert.perturbation.engines import HELD
 from ssimpert.perturbation.measure import remeasure
-from ssimpert.perturbation.perturb import perturb
+from ssimpert.perturbation.perturb import describe, perturb
 from ssimpert.perturbation.result import PerturbResult
 
 CONTROL_NAME = "l2 control"
@@ -30,7 +32,8 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult, *, support: T
 
     For a re-centred GlobalSSIM perturbation: l2 balls of radius ``sqrt(2) e |x~|`` around each iterate, as many steps
     at most, stopping at success likewise. For any other: the l2 ball around the image whose radius is the norm of
-    ``result.delta``, without stopping at success, so that both spend the same norm.
+    ``result.delta``, by as many steps as the image's perturbation took, without stopping at success, so that both
+    spend the same norm.
 
     An image whose perturbation is zero gets a control of vanishing norm.
 
@@ -56,18 +59,31 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult, *, support: T
         )
     engine = made.get("engine")
     radius = norm(result.delta.to(torch.float64)).clamp_min(VANISHING)
-    control = perturb(
-        model,
-        image,
-        solvers.LpBall(2, radius),
-        steps=max(int(result.steps.max()), 1),
-        margin=result.margin,
-        label=result.label,
-        engine=engine if engine in HELD else None,
-        support=support,
-        stop_at_success=False,
-        name=CONTROL_NAME,
-    )
+    region = None if support is None else solvers.Support(support)
+    steps = result.steps.clamp_min(1)
+    parts, order = [], []
+    # By their number of steps, so that no image's control depends on those beside it.
+    for count in steps.unique().tolist():
+        chosen = (steps == count).nonzero()[:, 0]
+        parts.append(
+            perturb(
+                model,
+                image[chosen],
+                solvers.LpBall(2, radius[chosen]),
+                steps=count,
+                margin=result.margin,
+                label=result.label[chosen],
+                engine=engine if engine in HELD else None,
+                support=None if region is None else region.select(chosen, len(image)).mask,
+                stop_at_success=False,
+                name=CONTROL_NAME,
+            )
+        )
+        order.append(chosen)
+    control = reordered(joined(parts), torch.cat(order).argsort())
+    control = replace(control, constraint=solvers.LpBall(2, radius))
+    whole = {"constraint": describe(control.constraint), "steps": int(steps.max()), "label": result.label.tolist()}
+    control.settings.update(whole)
     # The line search may stop short of the sphere: stretch to the full norm, as far as the pixel range allows.
     step = control.delta.to(torch.float64)
     stretched = step * per_image(radius / norm(step).clamp_min(VANISHING))

@@ -48,7 +48,7 @@ def save_comparison(
     """
     chosen = [str(index) for index in range(len(image))] if names is None else list(names)
     for name in chosen:
-        if not name or Path(name).name != name or chosen.count(name) > 1:
+        if not name or name == ".." or Path(name).name != name or chosen.count(name) > 1:
             raise InputError(f"names must be all different and each fit to name a folder, got {name!r}")
     target = Path(folder)
     folders = [target] if len(chosen) == 1 else [target / name for name in chosen]

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ssimpert.analysis.agreement import pearson
 from ssimpert.analysis.cam import grad_cam
+from ssimpert.analysis.cam_family import layer_cam
+from ssimpert.analysis.input_gradients import gradient
 from ssimpert.data import load_image
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier, load_model
@@ -27,6 +29,7 @@ class Toy(nn.Module):
         self.features = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2, padding=1), nn.ReLU())
         self.head = nn.Linear(5, 4)
         self.unused = nn.Conv2d(3, 3, 1)
+        self.twice, self.aside = nn.ReLU(), nn.Conv2d(3, 3, 1)
         generator = torch.Generator().manual_seed(2)
         with torch.no_grad():
             for parameter in self.parameters():
@@ -34,7 +37,8 @@ class Toy(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images).mean(dim=(2, 3)))
+        self.aside(images)
+        return self.head(self.features(self.twice(self.twice(images))).mean(dim=(2, 3)))
 
 
 @pytest.fixture
@@ -90,6 +94,13 @@ def test_float64_equals_the_map_by_hand_to_rounding(toy: Toy, images: Tensor) ->
     assert raw.dtype == torch.float64
     for index in range(3):
         assert np.abs(raw[index].numpy() - toy_by_hand(toy, images[index], 1)).max() < 1e-12
+
+
+def test_pixels_of_another_type_than_the_models_are_converted(toy: Toy, images: Tensor) -> None:
+    for function in (grad_cam, layer_cam, gradient):
+        found = function(toy, images.double(), 1)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found.float(), function(toy, images, 1))
 
 
 def test_each_image_is_explained_by_itself(toy: Toy, images: Tensor) -> None:
@@ -163,6 +174,8 @@ def test_errors_name_the_value(toy: Toy, images: Tensor) -> None:
         (r"unknown layer 'feature'; the model has features, ", {"target": 1, "layer": "feature"}),
         (r"layer 'head' has no feature maps", {"target": 1, "layer": "head"}),
         (r"layer 'unused' does not run", {"target": 1, "layer": "unused"}),
+        (r"layer 'twice' runs 2 times in one forward pass", {"target": 1, "layer": "twice"}),
+        (r"the logits do not depend on layer 'aside'", {"target": 1, "layer": "aside"}),
     ]
     for message, arguments in cases:
         with pytest.raises(InputError, match=message) as caught:

@@ -161,13 +161,22 @@ def test_the_l2_control_is_run_by_default(case: Case, monkeypatch: pytest.Monkey
     model, image, ours, control = case
     calls = []
 
-    def l2_control(*arguments: object) -> Any:
-        calls.append(arguments)
+    def l2_control(*arguments: object, support: Tensor | None) -> Any:
+        calls.append((*arguments, support))
         return control
 
     monkeypatch.setattr("ssimpert.perturbation.control.l2_control", l2_control)
     assert compare(model, image, ours).control is control
-    assert calls == [(model, image, ours)]
+    ours.settings["support"] = 0.5
+    with pytest.raises(InputError, match="'ours' was confined to a support: give it as support="):
+        compare(model, image, ours)
+    room = (ours.delta != 0).any(dim=1, keepdim=True)
+    assert compare(model, image, ours, support=room).control is control
+    assert [call[:3] for call in calls] == [(model, image, ours)] * 2
+    assert [call[3] for call in calls] == [None, room]
+    room[1, :, 9:20, 9:20] = False
+    with pytest.raises(InputError, match="'ours' changes pixels of image 1 outside of the support"):
+        compare(model, image, ours, support=room)
 
 
 def test_another_layer_and_another_cam_give_another_map(case: Case) -> None:
@@ -256,7 +265,7 @@ def test_progress_counts_every_stage_to_its_end(case: Case) -> None:
 
 def test_reasons_stand_in_for_nan_in_records_table_and_json(case: Case) -> None:
     _, image, ours, control = case
-    ours.adversarial[1] = image[1]
+    ours.adversarial[1], ours.delta[1] = image[1], 0
     control.margin_after[0] = float("nan")
     masks = torch.zeros(2, 32, 32, dtype=torch.bool)
     masks[:, 5:20, 8:30] = True
@@ -295,7 +304,15 @@ def test_errors_name_the_value_before_any_map_is_made(case: Case, monkeypatch: p
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"control": "linf"}, "unknown control 'linf'"),
         ({"control": ours}, "two of the maps compared are named 'ours'"),
+        ({"control": True}, "a perturbation to compare must be a PerturbResult, got bool"),
+        (
+            {"control": "l2", "support": torch.ones(32, 32)},
+            "support must be a bool tensor, .* got a tensor of",
+        ),
+        ({"control": "l2", "support": short}, r"support of shape \(2, 31, 32\) does not fit images \(2, 3, 32, 32\)"),
+        ({"support": image[:, :1] > 0.5}, "support is for control='l2'"),
         ({"layer": "blocks"}, "unknown layer 'blocks'"),
+        ({"layer": model.features}, "layer must be the name of one of the model's modules, got a Sequential"),
         ({"cam": "gradcam"}, "unknown class activation map 'gradcam'; did you mean .*grad_cam"),
         ({"cam": "rise"}, "unknown class activation map 'rise'"),
         ({"attributions": "rise"}, "attributions must be a list of names, got 'rise'"),
@@ -316,6 +333,12 @@ def test_errors_name_the_value_before_any_map_is_made(case: Case, monkeypatch: p
             compare(model, image, ours, **({"control": None} | options))
     with pytest.raises(InputError, match=r"image has shape \(1, 3, 32, 32\), but adversarial of 'ours'"):
         compare(model, image[:1], ours, control=None)
+    with pytest.raises(InputError, match=r"image 0 is not the one that 'ours' perturbed: they are 0\.9"):
+        compare(model, image.flip(0), ours, control=None)
+    model.train()
+    with pytest.raises(InputError, match="SmallClassifier is in training mode"):
+        compare(model, image, ours, control=None)
+    model.eval()
     control.gradient = control.gradient[:1]
     with pytest.raises(InputError, match=r"gradient of 'l2 control' has \(1, 3, 32, 32\)"):
         compare(model, image, ours, control=control)

@@ -64,7 +64,9 @@ def test_a_copy_of_other_weights_or_no_copy_is_refused(copy: OnnxClassifier, mon
         import_module("ssimpert.analysis.compare"), "attribution", lambda *_, **__: pytest.fail("work started")
     )
     with pytest.raises(InputError, match="forward must be what onnx_classifier makes, or None, got WithMean"):
-        compare(model, image, ours, control=None, forward=model)  # type: ignore[arg-type]
+        compare(model, image, ours, control=None, attributions=["rise"], forward=model)  # type: ignore[arg-type]
     model.head.weight.mul_(1.01)
     with pytest.raises(InputError, match="forward has other logits than model; make it of this model"):
-        compare(model, image, ours, control=None, forward=copy)
+        compare(model, image, ours, control=None, attributions=["rise"], forward=copy)
+    with pytest.raises(InputError, match="forward is for insertion_deletion, occlusion and rise; none is asked for"):
+        compare(model, image, ours, control=None, attributions=["gradient"], forward=copy)

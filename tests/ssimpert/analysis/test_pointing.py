@@ -217,6 +217,7 @@ def test_a_batch_equals_its_trials() -> None:
         ({"tolerance": 0}, "tolerance must be positive and finite, got 0"),
         ({"tolerance": "15"}, "tolerance must be a positive number, got '15'"),
         ({"difficult": torch.tensor([1, 0])}, r"difficult must be \(2,\) bool"),
+        ({"difficult": [True, False]}, r"difficult must be \(2,\) bool, got list"),
         ({"maps": torch.rand(2, 8)}, r"maps must have shape \(B, H, W\), got \(2, 8\)"),
         ({"maps": torch.rand(2, 0, 8)}, "maps must not be empty"),
     ],

@@ -43,6 +43,15 @@ def test_rms(triple: tuple[Tensor, Tensor, Tensor], sigma: float) -> None:
         assert np.abs(ours[index].numpy() - expected).max() < 1e-12
 
 
+def test_rms_of_signs_is_constant_though_pixels_round() -> None:
+    image = 0.02 + 0.9 * torch.rand(2, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    delta = (image + 0.011 * (image - 0.5).sign()) - image
+    assert len(delta.abs().unique()) > 1
+    found = rms(delta)
+    assert torch.equal(found, found[:, :1, :1].expand_as(found))
+    assert float(found.max()) == pytest.approx(0.011, abs=1e-6)
+
+
 def test_perceptual_ball_saliency_is_the_papers_map_in_normalised_pixels(triple: tuple[Tensor, Tensor, Tensor]) -> None:
     image, adversarial, _ = triple
     mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.4)

@@ -196,6 +196,7 @@ def test_all_metrics_on_a_photos_size_take_a_few_seconds() -> None:
         ({"metric": "pearsn"}, "unknown agreement metric 'pearsn'; did you mean pearson"),
         ({"metric": 3}, "metric must be a name or a function of two maps, got 3"),
         ({"metric": "nss", "higher_is_better": True}, "higher_is_better is for functions; 'nss' knows its own"),
+        ({"metric": lambda a, b: a, "higher_is_better": 0}, "higher_is_better must be True, False or None, got 0"),
         ({"alternative": "close"}, "unknown alternative 'close'; did you mean closer"),
         ({"metric": lambda a, b: a}, r"one value an image, shape \(1,\), got \(1, 24, 24\)"),
     ],

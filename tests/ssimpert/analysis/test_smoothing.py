@@ -30,6 +30,14 @@ def test_zero_turns_it_off_and_the_mean_is_kept() -> None:
     assert smooth.std() < 0.5 * maps.std()
 
 
+def test_a_constant_map_has_no_highest_pixel_afterwards() -> None:
+    maps = torch.full((2, 9, 13), 2 / 255)
+    maps[1, 4, 4] = 0.5
+    smooth = gaussian_smooth(maps, 2.0)
+    assert torch.equal(smooth[0], maps[0])
+    assert not torch.equal(smooth[1], maps[1])
+
+
 def test_a_kernel_made_under_inference_mode_still_differentiates() -> None:
     maps = torch.rand(1, 9, 9, dtype=torch.float64)
     with torch.inference_mode():

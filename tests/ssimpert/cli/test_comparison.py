@@ -36,7 +36,7 @@ def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]
             "message": "",
         }
         result.rows = lambda row=row: [row | {"image": k} for k in range(2)]
-    monkeypatch.setattr("ssimpert.perturbation.control.l2_control", lambda *_: control)
+    monkeypatch.setattr("ssimpert.perturbation.control.l2_control", lambda *_, **__: control)
     run = SimpleNamespace(
         names=["photos/cat.png", "other/cat.png"],
         folders=[tmp_path / "cat", tmp_path / "cat-2"],
@@ -138,6 +138,15 @@ def test_a_copy_is_made_where_there_is_use_for_it(
     assert forward_of(run, options, ForwardName.ONNX) == (run.classifier, 1)
     with pytest.raises(UsageError, match="--forward onnx is for --insertion-deletion, --attribution occlusion or"):
         forward_of(run, {"insertion_deletion": False, "attributions": ["gradient"]}, ForwardName.ONNX)
+
+
+def test_a_step_of_curves_that_nobody_asked_for_is_refused(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssimpert.models.load_model", lambda *_, **__: pytest.fail("work started"))
+    code, _, err = command("compare", "chelsea", "--insertion-step", "224", "--out", tmp_path)
+    assert code == 2
+    assert "--insertion-step 224 is for --insertion-deletion, which is not asked for" in err
 
 
 @pytest.mark.usefixtures("small")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ssimpert.errors import InputError
 from ssimpert.models import Classifier
 from ssimpert.perturbation import l2_control, perturb
 from ssimpert.perturbation.control import CONTROL_NAME, seed_radius
+from tests.ssimpert.perturbation.curved_classes import CurvedClasses
 from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey, score
 
 
@@ -222,6 +224,32 @@ def test_l2_control_of_other_sets_has_equal_norm(model: Classifier, photos: Tens
     control = l2_control(model, photos[:2], result)
     norms = [value.delta.double().flatten(1).norm(dim=1) for value in (result, control)]
     torch.testing.assert_close(norms[0], norms[1], rtol=1e-3, atol=0)
+
+
+def test_an_images_control_takes_its_own_steps_whatever_is_beside_it() -> None:
+    noise = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    image = 0.3 + 0.4 * noise
+    slope = torch.tensor([[1.0, 0.4], [0.6, -0.8]], dtype=torch.float64)
+    curvature = torch.tensor([[0.8, -0.5], [-0.3, 0.9]], dtype=torch.float64)
+    model = CurvedClasses(image[:1], slope, curvature, torch.tensor([0.3, 0.3], dtype=torch.float64))
+    room = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(1)) < 0.8
+    result = perturb(model, image, solvers.LpBall(2, 0.2), steps=6, support=room)
+    assert len(result.steps.unique()) > 1
+    together = l2_control(model, image, result, support=room)
+    assert together.steps.tolist() == result.steps.tolist()
+    for k in range(3):
+        own = {
+            entry.name: getattr(result, entry.name)[k : k + 1]
+            for entry in fields(result)
+            if isinstance(getattr(result, entry.name), Tensor)
+        }
+        alone = l2_control(model, image[k : k + 1], replace(result, **own), support=room[k : k + 1])
+        torch.testing.assert_close(alone.delta[0], together.delta[k], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(alone.margin_after[0], together.margin_after[k])
+        margins = [row["margin"] for row in together.history if row["image"] == k]
+        assert [row["margin"] for row in alone.history] == pytest.approx(margins)
+    assert bool((together.delta == 0)[~room.expand_as(image)].all())
+    assert together.constraint.radius.shape == (3,)  # type: ignore[union-attr]
 
 
 # -- bad input ---------------------------------------------------------------------------------------------

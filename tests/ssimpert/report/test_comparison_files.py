@@ -19,7 +19,7 @@ from tests.ssimpert.analysis.example import CLASSES, WithMean, example_images, e
 def make(count: int, **options: Any) -> tuple[Tensor, Any, Comparison]:
     model, image = WithMean(), example_images(count)
     ours = example_result(model, image, name="ours")
-    ours.adversarial[0] = image[0]  # so that something is NaN
+    ours.adversarial[0], ours.delta[0] = image[0], 0  # so that something is NaN
     return image, ours, compare(model, image, ours, control=None, **options)
 
 
@@ -48,7 +48,7 @@ def test_a_single_image_has_all_in_one_folder_with_its_curves(tmp_path: Path) ->
 
 def test_errors_name_the_value(tmp_path: Path) -> None:
     image, ours, view = make(2, shifts=0)
-    for names, wrong in ((["a", "a"], "a"), (["a", "b/c"], "b/c"), (["", "a"], "")):
+    for names, wrong in ((["a", "a"], "a"), (["a", "b/c"], "b/c"), (["", "a"], ""), (["..", "a"], "..")):
         with pytest.raises(InputError, match=f"each fit to name a folder, got '{wrong}'"):
             save_comparison(tmp_path, image, ours, view, names=names)
     assert list(tmp_path.iterdir()) == []
