@@ -84,6 +84,11 @@ def in_chunks(function: Callable[..., tuple[Tensor, ...]], *batched: Tensor, chu
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch had no memory for something, on a CPU as well, where that is a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def by_halves(run: Callable[[slice], Part], total: int, chunk: int) -> list[Part]:
     """``run`` over slices that make up ``total`` images, at most ``chunk`` each. Where memory runs out the slice is
     halved and the work goes on from there; a single image that does not fit raises the original error."""
@@ -93,8 +98,8 @@ def by_halves(run: Callable[[slice], Part], total: int, chunk: int) -> list[Part
         try:
             parts.append(run(slice(start, stop)))
             start = stop
-        except torch.OutOfMemoryError:
-            if stop - start == 1:
+        except RuntimeError as error:
+            if stop - start == 1 or not ran_out_of_memory(error):
                 raise
             chunk = (stop - start + 1) // 2
             if torch.cuda.is_available():

@@ -39,6 +39,8 @@ class FeatureJacobian(solvers.LinearOperator):
     def select(self, index: Tensor, batch: int) -> solvers.LinearOperator:
         """The operator of the images at ``index`` alone, in that order."""
         owner = {int(image): (part, k) for part in self.parts for k, image in enumerate(part.images.tolist())}
+        if len(owner) != batch:
+            raise InputError(f"this Jacobian is of {len(owner)} images, the batch has {batch}")
         wanted = index.tolist()
         missing = [image for image in wanted if image not in owner]
         if missing:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 import solvers
-from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, forward, linearize
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.result import SolverRow, StepRow
@@ -51,7 +50,8 @@ class AscentState:
 
     def keep_best(self, moved: Tensor) -> None:
         """Note which of the images at ``moved`` (long, (K,)) are better than ever."""
-        better = moved[self.margin[moved] > self.best_margin[moved]]
+        margin = self.margin[moved]
+        better = moved[margin.isfinite() & (margin > self.best_margin[moved])]
         self.best[better], self.best_margin[better] = self.images[better], self.margin[better]
         self.best_label[better] = self.label[better]
 
@@ -76,10 +76,6 @@ def start(model: Model, image: Tensor, label: Tensor, margin: Margin, *, stop_at
     logits = forward(model, images)
     value = margin(logits, label)
     finite = value.isfinite()
-    if not bool(finite.any()):
-        raise InputError(
-            f"the margin at image 0 is {float(value[0])}: the model gives NaN or infinite logits for every image"
-        )
     active = finite & (value <= 0) if stop_at_success else finite
     messages = ["" if sound else "logits are NaN or infinite" for sound in finite.tolist()]
     if stop_at_success:
@@ -190,23 +186,13 @@ def search(
 
 
 def _sound_gradients(model: Model, state: AscentState, label: Tensor, margin: Margin) -> tuple[Tensor, Tensor] | None:
-    """The active images' numbers and gradients; an image whose gradient is zero or not finite stops with a message.
-
-    Raises:
-        InputError: no image has a finite gradient at its first step, so there is nothing to return.
-    """
+    """The active images' numbers and gradients; an image whose gradient is zero or not finite stops with a message."""
     moving = state.active.nonzero()[:, 0]
     if not moving.numel():
         return None
     gradient = linearize(model, state.images[moving], label[moving], margin).gradient
     bad = (~gradient.isfinite()).flatten(1).sum(dim=1)
     flat = (gradient == 0).flatten(1).all(dim=1)
-    first = state.steps[moving] == 0
-    if bool((bad > 0).all()) and bool(first.all()) and moving.numel() == state.active.numel():
-        raise InputError(
-            f"the margin's gradient at image {int(moving[0])} has {int(bad[0])} NaN or infinite values "
-            f"of {gradient[0].numel()}; check the model's weights and the image"
-        )
     for k, image in enumerate(moving.tolist()):
         if bad[k]:
             state.messages[image] = f"gradient has {int(bad[k])} NaN or infinite values; last sound iterate kept"

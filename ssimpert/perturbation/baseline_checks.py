@@ -44,7 +44,11 @@ def check_baseline_options(
     if matched_to is not None and not isinstance(matched_to, PerturbResult):
         raise InputError(f"matched_to must be a PerturbResult, got {type(matched_to).__name__}")
     if attack in MINIMAL_NORM:
-        _check_no_budget(attack, radius, match)
+        if radius is not None:
+            raise InputError(
+                f"{attack} finds the least norm and takes no radius, got {radius!r}; those that take one: "
+                f"{', '.join(FIXED_BUDGET)}"
+            )
     elif match is not None:
         if radius is not None:
             raise InputError(f"radius={radius!r} and match={match!r} exclude each other: a matched budget is found")
@@ -60,30 +64,21 @@ def check_goal(margin: Margin) -> None:
         )
 
 
-def check_matched(image: Tensor, matched_to: PerturbResult) -> None:
-    """Raise :class:`InputError` unless ``matched_to`` perturbs ``image`` (B, C, H, W) and is finite."""
+def check_matched(image: Tensor, matched_to: PerturbResult, name: str = "matched_to") -> None:
+    """Raise :class:`InputError` unless ``matched_to``, which errors call ``name``, perturbs ``image`` (B, C, H, W) and
+    is finite."""
     shape = tuple(matched_to.adversarial.shape)
     if shape != tuple(image.shape):
-        raise InputError(f"matched_to has images of shape {shape}, image has {tuple(image.shape)}")
+        raise InputError(f"{name} has images of shape {shape}, image has {tuple(image.shape)}")
     if matched_to.adversarial.device != image.device:
-        raise InputError(f"matched_to is on {matched_to.adversarial.device}, image on {image.device}")
+        raise InputError(f"{name} is on {matched_to.adversarial.device}, image on {image.device}")
     adversarial = matched_to.adversarial.double()
     apart = (adversarial - matched_to.delta.double() - image.double()).abs().flatten(1).amax(dim=1)
     for k, distance in enumerate(apart.tolist()):
         if not math.isfinite(distance):
-            raise InputError(f"matched_to has pixels that are NaN or infinite in image {k}: nothing to match")
+            raise InputError(f"{name} has pixels that are NaN or infinite in image {k}")
         if distance > _SAME_IMAGE:
-            raise InputError(f"matched_to was made from other images: image {k} differs by up to {distance:.3g}")
-
-
-def _check_no_budget(attack: str, radius: float | Tensor | None, match: str | None) -> None:
-    """``attack`` finds its own norm."""
-    given = f"radius={radius!r}" if radius is not None else f"match={match!r}" if match is not None else None
-    if given is not None:
-        raise InputError(
-            f"{attack} finds the least norm and takes no budget, got {given}; those that take one: "
-            f"{', '.join(FIXED_BUDGET)}"
-        )
+            raise InputError(f"{name} was made from other images: image {k} differs by up to {distance:.3g}")
 
 
 def _check_radius(attack: str, batch: int, radius: float | Tensor | None) -> None:

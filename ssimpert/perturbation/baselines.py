@@ -62,7 +62,8 @@ def foolbox_baseline(
 
     To compare with another perturbation of the same images, give it as ``matched_to``. PGD then runs in the ball of
     that perturbation's own l2 norm, image by image (linf-pgd: of that norm by the root of the number of values), and
-    its end is multiplied by a scalar per image, clipped to the pixels, such that
+    its end is multiplied by a scalar per image, clipped to the pixels; ddn and fmn run as ever and are multiplied
+    likewise, adversarial ones only. The scalar is such that
 
     - ``match="l2"``: the l2 norm is that of ``matched_to``, as far as the range [0, 1] allows;
     - ``match="ssim"``: the mean SSIM (Gaussian 11x11, as in ``PerturbResult.ssim``) is. The scalar is found by
@@ -78,7 +79,7 @@ def foolbox_baseline(
         label: the images' classes (B,); default those of ``matched_to``, else the model's own labels.
         steps: at least 1; default 40 for PGD, 100 for ddn and fmn. One gradient a step.
         radius: for PGD, unless matched: of the ball, positive; one number, or one per image, a tensor (B,).
-        match, matched_to: see above; both or neither, PGD only.
+        match, matched_to: see above; both or neither.
         name: what tables call it; default made from the attack.
         seed: of the noise that ddn takes for a gradient that vanishes. Nothing else is drawn at random. The global
             generators are left as they were.
@@ -147,9 +148,9 @@ def foolbox_baseline(
         },
         seconds=0.0,
     )
+    moved = (found.double() != clean).flatten(1).any(dim=1) | torch.full_like(sound, attack in FIXED_BUDGET)
     messages = tuple(
-        _message(attack, match, sound=bool(sound[k]), reached=bool(reached[k]), success=bool(result.success[k]))
-        for k in range(len(image))
+        _message(match, sound=bool(sound[k]), found=bool(moved[k]), reached=bool(reached[k])) for k in range(len(image))
     )
     return replace(result, messages=messages, seconds=time.perf_counter() - began)
 
@@ -189,9 +190,11 @@ def _run(
     return found, calls
 
 
-def _message(attack: Attack, match: Match | None, *, sound: bool, reached: bool, success: bool) -> str:
+def _message(match: Match | None, *, sound: bool, found: bool, reached: bool) -> str:
     if not sound:
         return "the attack left pixels that are not finite: this is the clean image"
+    if not found:
+        return NOT_FOUND
     if not reached:
         return f"the pixel range does not allow the matched {'l2 norm' if match == 'l2' else 'SSIM'} along this line"
-    return "" if success or attack in FIXED_BUDGET else NOT_FOUND
+    return ""

@@ -29,7 +29,7 @@ from ssimpert.linearization import Features, Margin, Untargeted, deep_features, 
 from ssimpert.linearization.features import Normalization
 from ssimpert.metrics import feature_distance
 from ssimpert.perturbation import ascent
-from ssimpert.perturbation.measure import measure
+from ssimpert.perturbation.measure import measure, require_sound_gradients, require_sound_margins
 from ssimpert.perturbation.oracle import PIXELS
 from ssimpert.perturbation.perturb import check_image, describe, labels_of
 from ssimpert.perturbation.result import FeatureBallResult, PerturbResult
@@ -125,6 +125,8 @@ def perceptual_ball_constrained(
         },
         seconds=0.0,
     )
+    require_sound_margins(result.margin_before)
+    require_sound_gradients(result)
     return _with_distance(result, features, image, limit, time.perf_counter() - began)
 
 

@@ -7,12 +7,14 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
+import solvers
+from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.ascent import Move
 from ssimpert.perturbation.frank_wolfe import frank_wolfe
-from ssimpert.perturbation.oracle import Oracle
+from ssimpert.perturbation.oracle import Oracle, certified
 from ssimpert.perturbation.projected_gradient import projected_gradient
 from ssimpert.perturbation.sequential_convex import sequential_convex
 
@@ -22,6 +24,16 @@ HELD: dict[str, Callable[[Model, Tensor, Margin, Oracle, Tensor], Move]] = {
     "frank_wolfe": frank_wolfe,
     "projected_gradient": projected_gradient,
 }
+
+
+def check_projectable(constraint: Constraint, engine: str, method: str) -> None:
+    """Raise :class:`InputError` where ``engine`` projects and nothing projects onto ``constraint`` by ``method``."""
+    unprojectable = isinstance(constraint, solvers.MeanSSIM) and certified(constraint, method) != "convex step"
+    if unprojectable and engine == "projected_gradient":
+        raise InputError(
+            f"nothing projects onto {constraint!r} by method {method!r}; take engine='sequential_convex' or "
+            "'frank_wolfe', or luminance=None and method='auto'"
+        )
 
 
 def check_engine(engine: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
-
-from solvers.constraints import BoundConstraint
 
 LEVELS = 255
 # What counts as inside, in a set's own unit: the rounding of float32 pixels.
@@ -21,21 +21,28 @@ def pixels_of(levels: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def nearest_levels(pixels: Tensor) -> Tensor:
-    """The nearest levels of pixels in [0, 1], as float64; halves go to the even level, as in
-    :func:`ssimpert.save_image`."""
-    return (pixels.double() * LEVELS).round()
+    """The nearest levels of pixels, as float64; halves go to the even level, as in :func:`ssimpert.save_image`. Pixels
+    outside [0, 1], which no file holds, come to its ends."""
+    return (pixels.double() * LEVELS).round().clamp(0, LEVELS)
+
+
+class Excess(Protocol):
+    """A set that says how far outside of it perturbations (B, C, H, W) are, (B,), in its own unit; 0 or less inside."""
+
+    def excess(self, delta: Tensor) -> Tensor: ...
 
 
 class AnyGrid:
     """The pixels of one image inside a set that is asked by its excess only, or inside none.
 
     Args:
-        bound: the set, bound to the image in float64; ``None`` where there is nothing to keep.
+        bound: says how far outside of the set a perturbation of the image is, in float64; ``None`` where there is
+            nothing to keep.
         image: the reference, (1, C, H, W), float64.
         dtype: of the pixels as they will be read.
     """
 
-    def __init__(self, bound: BoundConstraint | None, image: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, bound: Excess | None, image: Tensor, dtype: torch.dtype) -> None:
         self.bound, self.image, self.dtype = bound, image, dtype
 
     def allows(self, levels: Tensor) -> bool:

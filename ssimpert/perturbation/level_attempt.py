@@ -15,7 +15,7 @@ from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation import ascent
-from ssimpert.perturbation.engines import HELD, Engine, check_engine
+from ssimpert.perturbation.engines import HELD, Engine, check_engine, check_projectable
 from ssimpert.perturbation.levels import Family, family_of
 from ssimpert.perturbation.oracle import Oracle
 
@@ -23,7 +23,9 @@ from ssimpert.perturbation.oracle import Oracle
 PACE, HOPE = 4, 1.5
 
 
-def check_level_options(constraint: Constraint, steps: int, rounds: int, tolerance: float, engine: str) -> Family:
+def check_level_options(
+    constraint: Constraint, steps: int, rounds: int, tolerance: float, engine: str, method: str = "auto"
+) -> Family:
     """The family of ``constraint``, with the other options checked.
 
     Raises:
@@ -39,6 +41,7 @@ def check_level_options(constraint: Constraint, steps: int, rounds: int, toleran
     check_engine(engine)
     if engine not in HELD:
         raise InputError(f"a level needs an engine that keeps to one set: {', '.join(HELD)}, got {engine!r}")
+    check_projectable(constraint, engine, method)
     return family_of(constraint)
 
 

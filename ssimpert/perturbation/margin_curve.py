@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin, Untargeted
+from ssimpert.linearization import Margin, Untargeted, forward
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.engines import Engine
 from ssimpert.perturbation.level_attempt import Attempt, check_level_options
+from ssimpert.perturbation.measure import require_sound_margins
 from ssimpert.perturbation.perturb import check_image, labels_of
 from ssimpert.perturbation.support import region_of
 
@@ -43,10 +45,18 @@ def margin_curve(
     settings = solvers.Settings.of(settings)
     check_image(image)
     region = region_of(support, image)
-    family = check_level_options(constraint, steps, 1, 0.1, engine)
-    if not levels or any(b <= a for a, b in zip([0.0, *levels], levels, strict=False)):
-        raise InputError(f"levels must be positive and rise, got {list(levels)}")
+    family = check_level_options(constraint, steps, 1, 0.1, engine, method)
+    constraint.check(image)
+    rising = all(a < b for a, b in zip([0.0, *levels], levels, strict=False))  # NaN does not
+    if not levels or not rising or levels[-1] == math.inf:
+        raise InputError(f"levels must be positive, finite and rise, got {list(levels)}")
+    try:
+        for level in levels:
+            family.at(level)
+    except solvers.ProblemError as error:
+        raise InputError(f"level {level} makes no set: {error}") from error
     label = labels_of(model, image, label, margin)
+    require_sound_margins(margin(forward(model, image), label))
     reference, delta = image.to(torch.float64), torch.zeros_like(image, dtype=torch.float64)
     families = [family.for_image(k, len(image)) for k in range(len(image))]
     attempt = Attempt(model, families, steps, engine, method, settings, region)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import solvers
 from solvers.constraints import Constraint
+from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, forward, linearize
 from ssimpert.linearization.gradient import Model
 from ssimpert.metrics import contrast_distance, min_window_ssim, ssim
@@ -114,6 +115,24 @@ def remeasure(
         contrast_distance=contrast_distance(image, adversarial),
         stationarity_gap=torch.full_like(margin_after, float("nan")),
     )
+
+
+def require_sound_margins(margin: Tensor) -> None:
+    """Raise :class:`InputError` where no clean image has a finite margin, (B,): nothing can be perturbed."""
+    if not bool(margin.isfinite().any()):
+        raise InputError(
+            f"the margin at image 0 is {float(margin[0])}: the model gives NaN or infinite logits for every image"
+        )
+
+
+def require_sound_gradients(result: PerturbResult) -> None:
+    """Raise :class:`InputError` where no image has a finite gradient, so that none was moved."""
+    bad = (~result.gradient.isfinite()).flatten(1).sum(dim=1)
+    if bool((bad > 0).all()):
+        raise InputError(
+            f"the margin's gradient at image 0 has {int(bad[0])} NaN or infinite values of "
+            f"{result.gradient[0].numel()}, and no image's is finite; check the model's weights and the images"
+        )
 
 
 def least_window_ssim(image: Tensor, adversarial: Tensor, constraint: ConstraintRule | None) -> Tensor:

@@ -22,7 +22,7 @@ from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.engines import Engine
 from ssimpert.perturbation.level_attempt import Attempt, check_level_options
 from ssimpert.perturbation.level_search import Aim, LevelSearch, Search
-from ssimpert.perturbation.measure import End, measure
+from ssimpert.perturbation.measure import End, measure, require_sound_gradients
 from ssimpert.perturbation.nearest_class import class_distances
 from ssimpert.perturbation.oracle import Oracle
 from ssimpert.perturbation.perturb import check_image, describe, describe_settings, labels_of
@@ -108,7 +108,8 @@ def minimal_budget(
     settings = solvers.Settings.of(settings)
     check_image(image)
     region = region_of(support, image)
-    family = check_level_options(constraint, steps, rounds, tolerance, engine)
+    family = check_level_options(constraint, steps, rounds, tolerance, engine, method)
+    constraint.check(image)
     if not isinstance(candidates, int) or isinstance(candidates, bool) or candidates < 1:
         raise InputError(f"candidates must be an integer of at least 1, got {candidates!r}")
     label_given, label = label, labels_of(model, image, label, margin)
@@ -184,5 +185,12 @@ def minimal_budget(
     result.settings["certified"] = oracle.certified
     values = {entry.name: getattr(result, entry.name) for entry in fields(result)}
     values["violation"] = torch.cat(excess).clamp_min(0).to(image.dtype)
-    level = torch.where(found, search.high, torch.nan)
+    # The search leaves room for the logits' rounding; were it not enough, the level would promise what is not there.
+    lost = found & ~result.success & clean.isfinite()
+    values["messages"] = tuple(
+        "the goal was reached by less than the logits' rounding" if gone else message
+        for gone, message in zip(lost.tolist(), result.messages, strict=True)
+    )
+    level = torch.where(found & ~lost, search.high, torch.nan)
+    require_sound_gradients(result)
     return MinimalBudgetResult(**values, level=level, failed_level=search.low, rounds=search.rounds)

@@ -53,14 +53,20 @@ def class_distances(
     classes = logits.masked_fill(own, -torch.inf).topk(count, dim=1).indices
     reference = image.to(torch.float64)
     bound = constraint.bind(reference)
-    distances = []
+    reaches, sizes, margins, distances = [], [], [], []
     for k in range(count):
         linear = linearize(model, reference, classes[:, k], LabelWins())
-        gradient = linear.gradient if support is None else linear.gradient * support
+        gradient = linear.gradient if support is None else linear.gradient * support.to(linear.gradient.device)
         reach = bound.support(gradient)
-        # A set that is unbounded by itself says nothing; the gradient's norm does.
-        reach = norm(gradient) if reach is None or not bool(reach.isfinite().all()) else reach
-        distance = -linear.value / reach.clamp_min(torch.finfo(reach.dtype).tiny)
+        reaches.append(torch.full_like(linear.value, torch.inf) if reach is None else reach)
+        sizes.append(norm(gradient))
+        margins.append(-linear.value)
+    # A set that is unbounded by itself says nothing; the gradient's norm does, then for all classes of an image.
+    sound = [reach.isfinite() | ~size.isfinite() for reach, size in zip(reaches, sizes, strict=True)]
+    bounded = torch.stack(sound).all(dim=0)
+    for reach, size, margin in zip(reaches, sizes, margins, strict=True):
+        reach = torch.where(bounded, reach, size)
+        distance = margin / reach.clamp_min(torch.finfo(reach.dtype).tiny)
         distances.append(torch.where(distance.isnan(), torch.inf, distance))
     nearest, order = torch.stack(distances, dim=1).sort(dim=1, stable=True)
     return classes.gather(1, order), nearest

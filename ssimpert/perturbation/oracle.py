@@ -124,8 +124,9 @@ class Oracle:
         settings = self._settings(round_number)
         groups = self.set_of(reference, moving)
         known = self._known.get(kind, [])
+        parts = [(constraint, part) for constraint, whole in groups for part in _by_answer(known, moving, whole)]
         answers = []
-        for constraint, at in groups:
+        for constraint, at in parts:
             self.certified = certified(constraint, self.method)
             if self.certified == "convex step":
                 assert isinstance(constraint, solvers.MeanSSIM)
@@ -137,12 +138,12 @@ class Oracle:
                 sets.append(self.support.select(moving[at], self.batch))
             problem = kind(vector[at], reference[at], sets)
             start = _start(known, moving[at])
-            answers.append((moving[at], solvers.solve(problem, self.method, settings, warm_start=start)))
-        self._known[kind] = answers
-        if len(groups) == 1:
+            answers.append((at, solvers.solve(problem, self.method, settings, warm_start=start)))
+        self._known[kind] = [(moving[at], result) for at, result in answers] + _left(known, moving)
+        if len(answers) == 1:
             return answers[0][1]
-        order = torch.argsort(torch.cat([at for _, at in groups]))
-        return _joined([answer for _, answer in answers], order)
+        order = torch.argsort(torch.cat([at for at, _ in answers]))
+        return _joined([result for _, result in answers], order)
 
     def _settings(self, round_number: int | None) -> solvers.Settings:
         settings = self.settings
@@ -170,6 +171,26 @@ def _start(known: list[tuple[Tensor, solvers.SolveResult]], images: Tensor) -> s
         if all(image in place for image in images.tolist()):
             return result.select(torch.tensor([place[image] for image in images.tolist()]))
     return None
+
+
+def _by_answer(known: list[tuple[Tensor, solvers.SolveResult]], moving: Tensor, at: Tensor) -> list[Tensor]:
+    """The positions ``at`` in parts, one for the images of each earlier answer and one for those without any: no
+    image's start may depend on which others are solved with it."""
+    owner = {image: number for number, (answered, _) in enumerate(known) for image in answered.tolist()}
+    parts: dict[int | None, list[int]] = {}
+    for position in at.tolist():
+        parts.setdefault(owner.get(int(moving[position])), []).append(position)
+    return [torch.tensor(part, device=at.device) for part in parts.values()]
+
+
+def _left(known: list[tuple[Tensor, solvers.SolveResult]], moving: Tensor) -> list[tuple[Tensor, solvers.SolveResult]]:
+    """Earlier answers for the images that are not ``moving``."""
+    solved, left = set(moving.tolist()), []
+    for answered, result in known:
+        keep = torch.tensor([k for k, image in enumerate(answered.tolist()) if image not in solved], dtype=torch.long)
+        if len(keep):
+            left.append((answered[keep.to(answered.device)], result.select(keep)))
+    return left
 
 
 def _joined(results: list[solvers.SolveResult], order: Tensor) -> solvers.SolveResult:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
+from ssimpert.linearization import forward
 from ssimpert.linearization.features import Features, deep_features
 from ssimpert.models import Classifier
 from ssimpert.perturbation.ball_checks import check_ball_options, check_released_classes
@@ -108,7 +109,7 @@ def perceptual_ball_lbfgs(
     chosen = deep_features(model, layers, "mse")
     own = labels_of(model, image, label, goal)
     if faithful and targets is None:
-        check_released_classes(own, int(model(image[:1]).shape[1]))
+        check_released_classes(own, int(forward(model, image[:1]).shape[1]))
     box = not faithful if box is None else box
     lower_gamma = not faithful if lower_gamma is None else lower_gamma
     settings = LBFGSSettings(

@@ -20,9 +20,9 @@ from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.models.mixed_precision import InMixedPrecision, MixedPrecision
 from ssimpert.perturbation import ascent
 from ssimpert.perturbation.batching import BatchSize, check_batch_size, in_parts
-from ssimpert.perturbation.engines import HELD, Engine, check_engine
-from ssimpert.perturbation.measure import measure
-from ssimpert.perturbation.oracle import Oracle, certified
+from ssimpert.perturbation.engines import HELD, Engine, check_engine, check_projectable
+from ssimpert.perturbation.measure import measure, require_sound_gradients, require_sound_margins
+from ssimpert.perturbation.oracle import Oracle
 from ssimpert.perturbation.quantize import quantize as to_grid
 from ssimpert.perturbation.recentred import recentred as recentred_move
 from ssimpert.perturbation.released import ReleasedMargin, released_step_rule
@@ -88,7 +88,8 @@ def perturb(
         observer: called with the state after every step, for progress bars.
 
     Returns:
-        One entry per image; an image that fails comes back with its last iterate and ``success`` false.
+        One entry per image; an image that fails comes back with ``success`` false and its best iterate, where it is
+        re-centred with its last.
 
     Raises:
         InputError: images, labels or options that can't be used; raised before any step.
@@ -165,7 +166,11 @@ def perturb(
         made["certified"] = None if faithful else rule.certified
         return result
 
+    if isinstance(constraint, Constraint):
+        constraint.check(image)
     result = in_parts(run, len(image), batch_size)
+    require_sound_margins(result.margin_before)
+    require_sound_gradients(result)
     result = replace(result, constraint=constraint, seconds=time.perf_counter() - began)
     return to_grid(model, image, result) if quantize else result
 
@@ -222,18 +227,14 @@ def describe_settings(settings: solvers.Settings) -> dict[str, Any]:
 
 
 def _check_options(constraint: ConstraintRule, steps: int, engine: Engine, method: str, *, faithful: bool) -> None:
-    if not isinstance(steps, int) or steps < 1:
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise InputError(f"steps must be an integer of at least 1, got {steps!r}")
     if not isinstance(constraint, Constraint) and (not callable(constraint) or isinstance(constraint, type)):
         raise InputError(
             f"constraint must be a set such as solvers.WindowSSIM or solvers.GlobalSSIM, got {constraint!r}"
         )
-    unprojectable = isinstance(constraint, solvers.MeanSSIM) and certified(constraint, method) != "convex step"
-    if unprojectable and engine == "projected_gradient":
-        raise InputError(
-            f"nothing projects onto {constraint!r} by method {method!r}; take engine='sequential_convex' or "
-            "'frank_wolfe', or luminance=None and method='auto'"
-        )
+    if isinstance(constraint, Constraint):
+        check_projectable(constraint, engine, method)
     if faithful and not (engine == "recentred" and isinstance(constraint, solvers.GlobalSSIM)):
         raise InputError(
             "faithful=True reproduces the re-centred GlobalSSIM method: pass recentred=True and GlobalSSIM"

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 import solvers
-from solvers.constraints import BoundConstraint, Constraint
+from solvers.constraints import Constraint
 from solvers.constraints.window_ssim import BoundWindowSSIM
 from ssimpert.errors import InputError
 from ssimpert.linearization import linearize
 from ssimpert.linearization.gradient import Model
-from ssimpert.perturbation.grid import TOLERANCE, AnyGrid, nearest_levels, pixels_of
+from ssimpert.perturbation.baseline_checks import check_matched
+from ssimpert.perturbation.feature_limit import FeatureLimit
+from ssimpert.perturbation.grid import TOLERANCE, AnyGrid, Excess, nearest_levels, pixels_of
 from ssimpert.perturbation.grid_windows import WindowGrid
 from ssimpert.perturbation.measure import remeasure
-from ssimpert.perturbation.result import PerturbResult
+from ssimpert.perturbation.result import FeatureBallResult, PerturbResult
 
 ALLOWANCE = 1 / 255
 """By how much the least window SSIM of an 8-bit file may fall short of a WindowSSIM's threshold and still be accepted,
@@ -40,7 +42,7 @@ class QuantizedResult(PerturbResult):
     Attributes:
         verdict: (B,), ``"kept"``: inside the constraint set; ``"within allowance"``: outside, but the least SSIM of
             any whole window is at least the threshold less :data:`ALLOWANCE`; ``"outside"``; ``"no constraint"``:
-            without a set around the original image.
+            without a set around the original image. A :class:`FeatureBallResult` keeps to its radius.
         feasible: (B,) bool, whether the verdict is ``"kept"``.
         excess: (B,) float64, how far outside in the set's own unit, 0 or less inside; NaN without a set.
         windows_outside: (B,) long, windows of a WindowSSIM that don't keep to it; 0 for other sets.
@@ -97,7 +99,9 @@ def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int 
     began = time.perf_counter()
     _check(image, result, rounds)
     held = result.constraint is not None and not result.settings.get("recentred", False)
-    limit = _limit(result, image) if held else None
+    limit: Constraint | FeatureLimit | None = _limit(result, image) if held else None
+    if isinstance(result, FeatureBallResult):
+        limit = FeatureLimit.of(model, image, result)
     parts = []
     for k in range(len(image)):
         index = torch.tensor([k], device=image.device)
@@ -111,11 +115,18 @@ def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int 
     values["settings"] = {**result.settings, "quantized": True}
     values["seconds"] = result.seconds + time.perf_counter() - began
     bound = None if limit is None else limit.bind(image.double())
+    if isinstance(bound, FeatureLimit):
+        values["violation"] = bound.excess(adversarial.double() - image.double()).clamp_min(0).to(image.dtype)
     return _judged(values, result, bound, image)
 
 
 def _quantize_one(
-    model: Model, image: Tensor, result: PerturbResult, index: Tensor, limit: Constraint | None, rounds: int
+    model: Model,
+    image: Tensor,
+    result: PerturbResult,
+    index: Tensor,
+    limit: Constraint | FeatureLimit | None,
+    rounds: int,
 ) -> Tensor:
     """Image number ``index`` (1,) on the grid, (1, C, H, W) in its own dtype."""
     label, perturbed = result.label[index], result.adversarial[index].detach()
@@ -155,9 +166,7 @@ def _limit(result: PerturbResult, image: Tensor) -> Constraint:
     return rule if isinstance(rule, Constraint) else rule(image.double())
 
 
-def _judged(
-    values: dict[str, Any], before: PerturbResult, bound: BoundConstraint | None, image: Tensor
-) -> QuantizedResult:
+def _judged(values: dict[str, Any], before: PerturbResult, bound: Excess | None, image: Tensor) -> QuantizedResult:
     """The verdict on every image, from the set alone."""
     outside = torch.zeros_like(before.label)
     if bound is None:
@@ -195,7 +204,7 @@ def _judged(
     )
 
 
-def _verdict(bound: BoundConstraint | None, excess: float, least: float) -> Verdict:
+def _verdict(bound: Excess | None, excess: float, least: float) -> Verdict:
     if bound is None:
         return "no constraint"
     if excess <= TOLERANCE:
@@ -219,14 +228,8 @@ def _check(image: Tensor, result: PerturbResult, rounds: int) -> None:
         )
     if result.settings.get("support") is not None:
         raise InputError(f"{result.name!r} is confined to a support, which quantisation would not keep to")
-    if result.adversarial.shape != image.shape:
-        raise InputError(
-            f"image has shape {tuple(image.shape)}, the result is of images {tuple(result.adversarial.shape)}"
-        )
-    if result.adversarial.dtype != image.dtype or result.adversarial.device != image.device:
-        raise InputError(
-            f"image is {image.dtype} on {image.device}, the result {result.adversarial.dtype} "
-            f"on {result.adversarial.device}"
-        )
+    check_matched(image, result, "result")
+    if result.adversarial.dtype != image.dtype:
+        raise InputError(f"image is {image.dtype}, the result {result.adversarial.dtype}")
     if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 0:
         raise InputError(f"rounds must be an integer of at least 0, got {rounds!r}")

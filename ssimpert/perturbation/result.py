@@ -66,8 +66,10 @@ class PerturbResult:
         contrast_distance: (B,), d2 to the clean image over the whole image (methods B).
         gradient: (B, C, H, W), the margin's gradient at the clean image.
         stationarity_gap: (B,), ``max <grad, s - d>`` over the set at the returned point, bounded from above by the
-            solver's certificate: the linear model promises no more margin than this. NaN for re-centred
-            perturbations, whose set moves along, and without a set.
+            solver's certificate: the linear model promises no more margin than this. With :attr:`certified`
+            ``"convex step"`` it is the maximum over the convex set that stands for a set which is not convex, around
+            the returned point, and no bound over the set itself. NaN for re-centred perturbations, whose set moves
+            along, and without a set.
         steps: (B,) long, steps taken.
         messages: (B,), why an image stopped early, or empty.
         history: one row per step and image; more than the margin where the method knows more.

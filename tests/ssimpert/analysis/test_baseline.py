@@ -37,5 +37,5 @@ def test_absent_is_zero_for_a_model_without_a_mean() -> None:
 def test_a_mean_that_is_no_colour_is_refused() -> None:
     with pytest.raises(InputError, match="the model's mean must be 1 or 3 finite numbers, got "):
         baseline_image(WithBuffer(torch.zeros(2)), IMAGES)
-    with pytest.raises(InputError, match="finite numbers, got .*nan"):
+    with pytest.raises(InputError, match="finite numbers, got "):
         baseline_image(WithBuffer(torch.full((3,), float("nan"))), IMAGES)

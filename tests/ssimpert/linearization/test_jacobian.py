@@ -130,6 +130,12 @@ def test_a_chunk_without_memory_is_halved_once(reference: Tensor, monkeypatch: p
         feature_jacobian(features, reference, chunk=2)
 
 
+def test_a_jacobian_of_other_images_is_refused(reference: Tensor) -> None:
+    jacobian = feature_jacobian(features_of(nn.ReLU()), reference)
+    with pytest.raises(InputError, match="this Jacobian is of 3 images, the batch has 2"):
+        jacobian.select(torch.tensor([0]), 2)
+
+
 def test_bad_input_is_named(reference: Tensor) -> None:
     features = features_of(nn.ReLU())
     with pytest.raises(InputError, match="chunk must be at least 1"):
@@ -139,4 +145,4 @@ def test_bad_input_is_named(reference: Tensor) -> None:
     with pytest.raises(InputError, match="no layers"):
         feature_jacobian(deep_features(features.model, []), reference)
     with pytest.raises(InputError, match="image 5 is not"):
-        feature_jacobian(features, reference).select(torch.tensor([5]), 9)
+        feature_jacobian(features, reference).select(torch.tensor([5]), 3)

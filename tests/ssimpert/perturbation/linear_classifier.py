@@ -22,6 +22,18 @@ class TwoClasses(torch.nn.Module):
         return torch.stack([torch.zeros_like(score), score], dim=1)
 
 
+class NanWhenDark(TwoClasses):
+    """NaN for images whose mean is below 0.2; a small step changes the label of the others."""
+
+    def __init__(self) -> None:
+        super().__init__(offset=0.0)
+        self.offset = float(self(grey(8)).detach()[:, 1].max()) + 0.02
+
+    def forward(self, images: Tensor) -> Tensor:
+        dark = images.flatten(1).mean(dim=1) < 0.2
+        return super().forward(images).masked_fill(dark[:, None], torch.nan)
+
+
 def grey(count: int = 1) -> Tensor:
     """Images (count, 3, 12, 12), float64, in [0.4, 0.6]."""
     noise = torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(4), dtype=torch.float64)

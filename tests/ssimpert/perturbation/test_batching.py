@@ -10,7 +10,7 @@ import solvers
 from solvers import LpBall, Window, WindowSSIM
 from ssimpert.errors import InputError
 from ssimpert.perturbation import perturb
-from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
+from tests.ssimpert.perturbation.linear_classifier import NanWhenDark, TwoClasses, grey
 
 
 @pytest.mark.parametrize("engine", ["sequential_convex", "projected_gradient"])
@@ -64,6 +64,23 @@ def test_an_image_that_does_not_fit_by_itself_is_an_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(solvers, "solve", full)
     with pytest.raises(torch.OutOfMemoryError):
         perturb(TwoClasses(offset=50.0), grey(2), LpBall(2, 0.2))
+
+
+def test_an_image_of_nan_alone_in_its_part_ends_nothing() -> None:
+    model, image = NanWhenDark(), grey(3)
+    image[1] *= 0.1
+    whole, parts = (perturb(model, image, LpBall(2, 0.5), steps=2, batch_size=size) for size in ("auto", 1))
+    assert whole.messages[1] == parts.messages[1] == "logits are NaN or infinite"
+    assert torch.equal(whole.adversarial, parts.adversarial)
+    assert parts.success.tolist() == [True, False, True]
+    with pytest.raises(InputError, match="the model gives NaN or infinite logits for every image"):
+        perturb(model, image[1:2], LpBall(2, 0.5))
+
+
+def test_data_of_another_batch_are_refused() -> None:
+    model, image = TwoClasses(offset=5.0), grey(2)
+    with pytest.raises(solvers.ProblemError, match="radius"):
+        perturb(model, image, LpBall(2, torch.tensor([0.1, 0.2, 0.3])))
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, True, "all"])

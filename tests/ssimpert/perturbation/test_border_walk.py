@@ -14,7 +14,7 @@ from ssimpert.perturbation.border_walk import Border, BorderWalk
 from ssimpert.perturbation.level_attempt import Attempt
 from ssimpert.perturbation.levels import family_of
 from tests.ssimpert.perturbation.curved_classes import CurvedClasses, fanned
-from tests.ssimpert.perturbation.linear_classifier import grey
+from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
 
 OWN = torch.tensor([0])
 
@@ -41,6 +41,19 @@ def test_a_cut_ends_just_beyond_the_border(dtype: torch.dtype) -> None:
     share = float(cut.norm() / whole.norm())
     assert share < 1 - RESOLUTION
     assert margin_at(model, image.double() + (1 - RESOLUTION / share - 1e-5) * cut) < 0
+
+
+def test_a_cut_leaves_room_for_the_rounding_of_logits() -> None:
+    """Along a nearly linear margin false position would end at 1e-8 of a logit, on whichever side a batch rounds to."""
+    image = grey(8).float()
+    model = TwoClasses(offset=0.0).float()
+    model.offset = float(model(image)[:, 1].max()) + 0.1
+    clean = Untargeted()(model(image), torch.zeros(8, dtype=torch.long))
+    moved = image.double() + 0.5 * model.weight.double()
+    cut, reached = cut_to_border(model, image, moved, torch.zeros(8, dtype=torch.long), Untargeted(), clean)
+    margin = Untargeted()(forward(model, image.double() + cut), torch.zeros(8, dtype=torch.long))
+    assert bool(reached.all())
+    assert float(margin.min()) > 8 * torch.finfo(torch.float32).eps
 
 
 def test_a_cut_returns_whole_what_does_not_reach_the_border() -> None:

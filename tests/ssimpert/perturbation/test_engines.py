@@ -168,6 +168,27 @@ def test_tolerances_tighten_and_solves_begin_where_the_last_ended() -> None:
     assert max(last.iterations) < max(expected.iterations)
 
 
+def test_solves_begin_where_the_images_own_last_one_ended_whatever_came_between() -> None:
+    """A search along a border asks for some images again while others rest."""
+    model, image = TwoClasses(offset=50.0), grey(2)
+    gradient = linearize(model, image, torch.zeros(2, dtype=torch.long), Untargeted()).gradient
+    constraint = WindowSSIM(0.95, Window.uniform(5))
+    settings = solvers.Settings(eps_rel=1e-3, check_interval=2, dtype=torch.float64)
+    both = Oracle(constraint, 2, settings=settings)
+    both(gradient, image, torch.tensor([0, 1]))
+    both(gradient[1:], image[1:], torch.tensor([1]))
+    last = both(gradient, image, torch.tensor([0, 1]))
+    expected = []
+    for image_number, solves in ((0, 2), (1, 3)):
+        alone, number = Oracle(constraint, 2, settings=settings), torch.tensor([image_number])
+        for _ in range(solves):
+            answer = alone(gradient[number], image[number], number)
+        expected.append(answer)
+    assert last.iterations == tuple(answer.iterations[0] for answer in expected)
+    deltas = torch.cat([torch.as_tensor(answer.delta) for answer in expected])
+    torch.testing.assert_close(torch.as_tensor(last.delta), deltas, rtol=0, atol=1e-8)
+
+
 # -- masks -------------------------------------------------------------------------------------------------
 
 

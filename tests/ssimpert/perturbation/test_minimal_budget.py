@@ -16,9 +16,9 @@ from ssimpert.linearization import Targeted
 from ssimpert.models import Classifier
 from ssimpert.perturbation import margin_curve, minimal_budget
 from ssimpert.perturbation.levels import family_of, least_level
-from ssimpert.perturbation.nearest_class import nearest_class
+from ssimpert.perturbation.nearest_class import class_distances, nearest_class
 from tests.ssimpert.perturbation.curved_classes import CurvedClasses, fanned
-from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey, score
+from tests.ssimpert.perturbation.linear_classifier import NanWhenDark, TwoClasses, grey, score
 
 
 class ManyClasses(torch.nn.Module):
@@ -216,7 +216,7 @@ def test_least_level_is_the_distance_itself() -> None:
     assert least_level(family, image, delta, 0.9) == pytest.approx(exact, rel=1e-6)
 
 
-def test_bad_input_is_named() -> None:
+def test_bad_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model, image = TwoClasses(offset=5.0), grey()
     with pytest.raises(InputError, match="Support has no level"):
         minimal_budget(model, image, Support(torch.ones(1, 1, 12, 12, dtype=torch.bool)))
@@ -228,10 +228,40 @@ def test_bad_input_is_named() -> None:
         minimal_budget(model, image, WindowSSIM(0.999, Window.uniform(4, stride=4), luminance=0.001))
     with pytest.raises(InputError, match="one radius"):
         minimal_budget(model, grey(2), LpBall(2, torch.tensor([0.1, 0.2])))
-    with pytest.raises(InputError, match=r"levels must be positive and rise, got \[0.2, 0.1\]"):
-        margin_curve(model, image, LpBall(2, 0.1), [0.2, 0.1])
+    for levels in ([0.2, 0.1], [0.1, float("nan"), 0.2], [0.1, float("inf")], []):
+        with pytest.raises(InputError, match="levels must be positive, finite and rise, got "):
+            margin_curve(model, image, LpBall(2, 0.1), levels)
+    monkeypatch.setattr(TwoClasses, "forward", lambda *_: pytest.fail("work started"))
+    with pytest.raises(InputError, match=r"level 1.5 makes no set: .*threshold"):
+        margin_curve(model, image, WindowSSIM(0.95, Window.uniform(4, stride=4)), [0.01, 1.5])
+    mean = solvers.MeanSSIM(0.95, Window.uniform(4, stride=4), luminance=1e-3)
+    for question in (minimal_budget, lambda *given: margin_curve(*given, [0.01])):
+        with pytest.raises(InputError, match="nothing projects onto MeanSSIM"):
+            question(model, image, mean)
     with pytest.raises(InputError, match="candidates must be an integer of at least 1, got 0"):
         minimal_budget(model, image, LpBall(2, 0.1), candidates=0)
+
+
+def test_an_image_of_nan_neither_ends_nor_changes_the_others() -> None:
+    model, image = NanWhenDark(), grey(3)
+    image[1] *= 0.1
+    found = minimal_budget(model, image, LpBall(2, 0.01))
+    assert found.messages[1] == "logits are NaN"
+    assert bool(found.level[1].isnan())
+    alone = minimal_budget(model, image[2:], LpBall(2, 0.01))
+    assert float(found.level[2]) == float(alone.level[0])
+    with pytest.raises(InputError, match="NaN or infinite logits for every image"):
+        minimal_budget(model, image[1:2], LpBall(2, 0.01))
+
+
+def test_classes_of_an_image_are_ordered_alike_beside_one_of_nan() -> None:
+    model, image = NanWhenDark(), grey(2)
+    image[1] *= 0.1
+    label = torch.zeros(2, dtype=torch.long)
+    ball = solvers.GlobalSSIM(0.01)
+    distance = class_distances(model, image, label, ball)[1]
+    assert bool(distance[1].isinf().all())
+    assert torch.equal(distance[:1], class_distances(model, image[:1], label[:1], ball)[1])
 
 
 def test_an_observer_sees_the_levels_fall() -> None:

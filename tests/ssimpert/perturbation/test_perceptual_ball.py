@@ -175,6 +175,13 @@ def test_faithful_is_the_released_procedure(crops: Tensor, iterations: int, clip
         assert result.adversarial.min() < 0 or result.adversarial.max() > 1
 
 
+def test_released_on_pixels_wider_than_the_network(crops: Tensor) -> None:
+    network = small(bias=2).network.float()
+    result = perceptual_ball_lbfgs(network, crops.double(), iterations=2, faithful=True, **BALL)
+    assert result.adversarial.dtype == torch.float64
+    assert bool(result.adversarial.isfinite().all())
+
+
 def test_released_clipping_writes_the_lower_bound_over_what_is_too_bright(crops: Tensor) -> None:
     model = small(bias=2)
     bright = crops[2:]

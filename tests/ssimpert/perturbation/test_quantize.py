@@ -308,14 +308,41 @@ def test_mistakes_are_named() -> None:
         quantize(model, image, result, rounds=-1)
     with pytest.raises(InputError, match=r"got True"):
         quantize(model, image, result, rounds=True)
-    with pytest.raises(InputError, match=r"\(1, 3, 24, 24\).*\(2, 3, 24, 24\)"):
+    with pytest.raises(InputError, match=r"result has images of shape \(2, 3, 24, 24\), image has \(1, 3, 24, 24\)"):
         quantize(model, image[:1], result)
     with pytest.raises(InputError, match=r"torch.float32.*torch.float64"):
         quantize(model, image.float(), result)
     with pytest.raises(InputError, match="must be a PerturbResult, got Tensor"):
         quantize(model, image, image)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="result was made from other images: image 0 differs"):
+        quantize(model, image.flip(0), result)
     with pytest.raises(InputError, match="must lie in"):
         quantize(model, image + 1, result)
+
+
+def test_pixels_that_no_file_holds_come_to_its_ends() -> None:
+    image = grey(low=0.0, spread=0.3)
+    model = barely(image, 0.2)
+    result = perturb(model, image, solvers.LpBall(2, 0.4), steps=1)
+    beyond = result.adversarial - 0.02
+    assert float(beyond.min()) < 0
+    found = quantize(model, image, replace(result, adversarial=beyond, delta=beyond - image, constraint=None))
+    assert float(found.adversarial.min()) == 0
+    assert found.verdict == ("no constraint",)
+
+
+def test_a_ball_of_features_keeps_its_radius(model: Classifier) -> None:
+    image = 0.99 * ssimpert.load_image("chelsea", size=64)  # off the grid
+    result = ssimpert.perceptual_ball_constrained(model, image, 0.3, steps=1, stop_at_success=False)
+    distance = ssimpert.metrics.feature_distance
+    for radius, verdict in ((0.3, "kept"), (0.05, "kept"), (1e-7, "outside")):
+        tighter = replace(result, settings={**result.settings, "radius": [radius]})
+        found = quantize(model, image, tighter, rounds=0)
+        features = ssimpert.deep_features(model, result.layers, result.settings["normalization"])
+        reached = float(distance(features, image.double(), found.adversarial.double()))
+        assert found.verdict == (verdict,)
+        assert float(found.excess) == pytest.approx(reached - radius, abs=1e-9)
+        assert float(found.violation) == pytest.approx(max(reached - radius, 0), abs=1e-6)
 
 
 def test_perturb_quantizes_on_request() -> None:
