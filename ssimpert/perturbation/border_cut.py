@@ -11,7 +11,8 @@ from ssimpert.linearization.gradient import Model, model_dtype
 
 # The share is found to within this.
 RESOLUTION = 2.0**-12
-# A margin is positive from so many roundings of the largest logit, and of 1, on: in other batches logits round otherwise.
+# A margin is positive from so many roundings of the largest logit, and of 1, on: in other batches logits round
+# otherwise.
 ROUNDINGS = 16
 # Trials by false position, along nearly linear margins three or four suffice; bisection ends what is left.
 SECANTS = 6
