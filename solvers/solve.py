@@ -63,6 +63,10 @@ def solve(
     if not isinstance(problem, Problem):
         raise ProblemError(f"solve takes a LinearProblem or ProjectionProblem, got {type(problem).__name__}")
     settings = Settings.of(settings)
+    if not isinstance(method, str):
+        raise MethodError(f"method must be 'auto' or a method's name, got {method!r}")
+    if warm_start is not None and not isinstance(warm_start, SolveResult):
+        raise ProblemError(f"warm_start must be an earlier SolveResult, got {type(warm_start).__name__}")
     if warm_start is not None and warm_start.delta.shape != problem.reference.shape:
         raise ProblemError(
             f"warm_start is for images {tuple(warm_start.delta.shape)}, "

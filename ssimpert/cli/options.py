@@ -36,7 +36,7 @@ class ModelOptions:
     weights: Annotated[
         str | None, typer.Option(help="State-dict file for the model, or 'random'.", rich_help_panel=MODEL)
     ] = None
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.", rich_help_panel=MODEL)] = "auto"
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.", rich_help_panel=MODEL)] = "auto"
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,21 @@ from ssimpert.perturbation import PerturbResult
 from ssimpert.report.names import CAM_NAMES
 
 LabelName = Callable[[int], str]
+_OUTSIDE = (
+    "SSIM: mean; least: of all windows at stride 1, so for tiles also of those across their borders, of which they "
+    "promise nothing. outside: excess over the set itself; empty where it moved along."
+)
 
 
 def perturbation_table(names: list[str], results: list[PerturbResult], label_name: LabelName) -> Table:
-    """Label and margin before and after, and the distances, one row per image and perturbation."""
-    table = Table(title="Perturbation", title_justify="left")
+    """Label and margin before and after, the distances, and by how much the perturbation is outside of its own set, one
+    row per image and perturbation."""
+    table = Table(title="Perturbation", title_justify="left", caption=_OUTSIDE, caption_justify="left")
     for heading in ("image", "perturbation", "label: before → after"):
         table.add_column(heading)
-    for heading in ("margin", "SSIM", "d2"):
+    # The distance of global SSIM balls, for them alone: a terminal is narrow.
+    globally = any(isinstance(result.constraint, solvers.GlobalSSIM) for result in results)
+    for heading in ("margin", "SSIM", "least", *(["d2"] if globally else []), "outside"):
         table.add_column(heading, justify="right")
     for k, name in enumerate(names):
         for result in results:
@@ -34,7 +41,9 @@ def perturbation_table(names: list[str], results: list[PerturbResult], label_nam
                 outcome(before, after, row["success"], _remark(row)),
                 f"{row['margin_before']:+.2f} → {row['margin_after']:+.2f}",
                 f"{row['ssim']:.4f}",
-                f"{row['contrast_distance']:.5f}",
+                f"{row['min_window_ssim']:.3f}",
+                *([f"{row['contrast_distance']:.5f}"] if globally else []),
+                f"{row['violation']:.0e}" if row["violation"] > 0 else "" if math.isnan(row["violation"]) else "0",
             )
     return table
 

@@ -133,6 +133,8 @@ def composites(
             60 attempts.
     """
     if size is None:
+        if model is not None and not isinstance(getattr(model, "input_size", None), int):
+            raise InputError(f"model must be a Classifier, as load_model returns, or None, got {model!r}")
         size = _DEFAULT_SIZE if model is None else model.input_size
     _check(n, seed, model, size)
     items = named_objects(objects)

@@ -46,6 +46,10 @@ def load_image(
         InputError: no such file or sample, not a readable picture, a kind of pixels without a fixed range
             (the reason is given), a side under 16 pixels, or an unusable ``size``, ``dtype`` or ``device``.
     """
+    if not isinstance(name_or_path, str | Path):
+        raise InputError(f"an image must be a sample's name or a path, got {type(name_or_path).__name__}")
+    if str(name_or_path).startswith(("http://", "https://")):
+        raise InputError(f"{str(name_or_path)!r} is an address; download the picture and give its file")
     valid_size = isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= SMALLEST_SIDE
     if size is not None and not valid_size:
         raise InputError(f"size {size!r} is not valid; give an integer of at least {SMALLEST_SIDE} pixels, or None")
@@ -79,6 +83,10 @@ def save_image(tensor: Tensor, path: str | Path) -> Path:
         InputError: wrong shape, NaN or pixels outside [0, 1], a name that doesn't end in .png, an unwritable
             place.
     """
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"an image to save must be a tensor (3,H,W) or (1,3,H,W), got {type(tensor).__name__}")
+    if not isinstance(path, str | Path):
+        raise InputError(f"an image's path must be a string or a Path, got {type(path).__name__}")
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"can't save an image as {str(path)!r}; the name must end in .png")

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ssimpert.errors import InputError
 from ssimpert.linearization.margins import Margin
 
 # Images per forward and backward pass: small enough for a laptop, large enough to fill a CPU.
@@ -44,6 +45,10 @@ def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, ch
         margin: for instance :class:`~ssimpert.Untargeted`.
         chunk: images a pass; halved, once more each time, where memory runs out.
     """
+    check_model(model)
+    if not isinstance(label, Tensor) or label.shape != images.shape[:1]:
+        got = tuple(label.shape) if isinstance(label, Tensor) else repr(label)
+        raise InputError(f"label must be a long tensor of shape {tuple(images.shape[:1])}, got {got}")
     precision = model_dtype(model)
 
     def one(batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,6 +65,7 @@ def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, ch
 
 def forward(model: Model, images: Tensor, *, chunk: int = 4 * CHUNK) -> Tensor:
     """Logits (B, K) without gradients, in chunks."""
+    check_model(model)
     precision = model_dtype(model)
 
     def one(batch: Tensor) -> tuple[Tensor]:
@@ -67,6 +73,13 @@ def forward(model: Model, images: Tensor, *, chunk: int = 4 * CHUNK) -> Tensor:
             return (model(batch.to(precision)),)
 
     return in_chunks(one, images, chunk=chunk)[0].to(images.dtype)
+
+
+def check_model(model: Model) -> None:
+    """Raise :class:`InputError` unless ``model`` can be called with images."""
+    if not callable(model) or isinstance(model, type):
+        hint = f"; ssimpert.load_model({model!r}) may be what you want" if isinstance(model, str) else ""
+        raise InputError(f"model must be a classifier, images (B, C, H, W) -> logits (B, K), got {model!r}{hint}")
 
 
 def model_dtype(model: Model) -> torch.dtype:

@@ -77,6 +77,8 @@ def load_model(name: str, weights: str | Path | None = None, device: str | torch
             can't be downloaded, read or fitted to the network.
     """
     resolved = resolve_device(device)
+    if not isinstance(name, str):
+        raise InputError(f"a model's name must be a string such as 'efficientnet-lite0', got {name!r}")
     library, separator, inner = name.partition(":")
     if name in EMBEDDED:
         built = _build_embedded(EMBEDDED[name], weights)

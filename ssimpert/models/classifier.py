@@ -41,6 +41,9 @@ class Classifier(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
+        for option, values in (("mean", mean), ("std", std)):
+            if len(values) != 3:
+                raise InputError(f"{option} must be three numbers, for red, green and blue, got {values!r}")
         super().__init__()
         self.name = name
         self.input_size = input_size

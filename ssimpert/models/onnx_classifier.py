@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
-from ssimpert.models.classifier import Classifier
 from ssimpert.models.forward_copy import AGREEMENT, has_forward_hooks, roundings_apart
 from ssimpert.models.names import class_name
 from ssimpert.models.onnx_session import onnx_session
@@ -31,7 +30,6 @@ class OnnxClassifier:
     Attributes:
         size: (H, W), of the images that it takes.
         threads: that a pass may use.
-        of_classifier: whether the model is a :class:`~ssimpert.Classifier`, whose pixels are in [0, 1].
         name, input_size, labels, mean, std: the model's, where it has them; ``mean`` and ``std`` are copies.
     """
 
@@ -44,7 +42,6 @@ class OnnxClassifier:
     def __init__(self, model: nn.Module, session: Any, size: tuple[int, int], classes: int, threads: int) -> None:
         self.size = size
         self.threads = threads
-        self.of_classifier = isinstance(model, Classifier)
         self._session = session
         self._input: str = session.get_inputs()[0].name
         self._classes = classes

@@ -79,7 +79,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:
         # On bytes that are no pickle the unpickler fails in whatever way they lead it to (IndexError, ...).
-        raise InputError(f"can't read weights file {str(path)!r} ({_first_line(error)})") from error
+        raise InputError(
+            f"weights file {str(path)!r} is no .pth, .pt or .safetensors state dict ({_first_line(error)})"
+        ) from error
     for entry in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
             content = content[entry]

@@ -19,6 +19,7 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from solvers.constraints.base import per_image
+from ssimpert.errors import InputError
 from ssimpert.perturbation.result import ConstraintRule
 
 Certified = Literal["global bound", "convex step", "stationary"]
@@ -105,7 +106,10 @@ class Oracle:
         if isinstance(self.constraint, Constraint):
             return [(self.constraint.select(moving, self.batch), everyone)]
         if not isinstance(self.constraint, Sequence):
-            return [(self.constraint(reference), everyone)]
+            made = self.constraint(reference)
+            if not isinstance(made, Constraint):
+                raise InputError(f"the rule for a constraint must return a set such as solvers.LpBall, got {made!r}")
+            return [(made, everyone)]
         own = [self.constraint[k] for k in moving.tolist()]
         groups: dict[Constraint, list[int]] = {}
         for position, constraint in enumerate(own):

@@ -200,6 +200,8 @@ def check_image(image: Tensor) -> None:
     if low < 0 or high > 1:
         raise InputError(f"image pixels reach from {low:.6g} to {high:.6g}; they must lie in [0, 1]")
     side = STANDARD_WINDOW.size
+    if image.shape[-1] in (1, 3) and min(image.shape[1:3]) >= side:
+        raise InputError(f"image has shape {tuple(image.shape)}, channels last; give (B, C, H, W): permute(0, 3, 1, 2)")
     if min(image.shape[-2:]) < side:
         raise InputError(
             f"image is {image.shape[-1]}x{image.shape[-2]} pixels; SSIM is measured in windows of {side}x{side}"

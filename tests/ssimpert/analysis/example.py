@@ -73,6 +73,7 @@ def example_result(model: nn.Module, image: Tensor, *, name: str, step: float = 
         delta=adversarial - image,
         gradient=gradient,
         margin=margin,
+        constraint=None,
         label=label,
         success=logits.argmax(dim=1) != label,
         label_before=label,

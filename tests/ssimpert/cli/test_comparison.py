@@ -27,7 +27,8 @@ def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]
     ours = example_result(model, image, name="ours")
     control = example_result(model, image, name="l2 control", step=0.03, seed=1)
     for result in (ours, control):
-        numbers = dict.fromkeys(("margin_before", "margin_after", "ssim", "contrast_distance"), 0.5)
+        names = ("margin_before", "margin_after", "ssim", "min_window_ssim", "contrast_distance", "violation")
+        numbers = dict.fromkeys(names, 0.5)
         row = numbers | {
             "perturbation": result.name,
             "label_before": 0,
