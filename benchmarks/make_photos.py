@@ -1,6 +1,6 @@
 """Writes ``solvers/conformance/photos.npz``: crops of the sample photos with the classifier's own gradients.
 
-The conformance suite runs on real gradients: on noise every method looks better than it is (design section 6), and
+The conformance suite runs on real gradients: on noise every method looks better than it is, and
 ``solvers`` can't compute a gradient, it knows no model. Run from the repository's root::
 
     python -m benchmarks.make_photos

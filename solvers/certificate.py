@@ -1,4 +1,4 @@
-"""How far a point is from optimal, judged in float64 and independently of whoever found it (design section 5).
+"""How far a point is from optimal, judged in float64 and independently of whoever found it.
 
 For dual blocks ``y_i`` of the sets ``{d : A_i d in S_i}`` write ``z = g - sum A_i' y_i``. Then for every feasible d
 

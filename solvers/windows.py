@@ -1,6 +1,6 @@
 """Sliding windows: where they lie, their weights, and the linear operators that they define.
 
-Notation of the design (section 4): weights ``w_k >= 0`` with sum 1 in a window ``p``; ``m_p(v) = sum w_k v_k``;
+Notation: weights ``w_k >= 0`` with sum 1 in a window ``p``; ``m_p(v) = sum w_k v_k``;
 ``V_p(v) = sum w_k (v_k - m_p)^2``; ``A_p v = sqrt(w) * v`` on the window, so that ``|R_p v|^2 = V_p(v)`` with
 ``R_p v = sqrt(w) * (v - m_p(v))``.
 """

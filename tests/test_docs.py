@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import solvers
+import ssimpert
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -32,6 +35,23 @@ def test_a_method_of_ones_own_takes_ten_lines_and_is_certified(capsys: pytest.Ca
     body = code[code.index("@solvers") : code.index("x = torch")].strip().splitlines()
     assert len(body) <= 10
     assert "MAX_ITER" in capsys.readouterr().out
+
+
+def test_a_model_and_a_set_of_ones_own_work() -> None:
+    names: dict[str, Any] = {}
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    torch.manual_seed(0)
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page, re.DOTALL)):
+        exec(compile(code, f"api block {number}", "exec"), names)
+        assert names["result"].steps.tolist() == [[20, 20], [3, 3]][number]
+    assert names["view"].cam_layer == "1"
+
+
+def test_the_interface_at_a_glance_leaves_no_name_out() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8") + (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    others = {"solve", "certify", "LinearProblem", "ProjectionProblem", "Window"}
+    for name in {name for name in ssimpert.__all__ if not name.endswith("Result")} | others:
+        assert name in page or name == "__version__", name
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("**/*.md")), ids=lambda page: page.name)

@@ -1,7 +1,7 @@
 """Crops of real photos with real gradients, for the standard problems.
 
 Written by ``benchmarks/make_photos.py``: samples of scikit-image at 224x224 and the gradient of efficientnet-lite0's
-decision margin, cropped. Methods that look alike on noise differ on these (design section 6).
+decision margin, cropped. Methods that look alike on noise differ on these.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class LinearOperator:
 
 @dataclass(frozen=True, eq=False)
 class FeatureBall(Constraint):
-    """``|J d| <= radius`` per image (design section 4), J seen only through products.
+    """``|J d| <= radius`` per image, J seen only through products.
 
     Alone it is unbounded along the null space of J: a problem needs a box or an lp ball beside it.
 

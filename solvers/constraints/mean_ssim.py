@@ -1,4 +1,4 @@
-"""Mean SSIM of at least a threshold: the published index, a sum of ratios (design section 4)."""
+"""Mean SSIM of at least a threshold: the published index, a sum of ratios."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rigorous bound on max z'd under a mean SSIM of tiles, by its Lagrangian (design section 4).
+"""A rigorous bound on max z'd under a mean SSIM of tiles, by its Lagrangian.
 
 For a multiplier mu >= 0 of the mean index and any feasible d,
 

@@ -4,7 +4,7 @@ With the levels ``A = (1 - S2)/S2`` and ``B = (1 - S1)/S1``, ``SSIM = S1 S2 >= t
 window chooses a point of a hyperbola. It is parametrised by the contrast's share s in [0, 1], ``A/B = s/(1 - s)``.
 
 At levels A and B a window is a ball, centre ``A R x`` and square radius ``A (2 V(x) + C2) + A^2 V(x)``, and an interval
-alike for means (design section 4), so the support function of all that it may do is, for a dual vector with
+alike for means, so the support function of all that it may do is, for a dual vector with
 ``size = |y_perp|``, ``along = (R x)'y_perp`` and ``mean = sqrt(w)'y``, the largest value along the hyperbola of
 
     F(A) + G(B),    F(A) = along A + size sqrt(A (2 V + C2) + A^2 V),

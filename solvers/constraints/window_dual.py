@@ -15,7 +15,7 @@ from solvers.windows import WindowOperator
 class WindowDual:
     """A dual block without its window vectors: ``y_p = ball_p R_p v + mean_p sqrt(w)`` with one image v.
 
-    This is the form that optimal blocks have (design section 5), with v = d - a x. Where a differs from window to
+    This is the form that optimal blocks have, with v = d - a x. Where a differs from window to
     window, v = d and ``reference_p = -ball_p a_p``: ``y_p = ball_p R_p v + reference_p R_p x + mean_p sqrt(w)``. Memory
     is that of an image, not of image x window.
 

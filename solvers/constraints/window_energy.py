@@ -1,4 +1,4 @@
-"""The convex step of mean SSIM: the windows' energies of d, one ellipsoid an image (design section 4).
+"""The convex step of mean SSIM: the windows' energies of d, one ellipsoid an image.
 
 ``1 - S2 = N/(N + E)`` with ``N = V_p(d)``, convex, and ``E = 2 V_p(x) + 2 cov_p(x, d) + C2``, affine; 1 - S1 likewise
 with means. Around d_k it becomes ``N_k/D_k + (E_k/D_k^2)(N - N_k) - (N_k/D_k^2)(E - E_k)``, D_k = N_k + E_k: convex

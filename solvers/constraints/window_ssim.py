@@ -1,4 +1,4 @@
-"""SSIM of at least a threshold in every window (design section 4)."""
+"""SSIM of at least a threshold in every window."""
 
 from __future__ import annotations
 

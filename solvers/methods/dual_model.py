@@ -5,7 +5,7 @@ With ball multipliers b_p, interval multipliers n_p, and one multiplier for ever
     L(d) = g'd - sum_p b_p/2 (|R_p (d - a x)|^2 - r_p^2) - sum_p n_p/2 ((m_p(d) - c_p)^2 - l_p^2) - ...
 
 over the box, c_p and l_p being the interval's middle and half width (for a projection, -|d - q|^2/2 in place of g'd).
-Its Hessian is ``-(diag(M'b) + M' diag(n - b) M)`` (design section 6): two window products, and memory of an image.
+Its Hessian is ``-(diag(M'b) + M' diag(n - b) M)``: two window products, and memory of an image.
 """
 
 from __future__ import annotations

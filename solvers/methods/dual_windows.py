@@ -1,6 +1,6 @@
 """The windows of ``dual``: at given multipliers, their part of the Lagrangian, and how much of it a point uses.
 
-A window of :class:`~solvers.WindowSSIM` is a ball around ``a R_p x`` and an interval (design section 4), with one a for
+A window of :class:`~solvers.WindowSSIM` is a ball around ``a R_p x`` and an interval, with one a for
 all windows. One of :class:`~solvers.ProductSSIM` is that too, at a split of its loss, but a and the sizes are its own.
 After every ascent it takes the split at which its dual vector is worth most (:mod:`solvers.constraints.split_levels`);
 its multipliers are then measured by the new sizes, so that the vector stays: what the split changes, they need not

@@ -1,4 +1,4 @@
-"""``mean_tiles``: mean SSIM over windows that do not overlap, to a global bound (design section 4).
+"""``mean_tiles``: mean SSIM over windows that do not overlap, to a global bound.
 
 The set is not convex, but its Lagrangian falls apart into tiles, each of which has two numbers to choose: the levels of
 its two losses (:mod:`solvers.constraints.mean_tiles`). Points at many levels are collected as in Dantzig and Wolfe's

@@ -1,4 +1,4 @@
-"""``mean_windows``: mean SSIM over windows that overlap, by convex steps to a stationary point (design section 4).
+"""``mean_windows``: mean SSIM over windows that overlap, by convex steps to a stationary point.
 
 Around the point it has, every step replaces the constraint by one ellipsoid (:mod:`solvers.constraints.window_energy`),
 solves that convex problem to a certified gap, and brings the solution back onto the exact index by scaling; it goes

@@ -1,4 +1,4 @@
-"""``product_tiles``: SSIM at least a threshold in every tile, each with the best split of its loss (design section 4).
+"""``product_tiles``: SSIM at least a threshold in every tile, each with the best split of its loss.
 
 What a tile gains at a split is a problem that :mod:`.windows_apart` solves exactly. Its multipliers say, through the
 support function of the tile's whole set, how much any *other* split could gain at most

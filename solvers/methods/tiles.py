@@ -1,4 +1,4 @@
-"""``tiles``: the exact solver for SSIM windows that do not overlap (design section 6)."""
+"""``tiles``: the exact solver for SSIM windows that do not overlap."""
 
 from __future__ import annotations
 

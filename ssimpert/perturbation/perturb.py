@@ -69,8 +69,8 @@ def perturb(
             :class:`~ssimpert.LeastLikely` its least likely ones.
         engine: the loop. ``"projected_gradient"`` (default, the best by measurement), ``"sequential_convex"`` and
             ``"frank_wolfe"`` keep every iterate in the set around the *original* image and return the best.
-            ``"recentred"`` is the second seed method: each step keeps to the set around the *current* iterate, so
-            distances add up (for GlobalSSIM to at most ``steps * distance``).
+            ``"recentred"`` is the method of Pochimireddy et al. (arXiv 2106.12731): each step keeps to the set around
+            the *current* iterate, so distances add up (for GlobalSSIM to at most ``steps * distance``).
         recentred: ``True`` is short for ``engine="recentred"``.
         faithful: the released behaviour of that method, faults included; needs ``"recentred"`` and GlobalSSIM.
         support: where pixels may change, bool, (H, W), (C, H, W) or (B, C or 1, H, W), for instance a composite's

@@ -1,4 +1,4 @@
-"""``recentred``: each step keeps to the set around the current iterate (the second seed method).
+"""``recentred``: each step keeps to the set around the current iterate (Pochimireddy et al., arXiv 2106.12731).
 
 Pochimireddy, Siripuram, Channappayya (arXiv 2106.12731, section III). Distances to the original image add up: for
 GlobalSSIM, whose distance is a metric, to at most ``steps * distance``.
