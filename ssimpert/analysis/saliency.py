@@ -39,8 +39,6 @@ def rms(delta: Tensor, *, sigma: float = SMOOTHING) -> Tensor:
     """
     check_images("delta", delta)
     magnitude = delta.square().mean(dim=1).sqrt()
-    if magnitude.numel() == 0:
-        return magnitude
     low, high = magnitude.amin(dim=(1, 2), keepdim=True), magnitude.amax(dim=(1, 2), keepdim=True)
     flat = high - low <= ROUNDINGS * torch.finfo(delta.dtype).eps
     return gaussian_smooth(torch.where(flat, low, magnitude), sigma)

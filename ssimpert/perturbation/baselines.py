@@ -148,7 +148,8 @@ def foolbox_baseline(
         },
         seconds=0.0,
     )
-    moved = (found.double() != clean).flatten(1).any(dim=1) | torch.full_like(sound, attack in FIXED_BUDGET)
+    # ddn and fmn leave the clean image where they find nothing, and where it is what they look for.
+    moved = (found.double() != clean).flatten(1).any(dim=1) | result.success | (attack in FIXED_BUDGET)
     messages = tuple(
         _message(match, sound=bool(sound[k]), found=bool(moved[k]), reached=bool(reached[k])) for k in range(len(image))
     )
