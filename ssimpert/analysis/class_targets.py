@@ -40,6 +40,7 @@ def checked_logits(model: Model, targets: Tensor) -> Model:
     """
     # Numbers, read once: a check on the device would wait for it at every call.
     classes: list[int] = targets.tolist()
+    # Not model_dtype: a module without parameters, such as a function in disguise, computes in whatever it is given.
     weights = model.parameters() if isinstance(model, nn.Module) else ()
     own = next((weight.dtype for weight in weights if weight.is_floating_point()), None)
 

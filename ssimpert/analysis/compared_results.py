@@ -12,8 +12,6 @@ from ssimpert.errors import InputError
 if TYPE_CHECKING:
     from ssimpert.perturbation.result import PerturbResult
 
-ROUNDING = 1e-6  # of float32 pixels in [0, 1], with room
-
 
 def check_fits(image: Tensor, result: PerturbResult) -> None:
     """Raise :class:`InputError` unless ``result`` is a perturbation of ``image`` (B, C, H, W)."""
@@ -30,8 +28,11 @@ def check_fits(image: Tensor, result: PerturbResult) -> None:
             raise InputError(
                 f"image is on {image.device}, {result.name!r} on {values.device}; bring both to one device"
             )
-    apart = (result.adversarial.double() - result.delta.double() - image.double()).abs().flatten(1).amax(dim=1)
-    wrong = (~(apart <= ROUNDING)).nonzero()  # NaN, too
+    # Here and not above: perturb may come to use the analysis itself.
+    from ssimpert.perturbation.result import SAME_IMAGE, apart_from
+
+    apart = apart_from(image, result)
+    wrong = (~(apart <= SAME_IMAGE)).nonzero()  # NaN, too
     if len(wrong):
         first = int(wrong[0])
         raise InputError(

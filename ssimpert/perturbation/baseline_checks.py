@@ -10,12 +10,10 @@ from torch import Tensor
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization import Margin, Targeted, Untargeted
 from ssimpert.option_checks import check_seed
-from ssimpert.perturbation.result import PerturbResult
+from ssimpert.perturbation.result import SAME_IMAGE, PerturbResult, apart_from
 
 FIXED_BUDGET, MINIMAL_NORM = ("l2-pgd", "linf-pgd"), ("ddn", "fmn")
 MATCHES = ("l2", "ssim")
-# How far the clean images of a result, ``adversarial - delta`` in float32, may be from the images given.
-_SAME_IMAGE = 1e-5
 
 
 def check_baseline_options(
@@ -72,12 +70,10 @@ def check_matched(image: Tensor, matched_to: PerturbResult, name: str = "matched
         raise InputError(f"{name} has images of shape {shape}, image has {tuple(image.shape)}")
     if matched_to.adversarial.device != image.device:
         raise InputError(f"{name} is on {matched_to.adversarial.device}, image on {image.device}")
-    adversarial = matched_to.adversarial.double()
-    apart = (adversarial - matched_to.delta.double() - image.double()).abs().flatten(1).amax(dim=1)
-    for k, distance in enumerate(apart.tolist()):
+    for k, distance in enumerate(apart_from(image, matched_to).tolist()):
         if not math.isfinite(distance):
             raise InputError(f"{name} has pixels that are NaN or infinite in image {k}")
-        if distance > _SAME_IMAGE:
+        if distance > SAME_IMAGE:
             raise InputError(f"{name} was made from other images: image {k} differs by up to {distance:.3g}")
 
 

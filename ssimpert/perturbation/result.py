@@ -15,6 +15,9 @@ from ssimpert.linearization import Margin
 # A constraint set, or a rule that makes one for the current references (B, C, H, W).
 ConstraintRule = Constraint | Callable[[Tensor], Constraint]
 
+# How far the clean images of a result, in float32, may be from the images given.
+SAME_IMAGE = 1e-5
+
 
 class StepRow(TypedDict):
     """One step of one image: the margin and label *after* the step."""
@@ -168,6 +171,12 @@ class PerceptualBallResult(PerturbResult):
             row | {name: float(getattr(self, name)[k]) for name in (*names, "feature_distance")}
             for k, row in enumerate(super().rows())
         ]
+
+
+def apart_from(image: Tensor, result: PerturbResult) -> Tensor:
+    """How far the clean images of a result, ``adversarial - delta``, are from ``image`` (B, C, H, W): the largest
+    difference of a pixel, (B,) float64; NaN where there is one."""
+    return (result.adversarial.double() - result.delta.double() - image.double()).abs().flatten(1).amax(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
