@@ -7,12 +7,15 @@ write it back into, tensors that stay where they are, take the same branches eve
 from __future__ import annotations
 
 import gc
+import threading
 import warnings
 from collections.abc import Callable
 from weakref import WeakMethod
 
 import torch
 from torch import Tensor
+
+_here = threading.local()
 
 
 class Repeated:
@@ -59,7 +62,8 @@ class Repeated:
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.device_of(self._like):
-                _capture(graph, self._call)
+                _make_room(self._like.device)
+                _capture(graph, self._call, self._like.device)
         except RuntimeError as error:
             self._plainly = 1 << 62
             reason = (str(error).splitlines() or [""])[0]
@@ -68,8 +72,34 @@ class Repeated:
             self._graph = graph
 
 
-def _capture(graph: torch.cuda.CUDAGraph, function: Callable[[], None]) -> None:
-    ours, theirs = torch.cuda.Stream(), torch.cuda.current_stream()
+def _make_room(device: torch.device) -> None:
+    """Give back the memory of recordings that are gone, once it is a quarter of the device, or more than is free there.
+
+    It stays reserved for them, of no use to others, and during a recording none can be given back.
+    """
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    if idle > min(free, total // 4):
+        torch.cuda.empty_cache()
+
+
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all recordings of this thread on ``device``.
+
+    cuBLAS keeps a workspace (32 MiB on recent devices) for each thread and stream. With a new stream each time, it
+    would be taken while recording, and keep a share of that recording's memory for good (pytorch/pytorch#99196).
+    """
+    streams: dict[torch.device, torch.cuda.Stream] = _here.__dict__.setdefault("streams", {})
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)
+        with torch.cuda.stream(streams[device]):
+            square = torch.ones(8, 8, device=device)
+            square @ square  # takes the workspace, outside any recording
+    return streams[device]
+
+
+def _capture(graph: torch.cuda.CUDAGraph, function: Callable[[], None], device: torch.device) -> None:
+    ours, theirs = _recording_stream(device), torch.cuda.current_stream(device)
     ours.wait_stream(theirs)
     collecting = gc.isenabled()
     gc.disable()  # freeing another graph's memory would spoil the recording

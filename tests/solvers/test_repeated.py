@@ -8,7 +8,7 @@ import weakref
 import pytest
 import torch
 
-from solvers.repeated import Repeated
+from solvers.repeated import Repeated, _make_room
 
 
 class Counter:
@@ -39,3 +39,19 @@ def test_the_owner_is_freed_without_the_garbage_collector() -> None:
         gc.enable()
     with pytest.raises(ReferenceError, match="gone"):
         repeated()
+
+
+@pytest.mark.parametrize(
+    ("reserved", "allocated", "free", "gives_back"),
+    [(30, 5, 70, True), (22, 2, 78, False), (22, 20, 1, True), (60, 50, 40, False)],
+)
+def test_memory_of_gone_recordings_is_given_back_where_it_is_much(
+    monkeypatch: pytest.MonkeyPatch, reserved: int, allocated: int, free: int, gives_back: bool
+) -> None:
+    given_back: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
+    _make_room(torch.device("cuda", 0))
+    assert bool(given_back) == gives_back
