@@ -169,7 +169,7 @@ def summary(name: str, engine: str, records: list[Record]) -> list[str]:
         f"{sum(row['ssim'] for row in rows) / len(rows):.4f}",
         f"{min(row['min_window_ssim'] for row in rows):.3f}",
         f"{max(row['violation'] for row in rows):.0e}",
-        f"{sum(record['seconds'] for record in records) / len(rows):.1f}",
+        f"{sum(record['seconds'] for record in records) / len(rows):.2f}",
     ]
 
 
