@@ -15,7 +15,15 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor
 
-_here = threading.local()
+
+class _Streams(threading.local):
+    """The streams on which this thread records, by device."""
+
+    def __init__(self) -> None:
+        self.of: dict[torch.device, torch.cuda.Stream] = {}
+
+
+_streams = _Streams()
 
 
 class Repeated:
@@ -89,13 +97,12 @@ def _recording_stream(device: torch.device) -> torch.cuda.Stream:
     cuBLAS keeps a workspace (32 MiB on recent devices) for each thread and stream. With a new stream each time, it
     would be taken while recording, and keep a share of that recording's memory for good (pytorch/pytorch#99196).
     """
-    streams: dict[torch.device, torch.cuda.Stream] = _here.__dict__.setdefault("streams", {})
-    if device not in streams:
-        streams[device] = torch.cuda.Stream(device)
-        with torch.cuda.stream(streams[device]):
+    if device not in _streams.of:
+        _streams.of[device] = torch.cuda.Stream(device)
+        with torch.cuda.stream(_streams.of[device]):
             square = torch.ones(8, 8, device=device)
             square @ square  # takes the workspace, outside any recording
-    return streams[device]
+    return _streams.of[device]
 
 
 def _capture(graph: torch.cuda.CUDAGraph, function: Callable[[], None], device: torch.device) -> None:

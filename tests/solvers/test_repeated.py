@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from solvers.repeated import Repeated, _make_room
+from solvers.repeated import Repeated, _make_room, _recording_stream
 
 
 class Counter:
@@ -55,3 +57,14 @@ def test_memory_of_gone_recordings_is_given_back_where_it_is_much(
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
     _make_room(torch.device("cuda", 0))
     assert bool(given_back) == gives_back
+
+
+def test_each_thread_records_on_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    device = torch.device("cpu")
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        first, again = (one.submit(_recording_stream, device).result() for _ in range(2))
+        elsewhere = other.submit(_recording_stream, device).result()
+    assert first is again
+    assert elsewhere is not first
