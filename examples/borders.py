@@ -23,7 +23,7 @@ SIZE, EDGE = 32, 5
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "borders.png"
 
 
-def optimum(name: str, border: solvers.windows.Border) -> tuple[Tensor, float]:
+def optimum(name: str, border: solvers.windows.window.Border) -> tuple[Tensor, float]:
     """|d| of the optimum on the photo's centre, mean over channels (SIZE, SIZE), and its certified gap."""
     model = ssimpert.load_model("efficientnet-lite0")
     image = ssimpert.load_image(name, size=model.input_size)

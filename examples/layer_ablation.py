@@ -25,7 +25,7 @@ from torch import Tensor
 
 import ssimpert
 from ssimpert.analysis import grad_cam
-from ssimpert.perturbation.result import PerceptualBallResult
+from ssimpert.perturbation.results import PerceptualBallResult
 
 LAYERS = (
     "bn1.act",

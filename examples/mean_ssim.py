@@ -19,7 +19,7 @@ from torch import Tensor
 import solvers
 import ssimpert
 from ssimpert.linearization import forward
-from ssimpert.perturbation.rescaling import rescale, ssim_size
+from ssimpert.perturbation.baselines.matching import rescale, ssim_size
 
 PUBLISHED = solvers.Window.gaussian(1.5, 11, border="valid")
 ENGINES = ("sequential_convex", "projected_gradient", "frank_wolfe")

@@ -29,7 +29,7 @@ from ssimpert.analysis import (
     sign_flip_test,
     thresholded_boxes,
 )
-from ssimpert.analysis.thresholded_boxes import THRESHOLDINGS
+from ssimpert.analysis.localization.thresholded_boxes import THRESHOLDINGS
 from ssimpert.data.composites import CompositeSet
 
 COLUMNS = "pointing game, error by three thresholdings, MaxBoxAcc v1 and v2, areas of insertion and deletion"

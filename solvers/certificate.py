@@ -24,7 +24,7 @@ from torch import Tensor
 
 from solvers.constraints.base import DualBlock, inner, per_image
 from solvers.constraints.box import elementwise_support
-from solvers.constraints.window_dual import WindowDual
+from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from solvers.constraints.base import Constraint, inner
 from solvers.constraints.box import Box, Support
-from solvers.constraints.features import FeatureBall
+from solvers.constraints.feature_ball import FeatureBall
 from solvers.constraints.intersection import taken_apart
 from solvers.errors import ProblemError
 from solvers.result import Status

@@ -23,7 +23,7 @@ from solvers.errors import MethodError
 from solvers.problem import Problem
 from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
-from solvers.windows import Window
+from solvers.windows.window import Window
 
 
 class Method(Protocol):
@@ -187,7 +187,7 @@ def find_method(name: str, problem: Problem, *, force: bool = False) -> MethodIn
         MethodError: an unknown name (near matches are listed), a package that is missing, or a problem outside the
             method's capabilities or, unless ``force``, too large for it (the methods that can are named).
     """
-    from solvers.methods.conic import cvxpy_method
+    from solvers.methods.cvxpy_solvers import cvxpy_method
 
     info = _METHODS.get(name) or cvxpy_method(name)
     if info is None:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from solvers.constraints.base import DualBlock
-from solvers.constraints.blocks import map_block
+from solvers.constraints.dual_blocks import map_block
 
 
 class Status(Enum):

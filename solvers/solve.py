@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
-from solvers.constraints.blocks import map_block
-from solvers.constraints.lp import LpBall
+from solvers.constraints.dual_blocks import map_block
+from solvers.constraints.lp_ball import LpBall
 from solvers.errors import MethodError, ProblemError
 from solvers.problem import LinearProblem, Problem
 from solvers.registry import MethodInfo, find_method, methods, methods_for

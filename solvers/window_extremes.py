@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from solvers.compiled import compiled, run_rows
-from solvers.window_plan import check_planes, plan_of
+from solvers.backends.numba_jit import compiled, run_rows
+from solvers.windows.separable_plan import check_planes, plan_of
 
 if TYPE_CHECKING:
-    from solvers.windows import WindowOperator
+    from solvers.windows.window import WindowOperator
 
 
 def spread_min_planes(values: Tensor, op: WindowOperator, out: Tensor | None = None) -> Tensor:

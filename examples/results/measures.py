@@ -26,9 +26,9 @@ from ssimpert.analysis import (
     thresholded_boxes,
     write_table,
 )
-from ssimpert.analysis.boxes import box_masks
-from ssimpert.analysis.mask_agreement import mask_agreement
-from ssimpert.analysis.thresholded_boxes import THRESHOLDINGS
+from ssimpert.analysis.localization.boxes import box_masks
+from ssimpert.analysis.localization.mask_agreement import mask_agreement
+from ssimpert.analysis.localization.thresholded_boxes import THRESHOLDINGS
 from ssimpert.data.composites import CompositeSet
 
 SEED = 0
@@ -44,7 +44,8 @@ def measure(
     methods: Iterable[str],
     benched: Collection[str],
 ) -> pd.DataFrame:
-    """The long table (columns of :mod:`ssimpert.analysis.table`, ``object`` and ``model``), kept method by method.
+    """The long table (columns of :mod:`ssimpert.analysis.statistics.table`, ``object`` and ``model``), kept method by
+    method.
 
     Args:
         forward: the model or its ONNX copy, for insertion and deletion.

@@ -25,7 +25,7 @@ from ssimpert.analysis import (
     randomized_model,
     saliency_maps,
 )
-from ssimpert.analysis.compare import FORWARD_ONLY
+from ssimpert.analysis.comparison.compare import FORWARD_ONLY
 
 TILES = solvers.Window.uniform(8, stride=8)
 PUBLISHED = solvers.Window.gaussian(1.5, 11, border="valid")
@@ -169,7 +169,7 @@ def centre(setting: Setting) -> Found:
 
 def noise(setting: Setting) -> Found:
     """Smoothed white noise: a map that knows nothing."""
-    from ssimpert.analysis.smoothing import gaussian_smooth
+    from ssimpert.analysis.perturbation_maps.smoothing import gaussian_smooth
 
     shape = setting.images[:, 0].shape
     white = torch.rand(shape, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)

@@ -11,7 +11,7 @@ from maps import path_of
 from methods import CONTROLS, DRAWN, FULL, ONE_STEP
 
 from ssimpert.analysis import holm, paired_differences, summarize
-from ssimpert.analysis.max_box_acc import V2_IOUS
+from ssimpert.analysis.localization.max_box_acc import V2_IOUS
 from ssimpert.report import forest_plot, save_figure
 
 SEED = 0

@@ -10,9 +10,9 @@ pair is known.
 """
 
 from solvers.conformance.checks import Outcome, check_result
-from solvers.conformance.known_optimum import KnownOptimum, known_optimum
-from solvers.conformance.photos import Photo, photo, photo_names
-from solvers.conformance.problems import Posed, StandardProblem, standard_problems
+from solvers.conformance.problems.known_optimum import KnownOptimum, known_optimum
+from solvers.conformance.problems.photos import Photo, photo, photo_names
+from solvers.conformance.problems.standard import Posed, StandardProblem, standard_problems
 from solvers.conformance.report import ConformanceReport, ConformanceRow, Verdict
 from solvers.conformance.suite import default_settings, run_conformance
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.conformance.oracle import Array, DualParts, Oracle, box_support
-from solvers.conformance.oracles import oracle_for
-from solvers.conformance.window_oracle import WindowOracle
+from solvers.conformance.oracles.base import Array, DualParts, Oracle, box_support
+from solvers.conformance.oracles.of_set import oracle_for
+from solvers.conformance.oracles.window_ssim import WindowOracle
 from solvers.constraints import WindowDual
 from solvers.problem import LinearProblem, Problem
 from solvers.result import SolveResult

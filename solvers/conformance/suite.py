@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from solvers.conformance.checks import check_result
-from solvers.conformance.problems import Posed, StandardProblem, standard_problems
+from solvers.conformance.problems.standard import Posed, StandardProblem, standard_problems
 from solvers.conformance.report import ConformanceReport, ConformanceRow, Verdict
 from solvers.errors import MethodError
-from solvers.methods.conic import cvxpy_method
+from solvers.methods.cvxpy_solvers import cvxpy_method
 from solvers.registry import MethodInfo
 from solvers.registry import methods as registered_methods
 from solvers.settings import Settings

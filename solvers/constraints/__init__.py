@@ -2,13 +2,13 @@
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.constraints.box import Box, Support
-from solvers.constraints.features import FeatureBall, LinearOperator
+from solvers.constraints.feature_ball import FeatureBall, LinearOperator
 from solvers.constraints.global_ssim import GlobalSSIM
 from solvers.constraints.intersection import Intersection
-from solvers.constraints.lp import LpBall
+from solvers.constraints.lp_ball import LpBall
 from solvers.constraints.mean_ssim import MeanSSIM
 from solvers.constraints.product_ssim import ProductSSIM
-from solvers.constraints.window_dual import WindowDual
+from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.constraints.window_ssim import WindowSSIM
 
 __all__ = [

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import ConicForm, Constraint
-from solvers.constraints.bound_windows import BoundWindows, mean_loss, with_uncovered
-from solvers.constraints.kept_means import keep_means
+from solvers.constraints.ssim_windows.moments import BoundWindows, mean_loss, with_uncovered
+from solvers.constraints.ssim_windows.zero_mean_projection import keep_means
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
-from solvers.windows import Window
+from solvers.windows.window import Window
 
 if TYPE_CHECKING:
     import cvxpy as cp
 
-    from solvers.constraints.window_energy import WindowEnergy
+    from solvers.constraints.mean_index.ellipsoid import WindowEnergy
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class MeanSSIM(Constraint):
         Raises:
             ProblemError: luminance is bounded in every window; an ellipsoid knows only the mean.
         """
-        from solvers.constraints.window_energy import energy_around
+        from solvers.constraints.mean_index.ellipsoid import energy_around
 
         return energy_around(self, reference, delta)
 
@@ -196,11 +196,11 @@ class BoundMeanSSIM(BoundWindows):
     def supremum(self, direction: Tensor, block: Tensor | None, lower: Tensor, upper: Tensor) -> Tensor | None:
         """For tiles in a box of nonnegative pixels, the Lagrangian's maximum at the multiplier ``block`` (B,), an upper
         bound on ``max z'd`` over this set although it is not convex; ``None`` otherwise. See
-        :mod:`solvers.constraints.mean_tiles_bound`."""
+        :mod:`solvers.constraints.mean_index.tile_bound`."""
         finite = bool((lower.isfinite() & upper.isfinite()).all())
         if block is None or not (finite and self.constraint.window.is_tiling and self.keeps_luminance(lower)):
             return None
-        from solvers.constraints.mean_tiles_bound import lagrangian_bound
+        from solvers.constraints.mean_index.tile_bound import lagrangian_bound
 
         return lagrangian_bound(self, direction, block.clamp_min(0), lower, upper)
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import ConicForm, Constraint
-from solvers.constraints.bound_windows import BoundWindows, with_uncovered
-from solvers.constraints.implied_bounds import implied_bounds
-from solvers.constraints.split_levels import Loss, largest, levels, share_of
-from solvers.constraints.window_dual import WindowDual
-from solvers.constraints.window_repair import Pull, average, enter, shrink
+from solvers.constraints.ssim_windows.feasibility import Pull, average, enter, shrink
+from solvers.constraints.ssim_windows.loss_split import Loss, largest, levels, share_of
+from solvers.constraints.ssim_windows.moments import BoundWindows, with_uncovered
+from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
+from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
 from solvers.validation import positive, share
-from solvers.windows import Window
+from solvers.windows.window import Window
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -109,8 +109,9 @@ class BoundProductSSIM(BoundWindows):
         return BoundProductSSIM(self.constraint, self.reference[images])
 
     def split(self, share: Tensor, margin: float = 0.0) -> Split:
-        """The windows at contrast's share ``share`` (B, C, P_h, P_w) of the loss (:func:`.split_levels.levels`); with
-        a ``margin``, about so much smaller, relatively."""
+        """The windows at contrast's share ``share`` (B, C, P_h, P_w) of the loss
+        (:func:`~solvers.constraints.ssim_windows.loss_split.levels`); with a ``margin``, about so much smaller,
+        relatively."""
         allowed = (1 - margin) ** 2 * (1 / self.constraint.threshold - 1)
         a, b = levels(share, 1 / (1 + allowed))
         radius = (a * (self.spread_base + a * self.reference_variance)).sqrt()
@@ -166,13 +167,14 @@ class BoundProductSSIM(BoundWindows):
         return self.window_factor(delta).flatten(1).amin(dim=1)
 
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """See :mod:`solvers.constraints.window_repair`."""
+        """See :mod:`solvers.constraints.ssim_windows.feasibility`."""
         if self.constraint.window.is_tiling:
             return shrink(self, delta, steps=1)
         return enter(self, delta, lower, upper)
 
     def pulling(self, delta: Tensor, margin: float) -> Pull:
-        """See :class:`solvers.constraints.window_repair.WindowSet`. A window asks for the nearest point of one convex
+        """See :class:`solvers.constraints.ssim_windows.feasibility.WindowSet`. A window asks for the nearest point of
+        one convex
         set all along: that of the split at which its levels stand to one another as they do at ``delta``."""
         op, x, mean = self.operator, self.reference, self.reference_mean
         tiny = torch.finfo(x.dtype).tiny

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import ConicForm, Constraint, ball_scale_factor
-from solvers.constraints.bound_windows import BoundWindows, with_uncovered
-from solvers.constraints.implied_bounds import implied_bounds
-from solvers.constraints.kept_means import keep_means
-from solvers.constraints.window_dual import WindowDual
-from solvers.constraints.window_repair import Pull, average, enter, shrink
+from solvers.constraints.ssim_windows.feasibility import Pull, average, enter, shrink
+from solvers.constraints.ssim_windows.moments import BoundWindows, with_uncovered
+from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
+from solvers.constraints.ssim_windows.window_dual import WindowDual
+from solvers.constraints.ssim_windows.zero_mean_projection import keep_means
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
-from solvers.windows import Window
+from solvers.windows.window import Window
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -150,7 +150,7 @@ class BoundWindowSSIM(BoundWindows):
         return self.window_factor(delta).flatten(1).amin(dim=1)
 
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """See :mod:`solvers.constraints.window_repair`; where means are kept, bring them to 0 first."""
+        """See :mod:`solvers.constraints.ssim_windows.feasibility`; where means are kept, bring them to 0 first."""
         tiles = self.constraint.window.is_tiling
         if self.constraint.beta == 0:
             delta = keep_means(self.operator, delta, lower, upper)
@@ -159,7 +159,7 @@ class BoundWindowSSIM(BoundWindows):
         return shrink(self, delta, steps=1) if tiles else enter(self, delta, lower, upper)
 
     def pulling(self, delta: Tensor, margin: float) -> Pull:
-        """See :class:`solvers.constraints.window_repair.WindowSet`."""
+        """See :class:`solvers.constraints.ssim_windows.feasibility.WindowSet`."""
         op, centre = self.operator, self.ball_center * self.reference
         centre_mean = op.mean(centre)
         radius = (1 - margin) * self.radius
@@ -246,8 +246,8 @@ class BoundWindowSSIM(BoundWindows):
         overlap: their intersection has no closed form."""
         if not self.constraint.window.is_tiling:
             return None
-        from solvers.constraints.window_tiles import from_tiles, tile_groups
-        from solvers.constraints.windows_apart import solve_groups
+        from solvers.constraints.ssim_windows.single_window_solver import solve_groups
+        from solvers.constraints.ssim_windows.tiles import from_tiles, tile_groups
 
         free = torch.full_like(point, math.inf)
         lower, upper = self.bounds() or (-free, free)
@@ -255,7 +255,7 @@ class BoundWindowSSIM(BoundWindows):
         return from_tiles(self, solve_groups(groups, linear=False).delta)
 
     def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
-        from solvers.constraints.window_cones import window_cones
+        from solvers.constraints.ssim_windows.conic_form import window_cones
 
         return window_cones(self, delta, image)
 

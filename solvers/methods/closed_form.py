@@ -10,8 +10,8 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, norm, per_image
 from solvers.constraints.global_ssim import BoundGlobalSSIM, GlobalSSIM
-from solvers.constraints.lp import BoundLpBall, LpBall
-from solvers.constraints.windows_apart import Groups, solve_groups
+from solvers.constraints.lp_ball import BoundLpBall, LpBall
+from solvers.constraints.ssim_windows.single_window_solver import Groups, solve_groups
 from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult, Status

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
 from solvers.constraints.base import DualBlock
-from solvers.constraints.blocks import finite_images, map_block, window_vectors
-from solvers.constraints.window_dual import WindowDual
+from solvers.constraints.dual_blocks import finite_images, map_block, window_vectors
+from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.constraints.window_ssim import BoundWindowSSIM
 from solvers.problem import LinearProblem, Problem
 from solvers.result import History, HistoryRow, MethodOutput, Status

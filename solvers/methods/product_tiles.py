@@ -1,10 +1,11 @@
 """``product_tiles``: SSIM at least a threshold in every tile, each with the best split of its loss.
 
-What a tile gains at a split is a problem that :mod:`.windows_apart` solves exactly. Its multipliers say, through the
-support function of the tile's whole set, how much any *other* split could gain at most
-(:mod:`solvers.constraints.split_levels`); the split at which that is largest is tried next, within a bracket that the
-slopes at the splits tried make. Where no other split promises more, the tile is solved to its global optimum, though
-its set is not convex, and the certificate's bound meets it. A gain may have a kink, at the split from which on the ball
+What a tile gains at a split is a problem that :mod:`~solvers.constraints.ssim_windows.single_window_solver` solves
+exactly. Its multipliers say, through the support function of the tile's whole set, how much any *other* split could
+gain at most (:mod:`solvers.constraints.ssim_windows.loss_split`); the split at which that is largest is tried next,
+within a bracket that the slopes at the splits tried make. Where no other split promises more, the tile is solved to its
+global optimum, though its set is not convex, and the certificate's bound meets it. A gain may have a kink, at the split
+from which on the ball
 no longer matters: the bracket shrinks onto it, and the multipliers of its ends are mixed so that the slope vanishes.
 """
 
@@ -18,10 +19,10 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.product_ssim import BoundProductSSIM, ProductSSIM
-from solvers.constraints.split_levels import Loss, best_share, levels
-from solvers.constraints.window_dual import WindowDual
-from solvers.constraints.window_tiles import from_tiles, to_tiles
-from solvers.constraints.windows_apart import Groups, GroupSolution, solve_groups
+from solvers.constraints.ssim_windows.loss_split import Loss, best_share, levels
+from solvers.constraints.ssim_windows.single_window_solver import Groups, GroupSolution, solve_groups
+from solvers.constraints.ssim_windows.tiles import from_tiles, to_tiles
+from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult, Status
@@ -151,8 +152,8 @@ class _Tiles:
 @dataclass(frozen=True)
 class _End:
     """What was found at one end of the tiles' brackets, (G,) each: the split, the dual vector ``R point + tilt R x +
-    mean sqrt(w)`` with points (G, N), what it is worth to contrast (along, size; see :class:`.split_levels.Loss`), the
-    value less what it buys there, and the slope."""
+    mean sqrt(w)`` with points (G, N), what it is worth to contrast (along, size; see
+    :class:`~solvers.constraints.ssim_windows.loss_split.Loss`), the value less what it buys there, and the slope."""
 
     share: Tensor
     point: Tensor

@@ -6,10 +6,10 @@ import time
 
 import torch
 
-from solvers.constraints.window_dual import WindowDual
+from solvers.constraints.ssim_windows.single_window_solver import solve_groups
+from solvers.constraints.ssim_windows.tiles import from_tiles, tile_groups
+from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.constraints.window_ssim import BoundWindowSSIM, WindowSSIM
-from solvers.constraints.window_tiles import from_tiles, tile_groups
-from solvers.constraints.windows_apart import solve_groups
 from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult, Status

@@ -1,6 +1,37 @@
 """Maps of a perturbation, class activation maps, and how far they agree, with the controls beside them."""
 
-from ssimpert.analysis.agreement import (
+from ssimpert.analysis.attributions.catalog import ATTRIBUTIONS, attribution
+from ssimpert.analysis.attributions.grad_cam import grad_cam
+from ssimpert.analysis.attributions.grad_cam_variants import grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam
+from ssimpert.analysis.attributions.gradients import gradient, input_x_gradient, smooth_grad
+from ssimpert.analysis.attributions.guided_backprop import deconvolution, guided_backprop
+from ssimpert.analysis.attributions.integrated_gradients import (
+    PathAttributions,
+    integrated_gradients,
+    path_attributions,
+)
+from ssimpert.analysis.attributions.model_randomization import random_labels, randomizable_layers, randomized_model
+from ssimpert.analysis.attributions.occlusion import occlusion
+from ssimpert.analysis.attributions.postprocessing import CHANNEL_REDUCTIONS
+from ssimpert.analysis.attributions.rise import rise
+from ssimpert.analysis.comparison.compare import CAMS, compare
+from ssimpert.analysis.comparison.result import AgreementRow, Comparison
+from ssimpert.analysis.comparison.scores import MapScores
+from ssimpert.analysis.faithfulness.curve import PixelCurve
+from ssimpert.analysis.faithfulness.insertion_deletion import deletion, insertion, insertion_deletion
+from ssimpert.analysis.localization.cross_validation import HeldOutLocalization, choose_alpha, cross_validated, judged
+from ssimpert.analysis.localization.mask_agreement import mask_agreement
+from ssimpert.analysis.localization.max_box_acc import MaxBoxAcc, max_box_acc
+from ssimpert.analysis.localization.pointing_game import (
+    PointingResult,
+    centre_points,
+    chance_of_hit,
+    difficult_pairs,
+    point_game,
+    pointing_game,
+)
+from ssimpert.analysis.localization.thresholded_boxes import ThresholdedBoxes, thresholded_boxes
+from ssimpert.analysis.map_agreement.agreement import (
     Agreement,
     agreement,
     auc,
@@ -12,36 +43,9 @@ from ssimpert.analysis.agreement import (
     spearman,
     top_iou,
 )
-from ssimpert.analysis.attributions import ATTRIBUTIONS, attribution
-from ssimpert.analysis.bootstrap import Interval, bootstrap_interval
-from ssimpert.analysis.cam import grad_cam
-from ssimpert.analysis.cam_family import grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam
-from ssimpert.analysis.channel_reduction import CHANNEL_REDUCTIONS
-from ssimpert.analysis.compare import CAMS, compare
-from ssimpert.analysis.comparison import AgreementRow, Comparison
-from ssimpert.analysis.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
-from ssimpert.analysis.held_out import HeldOutLocalization, choose_alpha, cross_validated, judged
-from ssimpert.analysis.input_gradients import gradient, input_x_gradient, smooth_grad
-from ssimpert.analysis.insertion_deletion import deletion, insertion, insertion_deletion
-from ssimpert.analysis.integrated_gradients import PathAttributions, integrated_gradients, path_attributions
-from ssimpert.analysis.map_scores import MapScores
-from ssimpert.analysis.mask_agreement import mask_agreement
-from ssimpert.analysis.max_box_acc import MaxBoxAcc, max_box_acc
-from ssimpert.analysis.occlusion import occlusion
-from ssimpert.analysis.paired_tests import SignFlipTest, cohens_dz, holm, rank_biserial, sign_flip_test
-from ssimpert.analysis.pixel_curve import PixelCurve
-from ssimpert.analysis.pointing import (
-    PointingResult,
-    centre_points,
-    chance_of_hit,
-    difficult_pairs,
-    point_game,
-    pointing_game,
-)
-from ssimpert.analysis.randomization import random_labels, randomizable_layers, randomized_model
-from ssimpert.analysis.rectified_gradients import deconvolution, guided_backprop
-from ssimpert.analysis.rise import rise
-from ssimpert.analysis.saliency import (
+from ssimpert.analysis.map_agreement.shift_test import ShiftNull, shift_null
+from ssimpert.analysis.perturbation_maps.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
+from ssimpert.analysis.perturbation_maps.saliency import (
     SALIENCY_KINDS,
     contribution,
     perceptual_ball_saliency,
@@ -50,11 +54,11 @@ from ssimpert.analysis.saliency import (
     saliency_maps,
     ssim_saliency,
 )
-from ssimpert.analysis.shift_null import ShiftNull, shift_null
-from ssimpert.analysis.statistics import paired_differences, summarize
-from ssimpert.analysis.table import agreement_table, check_table
-from ssimpert.analysis.table_file import read_table, write_table
-from ssimpert.analysis.thresholded_boxes import ThresholdedBoxes, thresholded_boxes
+from ssimpert.analysis.statistics.bootstrap import Interval, bootstrap_interval
+from ssimpert.analysis.statistics.paired_tests import SignFlipTest, cohens_dz, holm, rank_biserial, sign_flip_test
+from ssimpert.analysis.statistics.summaries import paired_differences, summarize
+from ssimpert.analysis.statistics.table import agreement_table, check_table
+from ssimpert.analysis.statistics.table_file import read_table, write_table
 
 __all__ = [
     "ATTRIBUTIONS",

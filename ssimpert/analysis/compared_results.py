@@ -10,7 +10,7 @@ from torch import Tensor
 from ssimpert.errors import InputError
 
 if TYPE_CHECKING:
-    from ssimpert.perturbation.result import PerturbResult
+    from ssimpert.perturbation.results import PerturbResult
 
 
 def check_fits(image: Tensor, result: PerturbResult) -> None:
@@ -29,7 +29,7 @@ def check_fits(image: Tensor, result: PerturbResult) -> None:
                 f"image is on {image.device}, {result.name!r} on {values.device}; bring both to one device"
             )
     # Here and not above: perturb may come to use the analysis itself.
-    from ssimpert.perturbation.result import SAME_IMAGE, apart_from
+    from ssimpert.perturbation.results import SAME_IMAGE, apart_from
 
     apart = apart_from(image, result)
     wrong = (~(apart <= SAME_IMAGE)).nonzero()  # NaN, too

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ssimpert.option_checks import check_count
+from ssimpert.validation import check_count
 
 _SIDE = 224
 _ON_CPU, _ON_CPU_FORWARD, _ON_OTHERS, _AT_MOST = 2, 4, 32, 256

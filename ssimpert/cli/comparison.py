@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def check(run: Run, options: dict[str, Any]) -> None:
     """Refuse what :func:`ssimpert.compare` would refuse, before any image is perturbed."""
-    from ssimpert.analysis.compare import check_options
+    from ssimpert.analysis.comparison.compare import check_options
 
     check_options(run.classifier, run.batch, **options)
 
@@ -32,7 +32,7 @@ def forward_of(run: Run, options: dict[str, Any], name: ForwardName) -> OnnxClas
     """
     if name is ForwardName.TORCH:
         return None
-    from ssimpert.analysis.compare import FORWARD_ONLY
+    from ssimpert.analysis.comparison.compare import FORWARD_ONLY
     from ssimpert.cli.run import progress_bar
     from ssimpert.models import onnx_classifier
 

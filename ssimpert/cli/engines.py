@@ -1,4 +1,4 @@
-"""The engines by the names that the command line knows; :mod:`ssimpert.perturbation.engines` loads torch."""
+"""The engines by the names that the command line knows; :mod:`ssimpert.perturbation.engines.catalog` loads torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ssimpert.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from solvers.constraints import Constraint
-    from ssimpert.perturbation.engines import Engine
+    from ssimpert.perturbation.engines.catalog import Engine
 
 
 class EngineName(StrEnum):
@@ -53,7 +53,7 @@ def check_engine_fits(constraint: Constraint, engine: EngineName | HeldEngineNam
         UsageError: a mean SSIM that nothing projects onto.
     """
     import solvers
-    from ssimpert.perturbation.oracle import certified
+    from ssimpert.perturbation.engines.oracle import certified
 
     projects = engine.value == EngineName.PROJECTED_GRADIENT.value
     if projects and isinstance(constraint, solvers.MeanSSIM) and certified(constraint, method) != "convex step":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import solvers
     from solvers.constraints import Constraint
     from ssimpert.linearization import Margin
-    from ssimpert.perturbation.engines import Engine
+    from ssimpert.perturbation.engines.catalog import Engine
 
 
 @dataclass(frozen=True)

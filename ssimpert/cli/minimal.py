@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import solvers
     from solvers.constraints import Constraint
     from ssimpert.perturbation import MinimalBudgetResult
-    from ssimpert.perturbation.engines import Engine
+    from ssimpert.perturbation.engines.catalog import Engine
 
 # The curve reaches from the least level divided by this to the least level times it.
 AROUND = 4.0
@@ -44,7 +44,7 @@ def quest_of(images: list[str], limit: ConstraintOptions, search: SearchOptions,
     Raises:
         ProblemError, UsageError, InputError: an option out of range, or two that don't go together.
     """
-    from ssimpert.perturbation.level_attempt import check_level_options
+    from ssimpert.perturbation.budget_search.attempt import check_level_options
 
     constraint, settings = limit.build(), solver.settings()
     engine = check_engine_fits(constraint, search.engine, solver.method)
@@ -92,7 +92,7 @@ def write_curve(run: Run, quest: Quest, result: MinimalBudgetResult, index: int,
     """
     from ssimpert.cli.outputs import write_json
     from ssimpert.perturbation import margin_curve
-    from ssimpert.perturbation.levels import family_of
+    from ssimpert.perturbation.budget_search.levels import family_of
     from ssimpert.report.figure import save_figure
     from ssimpert.report.margin_figure import margin_figure
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from ssimpert.data import load_image, save_array, save_image
 from ssimpert.errors import InputError
-from ssimpert.json_values import json_text
 from ssimpert.linearization import forward
 from ssimpert.metrics import contrast_distance, ssim
 from ssimpert.perturbation import PerturbResult
-from ssimpert.perturbation.measure import least_window_ssim
+from ssimpert.perturbation.evaluation import least_window_ssim
+from ssimpert.records import json_text
 
 
 def prepare_folder(folder: Path) -> None:

@@ -118,6 +118,6 @@ def progress_bar(what: str, total: int | None) -> Any:
 
 
 def print_json(document: Any) -> None:
-    from ssimpert.json_values import json_text
+    from ssimpert.records import json_text
 
     print(json_text(document))

@@ -17,7 +17,7 @@ from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import AGREEMENT, has_forward_hooks, roundings_apart
 from ssimpert.models.names import class_name
 from ssimpert.models.onnx_session import onnx_session
-from ssimpert.option_checks import check_count
+from ssimpert.validation import check_count
 
 
 class OnnxClassifier:

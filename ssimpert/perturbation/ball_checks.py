@@ -9,8 +9,8 @@ from typing import get_args
 from torch import Tensor
 
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.perturbation.ball_objective import MarginTerm
-from ssimpert.perturbation.lbfgs import LineSearch
+from ssimpert.perturbation.perceptual_ball.lbfgs import LineSearch
+from ssimpert.perturbation.perceptual_ball.objective import MarginTerm
 
 
 def check_ball_options(

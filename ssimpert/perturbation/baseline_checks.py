@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization import Margin, Targeted, Untargeted
-from ssimpert.option_checks import check_seed
-from ssimpert.perturbation.result import SAME_IMAGE, PerturbResult, apart_from
+from ssimpert.perturbation.results import SAME_IMAGE, PerturbResult, apart_from
+from ssimpert.validation import check_seed
 
 FIXED_BUDGET, MINIMAL_NORM = ("l2-pgd", "linf-pgd"), ("ddn", "fmn")
 MATCHES = ("l2", "ssim")

@@ -18,18 +18,18 @@ from ssimpert.linearization.gradient import Model
 from ssimpert.linearization.margins import Criterion
 from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.models.mixed_precision import InMixedPrecision, MixedPrecision
-from ssimpert.perturbation import ascent
-from ssimpert.perturbation.batching import BatchSize, check_batch_size, in_parts
-from ssimpert.perturbation.engines import HELD, Engine, check_engine, check_projectable
-from ssimpert.perturbation.measure import measure, require_sound_gradients, require_sound_margins
-from ssimpert.perturbation.oracle import Oracle
-from ssimpert.perturbation.quantize import quantize as to_grid
-from ssimpert.perturbation.recentred import recentred as recentred_move
-from ssimpert.perturbation.released import ReleasedMargin, released_step_rule
-from ssimpert.perturbation.result import ConstraintRule, PerturbResult
+from ssimpert.perturbation.engines import loop
+from ssimpert.perturbation.engines.batching import BatchSize, check_batch_size, in_parts
+from ssimpert.perturbation.engines.catalog import HELD, Engine, check_engine, check_projectable
+from ssimpert.perturbation.engines.oracle import Oracle
+from ssimpert.perturbation.engines.recentred import recentred as recentred_move
+from ssimpert.perturbation.engines.released import ReleasedMargin, released_step_rule
+from ssimpert.perturbation.evaluation import measure, require_sound_gradients, require_sound_margins
+from ssimpert.perturbation.quantization.quantize import quantize as to_grid
+from ssimpert.perturbation.results import ConstraintRule, PerturbResult
 from ssimpert.perturbation.support import region_of, share_of
 
-Observer = Callable[[ascent.AscentState], None]
+Observer = Callable[[loop.AscentState], None]
 
 
 def perturb(
@@ -136,7 +136,7 @@ def perturb(
         limit = constraint.select(index, len(image)) if isinstance(constraint, Constraint) else constraint
         inside = None if region is None else region.select(index, len(image))
         rule = Oracle(limit, len(some), method, settings, inside)
-        state = ascent.start(model, some, label, driven_by, stop_at_success=stop_at_success)
+        state = loop.start(model, some, label, driven_by, stop_at_success=stop_at_success)
         if faithful:
             assert isinstance(constraint, solvers.GlobalSSIM)
             move = recentred_move(model, label, driven_by, released_step_rule(constraint, method, settings))
@@ -145,8 +145,8 @@ def perturb(
         else:
             oracle = Oracle(limit, len(some), method, settings, inside, tightening=True)
             move = HELD[engine](model, label, driven_by, oracle, some)
-        loop = ascent.ascend(linearised, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
-        for reached in loop:
+        ascent = loop.ascend(linearised, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
+        for reached in ascent:
             if observer is not None:
                 observer(reached)
         if not recentred:

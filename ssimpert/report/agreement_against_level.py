@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssimpert.analysis.agreement_metrics import AGREEMENT_METRICS
-from ssimpert.analysis.bootstrap import CONFIDENCE, RESAMPLES
-from ssimpert.analysis.statistics import summarize
+from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS
+from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, RESAMPLES
+from ssimpert.analysis.statistics.summaries import summarize
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.report.drawing import SMALL_SIZE, TEXT_SIZE, TITLE_SIZE, agg_figure, line_style, plain_axes, shortened
 from ssimpert.report.names import method_and_map, metric_name
@@ -38,8 +38,8 @@ def agreement_against_level_figure(
     """Mean agreement with its bootstrap interval against the level: a panel for each metric, a line for each map.
 
     Args:
-        table: per-image tables (:mod:`ssimpert.analysis.table`) of all levels together, with the level as a further
-            column of finite numbers; within a level each image, method, map and metric is there once.
+        table: per-image tables (:mod:`ssimpert.analysis.statistics.table`) of all levels together, with the level as a
+            further column of finite numbers; within a level each image, method, map and metric is there once.
         level: that column's name.
         level_name: what the axis calls it; default the column's name.
         metrics: which metrics, a panel each.

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ssimpert.analysis.comparison import Comparison
-from ssimpert.analysis.table_file import write_table
+from ssimpert.analysis.comparison.result import Comparison
+from ssimpert.analysis.statistics.table_file import write_table
 from ssimpert.errors import InputError
-from ssimpert.json_values import json_text
+from ssimpert.records import json_text
 from ssimpert.report.figure import comparison_figure, save_figure
 from ssimpert.report.insertion_deletion_figure import comparison_curves, insertion_deletion_figure
 from ssimpert.report.map_grid import map_grid
 from ssimpert.report.names import method_and_map
 
 if TYPE_CHECKING:
-    from ssimpert.perturbation.result import PerturbResult
+    from ssimpert.perturbation.results import PerturbResult
 
 
 def save_comparison(
@@ -39,7 +39,7 @@ def save_comparison(
     Args:
         image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
         result: the perturbation of ``image``.
-        comparison: what :func:`ssimpert.analysis.compare.compare` found for them.
+        comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
         names: one for each image, all different, each fit to name a folder; default their numbers.
         labels: class names for the figures; ``None`` shows class numbers.
 

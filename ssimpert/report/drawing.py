@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssimpert.analysis.agreement_metrics import TOP_SHARE
+from ssimpert.analysis.map_agreement.metrics import TOP_SHARE
 
 Array = NDArray[np.float64]
 

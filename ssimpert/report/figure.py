@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
-from ssimpert.analysis.agreement import TOP_SHARE
-from ssimpert.analysis.compared_maps import GRADIENT_MAGNITUDE, LOCAL_STD
-from ssimpert.analysis.comparison import AgreementRow, Comparison
+from ssimpert.analysis.comparison.maps import GRADIENT_MAGNITUDE, LOCAL_STD
+from ssimpert.analysis.comparison.result import AgreementRow, Comparison
+from ssimpert.analysis.map_agreement.agreement import TOP_SHARE
 from ssimpert.errors import InputError
 from ssimpert.report.drawing import (
     MINUS,
@@ -36,7 +36,7 @@ from ssimpert.report.drawing import (
 from ssimpert.report.names import CAM_NAMES, map_name
 
 if TYPE_CHECKING:
-    from ssimpert.perturbation.result import PerturbResult
+    from ssimpert.perturbation.results import PerturbResult
 
 FORMATS = (".png", ".svg", ".pdf")
 # Dark, middle and light: told apart in every kind of colour vision, and in grey.
@@ -65,7 +65,7 @@ def comparison_figure(
     Args:
         image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
         result: the perturbation of ``image``.
-        comparison: what :func:`ssimpert.analysis.compare.compare` found for them.
+        comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
         index: which image of the batch.
         labels: class names; ``None`` shows class numbers.
 

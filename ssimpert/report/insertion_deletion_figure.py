@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssimpert.analysis.bootstrap import CONFIDENCE, bootstrap_interval
-from ssimpert.analysis.comparison import Comparison
-from ssimpert.analysis.pixel_curve import Kind, PixelCurve
+from ssimpert.analysis.comparison.result import Comparison
+from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
+from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, bootstrap_interval
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.report.drawing import (
     SMALL_SIZE,

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ssimpert.analysis.comparison import Comparison
+from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.report.drawing import SMALL_SIZE, agg_figure, decimal, heat_map, numbers, overlay, pixels, shortened
 from ssimpert.report.names import CAM_NAMES, map_name, metric_name
@@ -38,7 +38,7 @@ def map_grid(
 
     Args:
         image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
-        comparison: what :func:`ssimpert.analysis.compare.compare` found for them.
+        comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
         images: which images of the batch, in this order; default all.
         names: a name for each image of the *batch*; default their numbers.
         maps: which maps, as (method, kind) of ``comparison.maps``, in this order; default all.

@@ -61,7 +61,7 @@ def test_every_window_of_scikit_images_map_reaches_the_threshold(
     window: solvers.Window,
     sample: bool,
     threshold: float,
-    border: solvers.windows.Border,
+    border: solvers.windows.window.Border,
 ) -> None:
     x, g = (value[..., 4:28, 4:28] for value in crops["coffee"])
     limit = solvers.WindowSSIM(threshold, replace(window, border=border), sample_covariance=sample)

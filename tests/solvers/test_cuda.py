@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 import solvers
+from solvers.backends.cuda_graph import Repeated
 from solvers.certificate import Certifier
 from solvers.conformance import run_conformance, standard_problems
 from solvers.constraints import Constraint
-from solvers.constraints.blocks import map_block
-from solvers.methods.box_gradients import _by_channel, ascend
-from solvers.methods.dual_model import Lagrangian
-from solvers.methods.mixing import Mixing
-from solvers.repeated import Repeated
-from solvers.windows import Window
+from solvers.constraints.dual_blocks import map_block
+from solvers.methods.conjugate_gradients import _by_channel, ascend
+from solvers.methods.dual.anderson import Mixing
+from solvers.methods.dual.lagrangian import Lagrangian
+from solvers.windows.window import Window
 from tests.solvers.conftest import Photos
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")

@@ -32,7 +32,7 @@ from solvers import (
     WindowSSIM,
     registry,
 )
-from solvers.methods import conic
+from solvers.methods import cvxpy_solvers
 
 Draw = Callable[..., Tensor]
 Register = Callable[[str], str]
@@ -332,11 +332,11 @@ def test_auto_passes_over_a_method_for_which_the_problem_is_too_large(monkeypatc
     for name in ("admm", "pdhg"):
         monkeypatch.delitem(registry._METHODS, name)
     assert solvers.solve(problem).method == "cvxpy:clarabel"
-    monkeypatch.setitem(conic.LIMITS, "clarabel", 10)
+    monkeypatch.setitem(cvxpy_solvers.LIMITS, "clarabel", 10)
     assert solvers.solve(problem).method == "cvxpy:scs"
     with pytest.raises(solvers.MethodError, match=r"non-zeros .*force=True.*methods that can: cvxpy:scs"):
         solvers.solve(problem, method="cvxpy:clarabel")
-    monkeypatch.setitem(conic.LIMITS, "scs", 10)
+    monkeypatch.setitem(cvxpy_solvers.LIMITS, "scs", 10)
     with pytest.raises(solvers.MethodError, match=r"no method takes this problem: .*non-zeros"):
         solvers.solve(problem)
     assert solvers.solve(problem, settings={"force": True}).method == "cvxpy:clarabel"

@@ -17,7 +17,12 @@ def test_every_public_name_resolves(name: str) -> None:
 
 @pytest.mark.parametrize(
     "first",
-    ["ssimpert.perturbation.control", "ssimpert.analysis", "ssimpert.models", "ssimpert.linearization.gradient"],
+    [
+        "ssimpert.perturbation.baselines.l2_control",
+        "ssimpert.analysis",
+        "ssimpert.models",
+        "ssimpert.linearization.gradient",
+    ],
 )
 def test_functions_stay_functions_whatever_was_imported_first(first: str) -> None:
     code = (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import solvers
 from solvers import Box, LinearProblem, MeanSSIM, MethodError, ProblemError, ProjectionProblem, Window, WindowSSIM
-from solvers.constraints.window_energy import WindowEnergy
+from solvers.constraints.mean_index.ellipsoid import WindowEnergy
 from tests.solvers import oracles
 
 Draw = Callable[..., Tensor]

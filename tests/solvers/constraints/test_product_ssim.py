@@ -13,7 +13,7 @@ from torch import Tensor
 
 import solvers
 from solvers import Box, LinearProblem, ProblemError, ProductSSIM, Window, WindowDual, WindowSSIM
-from solvers.constraints.split_levels import Loss, best_share, largest, levels
+from solvers.constraints.ssim_windows.loss_split import Loss, best_share, largest, levels
 from tests.solvers import oracles
 
 Draw = Callable[..., Tensor]

@@ -13,7 +13,7 @@ import solvers
 from solvers import Box, LinearProblem, LpBall, ProjectionProblem, Settings, Status, Window, WindowDual, WindowSSIM
 from solvers.certificate import Certifier
 from solvers.conformance import KnownOptimum, known_optimum
-from solvers.constraints.blocks import map_block, window_vectors
+from solvers.constraints.dual_blocks import map_block, window_vectors
 from solvers.methods.monitor import Monitor
 
 

@@ -37,7 +37,7 @@ def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]
             "message": "",
         }
         result.rows = lambda row=row: [row | {"image": k} for k in range(2)]
-    monkeypatch.setattr("ssimpert.perturbation.control.l2_control", lambda *_, **__: control)
+    monkeypatch.setattr("ssimpert.perturbation.baselines.l2_control.l2_control", lambda *_, **__: control)
     run = SimpleNamespace(
         names=["photos/cat.png", "other/cat.png"],
         folders=[tmp_path / "cat", tmp_path / "cat-2"],

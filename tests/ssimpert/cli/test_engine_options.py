@@ -17,7 +17,7 @@ from ssimpert.cli.constraints import OPTIONS, ConstraintName, build_constraint
 from ssimpert.cli.engines import EngineName, HeldEngineName
 from ssimpert.cli.options import ConstraintOptions, EngineOptions, ModelOptions, SearchOptions, SolverOptions
 from ssimpert.models import Classifier
-from ssimpert.perturbation.engines import HELD, Engine
+from ssimpert.perturbation.engines.catalog import HELD, Engine
 from tests.ssimpert.cli.small_model import SIDE, Command, records
 
 QUICK = ("--eps-rel", "3e-2", "--steps", "1")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import ssimpert
 from ssimpert.analysis import grad_cam, gradient, insertion_deletion, local_std, occlusion, rise
-from ssimpert.analysis.baseline import baseline_image
+from ssimpert.analysis.attributions.baseline_image import baseline_image
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier, OnnxClassifier, onnx_classifier, onnx_session
 from ssimpert.models.forward_copy import LEAST_IMAGES, forward_copy

@@ -15,7 +15,7 @@ from solvers import Box, LinearProblem, MeanSSIM, Window, WindowSSIM
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier
 from ssimpert.perturbation import minimal_budget, perturb
-from ssimpert.perturbation.ascent import AscentState
+from ssimpert.perturbation.engines.loop import AscentState
 from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
 
 PUBLISHED = MeanSSIM(0.97, Window.gaussian(1.5, 11, border="valid"))

@@ -15,7 +15,7 @@ import ssimpert
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier
 from ssimpert.perturbation import l2_control, perturb
-from ssimpert.perturbation.control import CONTROL_NAME, seed_radius
+from ssimpert.perturbation.baselines.l2_control import CONTROL_NAME, seed_radius
 from tests.ssimpert.perturbation.curved_classes import CurvedClasses
 from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey, score
 

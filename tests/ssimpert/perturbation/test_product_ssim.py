@@ -12,7 +12,7 @@ import solvers
 from solvers import Box, LinearProblem, ProductSSIM, Window, WindowSSIM
 from ssimpert.models import Classifier
 from ssimpert.perturbation import minimal_budget, perturb
-from ssimpert.perturbation.ascent import AscentState
+from ssimpert.perturbation.engines.loop import AscentState
 from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
 
 TILES = ProductSSIM(0.95, Window.uniform(4, stride=4))

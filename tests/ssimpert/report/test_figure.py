@@ -16,8 +16,8 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
-from ssimpert.analysis.compare import compare
-from ssimpert.analysis.comparison import Comparison
+from ssimpert.analysis.comparison.compare import compare
+from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.errors import InputError
 from ssimpert.report.figure import amplification, comparison_figure, save_figure
 from tests.ssimpert.analysis.example import CLASSES, SmallClassifier, example_images, example_result

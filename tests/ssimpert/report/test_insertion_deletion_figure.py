@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ssimpert.analysis import bootstrap_interval, compare
-from ssimpert.analysis.pixel_curve import Kind, PixelCurve
+from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
 from ssimpert.errors import InputError
 from ssimpert.report import comparison_curves, insertion_deletion_figure
 from tests.ssimpert.analysis.example import WithMean, example_images, example_result

@@ -1,0 +1,84 @@
+"""The conic form of windowed SSIM: one vectorised second-order cone over all windows of an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from solvers.constraints.base import ConicForm
+
+if TYPE_CHECKING:
+    import cvxpy as cp
+
+    from solvers.constraints.window_ssim import BoundWindowSSIM
+    from solvers.windows.window import WindowOperator
+
+
+def window_cones(bound: BoundWindowSSIM, delta: cp.Variable, image: int) -> ConicForm:
+    """Ball and interval of every window of one image on the flattened variable ``delta`` (C*H*W,).
+
+    The means are variables of their own: ``u = M d``, and the cone is ``|A_p d - sqrt(w) u_p - a R_p x| <= r_p``.
+    That keeps two non-zeros a row where writing ``R_p`` out would need size^2.
+    """
+    import cvxpy as cp
+
+    op = bound.operator
+    channels, lattice = bound.reference.shape[1], bound.radius.shape[1:]
+    selection, means = window_matrices(op, channels)
+    roots = op.root_weights.double().cpu().reshape(-1, op.window.size**2).repeat(channels, 1).numpy()
+    windows, entries = roots.shape
+    mean_column = scipy.sparse.csr_array(
+        (roots.ravel(), np.repeat(np.arange(windows), entries), np.arange(windows * entries + 1)),
+        shape=(windows * entries, windows),
+    )
+    x = bound.reference[image].double().cpu().flatten().numpy()
+    center = bound.ball_center * (selection @ x - mean_column @ (means @ x))
+
+    mean = cp.Variable(windows)
+    vectors = cp.reshape(selection @ delta - mean_column @ mean - center, (windows, entries), order="C")
+    radius = bound.radius[image].double().cpu().flatten().numpy()
+    cone = cp.SOC(radius, vectors, axis=1)
+    ties = mean == means @ delta
+    if bound.constraint.beta == 0:
+        interval = [mean == 0]
+    else:
+        low, high = (v[image].double().cpu().flatten().numpy() for v in (bound.mean_lower, bound.mean_upper))
+        interval = [mean <= high, mean >= low]
+    outside = (~op.covered).flatten().cpu().repeat(channels).nonzero().flatten().numpy()
+    fixed = [delta[outside] == 0] if outside.size else []
+
+    def dual() -> Tensor:
+        block = -np.asarray(cone.dual_value[1]).reshape(windows, entries)
+        block = block - (block * roots).sum(axis=1, keepdims=True) * roots
+        if len(interval) == 1:
+            slope = np.asarray(interval[0].dual_value)
+        else:
+            slope = np.asarray(interval[0].dual_value) - np.asarray(interval[1].dual_value)
+        return torch.as_tensor(block + slope[:, None] * roots).reshape(1, *lattice, entries)
+
+    return ConicForm([cone, ties, *interval, *fixed], dual)
+
+
+def window_matrices(op: WindowOperator, channels: int) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array]:
+    """A (windows*size^2, C*H*W) and M (windows, C*H*W) of all channels as sparse matrices in float64."""
+    pixels, size = op.height * op.width, op.window.size
+    rows = np.asarray(op.row_starts)[:, None] + np.arange(size)
+    columns = np.asarray(op.column_starts)[:, None] + np.arange(size)
+    row, column = rows[:, None, :, None], columns[None, :, None, :]
+    inside = (row >= 0) & (row < op.height) & (column >= 0) & (column < op.width)
+    target = np.where(inside, row * op.width + column, 0).reshape(-1)
+    root = op.root_weights.double().cpu().numpy().reshape(-1)
+    entries = np.arange(target.size)
+    selection = scipy.sparse.csr_array((root, (entries, target)), shape=(target.size, pixels))
+    selection.eliminate_zeros()
+    window = entries // size**2
+    means = scipy.sparse.csr_array((root**2, (window, target)), shape=(op.shape[0] * op.shape[1], pixels))
+    means.eliminate_zeros()
+    return (
+        scipy.sparse.csr_array(scipy.sparse.block_diag([selection] * channels, format="csr")),
+        scipy.sparse.csr_array(scipy.sparse.block_diag([means] * channels, format="csr")),
+    )

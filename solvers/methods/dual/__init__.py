@@ -1,0 +1,1 @@
+"""The method ``dual``: overlapping SSIM windows by one multiplier a constraint."""

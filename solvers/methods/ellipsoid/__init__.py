@@ -1,0 +1,1 @@
+"""The method ``ellipsoid``: balls of deep features."""

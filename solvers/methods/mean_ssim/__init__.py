@@ -1,0 +1,1 @@
+"""The methods of the mean SSIM: ``mean_tiles``, ``mean_windows`` and ``energy_step``."""

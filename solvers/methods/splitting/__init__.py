@@ -1,0 +1,1 @@
+"""The splitting methods ``admm`` and ``pdhg``, which take every convex set."""

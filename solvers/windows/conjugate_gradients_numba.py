@@ -1,0 +1,94 @@
+"""Compiled conjugate gradients for the quadratics that windows make, plane by plane in the cache.
+
+The same iteration as :func:`solvers.methods.conjugate_gradients.ascend` for ``H = diag(slope) + M' diag(weights) M``,
+which couples nothing across planes. In torch every vector operation of it is a call of its own over all planes, which
+on small images is mostly the call, and on large ones mostly memory; here a plane goes through all its steps at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.backends.numba_jit import compiled, run_rows
+from solvers.windows.kernels_numba import _back_through, adjoint_planes, mean_planes, normal_planes
+from solvers.windows.separable_plan import check_planes, plan_of
+
+if TYPE_CHECKING:
+    from solvers.windows.window import WindowOperator
+
+__all__ = ["adjoint_planes", "ascend_planes", "mean_planes", "normal_planes"]
+
+
+def ascend_planes(
+    op: WindowOperator,
+    slope: Tensor,
+    weights: Tensor,
+    right: Tensor,
+    diagonal: Tensor,
+    start: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    steps: Tensor,
+    most: int | None = None,
+) -> Tensor:
+    """See :func:`~solvers.methods.conjugate_gradients.ascend`: contiguous (N, H, W), weights (N, P_h, P_w), all of the
+    operator's dtype and on the CPU, and steps (N,) long, at most ``most`` (default: their largest) -> (N, H, W)."""
+    out = torch.empty_like(start)
+    check_planes(op, pixels=(slope, right, diagonal, start, lower, upper, out), windows=(weights,))
+    arguments = (
+        *(values.numpy() for values in (slope, weights, right, diagonal, start, lower, upper)),
+        *plan_of(op),
+        steps.numpy(),
+        out.numpy(),
+    )
+    planes = start.shape[0]
+    run_rows(
+        _ascend,
+        arguments,
+        planes,
+        start.numel() * 4 * op.window.size * ((int(steps.max()) if most is None else most) + 1),
+    )
+    return out
+
+
+@compiled
+def _ascend(slope, weights, right, diagonal, start, lower, upper, down, up, columns, steps, out, low, high):  # type: ignore[no-untyped-def]
+    """Planes ``low`` to ``high``."""
+    _, height, width = start.shape
+    n = np.uint64(height * width)
+    tiny = np.finfo(start.dtype).tiny
+    image, direction = np.empty((1, height, width), start.dtype), np.empty((1, height, width), start.dtype)
+    residual, inverse = np.empty(n, start.dtype), np.empty(n, start.dtype)
+    dots = np.empty((1, height), np.float64)
+    along, towards = image.reshape(-1), direction.reshape(-1)
+    for plane in range(low, high):
+        here = slice(plane, plane + 1)
+        flat_slope, flat_weights = slope[here], weights[here]
+        first, bottom, top = start[plane].reshape(-1), lower[plane].reshape(-1), upper[plane].reshape(-1)
+        asked, curvature, delta = right[plane].reshape(-1), diagonal[plane].reshape(-1), out[plane].reshape(-1)
+        _back_through(True, start[here], flat_slope, flat_weights, down, up, columns, image, dots, 0, height)
+        energy = 0.0
+        for j in range(n):
+            gradient = asked[j] - along[j]
+            held = (first[j] <= bottom[j] and gradient <= 0) or (first[j] >= top[j] and gradient >= 0)
+            inverse[j] = 0 if held else 1 / curvature[j]
+            residual[j], delta[j] = gradient, first[j]
+            towards[j] = gradient * inverse[j]
+            energy += gradient * towards[j]
+        for _ in range(steps[plane]):
+            _back_through(True, direction, flat_slope, flat_weights, down, up, columns, image, dots, 0, height)
+            length = start.dtype.type(energy / max(dots.sum(), tiny))
+            following = 0.0
+            for j in range(n):
+                delta[j] += length * towards[j]
+                residual[j] -= length * along[j]
+                following += residual[j] * residual[j] * inverse[j]
+            ratio = start.dtype.type(following / max(energy, tiny))
+            for j in range(n):
+                towards[j] = residual[j] * inverse[j] + ratio * towards[j]
+            energy = following

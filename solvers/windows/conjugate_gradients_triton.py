@@ -1,0 +1,133 @@
+"""Conjugate gradients for the quadratics that windows make, on a GPU, in Triton.
+
+The same iteration as :func:`solvers.methods.conjugate_gradients.ascend` for ``H = diag(slope) + M' diag(weights) M``. A
+step is one normal product and two passes over the planes; what a plane's step length and direction need is summed by
+the kernels themselves, in a fixed order, so that nothing waits for the host.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from solvers.windows.kernels_triton import WARPS, adjoint_planes, mean_planes, normal_planes
+from solvers.windows.separable_plan import check_planes
+
+if TYPE_CHECKING:
+    from solvers.windows.window import WindowOperator
+
+__all__ = ["adjoint_planes", "ascend_planes", "mean_planes", "normal_planes"]
+
+BLOCK = 2048  # pixels that one program works on
+
+
+def ascend_planes(
+    op: WindowOperator,
+    slope: Tensor,
+    weights: Tensor,
+    right: Tensor,
+    diagonal: Tensor,
+    start: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    steps: Tensor,
+    most: int,
+) -> Tensor:
+    """See :func:`~solvers.methods.conjugate_gradients.ascend`: contiguous (N, H, W), weights (N, P_h, P_w), all of the
+    operator's dtype and on its device, and steps (N,) long, at most ``most`` -> (N, H, W)."""
+    delta, residual, inverse, direction = (torch.empty_like(start) for _ in range(4))
+    check_planes(op, pixels=(slope, right, diagonal, start, lower, upper, delta), windows=(weights,))
+    planes, pixels = start.shape[0], op.height * op.width
+    chunks = -(-pixels // BLOCK)
+    grid, tiny = (planes, chunks), torch.finfo(start.dtype).tiny
+    energy, following = (torch.empty(planes, chunks, dtype=torch.float64, device=start.device) for _ in range(2))
+    image, dots = normal_planes(start, slope, weights, op)
+    room = triton.next_power_of_2(chunks), triton.next_power_of_2(dots.shape[1])
+    with torch.cuda.device_of(start):
+        _begin[grid](
+            right, image, start, lower, upper, diagonal, delta, residual, inverse, direction, energy, pixels, BLOCK,
+            num_warps=WARPS,
+        )  # fmt: skip
+        for step in range(most):
+            image, dots = normal_planes(direction, slope, weights, op, out=image)
+            _move[grid](
+                direction, image, inverse, delta, residual, energy, dots, following, steps, step, pixels,
+                dots.shape[1], *room, BLOCK, tiny, num_warps=WARPS,
+            )  # fmt: skip
+            if step < most - 1:
+                _turn[grid](
+                    residual, inverse, direction, energy, following, pixels, room[0], BLOCK, tiny, num_warps=WARPS
+                )
+            energy, following = following, energy
+    return delta
+
+
+@triton.jit
+def _begin(  # type: ignore[no-untyped-def]
+    right, image, start, lower, upper, diagonal, delta, residual, inverse, direction, energy, pixels,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The gradient at the start, which pixels are held, the first direction and its parts of the energy."""
+    plane, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    index = chunk * BLOCK + tl.arange(0, BLOCK)
+    inside, at = index < pixels, plane * pixels + index
+    point = tl.load(start + at, inside, 0.0)
+    gradient = tl.load(right + at, inside, 0.0) - tl.load(image + at, inside, 0.0)
+    below, above = point <= tl.load(lower + at, inside, 0.0), point >= tl.load(upper + at, inside, 0.0)
+    held = (below & (gradient <= 0)) | (above & (gradient >= 0))
+    factor = tl.where(held, 0.0, 1.0 / tl.load(diagonal + at, inside, 1.0))
+    scaled = gradient * factor
+    tl.store(delta + at, point, inside)
+    tl.store(residual + at, gradient, inside)
+    tl.store(inverse + at, factor, inside)
+    tl.store(direction + at, scaled, inside)
+    part = tl.sum(tl.where(inside, gradient * scaled, 0.0), axis=0)
+    tl.store(energy + plane * tl.num_programs(1) + chunk, part.to(tl.float64))
+
+
+@triton.jit
+def _whole(parts, plane, count, ROOM: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The sum of a plane's parts."""
+    index = tl.arange(0, ROOM)
+    return tl.sum(tl.load(parts + plane * count + index, index < count, 0.0), axis=0)
+
+
+@triton.jit(do_not_specialize=["step"])
+def _move(  # type: ignore[no-untyped-def]
+    direction, image, inverse, delta, residual, energy, dots, following, steps, step, pixels, tiles,
+    CHUNKS: tl.constexpr, TILES: tl.constexpr, BLOCK: tl.constexpr, TINY: tl.constexpr,
+):  # fmt: skip
+    """The step along the direction, none for a plane that has had its steps, and parts of the next energy."""
+    plane, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    chunks = tl.num_programs(1)
+    length = _whole(energy, plane, chunks, CHUNKS) / tl.maximum(_whole(dots, plane, tiles, TILES), TINY)
+    length = tl.where(tl.load(steps + plane) > step, length, 0.0).to(direction.dtype.element_ty)
+    index = chunk * BLOCK + tl.arange(0, BLOCK)
+    inside, at = index < pixels, plane * pixels + index
+    moved = tl.load(delta + at, inside, 0.0) + length * tl.load(direction + at, inside, 0.0)
+    left = tl.load(residual + at, inside, 0.0) - length * tl.load(image + at, inside, 0.0)
+    tl.store(delta + at, moved, inside)
+    tl.store(residual + at, left, inside)
+    part = tl.sum(left * left * tl.load(inverse + at, inside, 0.0), axis=0)
+    tl.store(following + plane * chunks + chunk, part.to(tl.float64))
+
+
+@triton.jit
+def _turn(  # type: ignore[no-untyped-def]
+    residual, inverse, direction, energy, following, pixels,
+    CHUNKS: tl.constexpr, BLOCK: tl.constexpr, TINY: tl.constexpr,
+):  # fmt: skip
+    """The next direction."""
+    plane, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    chunks = tl.num_programs(1)
+    ratio = _whole(following, plane, chunks, CHUNKS) / tl.maximum(_whole(energy, plane, chunks, CHUNKS), TINY)
+    ratio = ratio.to(direction.dtype.element_ty)
+    index = chunk * BLOCK + tl.arange(0, BLOCK)
+    inside, at = index < pixels, plane * pixels + index
+    scaled = tl.load(residual + at, inside, 0.0) * tl.load(inverse + at, inside, 0.0)
+    tl.store(direction + at, scaled + ratio * tl.load(direction + at, inside, 0.0), inside)

@@ -1,0 +1,238 @@
+"""Compiled separable window products on the CPU: windowed means, their adjoint, and the fused normal product.
+
+Every kernel walks the rows of a plane once. A row of windows is the combination of at most ``size`` image rows
+(vertical pass, over contiguous columns) and then of at most ``size`` shifted copies of itself (horizontal pass, in a
+buffer that stays in the first cache), so the cost is linear in pixels. For the horizontal pass a row lies in ``stride``
+phases, ``buffer[r, m] = row[stride * m + r]``, padded with zeros where windows hang over the edge: windows are then
+contiguous for any stride, all have the same taps, and a cut window's sum is divided by its remaining mass.
+
+Numba compiles at the first call and keeps the machine code on disk where it may write. Results do not depend on the
+number of threads, nor on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solvers.backends.numba_jit import compiled, run_rows
+from solvers.windows.separable_plan import check_planes, plan_of
+
+if TYPE_CHECKING:
+    from solvers.windows.window import WindowOperator
+
+
+def mean_planes(v: Tensor, op: WindowOperator, out: Tensor | None = None) -> Tensor:
+    """Windowed means: contiguous (N, H, W) on the CPU -> (N, P_h, P_w)."""
+    plan = plan_of(op)
+    out = v.new_empty(v.shape[0], *op.shape) if out is None else out
+    check_planes(op, pixels=(v,), windows=(out,))
+    rows = out.shape[0] * op.shape[0]
+    arguments = v.numpy(), plan.down, plan.columns, out.numpy()
+    run_rows(_mean, arguments, rows, rows * op.width * 2 * op.window.size)
+    return out
+
+
+def adjoint_planes(q: Tensor, op: WindowOperator, out: Tensor | None = None) -> Tensor:
+    """The adjoint of :func:`mean_planes`: contiguous (N, P_h, P_w) -> (N, H, W)."""
+    plan = plan_of(op)
+    out = q.new_empty(q.shape[0], op.height, op.width) if out is None else out
+    check_planes(op, pixels=(out,), windows=(q,))
+    pixels, rows = out.numpy(), out.shape[0] * op.height
+    dots = torch.empty(out.shape[:2], dtype=torch.float64).numpy()
+    arguments = False, pixels, pixels, q.numpy(), *plan, pixels, dots
+    run_rows(_back_through, arguments, rows, rows * op.width * 2 * op.window.size)
+    return out
+
+
+def normal_planes(
+    v: Tensor, diagonal: Tensor, weights: Tensor, op: WindowOperator, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """``diagonal * v + M'(weights * M v)`` and its inner product with v, plane by plane.
+
+    Contiguous v, diagonal (N, H, W) and weights (N, P_h, P_w) -> (N, H, W) and float64 (N,).
+    """
+    plan = plan_of(op)
+    out = torch.empty_like(v) if out is None else out
+    check_planes(op, pixels=(v, diagonal, out), windows=(weights,))
+    dots = torch.empty(v.shape[:2], dtype=torch.float64)
+    rows = v.shape[0] * op.height
+    arguments = True, v.numpy(), diagonal.numpy(), weights.numpy(), *plan, out.numpy(), dots.numpy()
+    run_rows(_back_through, arguments, rows, rows * op.width * 4 * op.window.size)
+    return out, dots.sum(dim=1)
+
+
+# -- one row --------------------------------------------------------------------------------------------------
+# Unsigned indices throughout: numba then leaves out the test for negative ones, and the loops become SIMD.
+
+
+@compiled
+def _combine(source, base, offsets, taps, t, count, out, at, n):  # type: ignore[no-untyped-def]
+    """out[at + j] = sum_k taps[t + k] * source[base + offsets[k] + j] over k < count, for j < n; all arrays flat.
+
+    Seven taps at a time, then four, then the rest: each pass over the row costs a load and a store on top of its taps.
+    """
+    k, one, two, three, four = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    if count >= np.uint64(7):
+        a, b, c, d = taps[t], taps[t + one], taps[t + two], taps[t + three]
+        e, f, g = taps[t + four], taps[t + four + one], taps[t + four + two]
+        ka, kb, kc, kd = base + offsets[0], base + offsets[1], base + offsets[2], base + offsets[3]
+        ke, kf, kg = base + offsets[4], base + offsets[5], base + offsets[6]
+        for j in range(n):
+            first = a * source[ka + j] + b * source[kb + j] + c * source[kc + j] + d * source[kd + j]
+            out[at + j] = first + (e * source[ke + j] + f * source[kf + j] + g * source[kg + j])
+        k += four + three
+    elif count >= four:
+        a, b, c, d = taps[t], taps[t + one], taps[t + two], taps[t + three]
+        ka, kb, kc, kd = base + offsets[0], base + offsets[1], base + offsets[2], base + offsets[3]
+        for j in range(n):
+            out[at + j] = a * source[ka + j] + b * source[kb + j] + c * source[kc + j] + d * source[kd + j]
+        k += four
+    else:
+        for j in range(n):
+            out[at + j] = 0
+    while k + four <= count:
+        a, b, c, d = taps[t + k], taps[t + k + one], taps[t + k + two], taps[t + k + three]
+        ka, kb = base + offsets[k], base + offsets[k + one]
+        kc, kd = base + offsets[k + two], base + offsets[k + three]
+        for j in range(n):
+            out[at + j] += a * source[ka + j] + b * source[kb + j] + c * source[kc + j] + d * source[kd + j]
+        k += four
+    if k + three == count:
+        a, b, c = taps[t + k], taps[t + k + one], taps[t + k + two]
+        ka, kb, kc = base + offsets[k], base + offsets[k + one], base + offsets[k + two]
+        for j in range(n):
+            out[at + j] += a * source[ka + j] + b * source[kb + j] + c * source[kc + j]
+    elif k + two == count:
+        a, b, ka, kb = taps[t + k], taps[t + k + one], base + offsets[k], base + offsets[k + one]
+        for j in range(n):
+            out[at + j] += a * source[ka + j] + b * source[kb + j]
+    elif k + one == count:
+        a, ka = taps[t + k], base + offsets[k]
+        for j in range(n):
+            out[at + j] += a * source[ka + j]
+
+
+@compiled
+def _split(row, first, stride, span, phases):  # type: ignore[no-untyped-def]
+    """phases[r * span + m] = row[stride * m + r + first] for every pixel of the row."""
+    for r in range(stride):
+        m = max((-first - r + stride - 1) // stride, 0)
+        j = stride * m + r + first
+        for i in range((row.size - j + stride - 1) // stride):
+            phases[np.uint64(r * span + m + i)] = row[np.uint64(j + i * stride)]
+
+
+@compiled
+def _join(phase, r, first, stride, out, at, n):  # type: ignore[no-untyped-def]
+    """out[at + stride * m + r + first] = phase[m] for every pixel of phase r among n."""
+    m = max((-first - r + stride - 1) // stride, 0)
+    j = stride * m + r + first
+    for i in range((n - j + stride - 1) // stride):
+        out[np.uint64(at + j + i * stride)] = phase[np.uint64(m + i)]
+
+
+@compiled
+def _across(row, phases, taps, offsets, first, stride, span, out, at, n):  # type: ignore[no-untyped-def]
+    """n window sums along a row of pixels, which for stride 1 lies in its phase already."""
+    if stride != 1:
+        _split(row, first, stride, span, phases)
+    zero = np.uint64(0)
+    _combine(phases, zero, offsets, taps, zero, np.uint64(taps.size), out, at, n)
+
+
+@compiled
+def _back(windows, taps, counts, offsets, first, stride, span, phase, out, at, width):  # type: ignore[no-untyped-def]
+    """A row of pixels, the adjoint of :func:`_across`; the windows lie between zeros."""
+    zero = np.uint64(0)
+    if stride == 1:
+        base = np.uint64(-first)
+        _combine(windows, base, offsets, taps, zero, counts[0], out, np.uint64(at), np.uint64(width))
+        return
+    for r in range(stride):
+        t = np.uint64(r * offsets.size)
+        _combine(windows, zero, offsets, taps, t, counts[r], phase, zero, np.uint64(span))
+        _join(phase, r, first, stride, out, at, width)
+
+
+# -- planes ---------------------------------------------------------------------------------------------------
+# Rows of all planes are numbered through; a call works on those from low to high. `down`, `up` and `columns` are
+# the parts of a Plan, taken apart here because passing structures on costs more than a row's arithmetic.
+
+
+@compiled
+def _mean(v, down, columns, out, low, high):  # type: ignore[no-untyped-def]
+    """Windowed means: (N, H, W) -> (N, P_h, P_w)."""
+    _, height, width = v.shape
+    _, lattice, wide = out.shape
+    starts, counts, row_taps = down
+    taps, scale, offsets, first, stride, span, _, _, _ = columns
+    source, target, flat, most = v.reshape(-1), out.reshape(-1), row_taps.reshape(-1), row_taps.shape[1]
+    steps = np.arange(most).astype(np.uint64) * np.uint64(width)
+    row, phases, n = np.zeros(width, v.dtype), np.zeros(span * stride, v.dtype), np.uint64(wide)
+    into, where = (phases, np.uint64(-first)) if stride == 1 else (row, np.uint64(0))
+    for index in range(low, high):
+        plane, p = index // lattice, index % lattice
+        base, at = np.uint64((plane * height + starts[p]) * width), np.uint64(index * wide)
+        _combine(source, base, steps, flat, np.uint64(p * most), np.uint64(counts[p]), into, where, np.uint64(width))
+        _across(row, phases, taps, offsets, first, stride, span, target, at, n)
+        for q in range(n):
+            target[at + q] *= scale[q]
+
+
+@compiled
+def _back_through(normal, v, diagonal, weights, down, up, columns, out, dots, low, high):  # type: ignore[no-untyped-def]
+    """``M' weights``; or, with ``normal``, ``diagonal * v + M'(weights * M v)`` and its product with v row by row."""
+    _, height, width = out.shape
+    _, lattice, wide = weights.shape
+    down_starts, down_counts, down_taps = down
+    up_starts, up_counts, up_taps = up
+    taps, scale, offsets, first, stride, span, phase_taps, back_counts, back_offsets = columns
+    square = scale * scale
+    source, target, weight, slope = v.reshape(-1), out.reshape(-1), weights.reshape(-1), diagonal.reshape(-1)
+    down_flat, up_flat, back_taps = down_taps.ravel(), up_taps.ravel(), phase_taps.ravel()
+    down_most, up_most = down_taps.shape[1], up_taps.shape[1]
+    steps = np.arange(max(down_most, up_most)).astype(np.uint64) * np.uint64(width)
+    left, n, wide_row = np.uint64(back_offsets.size - 1), np.uint64(wide), np.uint64(width)
+    row, phases, phase = np.zeros(width, v.dtype), np.zeros(span * stride, v.dtype), np.zeros(span, v.dtype)
+    into, where = (phases, np.uint64(-first)) if stride == 1 else (row, np.uint64(0))
+    middle = np.zeros(back_offsets.size - 1 + span, v.dtype)
+    # Rows after the horizontal passes; when there is no room left, those still needed move to the front.
+    room = 4 * up_most + 8
+    held = np.zeros(room * width, v.dtype)
+    begin, done = 0, 0
+    for index in range(low, high):
+        plane, i = index // height, index % height
+        if i == 0 or index == low:
+            begin = done = up_starts[i]
+        while done < up_starts[i] + up_counts[i]:
+            if done - begin == room:
+                for j in range(np.uint64((done - up_starts[i]) * width)):
+                    held[j] = held[np.uint64((up_starts[i] - begin) * width) + j]
+                begin = up_starts[i]
+            at = np.uint64((plane * lattice + done) * wide)
+            if normal:
+                base = np.uint64((plane * height + down_starts[done]) * width)
+                t, count = np.uint64(done * down_most), np.uint64(down_counts[done])
+                _combine(source, base, steps, down_flat, t, count, into, where, wide_row)
+                _across(row, phases, taps, offsets, first, stride, span, middle, left, n)
+                for q in range(n):
+                    middle[left + q] *= square[q] * weight[at + q]
+            else:
+                for q in range(n):
+                    middle[left + q] = scale[q] * weight[at + q]
+            slot = (done - begin) * width
+            _back(middle, back_taps, back_counts, back_offsets, first, stride, span, phase, held, slot, width)
+            done += 1
+        at, base = np.uint64(index * width), np.uint64((up_starts[i] - begin) * width)
+        _combine(held, base, steps, up_flat, np.uint64(i * up_most), np.uint64(up_counts[i]), target, at, wide_row)
+        if normal:
+            dot = slope[0] * 0
+            for j in range(wide_row):
+                value = target[at + j] + slope[at + j] * source[at + j]
+                target[at + j] = value
+                dot += value * source[at + j]
+            dots[plane, i] = dot

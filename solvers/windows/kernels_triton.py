@@ -1,0 +1,229 @@
+"""Window products on a GPU, in Triton: windowed means, their adjoint, and the fused normal product.
+
+The same products as :mod:`solvers.windows.kernels_numba` has for the CPU. A pass along one axis combines at most
+``size`` neighbours, which lie in the cache, so it moves each number once; a product with torch's dense banded matrices
+would compute ``side`` terms for each. Sums are made in a fixed order: results do not depend on what else is in the
+batch.
+
+Triton comes with torch's CUDA builds on Linux. It compiles at the first call and keeps the machine code on disk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from solvers.windows.separable_plan import check_planes
+
+if TYPE_CHECKING:
+    from solvers.windows.window import WindowOperator
+
+# Rows and columns of a plane that one program works on, and its warps.
+TILE = 16, 64
+WARPS = 4
+
+
+def mean_planes(v: Tensor, op: WindowOperator) -> Tensor:
+    """Windowed means: contiguous (N, H, W) -> (N, P_h, P_w)."""
+    between = v.new_empty(v.shape[0], op.shape[0], op.width)
+    out = v.new_empty(v.shape[0], *op.shape)
+    check_planes(op, pixels=(v,), windows=(out,))
+    with torch.cuda.device_of(v):
+        _down(v, between, op)
+        _across(between, out, op)
+    return out
+
+
+def adjoint_planes(q: Tensor, op: WindowOperator, *, squared: bool = False) -> Tensor:
+    """The adjoint of :func:`mean_planes`, or its like with squared weights: contiguous (N, P_h, P_w) -> (N, H, W)."""
+    between = q.new_empty(q.shape[0], op.shape[0], op.width)
+    out = q.new_empty(q.shape[0], op.height, op.width)
+    check_planes(op, pixels=(out,), windows=(q,))
+    with torch.cuda.device_of(q):
+        _back_across(q, between, op, squared=squared)
+        _back_down(between, out, op, squared=squared)
+    return out
+
+
+def normal_planes(
+    v: Tensor, diagonal: Tensor, weights: Tensor, op: WindowOperator, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """``diagonal * v + M'(weights * M v)``, and parts of its inner product with v.
+
+    Contiguous v, diagonal (N, H, W) and weights (N, P_h, P_w) -> (N, H, W), and float64 (N, tiles), whose sums over the
+    tiles are the inner products.
+    """
+    out = torch.empty_like(v) if out is None else out
+    check_planes(op, pixels=(v, diagonal, out), windows=(weights,))
+    between = v.new_empty(v.shape[0], op.shape[0], op.width)
+    windows = torch.empty_like(weights)
+    dots = torch.empty(v.shape[0], tiles(op.height, op.width), dtype=torch.float64, device=v.device)
+    with torch.cuda.device_of(v):
+        _down(v, between, op)
+        _across(between, windows, op, weights)
+        _back_across(windows, between, op)
+        _back_down(between, out, op, normal=(diagonal, v, dots))
+    return out, dots
+
+
+def try_out(device: torch.device) -> None:
+    """Compile and run one small kernel; whatever goes wrong is raised."""
+    ones = torch.ones(1, 2, 2, device=device)
+    with torch.cuda.device_of(ones):
+        _mean_down[1, 1](ones, ones[0], torch.empty_like(ones), 2, 2, 2, 0, 2, 1, *TILE, num_warps=WARPS)
+
+
+def tiles(height: int, width: int) -> int:
+    """How many tiles a plane of that size has."""
+    return -(-height // TILE[0]) * -(-width // TILE[1])
+
+
+def _down(v: Tensor, out: Tensor, op: WindowOperator) -> None:
+    rows, taps = op.shape[0], op.row_taps
+    _mean_down[v.shape[0], tiles(rows, op.width)](
+        v, taps, out, op.height, op.width, rows, op.row_starts[0], *_constants(op), num_warps=WARPS
+    )
+
+
+def _across(v: Tensor, out: Tensor, op: WindowOperator, weights: Tensor | None = None) -> None:
+    rows, columns = op.shape
+    weighted = weights is not None
+    _mean_across[v.shape[0], tiles(rows, columns)](
+        v, op.column_taps, weights if weighted else out, out, rows, op.width, columns, op.column_starts[0], weighted,
+        *_constants(op), num_warps=WARPS,
+    )  # fmt: skip
+
+
+def _back_across(q: Tensor, out: Tensor, op: WindowOperator, *, squared: bool = False) -> None:
+    rows, columns = op.shape
+    _adjoint_across[q.shape[0], tiles(rows, op.width)](
+        q, op.column_taps, out, rows, op.width, columns, op.column_starts[0], squared, *_constants(op),
+        num_warps=WARPS,
+    )  # fmt: skip
+
+
+def _back_down(
+    q: Tensor,
+    out: Tensor,
+    op: WindowOperator,
+    *,
+    normal: tuple[Tensor, Tensor, Tensor] | None = None,
+    squared: bool = False,
+) -> None:
+    # A kernel takes a tensor for what it does not use, too.
+    diagonal, v, dots = normal or (out, out, out)
+    _adjoint_down[q.shape[0], tiles(op.height, op.width)](
+        q, op.row_taps, diagonal, v, dots, out, op.height, op.width, op.shape[0], op.row_starts[0], normal is not None,
+        squared, *_constants(op), num_warps=WARPS,
+    )  # fmt: skip
+
+
+def _constants(op: WindowOperator) -> tuple[int, int, int, int]:
+    return op.window.size, op.window.stride, *TILE
+
+
+# -- kernels --------------------------------------------------------------------------------------------------
+# Grid (planes, tiles). Planes are counted in 64 bits: a batch may have more than 2^31 pixels. `first` is the edge of
+# the first window, not positive; taps are (size, windows of the axis), 0 where a window hangs over the image.
+
+
+@triton.jit
+def _corner(count, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Rows and columns of this program's tile."""
+    across = tl.cdiv(width, COLUMNS)
+    tile = tl.program_id(1)
+    rows = (tile // across) * ROWS + tl.arange(0, ROWS)
+    return rows, (tile % across) * COLUMNS + tl.arange(0, COLUMNS)
+
+
+@triton.jit
+def _mean_down(  # type: ignore[no-untyped-def]
+    v, taps, out, height, width, windows, first,
+    SIZE: tl.constexpr, STRIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """(N, H, W) -> (N, P_h, W)."""
+    plane = tl.program_id(0).to(tl.int64)
+    p, j = _corner(windows, width, ROWS, COLUMNS)
+    known, inside = p < windows, (j < width)[None, :]
+    total = tl.zeros((ROWS, COLUMNS), dtype=v.dtype.element_ty)
+    for k in tl.static_range(SIZE):
+        i = p * STRIDE + first + k
+        met = (known & (i >= 0) & (i < height))[:, None] & inside
+        weight = tl.load(taps + k * windows + p, mask=known, other=0.0)
+        total += weight[:, None] * tl.load(v + plane * height * width + i[:, None] * width + j[None, :], met, 0.0)
+    tl.store(out + plane * windows * width + p[:, None] * width + j[None, :], total, known[:, None] & inside)
+
+
+@triton.jit
+def _mean_across(  # type: ignore[no-untyped-def]
+    v, taps, weights, out, height, width, windows, first, WEIGHTED: tl.constexpr,
+    SIZE: tl.constexpr, STRIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """(N, R, W) -> (N, R, P_w), times weights of that shape where WEIGHTED."""
+    plane = tl.program_id(0).to(tl.int64)
+    i, p = _corner(height, windows, ROWS, COLUMNS)
+    inside, known = (i < height)[:, None], p < windows
+    total = tl.zeros((ROWS, COLUMNS), dtype=v.dtype.element_ty)
+    for k in tl.static_range(SIZE):
+        j = p * STRIDE + first + k
+        met = inside & (known & (j >= 0) & (j < width))[None, :]
+        weight = tl.load(taps + k * windows + p, mask=known, other=0.0)
+        total += weight[None, :] * tl.load(v + plane * height * width + i[:, None] * width + j[None, :], met, 0.0)
+    at, met = plane * height * windows + i[:, None] * windows + p[None, :], inside & known[None, :]
+    if WEIGHTED:
+        total *= tl.load(weights + at, met, 0.0)
+    tl.store(out + at, total, met)
+
+
+@triton.jit
+def _adjoint_across(  # type: ignore[no-untyped-def]
+    q, taps, out, height, width, windows, first, SQUARED: tl.constexpr,
+    SIZE: tl.constexpr, STRIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """(N, R, P_w) -> (N, R, W), with the taps or their squares."""
+    plane = tl.program_id(0).to(tl.int64)
+    i, j = _corner(height, width, ROWS, COLUMNS)
+    inside, last = (i < height)[:, None], (j - first) // STRIDE
+    total = tl.zeros((ROWS, COLUMNS), dtype=q.dtype.element_ty)
+    for other in tl.static_range((SIZE + STRIDE - 1) // STRIDE):
+        p = last - other
+        k = j - first - p * STRIDE
+        met = (p >= 0) & (p < windows) & (k < SIZE) & (j < width)
+        weight = tl.load(taps + k * windows + p, mask=met, other=0.0)
+        if SQUARED:
+            weight *= weight
+        at = plane * height * windows + i[:, None] * windows + p[None, :]
+        total += weight[None, :] * tl.load(q + at, inside & met[None, :], 0.0)
+    tl.store(out + plane * height * width + i[:, None] * width + j[None, :], total, inside & (j < width)[None, :])
+
+
+@triton.jit
+def _adjoint_down(  # type: ignore[no-untyped-def]
+    q, taps, diagonal, v, dots, out, height, width, windows, first, NORMAL: tl.constexpr, SQUARED: tl.constexpr,
+    SIZE: tl.constexpr, STRIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """(N, P_h, W) -> (N, H, W); where NORMAL, plus diagonal * v, and each tile's part of the product with v."""
+    plane = tl.program_id(0).to(tl.int64)
+    i, j = _corner(height, width, ROWS, COLUMNS)
+    inside, last = (j < width)[None, :], (i - first) // STRIDE
+    total = tl.zeros((ROWS, COLUMNS), dtype=q.dtype.element_ty)
+    for other in tl.static_range((SIZE + STRIDE - 1) // STRIDE):
+        p = last - other
+        k = i - first - p * STRIDE
+        met = (p >= 0) & (p < windows) & (k < SIZE) & (i < height)
+        weight = tl.load(taps + k * windows + p, mask=met, other=0.0)
+        if SQUARED:
+            weight *= weight
+        at = plane * windows * width + p[:, None] * width + j[None, :]
+        total += weight[:, None] * tl.load(q + at, met[:, None] & inside, 0.0)
+    at, met = plane * height * width + i[:, None] * width + j[None, :], (i < height)[:, None] & inside
+    if NORMAL:
+        value = tl.load(v + at, met, 0.0)
+        total += tl.load(diagonal + at, met, 0.0) * value
+        part = tl.sum(tl.sum(tl.where(met, total * value, 0.0), axis=1), axis=0)
+        tl.store(dots + plane * tl.num_programs(1) + tl.program_id(1), part.to(tl.float64))
+    tl.store(out + at, total, met)

@@ -1,0 +1,1 @@
+"""Class activation maps and other attributions: what a classifier looks at."""

@@ -1,0 +1,60 @@
+"""The image that stands for "nothing there": what occlusion paints, masks fade to and path integrals start from."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ssimpert.analysis.attributions.class_targets import Model
+from ssimpert.errors import InputError
+
+Baseline = float | Tensor | None
+
+
+def mean_colour(model: Model, channels: int) -> Tensor | None:
+    """The ``mean`` of a model that holds one as a tensor, as (1, C, 1, 1); ``None`` for any other.
+
+    Raises:
+        InputError: a ``mean`` of neither 1 nor ``channels`` finite numbers.
+    """
+    mean = getattr(model, "mean", None)
+    if not isinstance(mean, Tensor):
+        return None
+    if mean.numel() not in (1, channels) or not bool(mean.isfinite().all()):
+        raise InputError(f"the model's mean must be 1 or {channels} finite numbers, got {mean.flatten().tolist()}")
+    return mean.detach().reshape(1, -1, 1, 1).expand(1, channels, 1, 1)
+
+
+def baseline_image(model: Model, images: Tensor, baseline: Baseline = None) -> Tensor:
+    """``baseline`` as an image for each of ``images`` (B, C, H, W), in their shape, dtype and device (a view).
+
+    Args:
+        baseline: ``None`` for the mean colour, :func:`mean_colour`, and 0 for a model without one, whose pixels count
+            as normalised. That is zero in normalised space, as the deletion metric writes it, so that attributions and
+            metrics hold the same thing for absent; black would attribute nothing to black pixels.
+            A number paints every channel with it; a tensor must broadcast to the images, for instance a colour
+            (1, C, 1, 1) or an image (1, C, H, W).
+
+    Raises:
+        InputError: a number that isn't finite, a tensor that does not broadcast or is not finite.
+    """
+    if baseline is None:
+        mean = mean_colour(model, images.shape[1])
+        colour = torch.zeros((), device=images.device) if mean is None else mean
+    elif isinstance(baseline, Tensor):
+        colour = baseline.detach()
+        if not bool(colour.isfinite().all()):
+            raise InputError("baseline must be finite; it has NaN or infinite pixels")
+    elif isinstance(baseline, bool) or not isinstance(baseline, int | float) or not math.isfinite(baseline):
+        raise InputError(f"baseline must be None, a finite number or a tensor, got {baseline!r}")
+    else:
+        colour = torch.tensor(float(baseline), device=images.device, dtype=images.dtype)
+    try:
+        return colour.to(images).expand(images.shape)
+    except RuntimeError as error:
+        raise InputError(
+            f"baseline of shape {tuple(colour.shape)} does not fit images {tuple(images.shape)}; "
+            "give a colour (1, C, 1, 1) or an image (1, C, H, W)"
+        ) from error

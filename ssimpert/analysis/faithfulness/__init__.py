@@ -1,0 +1,1 @@
+"""Does a map rank the pixels that matter? Insertion and deletion."""

@@ -1,0 +1,1 @@
+"""How far two maps agree: metrics, and p-values from circular shifts."""

@@ -1,0 +1,1 @@
+"""Saliency maps of a perturbation, and the maps that serve as controls."""

@@ -1,0 +1,1 @@
+"""Tables of many images: summaries, intervals, paired tests, files."""

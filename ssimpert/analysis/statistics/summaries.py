@@ -1,0 +1,255 @@
+"""Over images: means with bootstrap intervals, and each method against each control on the same images.
+
+Both functions take the per-image table of :mod:`ssimpert.analysis.statistics.table` and give a table again, one row for
+each group or comparison, with the seed and all settings in it. The order of the rows and of other groups doesn't
+matter: every group is resampled from the same seed, by itself, over its images in a fixed order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS
+from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, RESAMPLES, Interval, IntervalMethod, bootstrap_interval
+from ssimpert.analysis.statistics.paired_tests import PERMUTATIONS, cohens_dz, holm, rank_biserial, sign_flip_test
+from ssimpert.analysis.statistics.table import check_table
+from ssimpert.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_GROUP = ["method", "map", "metric"]
+
+
+def summarize(
+    table: pd.DataFrame,
+    *,
+    cluster: str | None = None,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    interval: IntervalMethod = "percentile",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Each method, map and metric over the images where it is defined.
+
+    Args:
+        table: the per-image table.
+        cluster: a column whose images belong together (composites of one object); the bootstrap resamples whole
+            clusters. Default ``None``: images are independent.
+        confidence, resamples, interval, seed: of the bootstrap, see :func:`ssimpert.analysis.bootstrap_interval`.
+
+    Returns:
+        Columns ``method``, ``map``, ``metric``; ``n`` (images defined), ``undefined`` (images that are NaN) and
+        ``reasons`` with their counts, the most frequent first; ``mean``, ``median``; ``low``, ``high`` of the mean's
+        interval; ``interval``, ``confidence``, ``resamples``, ``units`` (images or clusters resampled), ``seed``.
+        Numbers over no images are NaN.
+    """
+    import pandas as pd
+
+    check_table(table)
+    _check_cluster(table, cluster)
+    rows = []
+    for key, group in table.groupby(_GROUP, sort=False):
+        ordered = _by_image(group)
+        defined = ordered[ordered["value"].notna()]
+        bounds = bootstrap_interval(
+            defined["value"].to_numpy(),
+            clusters=None if cluster is None else defined[cluster].tolist(),
+            confidence=confidence,
+            resamples=resamples,
+            method=interval,
+            seed=seed,
+        )
+        rows.append(
+            {
+                **dict(zip(_GROUP, cast("tuple[str, ...]", key), strict=True)),
+                "n": len(defined),
+                "undefined": len(ordered) - len(defined),
+                "reasons": _counted(ordered["reason"][ordered["value"].isna()].tolist()),
+                "mean": defined["value"].mean(),
+                "median": defined["value"].median(),
+                **_interval_columns(bounds),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def paired_differences(
+    table: pd.DataFrame,
+    controls: Sequence[str],
+    *,
+    methods: Sequence[str] | None = None,
+    cluster: str | None = None,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    interval: IntervalMethod = "percentile",
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Each method's map against each control's, image by image, on the images where both are defined.
+
+    A control that makes the same kind of map (l2 ascent has an ``rms`` too) is compared map by map; one that doesn't
+    (``local_std``) is compared, by all its maps, with every map of the method.
+
+    Args:
+        table: the per-image table.
+        controls: names in column ``method``.
+        methods: the methods compared with them; default ``None``: all that aren't among the controls.
+        cluster: as in :func:`summarize`; bootstrap and permutation test then work on whole clusters.
+        confidence, resamples, interval: of the bootstrap.
+        permutations: of :func:`ssimpert.analysis.sign_flip_test`, where it isn't exact.
+        seed: of both.
+
+    Returns:
+        Columns ``method``, ``map``, ``control``, ``control_map``, ``metric``; ``better`` (``higher`` or ``lower``
+        values mean closer maps; empty for a metric of one's own); ``n`` (images where both are defined),
+        ``undefined`` (images where either is NaN), ``unpaired`` (images that only one of them has);
+        ``difference`` (mean of method minus control, in the metric's own direction), ``median``, ``low``, ``high``;
+        ``p_value`` of the two-sided sign-flip test, ``p_holm``; ``cohens_dz`` and ``rank_biserial``, over images;
+        ``test``, ``permutations``, ``comparisons`` and the columns of the interval as in :func:`summarize`.
+
+    The family of Holm's correction is every comparison returned that has a p-value, all metrics together
+    (``comparisons`` counts them): whoever reads the table may pick any row. For a smaller family, decided beforehand,
+    pass a table of those methods, maps and metrics only.
+    """
+    import pandas as pd
+
+    check_table(table)
+    _check_cluster(table, cluster)
+    comparisons = _comparisons(table, controls, methods)
+    groups = {cast("tuple[str, ...]", key): _by_image(group) for key, group in table.groupby(_GROUP, sort=False)}
+    rows = []
+    for one in comparisons:
+        both, undefined, unpaired = _paired(groups[one.method_key], groups[one.control_key])
+        differences = (both["value"] - both["value_control"]).to_numpy()
+        labels = None if cluster is None else both[cluster].tolist()
+        bounds = bootstrap_interval(
+            differences, clusters=labels, confidence=confidence, resamples=resamples, method=interval, seed=seed
+        )
+        test = sign_flip_test(differences, clusters=labels, permutations=permutations, seed=seed)
+        rows.append(
+            {
+                "method": one.method,
+                "map": one.map,
+                "control": one.control,
+                "control_map": one.control_map,
+                "metric": one.metric,
+                "better": _better(one.metric),
+                "n": len(both),
+                "undefined": undefined,
+                "unpaired": unpaired,
+                "difference": differences.mean() if len(both) else float("nan"),
+                "median": pd.Series(differences, dtype="float64").median(),
+                "p_value": test.p_value,
+                "cohens_dz": cohens_dz(differences),
+                "rank_biserial": rank_biserial(differences),
+                "test": test.method,
+                "permutations": test.permutations,
+                **_interval_columns(bounds),
+            }
+        )
+    result = pd.DataFrame(rows)
+    result.insert(result.columns.get_loc("p_value") + 1, "p_holm", holm(result["p_value"].to_numpy()))
+    result["comparisons"] = int(result["p_value"].notna().sum())
+    return result
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    method: str
+    map: str
+    control: str
+    control_map: str
+    metric: str
+
+    @property
+    def method_key(self) -> tuple[str, ...]:
+        return self.method, self.map, self.metric
+
+    @property
+    def control_key(self) -> tuple[str, ...]:
+        return self.control, self.control_map, self.metric
+
+
+def _comparisons(table: pd.DataFrame, controls: Sequence[str], methods: Sequence[str] | None) -> list[_Comparison]:
+    present = list(dict.fromkeys(table["method"]))
+    _check_names("control", controls, present)
+    if methods is None:
+        methods = [name for name in present if name not in controls]
+        if not methods:
+            raise InputError(f"every method is a control: {', '.join(present)}; nothing is left to compare")
+    _check_names("method", methods, present)
+    both = [name for name in methods if name in controls]
+    if both:
+        raise InputError(f"{both[0]!r} is given as a method and as a control")
+    keys = [tuple(row) for row in table[_GROUP].drop_duplicates().itertuples(index=False)]
+    maps = {name: list(dict.fromkeys(kind for method, kind, _ in keys if method == name)) for name in controls}
+    found = [
+        _Comparison(method, kind, control, control_kind, metric)
+        for method, kind, metric in keys
+        if method in methods
+        for control in dict.fromkeys(controls)
+        for control_kind in ([kind] if kind in maps[control] else maps[control])
+        if (control, control_kind, metric) in keys
+    ]
+    if not found:
+        raise InputError("no method shares a metric with a control")
+    return found
+
+
+def _check_names(what: str, names: Sequence[str], present: list[str]) -> None:
+    if isinstance(names, str) or not names:
+        raise InputError(f"{what}s must be a list of names in column 'method', at least one, got {names!r}")
+    for name in names:
+        if name not in present:
+            raise unknown_name(what, str(name), present)
+
+
+def _paired(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
+    """Images where both are defined, the number where either is NaN, and the number that only one has."""
+    both = first.merge(second[["image", "value"]], on="image", suffixes=("", "_control"))
+    defined = both[both["value"].notna() & both["value_control"].notna()]
+    return defined, len(both) - len(defined), len(first) + len(second) - 2 * len(both)
+
+
+def _by_image(group: pd.DataFrame) -> pd.DataFrame:
+    return group.sort_values("image", key=lambda column: column.map(repr))
+
+
+def _check_cluster(table: pd.DataFrame, cluster: str | None) -> None:
+    if cluster is None:
+        return
+    if cluster not in table.columns:
+        raise unknown_name("cluster column", cluster, [str(name) for name in table.columns])
+    if table[cluster].isna().any():
+        raise InputError(f"column {cluster!r} has missing values; every image needs a cluster")
+    labels = table.groupby("image", sort=False)[cluster].nunique()
+    if (labels > 1).any():
+        raise InputError(f"image {labels.index[labels > 1][0]!r} lies in more than one cluster of {cluster!r}")
+
+
+def _counted(reasons: list[str]) -> str:
+    """``"CAM is constant (3); map is constant (1)"``."""
+    counts = sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0]))
+    return "; ".join(f"{reason} ({count})" for reason, count in counts)
+
+
+def _better(metric: str) -> str:
+    if metric not in AGREEMENT_METRICS:
+        return ""
+    return "higher" if AGREEMENT_METRICS[metric].higher_is_better else "lower"
+
+
+def _interval_columns(bounds: Interval) -> dict[str, Any]:
+    return {
+        "low": bounds.low,
+        "high": bounds.high,
+        "interval": bounds.method,
+        "confidence": bounds.confidence,
+        "resamples": bounds.resamples,
+        "units": bounds.units,
+        "seed": bounds.seed,
+    }

@@ -1,0 +1,201 @@
+"""``foolbox_baseline``: the lp attacks that a perceptual perturbation is compared with, run by foolbox."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+import solvers
+from solvers.constraints.base import per_image
+from ssimpert.linearization import Margin, Untargeted
+from ssimpert.linearization.gradient import CHUNK, Model, in_chunks
+from ssimpert.perturbation.baseline_checks import FIXED_BUDGET, check_baseline_options, check_goal, check_matched
+from ssimpert.perturbation.baselines.l2_control import VANISHING
+from ssimpert.perturbation.baselines.matching import l2_size, rescale, ssim_size
+from ssimpert.perturbation.engines.oracle import Oracle
+from ssimpert.perturbation.evaluation import End, measure
+from ssimpert.perturbation.foolbox_import import require_foolbox
+from ssimpert.perturbation.perturb import check_image, describe, labels_of
+from ssimpert.perturbation.results import PerturbResult
+
+Attack = Literal["l2-pgd", "linf-pgd", "ddn", "fmn"]
+Match = Literal["l2", "ssim"]
+PGD_STEPS, MINIMAL_NORM_STEPS = 40, 100
+# Relative: of an l2 norm, and of 1 - SSIM.
+_L2_TOLERANCE, _SSIM_TOLERANCE = 1e-9, 1e-6
+NOT_FOUND = "no adversarial found"
+_SAME: dict[Match | None, str] = {"l2": " (same l2 norm)", "ssim": " (same SSIM)"}
+
+
+def foolbox_baseline(
+    model: Model,
+    image: Tensor,
+    attack: Attack,
+    *,
+    margin: Margin | None = None,
+    label: Tensor | None = None,
+    steps: int | None = None,
+    radius: float | Tensor | None = None,
+    match: Match | None = None,
+    matched_to: PerturbResult | None = None,
+    name: str | None = None,
+    seed: int = 0,
+) -> PerturbResult:
+    """Perturb images by an lp attack of foolbox 3.3 (extra ``baselines``), measured as every other perturbation is.
+
+    - "l2-pgd", "linf-pgd": Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards deep learning models resistant to
+      adversarial attacks", ICLR 2018: ascent of the cross-entropy within a ball of ``radius``, from the clean image,
+      steps of 2.5 radius/steps, all of them taken; the last iterate is returned.
+    - "ddn": Rony, Hafemann, Oliveira, Ben Ayed, Sabourin, Granger, "Decoupling direction and norm for efficient
+      gradient-based l2 adversarial attacks and defenses", CVPR 2019: the least l2 norm found.
+    - "fmn": Pintor, Roli, Brendel, Biggio, "Fast minimum-norm adversarial attacks through adaptive norm constraints",
+      NeurIPS 2021: likewise, in l2. foolbox 3.3.4 never projects in it (it divides the norm by itself), and the norms
+      found are then many times too large; the projection is mended here. As published it aims at the border itself
+      and may hover there without crossing it.
+
+    Where ddn and fmn find no adversarial, foolbox returns the clean image, and so does this; ``messages`` says
+    "no adversarial found". An attack that leaves pixels that aren't finite gives the clean image likewise.
+
+    To compare with another perturbation of the same images, give it as ``matched_to``. PGD then runs in the ball of
+    that perturbation's own l2 norm, image by image (linf-pgd: of that norm by the root of the number of values), and
+    its end is multiplied by a scalar per image, clipped to the pixels; ddn and fmn run as ever and are multiplied
+    likewise, adversarial ones only. The scalar is such that
+
+    - ``match="l2"``: the l2 norm is that of ``matched_to``, as far as the range [0, 1] allows;
+    - ``match="ssim"``: the mean SSIM (Gaussian 11x11, as in ``PerturbResult.ssim``) is. The scalar is found by
+      bisection, to 1e-6 of ``1 - SSIM``; it may be above 1. The attack itself knows nothing of SSIM.
+
+    Args:
+        model: a classifier on [0, 1] images that returns logits (B, K). foolbox sees it as it is: whether it is in
+            eval mode is the caller's affair, and so is its device.
+        image: (B, C, H, W) in [0, 1], float32 or float64.
+        attack: "l2-pgd", "linf-pgd", "ddn" or "fmn".
+        margin: :class:`~ssimpert.Untargeted` or :class:`~ssimpert.Targeted`; default that of ``matched_to``, else
+            untargeted.
+        label: the images' classes (B,); default those of ``matched_to``, else the model's own labels.
+        steps: at least 1; default 40 for PGD, 100 for ddn and fmn. One gradient a step.
+        radius: for PGD, unless matched: of the ball, positive; one number, or one per image, a tensor (B,).
+        match, matched_to: see above; both or neither.
+        name: what tables call it; default made from the attack.
+        seed: of the noise that ddn takes for a gradient that vanishes. Nothing else is drawn at random. The global
+            generators are left as they were.
+
+    Returns:
+        One entry per image; failures are returned too. ``constraint`` is the ball, ``None`` for ddn, fmn and a matched
+        SSIM. ``settings["gradient_calls"]`` counts the backward passes that each image went through, as made.
+        ``history`` is empty.
+
+    Raises:
+        InputError: images, labels or options that can't be used, or foolbox not installed; raised before any step.
+    """
+    began = time.perf_counter()
+    check_image(image)
+    check_baseline_options(
+        attack, len(image), steps=steps, radius=radius, match=match, matched_to=matched_to, seed=seed
+    )
+    if matched_to is not None:
+        check_matched(image, matched_to)
+        margin = matched_to.margin if margin is None else margin
+        label = matched_to.label if label is None else label
+    margin = Untargeted() if margin is None else margin
+    check_goal(margin)
+    require_foolbox()
+    own = labels_of(model, image, label, margin)
+    steps = steps or (PGD_STEPS if attack in FIXED_BUDGET else MINIMAL_NORM_STEPS)
+    budget = _budget(image, attack, radius, matched_to)
+    found, gradient_calls = _run(model, image, own, margin, attack, budget, steps, seed)
+    sound = found.isfinite().flatten(1).all(dim=1)
+    clean = image.double()
+    # x + d may exceed 1 by a rounding error.
+    images = torch.where(per_image(sound), found.double().clamp(0, 1), clean)
+    reached = torch.ones_like(sound)
+    constraint: solvers.LpBall | None = None
+    if matched_to is not None:
+        changed = matched_to.adversarial.double()
+        size, tolerance = (l2_size, _L2_TOLERANCE) if match == "l2" else (ssim_size, _SSIM_TOLERANCE)
+        images, reached = rescale(clean, images - clean, size, size(clean, changed), tolerance=tolerance)
+        if match == "l2":
+            constraint = solvers.LpBall(2, l2_size(clean, changed).clamp_min(VANISHING))
+    elif attack in FIXED_BUDGET:
+        constraint = solvers.LpBall(2 if attack == "l2-pgd" else torch.inf, budget)
+    solver = solvers.Settings()
+    result = measure(
+        model,
+        image,
+        End(images, torch.full_like(own, steps), [""] * len(image)),
+        own,
+        margin,
+        rule=None if constraint is None else Oracle(constraint, len(image), "auto", solver),
+        constraint=constraint,
+        name=name or attack + _SAME.get(match, ""),
+        settings={
+            "method": "foolbox_baseline",
+            "attack": attack,
+            "steps": steps,
+            "gradient_calls": gradient_calls,
+            "margin": describe(margin),
+            "radius": None if attack not in FIXED_BUDGET else budget.tolist(),
+            "match": match,
+            "matched_to": None if matched_to is None else matched_to.name,
+            "recentred": False,
+            "stop_at_success": False,
+            "seed": seed,
+            "label": None if label is None else own.tolist(),
+        },
+        seconds=0.0,
+    )
+    # ddn and fmn leave the clean image where they find nothing, and where it is what they look for.
+    moved = (found.double() != clean).flatten(1).any(dim=1) | result.success | (attack in FIXED_BUDGET)
+    messages = tuple(
+        _message(match, sound=bool(sound[k]), found=bool(moved[k]), reached=bool(reached[k])) for k in range(len(image))
+    )
+    return replace(result, messages=messages, seconds=time.perf_counter() - began)
+
+
+def _budget(image: Tensor, attack: Attack, radius: float | Tensor | None, matched_to: PerturbResult | None) -> Tensor:
+    """PGD's radii, (B,) float64."""
+    if matched_to is not None:
+        radius = l2_size(image.double(), matched_to.adversarial.double()).clamp_min(VANISHING)
+        if attack == "linf-pgd":
+            radius = radius / image[0].numel() ** 0.5
+    given = torch.as_tensor(1.0 if radius is None else radius, dtype=torch.float64, device=image.device)
+    return given.expand(len(image))
+
+
+def _run(
+    model: Model, image: Tensor, label: Tensor, margin: Margin, attack: Attack, budget: Tensor, steps: int, seed: int
+) -> tuple[Tensor, int]:
+    """foolbox's images, and the gradients taken of each; in slices of the batch, from one seed each."""
+    from ssimpert.perturbation.baselines.foolbox_attacks import run_attack
+
+    calls = 0
+
+    def one(images: Tensor, labels: Tensor, radii: Tensor) -> tuple[Tensor]:
+        nonlocal calls
+        # foolbox draws on the images' device; torch.manual_seed would reset the generators of all others too.
+        if images.is_cuda:
+            with torch.cuda.device(images.device):
+                torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
+        found, taken = run_attack(attack, model, images, labels, margin, radius=radii, steps=steps)
+        calls = max(calls, taken)
+        return (found,)
+
+    with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
+        (found,) = in_chunks(one, image, label, budget, chunk=CHUNK)
+    return found, calls
+
+
+def _message(match: Match | None, *, sound: bool, found: bool, reached: bool) -> str:
+    if not sound:
+        return "the attack left pixels that are not finite: this is the clean image"
+    if not found:
+        return NOT_FOUND
+    if not reached:
+        return f"the pixel range does not allow the matched {'l2 norm' if match == 'l2' else 'SSIM'} along this line"
+    return ""

@@ -1,0 +1,1 @@
+"""The engines of ``perturb``: how an image moves from one linear step to the next."""

@@ -1,0 +1,1 @@
+"""The perceptual ball: penalised as in the paper, and constrained with certificates."""

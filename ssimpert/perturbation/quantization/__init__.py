@@ -1,0 +1,1 @@
+"""Perturbations rounded to 8-bit files that keep to their set."""
