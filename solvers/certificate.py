@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import DualBlock, inner, per_image
+from solvers.batch_algebra import inner, per_image
+from solvers.constraints.base import DualBlock
 from solvers.constraints.box import elementwise_support
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import Constraint, inner
+from solvers.batch_algebra import inner
+from solvers.constraints.base import Constraint
 from solvers.constraints.box import Box, Support
 from solvers.constraints.feature_ball import FeatureBall
 from solvers.constraints.intersection import taken_apart

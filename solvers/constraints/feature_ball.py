@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, norm
+from solvers.batch_algebra import norm
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.errors import ProblemError
 from solvers.validation import check_batch, radii
 

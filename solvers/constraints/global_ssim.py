@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import (
-    BoundConstraint,
-    ConicForm,
-    Constraint,
-    ball_scale_factor,
-    inner,
-    norm,
-    per_image,
-)
+from solvers.batch_algebra import ball_scale_factor, inner, norm, per_image
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.validation import positive, share
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, per_image
+from solvers.batch_algebra import per_image
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.errors import ProblemError
 from solvers.validation import check_batch, radii, real
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import ConicForm, Constraint, ball_scale_factor
+from solvers.batch_algebra import ball_scale_factor
+from solvers.constraints.base import ConicForm, Constraint
 from solvers.constraints.ssim_windows.feasibility import Pull, average, enter, shrink
 from solvers.constraints.ssim_windows.moments import BoundWindows, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds

@@ -8,7 +8,8 @@ import time
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, norm, per_image
+from solvers.batch_algebra import norm, per_image
+from solvers.constraints.base import BoundConstraint
 from solvers.constraints.global_ssim import BoundGlobalSSIM, GlobalSSIM
 from solvers.constraints.lp_ball import BoundLpBall, LpBall
 from solvers.constraints.ssim_windows.single_window_solver import Groups, solve_groups

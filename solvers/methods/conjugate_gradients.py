@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import per_image
+from solvers.batch_algebra import per_image
 from solvers.windows.window import WindowOperator
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import inner, per_image
+from solvers.batch_algebra import inner, per_image
 from solvers.methods.monitor import Monitor
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
 from solvers.registry import MethodInfo, methods, register_method

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import solvers
-from solvers.constraints.base import norm, per_image
+from solvers.batch_algebra import norm, per_image
 from ssimpert.errors import InputError
 from ssimpert.linearization.features import Features
 from ssimpert.linearization.gradient import model_dtype

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, ConicForm, Constraint, ball_scale_factor, inner, per_image
+from solvers.batch_algebra import ball_scale_factor, inner, per_image
+from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.constraints.ssim_windows.moments import mean_loss, uncovered_bounds, with_uncovered
 from solvers.errors import ProblemError
 from solvers.windows.window import Window, WindowOperator

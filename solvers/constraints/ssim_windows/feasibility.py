@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from solvers.backends.cuda_graph import Repeated
-from solvers.constraints.base import inner, norm, per_image
+from solvers.batch_algebra import inner, norm, per_image
 from solvers.windows.window import WindowOperator
 
 # Windows that a factor this near to 1 brings inside count as inside.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from solvers.backends.eligibility import plain
-from solvers.constraints.base import per_image
+from solvers.batch_algebra import per_image
 from solvers.windows.choose_backend import triton_serves
 from solvers.windows.window import WindowOperator
 

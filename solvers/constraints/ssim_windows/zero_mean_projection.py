@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import inner, per_image
+from solvers.batch_algebra import inner, per_image
 from solvers.windows.window import WindowOperator
 
 # Window means under this many roundings of a pixel count as kept.

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, DualBlock, inner, norm, per_image
+from solvers.batch_algebra import inner, norm, per_image
+from solvers.constraints.base import BoundConstraint, DualBlock
 from solvers.constraints.lp_ball import BoundLpBall
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.methods.conjugate_gradients import ascend, ascend_windows

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from solvers.backends.cuda_graph import Repeated
-from solvers.constraints.base import DualBlock, per_image
+from solvers.batch_algebra import per_image
+from solvers.constraints.base import DualBlock
 from solvers.constraints.dual_blocks import finite_images, map_block
 from solvers.constraints.lp_ball import LpBall
 from solvers.constraints.product_ssim import ProductSSIM

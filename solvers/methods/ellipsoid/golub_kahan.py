@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import norm, per_image
+from solvers.batch_algebra import norm, per_image
 
 # Feature vectors stored side by side; a product with them is one call.
 CHUNK = 32

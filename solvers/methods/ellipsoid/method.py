@@ -26,7 +26,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, DualBlock, norm, per_image
+from solvers.batch_algebra import norm, per_image
+from solvers.constraints.base import BoundConstraint, DualBlock
 from solvers.constraints.box import Box
 from solvers.constraints.feature_ball import BoundFeatureBall, FeatureBall
 from solvers.constraints.lp_ball import BoundLpBall, LpBall

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import inner, norm, per_image
+from solvers.batch_algebra import inner, norm, per_image
 from solvers.methods.closed_form import l2_ball
 
 # The equations are solved to this share of their right side, in at most so many products.

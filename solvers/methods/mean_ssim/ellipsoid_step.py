@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import DualBlock, inner, per_image
+from solvers.batch_algebra import inner, per_image
+from solvers.constraints.base import DualBlock
 from solvers.constraints.mean_index.ellipsoid import BoundWindowEnergy, WindowEnergy
 from solvers.methods.conjugate_gradients import ascend_windows
 from solvers.methods.monitor import Monitor

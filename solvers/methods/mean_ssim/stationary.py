@@ -14,7 +14,7 @@ import time
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import per_image
+from solvers.batch_algebra import per_image
 from solvers.constraints.mean_ssim import BoundMeanSSIM, MeanSSIM
 from solvers.methods.mean_ssim.ellipsoid_step import energy_step
 from solvers.problem import LinearProblem, Problem, elementwise_bounds

@@ -16,7 +16,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import BoundConstraint, DualBlock, norm, per_image
+from solvers.batch_algebra import norm, per_image
+from solvers.constraints.base import BoundConstraint, DualBlock
 from solvers.constraints.dual_blocks import window_vectors
 from solvers.constraints.feature_ball import BoundFeatureBall
 from solvers.constraints.window_ssim import BoundWindowSSIM

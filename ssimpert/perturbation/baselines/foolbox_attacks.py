@@ -14,7 +14,7 @@ import foolbox
 import torch
 from torch import Tensor, nn
 
-from solvers.constraints.base import norm, per_image
+from solvers.batch_algebra import norm, per_image
 from ssimpert.linearization import Margin, Targeted
 from ssimpert.linearization.gradient import Model, model_dtype
 

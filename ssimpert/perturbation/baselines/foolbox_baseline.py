@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import solvers
-from solvers.constraints.base import per_image
+from solvers.batch_algebra import per_image
 from ssimpert.linearization import Margin, Untargeted
 from ssimpert.linearization.gradient import CHUNK, Model, in_chunks
 from ssimpert.perturbation.baseline_checks import FIXED_BUDGET, check_baseline_options, check_goal, check_matched

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import solvers
-from solvers.constraints.base import norm, per_image
+from solvers.batch_algebra import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.engines.batching import joined, reordered

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import norm, per_image
+from solvers.batch_algebra import norm, per_image
 from ssimpert.metrics import ssim
 
 # Of clean and changed images (N, C, H, W), float64, to (N,): 0 for equal images.

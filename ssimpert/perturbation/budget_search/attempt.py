@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import solvers
+from solvers.batch_algebra import per_image
 from solvers.constraints import Constraint
-from solvers.constraints.base import per_image
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
 from ssimpert.linearization.gradient import Model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import per_image
+from solvers.batch_algebra import per_image
 from ssimpert.linearization import Margin, forward
 from ssimpert.linearization.gradient import Model, model_dtype
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import norm, per_image
+from solvers.batch_algebra import norm, per_image
 from ssimpert.linearization import Margin, forward, linearize
 from ssimpert.perturbation.budget_search.attempt import Attempt
 from ssimpert.perturbation.budget_search.boundary_cut import cut_to_border

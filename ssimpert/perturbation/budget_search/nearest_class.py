@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from solvers.batch_algebra import norm
 from solvers.constraints import Constraint
-from solvers.constraints.base import norm
 from ssimpert.linearization import LabelWins, forward, linearize
 from ssimpert.linearization.gradient import Model
 

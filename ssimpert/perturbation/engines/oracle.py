@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 import solvers
+from solvers.batch_algebra import per_image
 from solvers.constraints import Constraint
-from solvers.constraints.base import per_image
 from ssimpert.errors import InputError
 from ssimpert.perturbation.results import ConstraintRule
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import solvers
-from solvers.constraints.base import norm, per_image
+from solvers.batch_algebra import norm, per_image
 from ssimpert.linearization import Margin
 from ssimpert.linearization.gradient import Model
 from ssimpert.perturbation.engines.loop import AscentState, Move, search, stop_where_unsolved

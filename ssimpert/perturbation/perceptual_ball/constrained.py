@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import solvers
-from solvers.constraints.base import norm
+from solvers.batch_algebra import norm
 from ssimpert.errors import InputError
 from ssimpert.linearization import Features, Margin, Untargeted, deep_features, feature_jacobian
 from ssimpert.linearization.features import Normalization

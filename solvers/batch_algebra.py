@@ -1,0 +1,34 @@
+"""Algebra image by image: products, norms and step lengths of a batch, one number an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def per_image(value: Tensor) -> Tensor:
+    """``value`` (B,) shaped (B, 1, 1, 1), to multiply images with."""
+    return value.reshape(-1, 1, 1, 1)
+
+
+def inner(first: Tensor, second: Tensor) -> Tensor:
+    """Inner product per image: two (B, ...) -> (B,)."""
+    return (first * second).flatten(1).sum(dim=1)
+
+
+def norm(value: Tensor) -> Tensor:
+    """Euclidean norm per image: (B, ...) -> (B,)."""
+    return torch.linalg.vector_norm(value.flatten(1), dim=1)
+
+
+def ball_scale_factor(quadratic: Tensor, linear: Tensor, constant: Tensor) -> Tensor:
+    """The largest t in [0, 1] with ``quadratic t^2 - 2 linear t + constant <= 0``, elementwise, for
+    quadratic >= 0 and constant <= 0 (t = 0 is inside)."""
+    constant = constant.clamp_max(0)
+    root = (linear.square() - quadratic * constant).clamp_min(0).sqrt()
+    # (linear + root)/quadratic cancels for linear < 0; the conjugate form does not.
+    conjugate = -constant / (root - linear).clamp_min(torch.finfo(root.dtype).tiny)
+    direct = (linear + root) / quadratic.clamp_min(torch.finfo(root.dtype).tiny)
+    factor = torch.where(linear < 0, conjugate, direct)
+    inside = quadratic - 2 * linear + constant <= 0
+    return torch.where(inside, torch.ones_like(factor), factor.clamp(0, 1))
