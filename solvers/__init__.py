@@ -30,7 +30,7 @@ from solvers.registry import MethodInfo, methods, register_method, unregister_me
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
 from solvers.settings import Progress, Settings
 from solvers.solve import solve
-from solvers.windows.window import Window, WindowOperator
+from solvers.windows import Window, WindowOperator
 
 __all__ = [
     "Box",

@@ -23,7 +23,7 @@ from solvers.errors import MethodError
 from solvers.problem import Problem
 from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
-from solvers.windows.window import Window
+from solvers.windows import Window
 
 
 class Method(Protocol):

@@ -1,6 +1,10 @@
-"""Whether tensors may be handed to compiled code, which reads their memory and leaves torch no trace."""
+"""Whether compiled code may serve: on which tensors, and whether Triton works on a device."""
 
 from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -8,9 +12,12 @@ from torch.autograd import forward_ad
 
 
 def plain(*values: Tensor) -> bool:
-    """Whether all are ordinary nonempty tensors of one dtype, float32 or float64, on the CPU or on one GPU, that
+    """Whether compiled code may read the tensors: it reads their memory and leaves torch no trace.
+
+    True where all are ordinary nonempty tensors of one dtype, float32 or float64, on the CPU or on one GPU, that
     nothing watches: no gradient is recorded or carried forward, no ``torch.func`` transform, trace or compilation is
-    under way."""
+    under way.
+    """
     dtype, device, recording = values[0].dtype, values[0].device, torch.is_grad_enabled()
     if dtype not in (torch.float32, torch.float64) or device.type not in ("cpu", "cuda") or _transforming():
         return False
@@ -30,3 +37,23 @@ def _transforming() -> bool:
         or torch.compiler.is_compiling()
         or torch.jit.is_tracing()
     )
+
+
+@lru_cache(maxsize=16)
+def triton_serves(device: torch.device) -> bool:
+    """Whether Triton is installed and can compile for a CUDA device; where it is but can't, a warning says why."""
+    if device.type != "cuda":
+        return False
+    try:
+        trial = import_module("solvers.backends.triton_trial")
+    except ImportError:  # no Triton: a platform that it does not support
+        return False
+    try:
+        trial.try_out(device)
+    except torch.OutOfMemoryError:  # says nothing about Triton
+        raise
+    except Exception as error:  # its compiler, or the C compiler that it needs, can fail in many ways
+        reason = (str(error).splitlines() or [""])[0]
+        warnings.warn(f"Triton can't compile here ({reason}): window products take torch's slower ones", stacklevel=2)
+        return False
+    return True

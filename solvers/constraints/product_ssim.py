@@ -18,7 +18,7 @@ from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
 from solvers.validation import positive, share
-from solvers.windows.window import Window
+from solvers.windows import Window
 
 if TYPE_CHECKING:
     import cvxpy as cp

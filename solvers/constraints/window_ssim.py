@@ -19,7 +19,7 @@ from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.constraints.ssim_windows.zero_mean_projection import keep_means
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
-from solvers.windows.window import Window
+from solvers.windows import Window
 
 if TYPE_CHECKING:
     import cvxpy as cp

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solvers.batch_algebra import per_image
-from solvers.windows.window import WindowOperator
+from solvers.windows import WindowOperator
 
 
 def ascend(

@@ -18,13 +18,13 @@ from solvers.windows.kernels_numba import _back_through, adjoint_planes, mean_pl
 from solvers.windows.separable_plan import check_planes, plan_of
 
 if TYPE_CHECKING:
-    from solvers.windows.window import WindowOperator
+    from solvers.windows.lattice import Lattice
 
 __all__ = ["adjoint_planes", "ascend_planes", "mean_planes", "normal_planes"]
 
 
 def ascend_planes(
-    op: WindowOperator,
+    lattice: Lattice,
     slope: Tensor,
     weights: Tensor,
     right: Tensor,
@@ -39,10 +39,10 @@ def ascend_planes(
     """See :func:`~solvers.methods.conjugate_gradients.ascend`: contiguous (N, H, W), weights (N, P_h, P_w), all of the
     operator's dtype and on the CPU, and steps (N,) long, at most ``most`` (default: their largest) -> (N, H, W)."""
     out = torch.empty_like(start)
-    check_planes(op, pixels=(slope, right, diagonal, start, lower, upper, out), windows=(weights,))
+    check_planes(lattice, pixels=(slope, right, diagonal, start, lower, upper, out), windows=(weights,))
     arguments = (
         *(values.numpy() for values in (slope, weights, right, diagonal, start, lower, upper)),
-        *plan_of(op),
+        *plan_of(lattice),
         steps.numpy(),
         out.numpy(),
     )
@@ -51,7 +51,7 @@ def ascend_planes(
         _ascend,
         arguments,
         planes,
-        start.numel() * 4 * op.window.size * ((int(steps.max()) if most is None else most) + 1),
+        start.numel() * 4 * lattice.window.size * ((int(steps.max()) if most is None else most) + 1),
     )
     return out
 

@@ -18,7 +18,7 @@ from solvers.windows.kernels_triton import WARPS, adjoint_planes, mean_planes, n
 from solvers.windows.separable_plan import check_planes
 
 if TYPE_CHECKING:
-    from solvers.windows.window import WindowOperator
+    from solvers.windows.lattice import Lattice
 
 __all__ = ["adjoint_planes", "ascend_planes", "mean_planes", "normal_planes"]
 
@@ -26,7 +26,7 @@ BLOCK = 2048  # pixels that one program works on
 
 
 def ascend_planes(
-    op: WindowOperator,
+    lattice: Lattice,
     slope: Tensor,
     weights: Tensor,
     right: Tensor,
@@ -41,12 +41,12 @@ def ascend_planes(
     """See :func:`~solvers.methods.conjugate_gradients.ascend`: contiguous (N, H, W), weights (N, P_h, P_w), all of the
     operator's dtype and on its device, and steps (N,) long, at most ``most`` -> (N, H, W)."""
     delta, residual, inverse, direction = (torch.empty_like(start) for _ in range(4))
-    check_planes(op, pixels=(slope, right, diagonal, start, lower, upper, delta), windows=(weights,))
-    planes, pixels = start.shape[0], op.height * op.width
+    check_planes(lattice, pixels=(slope, right, diagonal, start, lower, upper, delta), windows=(weights,))
+    planes, pixels = start.shape[0], lattice.height * lattice.width
     chunks = -(-pixels // BLOCK)
     grid, tiny = (planes, chunks), torch.finfo(start.dtype).tiny
     energy, following = (torch.empty(planes, chunks, dtype=torch.float64, device=start.device) for _ in range(2))
-    image, dots = normal_planes(start, slope, weights, op)
+    image, dots = normal_planes(start, slope, weights, lattice)
     room = triton.next_power_of_2(chunks), triton.next_power_of_2(dots.shape[1])
     with torch.cuda.device_of(start):
         _begin[grid](
@@ -54,7 +54,7 @@ def ascend_planes(
             num_warps=WARPS,
         )  # fmt: skip
         for step in range(most):
-            image, dots = normal_planes(direction, slope, weights, op, out=image)
+            image, dots = normal_planes(direction, slope, weights, lattice, out=image)
             _move[grid](
                 direction, image, inverse, delta, residual, energy, dots, following, steps, step, pixels,
                 dots.shape[1], *room, BLOCK, tiny, num_warps=WARPS,

@@ -1,4 +1,4 @@
-"""Compiled separable window products on the CPU: windowed means, their adjoint, and the fused normal product.
+"""Compiled separable window products on the CPU: windowed means, their adjoint, the fused normal product, and minima.
 
 Every kernel walks the rows of a plane once. A row of windows is the combination of at most ``size`` image rows
 (vertical pass, over contiguous columns) and then of at most ``size`` shifted copies of itself (horizontal pass, in a
@@ -22,47 +22,61 @@ from solvers.backends.numba_jit import compiled, run_rows
 from solvers.windows.separable_plan import check_planes, plan_of
 
 if TYPE_CHECKING:
-    from solvers.windows.window import WindowOperator
+    from solvers.windows.lattice import Lattice
 
 
-def mean_planes(v: Tensor, op: WindowOperator, out: Tensor | None = None) -> Tensor:
+def mean_planes(v: Tensor, lattice: Lattice, out: Tensor | None = None) -> Tensor:
     """Windowed means: contiguous (N, H, W) on the CPU -> (N, P_h, P_w)."""
-    plan = plan_of(op)
-    out = v.new_empty(v.shape[0], *op.shape) if out is None else out
-    check_planes(op, pixels=(v,), windows=(out,))
-    rows = out.shape[0] * op.shape[0]
+    plan = plan_of(lattice)
+    out = v.new_empty(v.shape[0], *lattice.shape) if out is None else out
+    check_planes(lattice, pixels=(v,), windows=(out,))
+    rows = out.shape[0] * lattice.shape[0]
     arguments = v.numpy(), plan.down, plan.columns, out.numpy()
-    run_rows(_mean, arguments, rows, rows * op.width * 2 * op.window.size)
+    run_rows(_mean, arguments, rows, rows * lattice.width * 2 * lattice.window.size)
     return out
 
 
-def adjoint_planes(q: Tensor, op: WindowOperator, out: Tensor | None = None) -> Tensor:
+def adjoint_planes(q: Tensor, lattice: Lattice, out: Tensor | None = None) -> Tensor:
     """The adjoint of :func:`mean_planes`: contiguous (N, P_h, P_w) -> (N, H, W)."""
-    plan = plan_of(op)
-    out = q.new_empty(q.shape[0], op.height, op.width) if out is None else out
-    check_planes(op, pixels=(out,), windows=(q,))
-    pixels, rows = out.numpy(), out.shape[0] * op.height
+    plan = plan_of(lattice)
+    out = q.new_empty(q.shape[0], lattice.height, lattice.width) if out is None else out
+    check_planes(lattice, pixels=(out,), windows=(q,))
+    pixels, rows = out.numpy(), out.shape[0] * lattice.height
     dots = torch.empty(out.shape[:2], dtype=torch.float64).numpy()
     arguments = False, pixels, pixels, q.numpy(), *plan, pixels, dots
-    run_rows(_back_through, arguments, rows, rows * op.width * 2 * op.window.size)
+    run_rows(_back_through, arguments, rows, rows * lattice.width * 2 * lattice.window.size)
     return out
 
 
 def normal_planes(
-    v: Tensor, diagonal: Tensor, weights: Tensor, op: WindowOperator, out: Tensor | None = None
+    v: Tensor, diagonal: Tensor, weights: Tensor, lattice: Lattice, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """``diagonal * v + M'(weights * M v)`` and its inner product with v, plane by plane.
 
     Contiguous v, diagonal (N, H, W) and weights (N, P_h, P_w) -> (N, H, W) and float64 (N,).
     """
-    plan = plan_of(op)
+    plan = plan_of(lattice)
     out = torch.empty_like(v) if out is None else out
-    check_planes(op, pixels=(v, diagonal, out), windows=(weights,))
+    check_planes(lattice, pixels=(v, diagonal, out), windows=(weights,))
     dots = torch.empty(v.shape[:2], dtype=torch.float64)
-    rows = v.shape[0] * op.height
+    rows = v.shape[0] * lattice.height
     arguments = True, v.numpy(), diagonal.numpy(), weights.numpy(), *plan, out.numpy(), dots.numpy()
-    run_rows(_back_through, arguments, rows, rows * op.width * 4 * op.window.size)
+    run_rows(_back_through, arguments, rows, rows * lattice.width * 4 * lattice.window.size)
     return out, dots.sum(dim=1)
+
+
+def spread_min_planes(values: Tensor, lattice: Lattice, out: Tensor | None = None) -> Tensor:
+    """For each pixel the smallest value of the windows over it: contiguous (N, P_h, P_w) on the CPU -> (N, H, W);
+    +inf where no window lies. A NaN spreads."""
+    plan = plan_of(lattice)
+    out = values.new_empty(values.shape[0], lattice.height, lattice.width) if out is None else out
+    check_planes(lattice, pixels=(out,), windows=(values,))
+    starts, counts, _ = plan.up
+    _, _, _, first, stride, span, _, phase_counts, back_offsets = plan.columns
+    rows = out.shape[0] * lattice.height
+    arguments = values.numpy(), starts, counts, first, stride, span, phase_counts, back_offsets.size, out.numpy()
+    run_rows(_spread_min, arguments, rows, rows * lattice.width * 2 * back_offsets.size)
+    return out
 
 
 # -- one row --------------------------------------------------------------------------------------------------
@@ -236,3 +250,38 @@ def _back_through(normal, v, diagonal, weights, down, up, columns, out, dots, lo
                 target[at + j] = value
                 dot += value * source[at + j]
             dots[plane, i] = dot
+
+
+# -- minima ---------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _lower(source, at, out, to, n):  # type: ignore[no-untyped-def]
+    """out[to + j] becomes the smaller of itself and source[at + j] for j < n; NaN if either is."""
+    for j in range(n):
+        x, y = source[at + j], out[to + j]
+        out[to + j] = x if x < y or x != x else y
+
+
+@compiled
+def _spread_min(values, starts, counts, first, stride, span, phase_counts, most, out, low, high):  # type: ignore[no-untyped-def]
+    """The rows from low to high, those of all planes numbered through."""
+    _, lattice, wide = values.shape
+    _, height, width = out.shape
+    source, target, n = values.reshape(-1), out.reshape(-1), np.uint64(wide)
+    row = np.full(most - 1 + span, np.inf, values.dtype)  # windows between as many that never count
+    phase = np.empty(span, values.dtype)
+    for index in range(low, high):
+        plane, i = index // height, index % height
+        row[most - 1 : most - 1 + wide] = np.inf
+        for p in range(starts[i], starts[i] + counts[i]):
+            _lower(source, np.uint64((plane * lattice + p) * wide), row, np.uint64(most - 1), n)
+        for r in range(stride):
+            # Pixel stride * m + r + first lies in the windows m - count + 1, ..., m.
+            phase[:] = np.inf
+            for a in range(phase_counts[r]):
+                _lower(row, np.uint64(most - 1) - a, phase, np.uint64(0), np.uint64(span))
+            m = max((-first - r + stride - 1) // stride, 0)
+            j = stride * m + r + first
+            for k in range((width - j + stride - 1) // stride):
+                target[np.uint64(index * width + j + k * stride)] = phase[np.uint64(m + k)]

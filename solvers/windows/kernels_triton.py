@@ -20,37 +20,37 @@ from torch import Tensor
 from solvers.windows.separable_plan import check_planes
 
 if TYPE_CHECKING:
-    from solvers.windows.window import WindowOperator
+    from solvers.windows.lattice import Lattice
 
 # Rows and columns of a plane that one program works on, and its warps.
 TILE = 16, 64
 WARPS = 4
 
 
-def mean_planes(v: Tensor, op: WindowOperator) -> Tensor:
+def mean_planes(v: Tensor, lattice: Lattice) -> Tensor:
     """Windowed means: contiguous (N, H, W) -> (N, P_h, P_w)."""
-    between = v.new_empty(v.shape[0], op.shape[0], op.width)
-    out = v.new_empty(v.shape[0], *op.shape)
-    check_planes(op, pixels=(v,), windows=(out,))
+    between = v.new_empty(v.shape[0], lattice.shape[0], lattice.width)
+    out = v.new_empty(v.shape[0], *lattice.shape)
+    check_planes(lattice, pixels=(v,), windows=(out,))
     with torch.cuda.device_of(v):
-        _down(v, between, op)
-        _across(between, out, op)
+        _down(v, between, lattice)
+        _across(between, out, lattice)
     return out
 
 
-def adjoint_planes(q: Tensor, op: WindowOperator, *, squared: bool = False) -> Tensor:
+def adjoint_planes(q: Tensor, lattice: Lattice, *, squared: bool = False) -> Tensor:
     """The adjoint of :func:`mean_planes`, or its like with squared weights: contiguous (N, P_h, P_w) -> (N, H, W)."""
-    between = q.new_empty(q.shape[0], op.shape[0], op.width)
-    out = q.new_empty(q.shape[0], op.height, op.width)
-    check_planes(op, pixels=(out,), windows=(q,))
+    between = q.new_empty(q.shape[0], lattice.shape[0], lattice.width)
+    out = q.new_empty(q.shape[0], lattice.height, lattice.width)
+    check_planes(lattice, pixels=(out,), windows=(q,))
     with torch.cuda.device_of(q):
-        _back_across(q, between, op, squared=squared)
-        _back_down(between, out, op, squared=squared)
+        _back_across(q, between, lattice, squared=squared)
+        _back_down(between, out, lattice, squared=squared)
     return out
 
 
 def normal_planes(
-    v: Tensor, diagonal: Tensor, weights: Tensor, op: WindowOperator, out: Tensor | None = None
+    v: Tensor, diagonal: Tensor, weights: Tensor, lattice: Lattice, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """``diagonal * v + M'(weights * M v)``, and parts of its inner product with v.
 
@@ -58,23 +58,16 @@ def normal_planes(
     tiles are the inner products.
     """
     out = torch.empty_like(v) if out is None else out
-    check_planes(op, pixels=(v, diagonal, out), windows=(weights,))
-    between = v.new_empty(v.shape[0], op.shape[0], op.width)
+    check_planes(lattice, pixels=(v, diagonal, out), windows=(weights,))
+    between = v.new_empty(v.shape[0], lattice.shape[0], lattice.width)
     windows = torch.empty_like(weights)
-    dots = torch.empty(v.shape[0], tiles(op.height, op.width), dtype=torch.float64, device=v.device)
+    dots = torch.empty(v.shape[0], tiles(lattice.height, lattice.width), dtype=torch.float64, device=v.device)
     with torch.cuda.device_of(v):
-        _down(v, between, op)
-        _across(between, windows, op, weights)
-        _back_across(windows, between, op)
-        _back_down(between, out, op, normal=(diagonal, v, dots))
+        _down(v, between, lattice)
+        _across(between, windows, lattice, weights)
+        _back_across(windows, between, lattice)
+        _back_down(between, out, lattice, normal=(diagonal, v, dots))
     return out, dots
-
-
-def try_out(device: torch.device) -> None:
-    """Compile and run one small kernel; whatever goes wrong is raised."""
-    ones = torch.ones(1, 2, 2, device=device)
-    with torch.cuda.device_of(ones):
-        _mean_down[1, 1](ones, ones[0], torch.empty_like(ones), 2, 2, 2, 0, 2, 1, *TILE, num_warps=WARPS)
 
 
 def tiles(height: int, width: int) -> int:
@@ -82,48 +75,48 @@ def tiles(height: int, width: int) -> int:
     return -(-height // TILE[0]) * -(-width // TILE[1])
 
 
-def _down(v: Tensor, out: Tensor, op: WindowOperator) -> None:
-    rows, taps = op.shape[0], op.row_taps
-    _mean_down[v.shape[0], tiles(rows, op.width)](
-        v, taps, out, op.height, op.width, rows, op.row_starts[0], *_constants(op), num_warps=WARPS
+def _down(v: Tensor, out: Tensor, lattice: Lattice) -> None:
+    rows, taps = lattice.shape[0], lattice.row_taps
+    _mean_down[v.shape[0], tiles(rows, lattice.width)](
+        v, taps, out, lattice.height, lattice.width, rows, lattice.row_starts[0], *_constants(lattice), num_warps=WARPS
     )
 
 
-def _across(v: Tensor, out: Tensor, op: WindowOperator, weights: Tensor | None = None) -> None:
-    rows, columns = op.shape
+def _across(v: Tensor, out: Tensor, lattice: Lattice, weights: Tensor | None = None) -> None:
+    rows, columns = lattice.shape
     weighted = weights is not None
     _mean_across[v.shape[0], tiles(rows, columns)](
-        v, op.column_taps, weights if weighted else out, out, rows, op.width, columns, op.column_starts[0], weighted,
-        *_constants(op), num_warps=WARPS,
+        v, lattice.column_taps, weights if weighted else out, out, rows, lattice.width, columns,
+        lattice.column_starts[0], weighted, *_constants(lattice), num_warps=WARPS,
     )  # fmt: skip
 
 
-def _back_across(q: Tensor, out: Tensor, op: WindowOperator, *, squared: bool = False) -> None:
-    rows, columns = op.shape
-    _adjoint_across[q.shape[0], tiles(rows, op.width)](
-        q, op.column_taps, out, rows, op.width, columns, op.column_starts[0], squared, *_constants(op),
-        num_warps=WARPS,
+def _back_across(q: Tensor, out: Tensor, lattice: Lattice, *, squared: bool = False) -> None:
+    rows, columns = lattice.shape
+    _adjoint_across[q.shape[0], tiles(rows, lattice.width)](
+        q, lattice.column_taps, out, rows, lattice.width, columns, lattice.column_starts[0], squared,
+        *_constants(lattice), num_warps=WARPS,
     )  # fmt: skip
 
 
 def _back_down(
     q: Tensor,
     out: Tensor,
-    op: WindowOperator,
+    lattice: Lattice,
     *,
     normal: tuple[Tensor, Tensor, Tensor] | None = None,
     squared: bool = False,
 ) -> None:
     # A kernel takes a tensor for what it does not use, too.
     diagonal, v, dots = normal or (out, out, out)
-    _adjoint_down[q.shape[0], tiles(op.height, op.width)](
-        q, op.row_taps, diagonal, v, dots, out, op.height, op.width, op.shape[0], op.row_starts[0], normal is not None,
-        squared, *_constants(op), num_warps=WARPS,
+    _adjoint_down[q.shape[0], tiles(lattice.height, lattice.width)](
+        q, lattice.row_taps, diagonal, v, dots, out, lattice.height, lattice.width, lattice.shape[0],
+        lattice.row_starts[0], normal is not None, squared, *_constants(lattice), num_warps=WARPS,
     )  # fmt: skip
 
 
-def _constants(op: WindowOperator) -> tuple[int, int, int, int]:
-    return op.window.size, op.window.stride, *TILE
+def _constants(lattice: Lattice) -> tuple[int, int, int, int]:
+    return lattice.window.size, lattice.window.stride, *TILE
 
 
 # -- kernels --------------------------------------------------------------------------------------------------

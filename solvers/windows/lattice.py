@@ -1,21 +1,87 @@
-"""Windows along one axis, as matrices: their weights, the pixels and windows that meet, and products in linear time."""
+"""Where windows lie on an image and what each weighs: plain data that the products and the compiled kernels read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from solvers.windows.window import Window
-
 # Windows in a block: below, matrix products lose more to their overhead than they save in operations.
 BLOCK = 64
 
 
-def banded(window: Window, starts: list[int], length: int) -> tuple[Tensor, Tensor]:
+class SlidingWindow(Protocol):
+    """What a lattice asks of a window; :class:`~solvers.Window` has all of this."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def stride(self) -> int: ...
+
+    def taps(self) -> Tensor: ...
+
+    def starts(self, length: int) -> list[int]: ...
+
+    def check_fits(self, height: int, width: int) -> None: ...
+
+
+class Lattice:
+    """The windows of one image size, dtype and device. All weights are built once, in the constructor.
+
+    A window's weights are separable: the weight of a pixel is the product of a weight along its column and of one
+    along its row, so two banded matrices of one axis each hold all of them.
+
+    Attributes:
+        window: the sliding window.
+        height, width: H and W, the image's size in pixels.
+        row_starts, column_starts: top and left edges of the windows, in pixels; negative where a window hangs over.
+        shape: (P_h, P_w), the number of windows down and across.
+        rows, columns: (P_h, H) and (P_w, W), the averaging matrices of the two axes; rows sum to 1.
+        rows_t, columns_t: their transposes, contiguous.
+        root_rows, root_columns: (P_h, size) and (P_w, size), square roots of the weights by position in the window, 0
+            outside the image.
+        pixels: (P_h, P_w), the number N of pixels inside each window (less than size^2 where the window is cut).
+        coverage: (H, W), the sum over windows of the weight on each pixel: the diagonal of A'A.
+        covered: (H, W) bool, whether a pixel lies in any window.
+    """
+
+    def __init__(
+        self, window: SlidingWindow, height: int, width: int, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        window.check_fits(height, width)
+        self.window = window
+        self.height, self.width = height, width
+        self.row_starts, self.column_starts = window.starts(height), window.starts(width)
+        self.shape = (len(self.row_starts), len(self.column_starts))
+        rows, row_count = banded(window, self.row_starts, height)
+        columns, column_count = banded(window, self.column_starts, width)
+        self.rows = rows.to(dtype=dtype, device=device)  # (P_h, H)
+        self.columns_t = columns.t().contiguous().to(dtype=dtype, device=device)  # (W, P_w)
+        self.rows_t = self.rows.t().contiguous()
+        self.columns = self.columns_t.t().contiguous()
+        self.pixels = torch.outer(row_count, column_count).to(dtype=dtype, device=device)
+        self.coverage = torch.outer(rows.sum(dim=0), columns.sum(dim=0)).to(dtype=dtype, device=device)
+        self.covered = self.coverage > 0
+        # For window vectors: the square roots of the weights, (P_h, size) and (P_w, size), and the padding.
+        self.root_rows = windowed_roots(window, rows, self.row_starts).to(dtype=dtype, device=device)
+        self.root_columns = windowed_roots(window, columns, self.column_starts).to(dtype=dtype, device=device)
+
+    @cached_property
+    def row_taps(self) -> Tensor:
+        """Weights along the rows by position in the window, 0 outside the image: (size, P_h)."""
+        return self.root_rows.square().t().contiguous()
+
+    @cached_property
+    def column_taps(self) -> Tensor:
+        """Weights along the columns by position in the window, 0 outside the image: (size, P_w)."""
+        return self.root_columns.square().t().contiguous()
+
+
+def banded(window: SlidingWindow, starts: list[int], length: int) -> tuple[Tensor, Tensor]:
     """The averaging matrix (windows, length) in float64, rows summing to 1, and each row's pixel count (windows,)."""
     taps = window.taps()
     matrix = torch.zeros(len(starts), length, dtype=torch.float64)
@@ -28,7 +94,7 @@ def banded(window: Window, starts: list[int], length: int) -> tuple[Tensor, Tens
     return matrix, count
 
 
-def covering(window: Window, starts: list[int], length: int) -> Tensor:
+def covering(window: SlidingWindow, starts: list[int], length: int) -> Tensor:
     """For each pixel the windows over it, (length, most), padded by repetition; any window where there is none."""
     lists = [
         [k for k, start in enumerate(starts) if start <= pixel < start + window.size] or [0] for pixel in range(length)
@@ -37,7 +103,7 @@ def covering(window: Window, starts: list[int], length: int) -> Tensor:
     return torch.tensor([entry + entry[-1:] * (most - len(entry)) for entry in lists])
 
 
-def windowed_roots(window: Window, matrix: Tensor, starts: list[int]) -> Tensor:
+def windowed_roots(window: SlidingWindow, matrix: Tensor, starts: list[int]) -> Tensor:
     """Square roots of the weights laid out by position in the window, (windows, size), zero outside the image."""
     roots = torch.zeros(len(starts), window.size, dtype=torch.float64)
     length = matrix.shape[1]
@@ -57,7 +123,7 @@ class BlockedBand:
         starts: left edges of the windows, evenly spaced.
     """
 
-    def __init__(self, matrix: Tensor, starts: list[int], window: Window) -> None:
+    def __init__(self, matrix: Tensor, starts: list[int], window: SlidingWindow) -> None:
         self.windows, self.length = matrix.shape
         self.first, self.overlap = starts[0], window.size - window.stride
         self.block = max(BLOCK, -(-window.size // window.stride))

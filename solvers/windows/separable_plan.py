@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from solvers.windows.window import WindowOperator
+    from solvers.windows.lattice import Lattice
 
 
 class Plan(NamedTuple):
@@ -34,32 +34,32 @@ class Plan(NamedTuple):
     columns: tuple[Any, ...]  # horizontal
 
 
-def plan_of(op: WindowOperator) -> Plan:
+def plan_of(lattice: Lattice) -> Plan:
     """The operator's :class:`Plan`, built once."""
-    plan: Plan | None = op.__dict__.get("_plan")
+    plan: Plan | None = lattice.__dict__.get("_plan")
     if plan is None:
-        rows, size, stride = op.rows.numpy(), op.window.size, op.window.stride
-        tops, pixels = np.asarray(op.row_starts), np.arange(op.height)
-        low, high = np.maximum(tops, 0), np.minimum(tops + size, op.height)
+        rows, size, stride = lattice.rows.numpy(), lattice.window.size, lattice.window.stride
+        tops, pixels = np.asarray(lattice.row_starts), np.arange(lattice.height)
+        low, high = np.maximum(tops, 0), np.minimum(tops + size, lattice.height)
         earliest = np.maximum(-(-(pixels - size + 1 - tops[0]) // stride), 0)
         latest = np.minimum((pixels - tops[0]) // stride, len(tops) - 1)
-        plan = op.__dict__["_plan"] = Plan(
+        plan = lattice.__dict__["_plan"] = Plan(
             _packed(rows, low, high - low),
             _packed(rows.T, earliest, np.maximum(latest - earliest + 1, 0)),
-            _columns(op, rows.dtype),
+            _columns(lattice, rows.dtype),
         )
     return plan
 
 
-def check_planes(op: WindowOperator, *, pixels: tuple[Tensor, ...], windows: tuple[Tensor, ...]) -> None:
+def check_planes(lattice: Lattice, *, pixels: tuple[Tensor, ...], windows: tuple[Tensor, ...]) -> None:
     """Raise :class:`ValueError` unless all are contiguous, of the operator's dtype, and (N, H, W) or (N, P_h, P_w) with
     one N: a kernel would read memory that isn't theirs."""
     number = len(pixels[0])
-    for values, shape in ((pixels, (number, op.height, op.width)), (windows, (number, *op.shape))):
+    for values, shape in ((pixels, (number, lattice.height, lattice.width)), (windows, (number, *lattice.shape))):
         for value in values:
-            if value.shape != shape or value.dtype != op.rows.dtype or not value.is_contiguous():
+            if value.shape != shape or value.dtype != lattice.rows.dtype or not value.is_contiguous():
                 raise ValueError(
-                    f"a window product needs a contiguous {op.rows.dtype} tensor of shape {shape}, "
+                    f"a window product needs a contiguous {lattice.rows.dtype} tensor of shape {shape}, "
                     f"got {value.dtype} of shape {tuple(value.shape)} and strides {value.stride()}"
                 )
 
@@ -71,9 +71,9 @@ def _packed(matrix: NDArray[Any], starts: NDArray[Any], counts: NDArray[Any]) ->
     return starts, counts, taps
 
 
-def _columns(op: WindowOperator, number: np.dtype[Any]) -> tuple[Any, ...]:
-    starts, length, size, stride = op.column_starts, op.width, op.window.size, op.window.stride
-    taps = op.window.taps().numpy()
+def _columns(lattice: Lattice, number: np.dtype[Any]) -> tuple[Any, ...]:
+    starts, length, size, stride = lattice.column_starts, lattice.width, lattice.window.size, lattice.window.stride
+    taps = lattice.window.taps().numpy()
     inside = [taps[max(-start, 0) : min(length - start, size)] for start in starts]
     scale = np.array([1.0 if len(part) == size else 1 / part.sum() for part in inside])
     # Room for the last window, and for the pixels beyond it, which lie in none.

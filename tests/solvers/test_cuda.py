@@ -17,7 +17,7 @@ from solvers.constraints.dual_blocks import map_block
 from solvers.methods.conjugate_gradients import _by_channel, ascend
 from solvers.methods.dual.anderson import Mixing
 from solvers.methods.dual.lagrangian import Lagrangian
-from solvers.windows.window import Window
+from solvers.windows import Window
 from tests.solvers.conftest import Photos
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")

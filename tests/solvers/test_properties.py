@@ -13,7 +13,7 @@ from torch import Tensor
 
 import solvers
 from solvers import Box, Constraint, GlobalSSIM, LinearProblem, LpBall, ProjectionProblem, Support, Window, WindowSSIM
-from solvers.windows.window import Border
+from solvers.windows import Border
 
 TIGHT = {"eps_rel": 1e-8, "eps_abs": 1e-10}
 hundred = settings(

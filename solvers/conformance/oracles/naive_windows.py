@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse
 
 from solvers.conformance.oracles.base import Array
-from solvers.windows.window import Window
+from solvers.windows import Window
 
 
 class NaiveWindows:

@@ -24,7 +24,7 @@ from solvers.conformance.problems.periodic_images import draw_period
 from solvers.constraints import Box, WindowDual, WindowSSIM
 from solvers.errors import ProblemError
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
-from solvers.windows.window import Window
+from solvers.windows import Window
 
 # A window is tight where its slack is below this share of its radius, or of its interval.
 TIGHT = 1e-12

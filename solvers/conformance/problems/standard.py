@@ -14,7 +14,7 @@ from solvers.conformance.problems.data import disc, images, smooth_features
 from solvers.conformance.problems.known_optimum import known_optimum
 from solvers.constraints import Box, Constraint, FeatureBall, GlobalSSIM, LpBall, Support, WindowSSIM
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
-from solvers.windows.window import Window
+from solvers.windows import Window
 
 # Root mean square of the points to project: far enough out for every set to matter.
 STEP = 0.1

@@ -22,7 +22,7 @@ from solvers.batch_algebra import ball_scale_factor, inner, per_image
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.constraints.ssim_windows.moments import mean_loss, uncovered_bounds, with_uncovered
 from solvers.errors import ProblemError
-from solvers.windows.window import Window, WindowOperator
+from solvers.windows import Window, WindowOperator
 
 if TYPE_CHECKING:
     import cvxpy as cp

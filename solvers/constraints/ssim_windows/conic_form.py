@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import cvxpy as cp
 
     from solvers.constraints.window_ssim import BoundWindowSSIM
-    from solvers.windows.window import WindowOperator
+    from solvers.windows import WindowOperator
 
 
 def window_cones(bound: BoundWindowSSIM, delta: cp.Variable, image: int) -> ConicForm:

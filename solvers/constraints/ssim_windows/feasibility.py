@@ -21,7 +21,7 @@ from torch import Tensor
 
 from solvers.backends.cuda_graph import Repeated
 from solvers.batch_algebra import inner, norm, per_image
-from solvers.windows.window import WindowOperator
+from solvers.windows import WindowOperator
 
 # Windows that a factor this near to 1 brings inside count as inside.
 NEAR = 1e-5

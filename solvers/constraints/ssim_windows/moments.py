@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint
-from solvers.windows.window import Window, WindowOperator
+from solvers.windows import Window, WindowOperator
 
 
 class BoundWindows(BoundConstraint):

@@ -16,10 +16,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.backends.eligibility import plain
+from solvers.backends.eligibility import plain, triton_serves
 from solvers.batch_algebra import per_image
-from solvers.windows.choose_backend import triton_serves
-from solvers.windows.window import WindowOperator
+from solvers.windows import WindowOperator
 
 # Rounding of the formulas above, relative to the largest finite bound: the box must not cut off a feasible point.
 ROUNDING = 1e-11

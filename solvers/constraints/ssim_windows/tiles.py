@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.ssim_windows.single_window_solver import Groups
-from solvers.windows.window import WindowOperator
+from solvers.windows import WindowOperator
 
 if TYPE_CHECKING:
     from solvers.constraints.window_ssim import BoundWindowSSIM

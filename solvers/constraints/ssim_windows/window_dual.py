@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import ProblemError
-from solvers.windows.window import WindowOperator
+from solvers.windows import WindowOperator
 
 
 @dataclass(frozen=True, eq=False)

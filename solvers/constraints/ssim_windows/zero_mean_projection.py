@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from solvers.batch_algebra import inner, per_image
-from solvers.windows.window import WindowOperator
+from solvers.windows import WindowOperator
 
 # Window means under this many roundings of a pixel count as kept.
 KEPT = 8

@@ -11,8 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.backends.eligibility import plain
-from solvers.windows.choose_backend import triton_serves
+from solvers.backends.eligibility import plain, triton_serves
 
 # Columns of the least-squares problem are nearly dependent once the iteration has settled.
 REGULARISATION = 1e-7

@@ -20,7 +20,7 @@ from solvers.constraints.product_ssim import BoundProductSSIM
 from solvers.constraints.ssim_windows.loss_split import STEPS, Loss, best_share, share_of
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.constraints.window_ssim import BoundWindowSSIM
-from solvers.windows.window import WindowOperator
+from solvers.windows import WindowOperator
 
 # Shares of the loss stay this far from 0 and 1, so that no ball and no interval vanishes.
 LEAST_SHARE = 1e-6

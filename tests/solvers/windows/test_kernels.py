@@ -15,10 +15,9 @@ from torch.autograd import forward_ad
 
 from solvers import Window, WindowOperator
 from solvers.backends import numba_jit
-from solvers.window_extremes import spread_min_planes
 from solvers.windows import choose_backend
-from solvers.windows import window as window_module
-from solvers.windows.kernels_numba import adjoint_planes, mean_planes, normal_planes
+from solvers.windows import operator as operator_module
+from solvers.windows.kernels_numba import adjoint_planes, mean_planes, normal_planes, spread_min_planes
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -193,7 +192,7 @@ def test_blocked_products_equal_dense_ones_and_carry_gradients(seed: int, monkey
     monkeypatch.setattr("solvers.windows.lattice.BLOCK", 3)
     op, v, _, t = case(seed, torch.float64)
     op = WindowOperator(op.window, op.height, op.width, dtype=torch.float64, device=torch.device("cpu"))
-    monkeypatch.setattr(window_module, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(operator_module, "LARGEST_DENSE", 0)
     torch.testing.assert_close(op.mean(v), dense_mean(op, v), rtol=0, atol=1e-13)
     torch.testing.assert_close(op.adjoint(t), dense_adjoint(op, t), rtol=0, atol=1e-13)
     (gradient,) = torch.autograd.grad((op.mean(v.requires_grad_()) * t).sum(), v)
