@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from solvers.batch_algebra import inner
 from solvers.constraints.base import ConicForm, Constraint
+from solvers.constraints.mean_index.ellipsoid import WindowEnergy
 from solvers.constraints.ssim_windows.moments import BoundWindows, mean_loss, with_uncovered
 from solvers.constraints.ssim_windows.zero_mean_projection import keep_means
 from solvers.errors import ProblemError
@@ -21,7 +23,8 @@ from solvers.windows import Window
 if TYPE_CHECKING:
     import cvxpy as cp
 
-    from solvers.constraints.mean_index.ellipsoid import WindowEnergy
+# Of a window's full weight, what a lost one keeps, so that H stays definite.
+LEAST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,6 @@ class MeanSSIM(Constraint):
         Raises:
             ProblemError: luminance is bounded in every window; an ellipsoid knows only the mean.
         """
-        from solvers.constraints.mean_index.ellipsoid import energy_around
-
         return energy_around(self, reference, delta)
 
 
@@ -265,3 +266,37 @@ def _last_with_room(room: Callable[[Tensor], Tensor], one: Tensor, steps: int = 
         low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
         side = torch.where(fits, 1.0, -1.0)
     return torch.where(inside, one, low)
+
+
+def energy_around(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> WindowEnergy:
+    """See :meth:`~solvers.MeanSSIM.step` and :mod:`solvers.constraints.mean_index.ellipsoid`. Images (B, C, H, W) of
+    the same dtype."""
+    if constraint.luminance is not None:
+        raise ProblemError(
+            f"MeanSSIM has a convex step with luminance=None alone, got {constraint.luminance!r}: an ellipsoid knows "
+            "only the mean over windows"
+        )
+    bound = constraint.bind(reference)
+    op, mean, shift = bound.operator, bound.reference_mean, bound.operator.mean(delta)
+    spread, along = op.variance(delta), op.covariance(reference, delta)
+    first, second = bound.losses(delta)
+    affine_variance = 2 * bound.reference_variance + bound.c2 + 2 * along
+    affine_mean = 2 * mean.square() + bound.c1 + 2 * mean * shift
+    u, tilt_u = _weights(spread, affine_variance, (1 - first) / bound.count)
+    v, tilt_v = _weights(shift.square(), affine_mean, (1 - second) / bound.count)
+    # Half the slopes of the affine parts: R'R x and m(x) times the window's weights.
+    slope, offset = op.adjoint(torch.stack([tilt_u, (tilt_v - tilt_u) * mean]))
+    linear = slope * reference + offset
+    value = (u * spread + v * shift.square()).flatten(1).sum(dim=1) - 2 * inner(linear, delta)
+    level = (1 - constraint.threshold) - mean_loss(first, second) + value
+    return WindowEnergy(constraint.window, u, v, linear, level.clamp_min(0))
+
+
+def _weights(square: Tensor, affine: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """``weight`` times the slopes of N/(N + E) in N and, negative, in E. A window that is lost (E <= 0 or the other
+    term negative) would gain by losing more: it has a little weight instead."""
+    total = (square + affine).clamp_min(torch.finfo(square.dtype).tiny)
+    least = LEAST * weight.abs()
+    weight = weight.clamp_min(0)
+    rising = torch.maximum(weight * affine / total.square(), least / total)
+    return torch.where(square + affine > 0, rising, 0.0), weight * square / total.square()

@@ -13,7 +13,7 @@ from torch import Tensor
 from solvers.constraints.base import ConicForm, Constraint
 from solvers.constraints.ssim_windows.feasibility import Pull, average, enter, shrink
 from solvers.constraints.ssim_windows.loss_split import Loss, largest, levels, share_of
-from solvers.constraints.ssim_windows.moments import BoundWindows, with_uncovered
+from solvers.constraints.ssim_windows.moments import BoundWindows, WindowBalls, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
@@ -76,17 +76,6 @@ class ProductSSIM(Constraint):
         return BoundProductSSIM(self, reference)
 
 
-@dataclass(frozen=True)
-class Split:
-    """Balls and intervals of all windows at a share of the loss for each, (B, C, P_h, P_w) all:
-    ``|R_p d - a_p R_p x| <= radius`` and ``mean_lower <= m_p(d) <= mean_upper``."""
-
-    ball_center: Tensor
-    radius: Tensor
-    mean_lower: Tensor
-    mean_upper: Tensor
-
-
 class BoundProductSSIM(BoundWindows):
     """The set for a batch of images. A dual block is a :class:`~solvers.WindowDual`.
 
@@ -108,7 +97,7 @@ class BoundProductSSIM(BoundWindows):
         """The set of the images at ``images`` (long, (K,)) alone."""
         return BoundProductSSIM(self.constraint, self.reference[images])
 
-    def split(self, share: Tensor, margin: float = 0.0) -> Split:
+    def split(self, share: Tensor, margin: float = 0.0) -> WindowBalls:
         """The windows at contrast's share ``share`` (B, C, P_h, P_w) of the loss
         (:func:`~solvers.constraints.ssim_windows.loss_split.levels`); with a ``margin``, about so much smaller,
         relatively."""
@@ -117,7 +106,7 @@ class BoundProductSSIM(BoundWindows):
         radius = (a * (self.spread_base + a * self.reference_variance)).sqrt()
         middle = b * self.reference_mean
         half = (b * (self.mean_base + middle * self.reference_mean)).sqrt()
-        return Split(a, radius, middle - half, middle + half)
+        return WindowBalls(a, radius, middle - half, middle + half)
 
     # -- membership ----------------------------------------------------------------------------------------
 
@@ -174,12 +163,11 @@ class BoundProductSSIM(BoundWindows):
 
     def pulling(self, delta: Tensor, margin: float) -> Pull:
         """See :class:`solvers.constraints.ssim_windows.feasibility.WindowSet`. A window asks for the nearest point of
-        one convex
-        set all along: that of the split at which its levels stand to one another as they do at ``delta``."""
+        one convex set all along: that of the split at which its levels stand to one another as they do at ``delta``."""
         op, x, mean = self.operator, self.reference, self.reference_mean
         tiny = torch.finfo(x.dtype).tiny
         split = self.split(share_of(*self.used(*self.moments(delta))), margin)
-        a = split.ball_center
+        a = torch.as_tensor(split.ball_center)
 
         def ask(point: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
             shift, spread, along = self.moments(point)

@@ -103,6 +103,7 @@ class BoundWindowSSIM(BoundWindows):
     Attributes:
         ball_center: a; the ball's centre is ``a R_p x``.
         radius, mean_lower, mean_upper: r_p, lo_p, hi_p, each (B, C, P_h, P_w).
+        window_balls: the four of them together.
     """
 
     constraint: WindowSSIM
@@ -112,12 +113,10 @@ class BoundWindowSSIM(BoundWindows):
         super().__init__(
             reference, constraint.window, constraint.data_range, sample_covariance=constraint.sample_covariance
         )
-        alpha, beta = constraint.alpha, constraint.beta
-        mean, variance = self.reference_mean, self.reference_variance
-        self.ball_center, mean_center = alpha / (1 - alpha), beta / (1 - beta)
-        self.radius = (alpha * (2 * variance + self.c2) / (1 - alpha) + self.ball_center**2 * variance).sqrt()
-        half = (beta * (2 * mean.square() + self.c1) / (1 - beta) + mean_center**2 * mean.square()).sqrt()
-        self.mean_lower, self.mean_upper = mean_center * mean - half, mean_center * mean + half
+        self.window_balls = self.balls(constraint.alpha, constraint.beta)
+        self.ball_center: float = constraint.alpha / (1 - constraint.alpha)
+        self.radius = self.window_balls.radius
+        self.mean_lower, self.mean_upper = self.window_balls.mean_lower, self.window_balls.mean_upper
 
     def select(self, images: Tensor) -> BoundWindowSSIM:
         """The set of the images at ``images`` (long, (K,)) alone."""
@@ -252,13 +251,14 @@ class BoundWindowSSIM(BoundWindows):
 
         free = torch.full_like(point, math.inf)
         lower, upper = self.bounds() or (-free, free)
-        groups = tile_groups(self, point, lower.expand_as(point), upper.expand_as(point), linear=False)
+        limits = lower.expand_as(point), upper.expand_as(point)
+        groups = tile_groups(self, self.window_balls, point, *limits, linear=False)
         return from_tiles(self, solve_groups(groups, linear=False).delta)
 
     def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
         from solvers.constraints.ssim_windows.conic_form import window_cones
 
-        return window_cones(self, delta, image)
+        return window_cones(self.operator, self.reference, self.window_balls, delta, image)
 
     def conic_size(self) -> int:
         # One non-zero a row for A, one for the mean, and the means' own equations.

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
 from solvers.constraints.base import DualBlock
-from solvers.constraints.dual_blocks import finite_images, map_block, window_vectors
-from solvers.constraints.ssim_windows.window_dual import WindowDual
+from solvers.constraints.dual_blocks import finite_images, map_block
+from solvers.constraints.ssim_windows.window_dual import WindowDual, window_vectors
 from solvers.constraints.window_ssim import BoundWindowSSIM
 from solvers.problem import LinearProblem, Problem
 from solvers.result import History, HistoryRow, MethodOutput, Status
@@ -195,7 +195,7 @@ class Monitor:
             return block
         bound = (self.certifier if images is None else self._certifier(images)).sets[number]
         assert isinstance(bound, BoundWindowSSIM)
-        return window_vectors(bound, block)
+        return window_vectors(bound.operator, block)
 
     def _closes(self) -> Tensor:
         best = Certificate(self.objective, self.bound, self.rel_gap, self.rel_gap, self.delta)

@@ -42,7 +42,8 @@ def tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None =
     lower, upper = elementwise_bounds(exact, sets)
     linear = isinstance(exact, LinearProblem)
     setup_time = time.perf_counter() - started
-    solution = solve_groups(tile_groups(bound, exact.vector, lower, upper, linear=linear), linear=linear)
+    groups = tile_groups(bound, bound.window_balls, exact.vector, lower, upper, linear=linear)
+    solution = solve_groups(groups, linear=linear)
     delta = from_tiles(bound, solution.delta)
     # Pixels in no window (border "valid" cuts no tiles) are fixed by the bounds.
     lattice = bound.radius.shape

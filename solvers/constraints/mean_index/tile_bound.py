@@ -13,15 +13,11 @@ a plane and 1/((1 + A)(1 + B)) is convex, so that the largest of the four corner
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from solvers.constraints.mean_index.tile_losses import Cut, TileLevels
-
-if TYPE_CHECKING:
-    from solvers.constraints.mean_ssim import BoundMeanSSIM
+from solvers.constraints.mean_index.tile_losses import Cut, MeanIndexTiles, TileLevels
 
 # Levels at which the first rectangles meet, besides 0 and FAR.
 LEVELS = tuple(1e-4 * 16.0**k for k in range(5))
@@ -33,7 +29,7 @@ HALVINGS = 9
 
 
 def lagrangian_bound(
-    bound: BoundMeanSSIM, direction: Tensor, multiplier: Tensor, lower: Tensor, upper: Tensor
+    bound: MeanIndexTiles, direction: Tensor, multiplier: Tensor, lower: Tensor, upper: Tensor
 ) -> Tensor:
     """An upper bound on ``max z'd`` over the set and the box ``lower <= d <= upper``, (B,), for z = ``direction``
     (B, C, H, W) and any ``multiplier`` (B,) >= 0 of the index; all float64."""

@@ -19,16 +19,14 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from solvers.constraints.ssim_windows.single_window_solver import Groups, best_without_ball, solve_groups
 from solvers.constraints.ssim_windows.tiles import to_tiles
-
-if TYPE_CHECKING:
-    from solvers.constraints.mean_ssim import BoundMeanSSIM
+from solvers.windows import WindowOperator
 
 # A level of contrast at which a tile has no structure of the image left.
 HIGHEST = 1e4
@@ -38,6 +36,29 @@ PER_TILE = (
     "weights", "direction", "target", "lower", "upper", "reference", "mean", "centred", "variance", "base_a", "base_b",
     "most", "image", "kappa",
 )  # fmt: skip
+
+
+class MeanIndex(Protocol):
+    """A mean index: its threshold t, and the bound on 1 - S1 in every window (infinite where there is none)."""
+
+    @property
+    def threshold(self) -> float: ...
+
+    @property
+    def beta(self) -> float: ...
+
+
+class MeanIndexTiles(Protocol):
+    """A mean index on the tiles of a batch of images; ``BoundMeanSSIM`` is one, and its attributes are meant."""
+
+    operator: WindowOperator
+    reference: Tensor
+    c1: float
+    c2: Tensor | float
+    count: int
+
+    @property
+    def constraint(self) -> MeanIndex: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +86,7 @@ class TileLevels:
         cuts: at first none.
     """
 
-    def __init__(self, bound: BoundMeanSSIM, direction: Tensor, lower: Tensor, upper: Tensor) -> None:
+    def __init__(self, bound: MeanIndexTiles, direction: Tensor, lower: Tensor, upper: Tensor) -> None:
         op = bound.operator
         self.bound = bound
         batch = bound.reference.shape[0]

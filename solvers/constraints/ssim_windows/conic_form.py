@@ -14,11 +14,13 @@ from solvers.constraints.base import ConicForm
 if TYPE_CHECKING:
     import cvxpy as cp
 
-    from solvers.constraints.window_ssim import BoundWindowSSIM
+    from solvers.constraints.ssim_windows.moments import WindowBalls
     from solvers.windows import WindowOperator
 
 
-def window_cones(bound: BoundWindowSSIM, delta: cp.Variable, image: int) -> ConicForm:
+def window_cones(
+    op: WindowOperator, reference: Tensor, balls: WindowBalls, delta: cp.Variable, image: int
+) -> ConicForm:
     """Ball and interval of every window of one image on the flattened variable ``delta`` (C*H*W,).
 
     The means are variables of their own: ``u = M d``, and the cone is ``|A_p d - sqrt(w) u_p - a R_p x| <= r_p``.
@@ -26,8 +28,7 @@ def window_cones(bound: BoundWindowSSIM, delta: cp.Variable, image: int) -> Coni
     """
     import cvxpy as cp
 
-    op = bound.operator
-    channels, lattice = bound.reference.shape[1], bound.radius.shape[1:]
+    channels, lattice = reference.shape[1], balls.radius.shape[1:]
     selection, means = window_matrices(op, channels)
     roots = op.root_weights.double().cpu().reshape(-1, op.window.size**2).repeat(channels, 1).numpy()
     windows, entries = roots.shape
@@ -35,18 +36,18 @@ def window_cones(bound: BoundWindowSSIM, delta: cp.Variable, image: int) -> Coni
         (roots.ravel(), np.repeat(np.arange(windows), entries), np.arange(windows * entries + 1)),
         shape=(windows * entries, windows),
     )
-    x = bound.reference[image].double().cpu().flatten().numpy()
-    center = bound.ball_center * (selection @ x - mean_column @ (means @ x))
+    x = reference[image].double().cpu().flatten().numpy()
+    center = balls.ball_center * (selection @ x - mean_column @ (means @ x))
 
     mean = cp.Variable(windows)
     vectors = cp.reshape(selection @ delta - mean_column @ mean - center, (windows, entries), order="C")
-    radius = bound.radius[image].double().cpu().flatten().numpy()
+    radius = balls.radius[image].double().cpu().flatten().numpy()
     cone = cp.SOC(radius, vectors, axis=1)
     ties = mean == means @ delta
-    if bound.constraint.beta == 0:
+    if balls.keeps_means:
         interval = [mean == 0]
     else:
-        low, high = (v[image].double().cpu().flatten().numpy() for v in (bound.mean_lower, bound.mean_upper))
+        low, high = (v[image].double().cpu().flatten().numpy() for v in (balls.mean_lower, balls.mean_upper))
         interval = [mean <= high, mean >= low]
     outside = (~op.covered).flatten().cpu().repeat(channels).nonzero().flatten().numpy()
     fixed = [delta[outside] == 0] if outside.size else []

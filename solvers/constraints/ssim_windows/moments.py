@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint
 from solvers.windows import Window, WindowOperator
+
+
+@dataclass(frozen=True, eq=False)
+class WindowBalls:
+    """A ball and an interval for every window: ``|R_p d - a_p R_p x| <= r_p`` and ``lo_p <= m_p(d) <= hi_p``.
+
+    Attributes:
+        ball_center: a_p, (B, C, P_h, P_w), or one number for all windows; the ball's centre is ``a_p R_p x``.
+        radius: r_p, (B, C, P_h, P_w).
+        mean_lower, mean_upper: lo_p and hi_p, (B, C, P_h, P_w) each.
+    """
+
+    ball_center: Tensor | float
+    radius: Tensor
+    mean_lower: Tensor
+    mean_upper: Tensor
+
+    @property
+    def keeps_means(self) -> bool:
+        """Whether every interval is a single point: the windows' means then are equalities."""
+        return not bool((self.mean_upper > self.mean_lower).any())
 
 
 class BoundWindows(BoundConstraint):
@@ -30,6 +52,15 @@ class BoundWindows(BoundConstraint):
             # C2/kappa with kappa = N/(N - 1); a window cut to one pixel has no variance and C2/kappa = 0.
             self.c2 = c2 * (self.operator.pixels - 1) / self.operator.pixels
         self.reference_mean, self.reference_variance = self.operator.mean(reference), self.operator.variance(reference)
+
+    def balls(self, alpha: float, beta: float) -> WindowBalls:
+        """``S2 >= 1 - alpha`` and ``S1 >= 1 - beta`` in every window: with ``a = alpha/(1 - alpha)`` a ball of radius
+        ``r_p^2 = alpha (2 V_p(x) + C2)/(1 - alpha) + a^2 V_p(x)``, and an interval likewise."""
+        mean, variance = self.reference_mean, self.reference_variance
+        ball_center, mean_center = alpha / (1 - alpha), beta / (1 - beta)
+        radius = (alpha * (2 * variance + self.c2) / (1 - alpha) + ball_center**2 * variance).sqrt()
+        half = (beta * (2 * mean.square() + self.c1) / (1 - beta) + mean_center**2 * mean.square()).sqrt()
+        return WindowBalls(ball_center, radius, mean_center * mean - half, mean_center * mean + half)
 
     def losses(self, delta: Tensor) -> tuple[Tensor, Tensor]:
         """``1 - S1`` and ``1 - S2`` of every window, free of cancellation: two (B, C, P_h, P_w)."""

@@ -8,10 +8,16 @@ import torch
 from torch import Tensor
 
 from solvers.backends.numba_jit import compiled, run_rows
-from solvers.constraints.ssim_windows.pixel_bounds import Limits, Taps
 
 
-def tighten_compiled(rows: Taps, columns: Taps, parts: Tensor, centre: Tensor, known: Limits, box: Limits) -> Limits:
+def tighten_compiled(
+    rows: list[tuple[Tensor, Tensor]],
+    columns: list[tuple[Tensor, Tensor]],
+    parts: Tensor,
+    centre: Tensor,
+    known: tuple[Tensor, Tensor],
+    box: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
     """:func:`~solvers.constraints.ssim_windows.pixel_bounds.tighten`, row by row: a pixel stays in the cache while all
     its windows are asked."""
     lattice, images = parts.shape[-2:], centre.shape[-2:]

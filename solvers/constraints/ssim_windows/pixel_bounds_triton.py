@@ -7,11 +7,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from solvers.constraints.ssim_windows.pixel_bounds import Limits, Taps
 from solvers.windows.kernels_triton import TILE, WARPS, tiles
 
 
-def tighten_cuda(rows: Taps, columns: Taps, parts: Tensor, centre: Tensor, known: Limits, box: Limits) -> Limits:
+def tighten_cuda(
+    rows: list[tuple[Tensor, Tensor]],
+    columns: list[tuple[Tensor, Tensor]],
+    parts: Tensor,
+    centre: Tensor,
+    known: tuple[Tensor, Tensor],
+    box: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
     """:func:`~solvers.constraints.ssim_windows.pixel_bounds.tighten`: a pixel asks all its windows in one pass."""
     lattice, images = parts.shape[-2:], centre.shape[-2:]
     planes = [value.expand_as(centre).reshape(-1, *images).contiguous() for value in (centre, *known)]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from solvers.constraints.ssim_windows.moments import WindowBalls
 from solvers.constraints.ssim_windows.single_window_solver import Groups
 from solvers.windows import WindowOperator
-
-if TYPE_CHECKING:
-    from solvers.constraints.window_ssim import BoundWindowSSIM
 
 
 class Tiled(Protocol):
@@ -21,10 +19,12 @@ class Tiled(Protocol):
     reference: Tensor
 
 
-def tile_groups(bound: BoundWindowSSIM, vector: Tensor, lower: Tensor, upper: Tensor, *, linear: bool) -> Groups:
+def tile_groups(
+    bound: Tiled, balls: WindowBalls, vector: Tensor, lower: Tensor, upper: Tensor, *, linear: bool
+) -> Groups:
     """The problem of every tile, one group each, (B*C*P_h*P_w, size^2); pixels outside the image have weight and
     bounds 0."""
-    op, lattice = bound.operator, bound.radius.shape
+    op, lattice = bound.operator, balls.radius.shape
     roots = op.root_weights.reshape(-1, op.window.size**2)
     weights = roots.square().repeat(lattice[0] * lattice[1], 1)
     target = to_tiles(bound, vector)
@@ -33,10 +33,10 @@ def tile_groups(bound: BoundWindowSSIM, vector: Tensor, lower: Tensor, upper: Te
     return Groups(
         target=target,
         weights=weights,
-        center=bound.ball_center * to_tiles(bound, bound.reference),
-        radius=bound.radius.reshape(-1),
-        mean_lower=bound.mean_lower.reshape(-1),
-        mean_upper=bound.mean_upper.reshape(-1),
+        center=balls.ball_center * to_tiles(bound, bound.reference),
+        radius=balls.radius.reshape(-1),
+        mean_lower=balls.mean_lower.reshape(-1),
+        mean_upper=balls.mean_upper.reshape(-1),
         lower=to_tiles(bound, lower),
         upper=to_tiles(bound, upper),
     )

@@ -71,3 +71,14 @@ class WindowDual:
         square = self.ball.square() * spread + 2 * self.ball * tilt * along + tilt.square() * own
         along = self.ball * along + tilt * own
         return square.clamp_min(0).sqrt(), along
+
+
+def window_vectors(op: WindowOperator, block: WindowDual | Tensor) -> Tensor:
+    """The block as window vectors (B, C, P_h, P_w, size^2), ``y_p = ball_p R_p v + mean_p sqrt(w)``, in the dtype of
+    ``op``. Memory: image x window."""
+    dtype, device = op.rows.dtype, op.rows.device
+    if not isinstance(block, WindowDual):
+        return torch.as_tensor(block).to(dtype=dtype, device=device)
+    block = block.to(dtype=dtype, device=device)
+    along = block.mean - block.ball * op.mean(block.point)
+    return op.vectors(block.point).mul_(block.ball[..., None]).add_(along[..., None] * op.root_weights)

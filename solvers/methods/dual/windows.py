@@ -164,7 +164,7 @@ class SplitWindows(DualWindows):
     def _take(self, share: Tensor) -> None:
         """Fix the splits, and what follows from them."""
         split = self.bound.split(share)
-        self.share, self.center, self.radius = share, split.ball_center, split.radius
+        self.share, self.center, self.radius = share, torch.as_tensor(split.ball_center), split.radius
         self.middle = (split.mean_upper + split.mean_lower) / 2
         self.half = (split.mean_upper - split.mean_lower) / 2
 

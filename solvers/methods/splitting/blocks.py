@@ -18,8 +18,8 @@ from torch import Tensor
 
 from solvers.batch_algebra import norm, per_image
 from solvers.constraints.base import BoundConstraint, DualBlock
-from solvers.constraints.dual_blocks import window_vectors
 from solvers.constraints.feature_ball import BoundFeatureBall
+from solvers.constraints.ssim_windows.window_dual import window_vectors
 from solvers.constraints.window_ssim import BoundWindowSSIM
 
 # Weights start at FACTOR |A g'|/scale with g' the gradient shared out among the windows over a pixel, and |A g'| not
@@ -125,7 +125,7 @@ class WindowBlock(Block):
         return self.bound.radius.new_zeros(self.bound.block_shapes()[0])
 
     def values_of(self, block: DualBlock) -> Tensor:
-        return window_vectors(self.bound, block)
+        return window_vectors(self.bound.operator, block)
 
 
 class ImageBlock(Block):

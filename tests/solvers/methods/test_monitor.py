@@ -13,7 +13,8 @@ import solvers
 from solvers import Box, LinearProblem, LpBall, ProjectionProblem, Settings, Status, Window, WindowDual, WindowSSIM
 from solvers.certificate import Certifier
 from solvers.conformance import KnownOptimum, known_optimum
-from solvers.constraints.dual_blocks import map_block, window_vectors
+from solvers.constraints.dual_blocks import map_block
+from solvers.constraints.ssim_windows.window_dual import window_vectors
 from solvers.methods.monitor import Monitor
 
 
@@ -68,7 +69,7 @@ def test_some_images_leave_the_others_alone(known: KnownOptimum) -> None:
 
 def test_blocks_of_either_form_are_held(known: KnownOptimum) -> None:
     bound = Certifier(known.problem).sets[0]
-    vectors = window_vectors(bound, known.dual[0])
+    vectors = window_vectors(bound.operator, known.dual[0])
     torch.testing.assert_close(bound.adjoint(vectors), bound.adjoint(known.dual[0]))
     torch.testing.assert_close(bound.dual_value(vectors), bound.dual_value(known.dual[0]))
     monitor = Monitor(known.problem, Settings(eps_rel=1e-5))
