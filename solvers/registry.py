@@ -111,6 +111,8 @@ class MethodInfo:
 
 
 _METHODS: dict[str, MethodInfo] = {}
+# By prefix ("cvxpy" of "cvxpy:osqp"): what makes the method of a name that is not registered itself.
+_FAMILIES: dict[str, Callable[[str], MethodInfo]] = {}
 
 
 def register_method(
@@ -170,6 +172,27 @@ def unregister_method(name: str) -> None:
     _METHODS.pop(name, None)
 
 
+def register_family(prefix: str, make: Callable[[str], MethodInfo]) -> None:
+    """Let every name ``prefix:MEMBER`` stand for a method, made by ``make(MEMBER)`` when it is asked for."""
+    _FAMILIES[prefix] = make
+
+
+def named_method(name: str) -> MethodInfo:
+    """The method called ``name``, registered or a member of a family.
+
+    Raises:
+        MethodError: there is none; near names are listed.
+    """
+    if name in _METHODS:
+        return _METHODS[name]
+    prefix, _, member = name.partition(":")
+    if prefix in _FAMILIES and member:
+        return _FAMILIES[prefix](member)
+    near = difflib.get_close_matches(name, _METHODS, n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known: auto, {', '.join(_METHODS)}"
+    raise MethodError(f"unknown method {name!r}; {hint}")
+
+
 def methods() -> tuple[MethodInfo, ...]:
     """All registered methods with their capabilities, in order of registration."""
     return tuple(_METHODS.values())
@@ -187,13 +210,7 @@ def find_method(name: str, problem: Problem, *, force: bool = False) -> MethodIn
         MethodError: an unknown name (near matches are listed), a package that is missing, or a problem outside the
             method's capabilities or, unless ``force``, too large for it (the methods that can are named).
     """
-    from solvers.methods.cvxpy_solvers import cvxpy_method
-
-    info = _METHODS.get(name) or cvxpy_method(name)
-    if info is None:
-        near = difflib.get_close_matches(name, _METHODS, n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: auto, {', '.join(_METHODS)}"
-        raise MethodError(f"unknown method {name!r}; {hint}")
+    info = named_method(name)
     reason = info.hindrance(problem, force=force)
     if reason is not None:
         able = [other.name for other in methods_for(problem)]

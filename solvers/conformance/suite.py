@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,9 +10,7 @@ import torch
 from solvers.conformance.checks import check_result
 from solvers.conformance.problems.standard import Posed, StandardProblem, standard_problems
 from solvers.conformance.report import ConformanceReport, ConformanceRow, Verdict
-from solvers.errors import MethodError
-from solvers.methods.cvxpy_solvers import cvxpy_method
-from solvers.registry import MethodInfo
+from solvers.registry import MethodInfo, named_method
 from solvers.registry import methods as registered_methods
 from solvers.settings import Settings
 from solvers.solve import solve
@@ -58,7 +55,7 @@ def run_conformance(
     Raises:
         MethodError: an unknown method.
     """
-    infos = [_find(name) for name in methods] if methods is not None else list(registered_methods())
+    infos = [named_method(name) for name in methods] if methods is not None else list(registered_methods())
     rows: list[ConformanceRow] = []
     for standard in standard_problems() if problems is None else problems:
         posed = standard.build()
@@ -81,16 +78,6 @@ def _settings_for(info: MethodInfo, problem: str, settings: Settings | Mapping[s
     if isinstance(settings, Settings):
         return settings
     return (settings or {}).get(info.name) or BY_PROBLEM.get((info.name, problem)) or default_settings(info)
-
-
-def _find(name: str) -> MethodInfo:
-    known = {info.name: info for info in registered_methods()}
-    info = known.get(name) or cvxpy_method(name)
-    if info is None:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise MethodError(f"unknown method {name!r}; {hint}")
-    return info
 
 
 def _try(info: MethodInfo, name: str, posed: Posed, settings: Settings) -> ConformanceRow:

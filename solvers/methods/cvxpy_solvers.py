@@ -20,7 +20,7 @@ from torch import Tensor
 from solvers.certificate import Certificate, Certifier
 from solvers.constraints.base import BoundConstraint, ConicForm
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
-from solvers.registry import MethodInfo, register_method
+from solvers.registry import MethodInfo, register_family, register_method
 from solvers.result import MethodOutput, SolveResult, Status
 from solvers.settings import Progress, Settings
 
@@ -268,13 +268,10 @@ def _installed(solver: str) -> str | None:
     return f"CVXPY finds no solver {solver!r}; installed: {names}"
 
 
-def cvxpy_method(name: str) -> MethodInfo | None:
-    """The method for ``cvxpy:NAME`` with any solver name, or ``None`` for another kind of name."""
-    prefix, _, solver = name.partition(":")
-    if prefix != "cvxpy" or not solver:
-        return None
+def cvxpy_method(solver: str) -> MethodInfo:
+    """The method ``cvxpy:SOLVER`` for any of CVXPY's solvers, by its name in upper or lower case."""
     return MethodInfo(
-        name=name,
+        name=f"cvxpy:{solver}",
         run=partial(solve_conic, solver=solver.lower()),
         problems=(LinearProblem, ProjectionProblem),
         any_of=frozenset(SETS),
@@ -299,5 +296,6 @@ def _register(solver: str, description: str) -> None:
     )(run)
 
 
+register_family("cvxpy", cvxpy_method)
 _register("clarabel", "Interior point through CVXPY, one image after the other; the reference on small problems.")
 _register("scs", "First-order conic solver through CVXPY, one image after the other; larger problems, few digits.")
