@@ -15,7 +15,7 @@ from solvers.batch_algebra import inner
 from solvers.constraints.base import Constraint
 from solvers.constraints.box import Box, Support
 from solvers.constraints.feature_ball import FeatureBall
-from solvers.constraints.intersection import taken_apart
+from solvers.constraints.intersection import flattened
 from solvers.errors import ProblemError
 from solvers.result import Status
 
@@ -190,7 +190,7 @@ def _initialise(
             raise ProblemError(
                 f"constraints must be sets such as solvers.Box or solvers.WindowSSIM, got {constraint!r}"
             )
-    constraints = taken_apart(constraints)
+    constraints = flattened(constraints)
     for constraint in constraints:
         constraint.check(reference)
     if isinstance(problem, LinearProblem) and all(isinstance(c, (FeatureBall, Support)) for c in constraints):

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from solvers.constraints.base import DualBlock
-from solvers.constraints.dual_blocks import map_block
+from solvers.constraints.dual_blocks import map_dual_block
 
 
 class Status(Enum):
@@ -154,7 +154,7 @@ class SolveResult:
             max_violation=pick(self.max_violation),
             iterations=tuple(self.iterations[k] for k in position),
             messages=tuple(self.messages[k] for k in position),
-            dual=tuple(block if block is None else map_block(pick, block) for block in self.dual),
+            dual=tuple(block if block is None else map_dual_block(pick, block) for block in self.dual),
             history=History(),
         )
 

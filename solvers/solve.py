@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
-from solvers.constraints.dual_blocks import map_block
+from solvers.constraints.dual_blocks import map_dual_block
 from solvers.constraints.lp_ball import LpBall
 from solvers.errors import MethodError, ProblemError
 from solvers.problem import LinearProblem, Problem
@@ -216,7 +216,7 @@ def _widen(result: SolveResult, problem: Problem, sound: Tensor) -> SolveResult:
         rel_gap=scatter(torch.as_tensor(result.rel_gap), float("nan")),
         max_violation=scatter(torch.as_tensor(result.max_violation), float("nan")),
         iterations=tuple(iterations),
-        dual=tuple(block if block is None else map_block(scatter_block, block) for block in result.dual),
+        dual=tuple(block if block is None else map_dual_block(scatter_block, block) for block in result.dual),
         messages=tuple(messages),
     )
 

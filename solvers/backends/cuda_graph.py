@@ -26,7 +26,7 @@ class _Streams(threading.local):
 _streams = _Streams()
 
 
-class Repeated:
+class CapturedStep:
     """Calls ``method``; on a GPU, from the second call on, by replaying its kernels.
 
     Results that it leaves behind as attributes hold the values of the latest call, as long as this object lives. Where
@@ -36,12 +36,12 @@ class Repeated:
         method: see above; of the object that this one belongs to. It is held weakly: in a cycle, which Python takes
             apart at leisure, graphs would fill the device with their memory.
         like: a tensor on the device.
-        plainly: calls before it is recorded, in which kernels are compiled and libraries set up.
+        warmup_calls: calls before it is recorded, in which kernels are compiled and libraries set up.
     """
 
-    def __init__(self, method: Callable[[], None], like: Tensor, plainly: int = 1) -> None:
+    def __init__(self, method: Callable[[], None], like: Tensor, warmup_calls: int = 1) -> None:
         self._method, self._like = WeakMethod(method), like
-        self._plainly = plainly
+        self._plainly = warmup_calls
         self._graph: torch.cuda.CUDAGraph | None = None
 
     @property

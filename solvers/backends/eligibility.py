@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 
-def plain(*values: Tensor) -> bool:
+def compiled_code_may_read(*values: Tensor) -> bool:
     """Whether compiled code may read the tensors: it reads their memory and leaves torch no trace.
 
     True where all are ordinary nonempty tensors of one dtype, float32 or float64, on the CPU or on one GPU, that

@@ -11,7 +11,7 @@ from solvers.constraints.base import DualBlock
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 
 
-def map_block(function: Callable[..., Tensor], *blocks: DualBlock) -> DualBlock:
+def map_dual_block(function: Callable[..., Tensor], *blocks: DualBlock) -> DualBlock:
     """``function`` of the blocks' tensors, part by part; all blocks in the same form, images along axis 0."""
     if isinstance(blocks[0], WindowDual):
         return WindowDual(*(function(*parts) for parts in zip(*(block.parts() for block in blocks), strict=True)))

@@ -40,7 +40,7 @@ class Intersection(Constraint):
             if not constraint.is_convex:
                 # Scaled members may leave it and come back: no common factor could be read off.
                 raise ProblemError(f"Intersection takes convex sets, and {constraint.kind} is none")
-        sets = taken_apart(sets)
+        sets = flattened(sets)
         if len(sets) < 2:
             raise ProblemError(f"Intersection takes two or more sets, got {len(sets)}")
         object.__setattr__(self, "sets", sets)
@@ -121,7 +121,7 @@ class BoundIntersection(BoundConstraint):
         return sum(bound.conic_size() for bound in self.sets)
 
 
-def taken_apart(constraints: Iterable[Constraint]) -> tuple[Constraint, ...]:
+def flattened(constraints: Iterable[Constraint]) -> tuple[Constraint, ...]:
     """``constraints`` with every intersection replaced by its sets, in order."""
     return tuple(
         one

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from solvers.batch_algebra import inner
 from solvers.constraints.base import ConicForm, Constraint
-from solvers.constraints.mean_index.ellipsoid import WindowEnergy
+from solvers.constraints.mean_index.ellipsoid import MeanSSIMStep
 from solvers.constraints.ssim_windows.moments import BoundWindows, mean_loss, with_uncovered
-from solvers.constraints.ssim_windows.zero_mean_projection import keep_means
+from solvers.constraints.ssim_windows.zero_mean_projection import project_to_zero_means
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
 from solvers.windows import Window
@@ -92,7 +92,7 @@ class MeanSSIM(Constraint):
     def bind(self, reference: Tensor) -> BoundMeanSSIM:
         return BoundMeanSSIM(self, reference)
 
-    def step(self, reference: Tensor, delta: Tensor) -> WindowEnergy:
+    def step(self, reference: Tensor, delta: Tensor) -> MeanSSIMStep:
         """The convex set that stands for this one around ``delta``: one ellipsoid an image. Images (B, C, H, W).
 
         Raises:
@@ -179,7 +179,7 @@ class BoundMeanSSIM(BoundWindows):
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Bring the means where they may be; the index is left to scaling."""
         if self.constraint.beta == 0:
-            return keep_means(self.operator, delta, lower, upper)
+            return project_to_zero_means(self.operator, delta, lower, upper)
         if math.isfinite(self.constraint.beta):
             factor = self._interval_factor(self.operator.mean(delta))
             return delta * self.operator.spread_min(factor).clamp_max(1)
@@ -268,7 +268,7 @@ def _last_with_room(room: Callable[[Tensor], Tensor], one: Tensor, steps: int = 
     return torch.where(inside, one, low)
 
 
-def energy_around(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> WindowEnergy:
+def energy_around(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> MeanSSIMStep:
     """See :meth:`~solvers.MeanSSIM.step` and :mod:`solvers.constraints.mean_index.ellipsoid`. Images (B, C, H, W) of
     the same dtype."""
     if constraint.luminance is not None:
@@ -289,7 +289,7 @@ def energy_around(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> Win
     linear = slope * reference + offset
     value = (u * spread + v * shift.square()).flatten(1).sum(dim=1) - 2 * inner(linear, delta)
     level = (1 - constraint.threshold) - mean_loss(first, second) + value
-    return WindowEnergy(constraint.window, u, v, linear, level.clamp_min(0))
+    return MeanSSIMStep(constraint.window, u, v, linear, level.clamp_min(0))
 
 
 def _weights(square: Tensor, affine: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import ConicForm, Constraint
-from solvers.constraints.ssim_windows.feasibility import Pull, average, enter, shrink
+from solvers.constraints.ssim_windows.feasibility import ViolationAndMove, averaged, make_feasible, shrink_locally
 from solvers.constraints.ssim_windows.loss_split import Loss, largest, levels, share_of
 from solvers.constraints.ssim_windows.moments import BoundWindows, WindowBalls, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
@@ -158,10 +158,10 @@ class BoundProductSSIM(BoundWindows):
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """See :mod:`solvers.constraints.ssim_windows.feasibility`."""
         if self.constraint.window.is_tiling:
-            return shrink(self, delta, steps=1)
-        return enter(self, delta, lower, upper)
+            return shrink_locally(self, delta, steps=1)
+        return make_feasible(self, delta, lower, upper)
 
-    def pulling(self, delta: Tensor, margin: float) -> Pull:
+    def violation_and_move(self, delta: Tensor, margin: float) -> ViolationAndMove:
         """See :class:`solvers.constraints.ssim_windows.feasibility.WindowSet`. A window asks for the nearest point of
         one convex set all along: that of the split at which its levels stand to one another as they do at ``delta``."""
         op, x, mean = self.operator, self.reference, self.reference_mean
@@ -179,7 +179,7 @@ class BoundProductSSIM(BoundWindows):
                 asking = (excess > 0).to(excess), (beyond != 0).to(excess)
                 asked = torch.stack([excess, excess * a, excess * (shift - a * mean), beyond, *asking])
                 slope, tilt, offset, level, balls, intervals = op.adjoint(asked).unbind()
-                return average(point * slope - x * tilt - offset, balls) + average(level, intervals)
+                return averaged(point * slope - x * tilt - offset, balls) + averaged(level, intervals)
 
             return excess, beyond, move
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from solvers.batch_algebra import ball_scale_factor
 from solvers.constraints.base import ConicForm, Constraint
-from solvers.constraints.ssim_windows.feasibility import Pull, average, enter, shrink
+from solvers.constraints.ssim_windows.feasibility import ViolationAndMove, averaged, make_feasible, shrink_locally
 from solvers.constraints.ssim_windows.moments import BoundWindows, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
 from solvers.constraints.ssim_windows.window_dual import WindowDual
-from solvers.constraints.ssim_windows.zero_mean_projection import keep_means
+from solvers.constraints.ssim_windows.zero_mean_projection import project_to_zero_means
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
 from solvers.windows import Window
@@ -153,12 +153,12 @@ class BoundWindowSSIM(BoundWindows):
         """See :mod:`solvers.constraints.ssim_windows.feasibility`; where means are kept, bring them to 0 first."""
         tiles = self.constraint.window.is_tiling
         if self.constraint.beta == 0:
-            delta = keep_means(self.operator, delta, lower, upper)
+            delta = project_to_zero_means(self.operator, delta, lower, upper)
             # A local scaling would spoil the means of overlapping windows.
-            return shrink(self, delta, steps=1) if tiles else delta
-        return shrink(self, delta, steps=1) if tiles else enter(self, delta, lower, upper)
+            return shrink_locally(self, delta, steps=1) if tiles else delta
+        return shrink_locally(self, delta, steps=1) if tiles else make_feasible(self, delta, lower, upper)
 
-    def pulling(self, delta: Tensor, margin: float) -> Pull:
+    def violation_and_move(self, delta: Tensor, margin: float) -> ViolationAndMove:
         """See :class:`solvers.constraints.ssim_windows.feasibility.WindowSet`."""
         op, centre = self.operator, self.ball_center * self.reference
         centre_mean = op.mean(centre)
@@ -179,7 +179,7 @@ class BoundWindowSSIM(BoundWindows):
                 asking = (excess > 0).to(excess), (shift != 0).to(excess)
                 asked = torch.stack([excess, excess * means[0], shift, *asking])
                 slope, offset, level, balls, intervals = op.adjoint(asked).unbind()
-                return average(centred * slope - offset, balls) + average(level, intervals)
+                return averaged(centred * slope - offset, balls) + averaged(level, intervals)
 
             return excess, shift, move
 

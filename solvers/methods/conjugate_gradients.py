@@ -7,72 +7,88 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from solvers.batch_algebra import per_image
+from solvers.batch_algebra import inner, per_image
 from solvers.windows import WindowOperator
+from solvers.windows.quadratic import Bounds, WindowQuadratic
 
 
-def ascend(
+def maximise_quadratic(
     product: Callable[[Tensor], Tensor],
-    right: Tensor,
-    diagonal: Tensor,
+    quadratic: WindowQuadratic,
     start: Tensor,
-    box: tuple[Tensor, Tensor],
-    inner: Callable[[Tensor, Tensor], Tensor],
+    bounds: Bounds,
+    inner_product: Callable[[Tensor, Tensor], Tensor],
     steps: Tensor,
-    most: int,
+    max_steps: int,
 ) -> Tensor:
-    """Towards the maximum of ``right'd - d'Hd/2`` over the box: ``steps`` conjugate gradients on the free pixels.
+    """Move ``start`` towards the maximum of ``right'd - d'Hd/2`` within the bounds, by conjugate gradients.
 
-    A pixel is free unless it is on a bound and the gradient at ``start`` pushes it further. The result is *not*
-    clipped: its gradient vanishes on the free pixels, which is what a dual bound wants, and clipping would spoil it.
+    Only free pixels move. A pixel is free unless it lies on a bound and the gradient at ``start`` pushes it further.
+    The result is *not* clipped: its gradient vanishes on the free pixels, which is what a dual bound wants, and
+    clipping would spoil that.
 
     Args:
-        product: H times an image, symmetric positive semi-definite.
-        right, diagonal: (K, C, H, W); the diagonal of H preconditions.
-        start: within the box.
-        inner: inner products, broadcastable to images; separate ones for parts that H does not couple.
-        steps: long (K,), for each image; ``most`` is the largest (a number, as asking a GPU for it would wait).
+        product: H times an image (K, C, H, W). H is symmetric and positive semi-definite.
+        quadratic: its ``right`` and ``diagonal``, (K, C, H, W) each, are the linear part and the preconditioner. H
+            itself is ``product``, which may hold more than the windows.
+        start: (K, C, H, W), within the bounds.
+        bounds: (K, C, H, W) each.
+        inner_product: inner products, broadcastable to images; separate ones for parts that H does not couple.
+        steps: (K,), long, the number of conjugate gradients of each image.
+        max_steps: the largest of ``steps``, as a number: asking a GPU for it would wait.
     """
-    lower, upper = box
-    gradient = right - product(start)
-    held = ((start <= lower) & (gradient <= 0)) | ((start >= upper) & (gradient >= 0))
-    # Held pixels have no residual, and through the preconditioner no part in any direction.
-    preconditioner = torch.where(held, 0.0, 1 / diagonal)
+    gradient = quadratic.right - product(start)
+    at_bound = ((start <= bounds.lower) & (gradient <= 0)) | ((start >= bounds.upper) & (gradient >= 0))
+    # Pixels at a bound have no residual, and through the preconditioner no part in any direction.
+    preconditioner = torch.where(at_bound, 0.0, 1 / quadratic.diagonal)
     residual, delta = gradient, start.clone()
     scaled = residual * preconditioner
-    direction, energy = scaled, inner(residual, scaled)
+    direction, energy = scaled, inner_product(residual, scaled)
     tiny = torch.finfo(start.dtype).tiny
-    for step in range(most):
+    for step in range(max_steps):
         image = product(direction)
-        length = energy / inner(direction, image).clamp_min(tiny)
+        length = energy / inner_product(direction, image).clamp_min(tiny)
         length = torch.where(per_image(steps > step), length, 0.0)
         delta = torch.addcmul(delta, length, direction)
         residual = torch.addcmul(residual, length, image, value=-1)
         scaled = residual * preconditioner
-        following = inner(residual, scaled)
-        direction = torch.addcmul(scaled, following / energy.clamp_min(tiny), direction)
-        energy = following
+        next_energy = inner_product(residual, scaled)
+        direction = torch.addcmul(scaled, next_energy / energy.clamp_min(tiny), direction)
+        energy = next_energy
     return delta
 
 
-def ascend_windows(
+def maximise_window_quadratic(
     op: WindowOperator,
-    slope: Tensor,
-    weights: Tensor,
-    right: Tensor,
-    diagonal: Tensor,
+    quadratic: WindowQuadratic,
     start: Tensor,
-    box: tuple[Tensor, Tensor],
+    bounds: Bounds,
     steps: Tensor,
-    most: int,
+    max_steps: int,
 ) -> Tensor:
-    """:func:`ascend` for ``H = diag(slope) + M' diag(weights) M``, which couples nothing across channels: slope
-    (K, C, H, W), weights (K, C, P_h, P_w). Compiled."""
-    moved = op.ascend(slope, weights, right, diagonal, start, *box, steps[:, None].expand(start.shape[:2]), most)
+    """:func:`maximise_quadratic` where H is the windows' alone, which couples nothing across channels. Compiled where
+    the compiled products serve.
+
+    Args:
+        op: the windows.
+        quadratic: images (K, C, H, W) and weights (K, C, P_h, P_w).
+        start, bounds, steps, max_steps: as in :func:`maximise_quadratic`.
+    """
+    moved = op.maximise(quadratic, start, bounds, steps[:, None].expand(start.shape[:2]), max_steps)
     if moved is not None:
         return moved
-    return ascend(lambda image: op.normal(image, slope, weights), right, diagonal, start, box, _by_channel, steps, most)
+
+    def product(image: Tensor) -> Tensor:
+        return op.normal(image, quadratic.slope, quadratic.weights)
+
+    return maximise_quadratic(product, quadratic, start, bounds, inner_by_channel, steps, max_steps)
 
 
-def _by_channel(first: Tensor, second: Tensor) -> Tensor:
+def inner_by_image(first: Tensor, second: Tensor) -> Tensor:
+    """Inner products of images (K, C, H, W), shaped (K, 1, 1, 1)."""
+    return per_image(inner(first, second))
+
+
+def inner_by_channel(first: Tensor, second: Tensor) -> Tensor:
+    """Inner products of the channels of images (K, C, H, W), shaped (K, C, 1, 1)."""
     return (first * second).sum(dim=(-2, -1), keepdim=True)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
 from solvers.constraints.base import DualBlock
-from solvers.constraints.dual_blocks import finite_images, map_block
+from solvers.constraints.dual_blocks import finite_images, map_dual_block
 from solvers.constraints.ssim_windows.window_dual import WindowDual, window_vectors
 from solvers.constraints.window_ssim import BoundWindowSSIM
 from solvers.problem import LinearProblem, Problem
@@ -158,7 +158,7 @@ class Monitor:
         parts = []
         for k, key in enumerate(keys):
             own = slice(k * together, (k + 1) * together)
-            blocks = [block if block is None else map_block(itemgetter(own), block) for block in dual]
+            blocks = [block if block is None else map_dual_block(itemgetter(own), block) for block in dual]
             parts.append(self._parts[key].certify(delta[own], blocks))
         columns = ([getattr(part, field.name) for part in parts] for field in fields(Certificate))
         return parts[0] if len(parts) == 1 else Certificate(*(torch.cat(column) for column in columns))
@@ -182,12 +182,12 @@ class Monitor:
             if block is not None and best is not None and type(block) is not type(best):
                 block, best = self._vectors(number, block, images), self._vectors(number, best, None)
             if best is None:
-                best = map_block(lambda part: part.new_zeros(len(self.status), *part.shape[1:]), block)
+                best = map_dual_block(lambda part: part.new_zeros(len(self.status), *part.shape[1:]), block)
             self.dual[number] = best
             if block is None:
-                map_block(lambda part: part.index_fill_(0, target, 0), best)
+                map_dual_block(lambda part: part.index_fill_(0, target, 0), best)
             else:
-                map_block(lambda part, new: part.index_copy_(0, target, new[tighter].to(part)), best, block)
+                map_dual_block(lambda part, new: part.index_copy_(0, target, new[tighter].to(part)), best, block)
 
     def _vectors(self, number: int, block: DualBlock, images: Tensor | None) -> Tensor:
         """Window vectors in place of a :class:`WindowDual`: only they hold blocks of either form."""

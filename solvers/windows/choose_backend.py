@@ -17,8 +17,8 @@ SMALLEST_COMPILED = 48 * 48
 
 
 def compiled_products(device: torch.device, pixels: int) -> ModuleType | None:
-    """A module with ``mean_planes``, ``adjoint_planes``, ``normal_planes`` and ``ascend_planes`` for planes of so many
-    ``pixels`` on a device, or ``None``."""
+    """A module with ``mean_planes``, ``adjoint_planes``, ``normal_planes`` and ``maximise_planes`` for planes of so
+    many ``pixels`` on a device, or ``None``."""
     if device.type == "cpu":
         return import_module("solvers.windows.conjugate_gradients_numba") if pixels >= SMALLEST_COMPILED else None
     return import_module("solvers.windows.conjugate_gradients_triton") if triton_serves(device) else None

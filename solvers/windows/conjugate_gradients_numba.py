@@ -1,8 +1,9 @@
 """Compiled conjugate gradients for the quadratics that windows make, plane by plane in the cache.
 
-The same iteration as :func:`solvers.methods.conjugate_gradients.ascend` for ``H = diag(slope) + M' diag(weights) M``,
-which couples nothing across planes. In torch every vector operation of it is a call of its own over all planes, which
-on small images is mostly the call, and on large ones mostly memory; here a plane goes through all its steps at once.
+The same iteration as :func:`solvers.methods.conjugate_gradients.maximise_quadratic` for ``H = diag(slope) + M'
+diag(weights) M``, which couples nothing across planes. In torch every vector operation of it is a call of its own over
+all planes, which on small images is mostly the call, and on large ones mostly memory; here a plane goes through all its
+steps at once.
 """
 
 from __future__ import annotations
@@ -19,45 +20,35 @@ from solvers.windows.separable_plan import check_planes, plan_of
 
 if TYPE_CHECKING:
     from solvers.windows.lattice import Lattice
+    from solvers.windows.quadratic import Bounds, WindowQuadratic
 
-__all__ = ["adjoint_planes", "ascend_planes", "mean_planes", "normal_planes"]
+__all__ = ["adjoint_planes", "maximise_planes", "mean_planes", "normal_planes"]
 
 
-def ascend_planes(
+def maximise_planes(
     lattice: Lattice,
-    slope: Tensor,
-    weights: Tensor,
-    right: Tensor,
-    diagonal: Tensor,
+    quadratic: WindowQuadratic,
     start: Tensor,
-    lower: Tensor,
-    upper: Tensor,
+    bounds: Bounds,
     *,
     steps: Tensor,
-    most: int | None = None,
+    max_steps: int | None = None,
 ) -> Tensor:
-    """See :func:`~solvers.methods.conjugate_gradients.ascend`: contiguous (N, H, W), weights (N, P_h, P_w), all of the
-    operator's dtype and on the CPU, and steps (N,) long, at most ``most`` (default: their largest) -> (N, H, W)."""
+    """See :func:`~solvers.methods.conjugate_gradients.maximise_quadratic`: contiguous images (N, H, W), weights
+    (N, P_h, P_w), all of the lattice's dtype and on the CPU, and steps (N,) long, at most ``max_steps`` (default: their
+    largest) -> (N, H, W)."""
     out = torch.empty_like(start)
-    check_planes(lattice, pixels=(slope, right, diagonal, start, lower, upper, out), windows=(weights,))
-    arguments = (
-        *(values.numpy() for values in (slope, weights, right, diagonal, start, lower, upper)),
-        *plan_of(lattice),
-        steps.numpy(),
-        out.numpy(),
-    )
-    planes = start.shape[0]
-    run_rows(
-        _ascend,
-        arguments,
-        planes,
-        start.numel() * 4 * lattice.window.size * ((int(steps.max()) if most is None else most) + 1),
-    )
+    images = quadratic.slope, quadratic.right, quadratic.diagonal, start, bounds.lower, bounds.upper
+    check_planes(lattice, pixels=(*images, out), windows=(quadratic.weights,))
+    values = *quadratic.parts(), start, bounds.lower, bounds.upper
+    arguments = *(value.numpy() for value in values), *plan_of(lattice), steps.numpy(), out.numpy()
+    longest = int(steps.max()) if max_steps is None else max_steps
+    run_rows(_maximise, arguments, start.shape[0], start.numel() * 4 * lattice.window.size * (longest + 1))
     return out
 
 
 @compiled
-def _ascend(slope, weights, right, diagonal, start, lower, upper, down, up, columns, steps, out, low, high):  # type: ignore[no-untyped-def]
+def _maximise(slope, weights, right, diagonal, start, lower, upper, down, up, columns, steps, out, low, high):  # type: ignore[no-untyped-def]
     """Planes ``low`` to ``high``."""
     _, height, width = start.shape
     n = np.uint64(height * width)

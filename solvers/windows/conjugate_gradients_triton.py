@@ -1,8 +1,8 @@
 """Conjugate gradients for the quadratics that windows make, on a GPU, in Triton.
 
-The same iteration as :func:`solvers.methods.conjugate_gradients.ascend` for ``H = diag(slope) + M' diag(weights) M``. A
-step is one normal product and two passes over the planes; what a plane's step length and direction need is summed by
-the kernels themselves, in a fixed order, so that nothing waits for the host.
+The same iteration as :func:`solvers.methods.conjugate_gradients.maximise_quadratic` for ``H = diag(slope) + M'
+diag(weights) M``. A step is one normal product and two passes over the planes; what a plane's step length and direction
+need is summed by the kernels themselves, in a fixed order, so that nothing waits for the host.
 """
 
 from __future__ import annotations
@@ -19,27 +19,21 @@ from solvers.windows.separable_plan import check_planes
 
 if TYPE_CHECKING:
     from solvers.windows.lattice import Lattice
+    from solvers.windows.quadratic import Bounds, WindowQuadratic
 
-__all__ = ["adjoint_planes", "ascend_planes", "mean_planes", "normal_planes"]
+__all__ = ["adjoint_planes", "maximise_planes", "mean_planes", "normal_planes"]
 
 BLOCK = 2048  # pixels that one program works on
 
 
-def ascend_planes(
-    lattice: Lattice,
-    slope: Tensor,
-    weights: Tensor,
-    right: Tensor,
-    diagonal: Tensor,
-    start: Tensor,
-    lower: Tensor,
-    upper: Tensor,
-    *,
-    steps: Tensor,
-    most: int,
+def maximise_planes(
+    lattice: Lattice, quadratic: WindowQuadratic, start: Tensor, bounds: Bounds, *, steps: Tensor, max_steps: int
 ) -> Tensor:
-    """See :func:`~solvers.methods.conjugate_gradients.ascend`: contiguous (N, H, W), weights (N, P_h, P_w), all of the
-    operator's dtype and on its device, and steps (N,) long, at most ``most`` -> (N, H, W)."""
+    """See :func:`~solvers.methods.conjugate_gradients.maximise_quadratic`: contiguous images (N, H, W), weights
+    (N, P_h, P_w), all of the lattice's dtype and on its device, and steps (N,) long, at most ``max_steps`` ->
+    (N, H, W)."""
+    slope, weights, right, diagonal = quadratic.parts()
+    lower, upper = bounds.lower, bounds.upper
     delta, residual, inverse, direction = (torch.empty_like(start) for _ in range(4))
     check_planes(lattice, pixels=(slope, right, diagonal, start, lower, upper, delta), windows=(weights,))
     planes, pixels = start.shape[0], lattice.height * lattice.width
@@ -53,13 +47,13 @@ def ascend_planes(
             right, image, start, lower, upper, diagonal, delta, residual, inverse, direction, energy, pixels, BLOCK,
             num_warps=WARPS,
         )  # fmt: skip
-        for step in range(most):
+        for step in range(max_steps):
             image, dots = normal_planes(direction, slope, weights, lattice, out=image)
             _move[grid](
                 direction, image, inverse, delta, residual, energy, dots, following, steps, step, pixels,
                 dots.shape[1], *room, BLOCK, tiny, num_warps=WARPS,
             )  # fmt: skip
-            if step < most - 1:
+            if step < max_steps - 1:
                 _turn[grid](
                     residual, inverse, direction, energy, following, pixels, room[0], BLOCK, tiny, num_warps=WARPS
                 )

@@ -13,9 +13,10 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from solvers.backends.eligibility import plain
+from solvers.backends.eligibility import compiled_code_may_read
 from solvers.windows.choose_backend import compiled_products
 from solvers.windows.lattice import BlockedBand, Lattice, covering
+from solvers.windows.quadratic import Bounds, WindowQuadratic
 
 # Side from which on torch's products go block by block: a dense matrix costs pixels times side.
 LARGEST_DENSE = 320
@@ -69,7 +70,7 @@ class WindowOperator(Lattice):
         kernels = self._kernels(image, diagonal, weights)
         if kernels is not None:
             planes = _planes(image), _planes(diagonal), _planes(weights)
-            if out is not None and out.is_contiguous() and plain(image, out):
+            if out is not None and out.is_contiguous() and compiled_code_may_read(image, out):
                 kernels.normal_planes(*planes, self, _planes(out))
                 return out
             result: Tensor = kernels.normal_planes(*planes, self)[0].reshape(image.shape)
@@ -77,33 +78,31 @@ class WindowOperator(Lattice):
             result = torch.addcmul(self.adjoint(weights * self.mean(image)), diagonal, image)
         return result if out is None else out.copy_(result)
 
-    def ascend(
-        self,
-        slope: Tensor,
-        weights: Tensor,
-        right: Tensor,
-        diagonal: Tensor,
-        start: Tensor,
-        lower: Tensor,
-        upper: Tensor,
-        steps: Tensor,
-        most: int,
+    def maximise(
+        self, quadratic: WindowQuadratic, start: Tensor, bounds: Bounds, steps: Tensor, max_steps: int
     ) -> Tensor | None:
-        """Compiled conjugate gradients for :meth:`normal` over a box
-        (:mod:`solvers.windows.conjugate_gradients_numba`): images (..., H, W), weights (..., P_h, P_w), steps (...)
-        long, at most ``most`` -> (..., H, W). ``None`` where the compiled products don't serve."""
-        images = slope, right, diagonal, start, lower, upper
-        kernels = self._kernels(weights, *images)
+        """:func:`solvers.methods.conjugate_gradients.maximise_window_quadratic`, compiled; ``None`` where the compiled
+        products don't serve.
+
+        Args:
+            quadratic: images (..., H, W) and weights (..., P_h, P_w).
+            start: (..., H, W), within ``bounds``.
+            bounds: (..., H, W) each.
+            steps: (...), long, the number of steps of each plane.
+            max_steps: the largest of ``steps``, as a number.
+        """
+        kernels = self._kernels(quadratic.weights, *quadratic.parts(), start, bounds.lower, bounds.upper)
         if kernels is None:
             return None
-        planes = [_planes(image) for image in images]
         counts = steps.reshape(-1).contiguous()
-        moved: Tensor = kernels.ascend_planes(self, planes[0], _planes(weights), *planes[1:], steps=counts, most=most)
+        moved: Tensor = kernels.maximise_planes(
+            self, quadratic.map(_planes), _planes(start), bounds.map(_planes), steps=counts, max_steps=max_steps
+        )
         return moved.reshape(start.shape)
 
     def _kernels(self, *values: Tensor) -> ModuleType | None:
         """The compiled products that serve, on ordinary tensors without a gradient; ``None`` where torch's do."""
-        if values[0].dtype != self.rows.dtype or not plain(*values, self.rows):
+        if values[0].dtype != self.rows.dtype or not compiled_code_may_read(*values, self.rows):
             return None
         return compiled_products(self.rows.device, self.height * self.width)
 

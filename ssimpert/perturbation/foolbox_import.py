@@ -12,7 +12,7 @@ _REFRESH = "GIT_PYTHON_REFRESH"
 
 
 def require_foolbox() -> None:
-    """Import foolbox, so that it can be imported plainly from then on. Its zoo of models imports GitPython, which
+    """Import foolbox, so that it can be imported warmup_calls from then on. Its zoo of models imports GitPython, which
     fails where the program git is missing, unless told to be quiet.
 
     Raises:

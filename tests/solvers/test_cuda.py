@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 import solvers
-from solvers.backends.cuda_graph import Repeated
+from solvers.backends.cuda_graph import CapturedStep
 from solvers.certificate import Certifier
 from solvers.conformance import run_conformance, standard_problems
 from solvers.constraints import Constraint
-from solvers.constraints.dual_blocks import map_block
-from solvers.methods.conjugate_gradients import _by_channel, ascend
-from solvers.methods.dual.anderson import Mixing
+from solvers.constraints.dual_blocks import map_dual_block
+from solvers.methods.conjugate_gradients import inner_by_channel, maximise_quadratic
+from solvers.methods.dual.anderson import AndersonAcceleration
 from solvers.methods.dual.lagrangian import Lagrangian
 from solvers.windows import Window
 from tests.solvers.conftest import Photos
@@ -106,7 +106,7 @@ def test_the_certificate_is_the_same_wherever_it_is_computed(photos: Photos) -> 
     problem = posed(photos, solvers.WindowSSIM(0.95, DENSE), solvers.Box()).to(device=CUDA)
     result = solvers.solve(problem, "dual", solvers.Settings(eps_rel=3e-2))
     there = solvers.certify(problem, result.delta, result.dual)
-    dual = [None if block is None else map_block(lambda part: part.cpu(), block) for block in result.dual]
+    dual = [None if block is None else map_dual_block(lambda part: part.cpu(), block) for block in result.dual]
     here = solvers.certify(problem.to(device=torch.device("cpu")), torch.as_tensor(result.delta).cpu(), dual)
     for name in ("objective", "bound", "rel_gap", "max_violation"):
         torch.testing.assert_close(getattr(there, name).cpu(), getattr(here, name), rtol=1e-9, atol=1e-11)
@@ -127,12 +127,12 @@ def test_compiled_gradients_equal_torchs(photos: Photos, dtype: torch.dtype) -> 
     problem = posed(photos, solvers.WindowSSIM(0.95, DENSE), solvers.Box()).to(device=CUDA, dtype=dtype)
     limits = torch.full_like(problem.reference, -0.01), torch.full_like(problem.reference, 0.01)
     model = Lagrangian(problem, *limits)
-    multipliers = model.first_multipliers()
+    multipliers = model.initial_multipliers()
     model.set(multipliers)
     start = torch.randn_like(problem.reference).clamp(*limits)
     steps = torch.tensor([8, 5, 0], device=CUDA)
-    own = model.ascend(start, steps, 8)
-    other = ascend(model._product, model.right, model.diagonal, start, limits, _by_channel, steps, 8)
+    own = model.maximise(start, steps, 8)
+    other = maximise_quadratic(model._product, model.quadratic, start, model.bounds, inner_by_channel, steps, 8)
     torch.testing.assert_close(
         own, other, rtol=0, atol=1e-9 if dtype == torch.float64 else 1e-4 * float(own.abs().max())
     )
@@ -148,7 +148,7 @@ def test_bounds_that_windows_imply_are_those_of_the_cpu(photos: Photos) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_mixing_is_that_of_the_cpu(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
-    here, there = Mixing(5), Mixing(5)
+    here, there = AndersonAcceleration(5), AndersonAcceleration(5)
     for _ in range(12):
         values = torch.randn(3, 2, 5000, generator=generator, dtype=torch.float64).to(dtype)
         values[2].abs_()
@@ -170,7 +170,7 @@ class Rotation:
 
 def test_a_replayed_function_is_that_function() -> None:
     one, other = Rotation(), Rotation()
-    repeated = Repeated(one.turn, one.state)
+    repeated = CapturedStep(one.turn, one.state)
     for _ in range(6):
         repeated()
         other.turn()
@@ -190,7 +190,7 @@ def test_the_memory_of_recordings_goes_with_their_owners(photos: Photos) -> None
 
 def test_what_cannot_be_recorded_runs_as_it_is() -> None:
     one = Rotation()
-    repeated = Repeated(one.ask_and_count, one.state)
+    repeated = CapturedStep(one.ask_and_count, one.state)
     repeated()
     with pytest.warns(UserWarning, match="recorded"):
         repeated()
@@ -210,10 +210,10 @@ def test_inner_iterations_of_dual_fetch_nothing(photos: Photos, unsynchronised: 
     problem = posed(photos, solvers.WindowSSIM(0.95, DENSE), solvers.Box()).to(device=CUDA)
     limits = torch.full_like(problem.reference, -1.0), torch.full_like(problem.reference, 1.0)
     model = Lagrangian(problem, *limits)
-    multipliers, delta = model.first_multipliers(), torch.zeros_like(problem.reference)
+    multipliers, delta = model.initial_multipliers(), torch.zeros_like(problem.reference)
     steps = torch.full((3,), 8, device=CUDA)
     model.set(multipliers)
-    model.ascend(delta, steps, 8)  # compiles, allocates
+    model.maximise(delta, steps, 8)  # compiles, allocates
     unsynchronised()
     model.set(multipliers)
-    model.ratios(model.ascend(delta, steps, 8))
+    model.ratios(model.maximise(delta, steps, 8))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class WindowEnergy(Constraint):
+class MeanSSIMStep(Constraint):
     """``sum_p u_p V_p(d) + v_p m_p(d)^2 - 2 b'd <= c``: an ellipsoid that holds d = 0.
 
     Attributes:
@@ -47,41 +47,41 @@ class WindowEnergy(Constraint):
 
     def __post_init__(self) -> None:
         if not isinstance(self.window, Window):
-            raise ProblemError(f"WindowEnergy window must be a solvers.Window, got {self.window!r}")
+            raise ProblemError(f"MeanSSIMStep window must be a solvers.Window, got {self.window!r}")
         if self.shift.ndim != 4 or self.level.shape != self.shift.shape[:1]:
             raise ProblemError(
-                f"WindowEnergy needs a shift (B, C, H, W) and a level (B,), got {tuple(self.shift.shape)} and "
+                f"MeanSSIMStep needs a shift (B, C, H, W) and a level (B,), got {tuple(self.shift.shape)} and "
                 f"{tuple(self.level.shape)}"
             )
         lattice = (*self.shift.shape[:2], *self.window.operator_for(self.shift).shape)
         for name in ("contrast", "luminance"):
             value = getattr(self, name)
             if tuple(value.shape) != lattice:
-                raise ProblemError(f"WindowEnergy {name} must have shape {lattice}, got {tuple(value.shape)}")
+                raise ProblemError(f"MeanSSIMStep {name} must have shape {lattice}, got {tuple(value.shape)}")
             if not bool((value.isfinite() & (value >= 0)).all()):
-                raise ProblemError(f"WindowEnergy {name} must be finite and not negative")
+                raise ProblemError(f"MeanSSIMStep {name} must be finite and not negative")
         if not bool(self.shift.isfinite().all()):
-            raise ProblemError("WindowEnergy shift must be finite")
+            raise ProblemError("MeanSSIMStep shift must be finite")
         if not bool((self.level.isfinite() & (self.level >= 0)).all()):
-            raise ProblemError(f"WindowEnergy level must be finite and not negative, got {self.level.tolist()}")
+            raise ProblemError(f"MeanSSIMStep level must be finite and not negative, got {self.level.tolist()}")
 
     def check(self, reference: Tensor) -> None:
         if self.shift.shape != reference.shape:
-            raise ProblemError(f"WindowEnergy is for images {tuple(self.shift.shape)}, not {tuple(reference.shape)}")
+            raise ProblemError(f"MeanSSIMStep is for images {tuple(self.shift.shape)}, not {tuple(reference.shape)}")
 
-    def bind(self, reference: Tensor) -> BoundWindowEnergy:
-        return BoundWindowEnergy(self, reference)
+    def bind(self, reference: Tensor) -> BoundMeanSSIMStep:
+        return BoundMeanSSIMStep(self, reference)
 
-    def select(self, index: Tensor, batch: int) -> WindowEnergy:
+    def select(self, index: Tensor, batch: int) -> MeanSSIMStep:
         values = (self.contrast, self.luminance, self.shift, self.level)
-        return WindowEnergy(self.window, *(value[index.to(value.device)] for value in values))
+        return MeanSSIMStep(self.window, *(value[index.to(value.device)] for value in values))
 
-    def to(self, *, dtype: torch.dtype, device: torch.device) -> WindowEnergy:
+    def to(self, *, dtype: torch.dtype, device: torch.device) -> MeanSSIMStep:
         values = (self.contrast, self.luminance, self.shift, self.level)
-        return WindowEnergy(self.window, *(value.to(dtype=dtype, device=device) for value in values))
+        return MeanSSIMStep(self.window, *(value.to(dtype=dtype, device=device) for value in values))
 
 
-class BoundWindowEnergy(BoundConstraint):
+class BoundMeanSSIMStep(BoundConstraint):
     """The ellipsoid of a batch. A dual block is a multiplier and a point, lambda >= 0 and any d0, flat in
     (B, 1 + C*H*W): ``y = 2 lambda (H d0 - b)``.
 
@@ -90,9 +90,9 @@ class BoundWindowEnergy(BoundConstraint):
         weights: v - u, (B, C, P_h, P_w).
     """
 
-    constraint: WindowEnergy
+    constraint: MeanSSIMStep
 
-    def __init__(self, constraint: WindowEnergy, reference: Tensor) -> None:
+    def __init__(self, constraint: MeanSSIMStep, reference: Tensor) -> None:
         self.constraint = constraint
         self.image_shape = tuple(reference.shape)
         self.operator: WindowOperator = constraint.window.operator_for(reference)
@@ -148,4 +148,4 @@ class BoundWindowEnergy(BoundConstraint):
         return block[:, 0].clamp_min(0), block[:, 1:].reshape(self.image_shape)
 
     def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
-        raise ProblemError("WindowEnergy has no conic form; the method energy_step solves it")
+        raise ProblemError("MeanSSIMStep has no conic form; the method energy_step solves it")

@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from solvers.backends.cuda_graph import Repeated
+from solvers.backends.cuda_graph import CapturedStep
 from solvers.batch_algebra import inner, norm, per_image
 from solvers.windows import WindowOperator
 
@@ -35,7 +35,7 @@ LOOKS = 8  # averages between looks at who is inside
 # From a point (B, C, H, W) to how far its windows' structures and means are outside, (B, C, P_h, P_w) each, 0 for none,
 # and the average move, an image, that those outside ask for (computed when called).
 Asked = tuple[Tensor, Tensor, Callable[[], Tensor]]
-Pull = Callable[[Tensor], Asked]
+ViolationAndMove = Callable[[Tensor], Asked]
 
 
 class WindowSet(Protocol):
@@ -49,12 +49,12 @@ class WindowSet(Protocol):
     def select(self, images: Tensor) -> WindowSet:
         """The set of the images at ``images`` (long, (K,)) alone."""
 
-    def pulling(self, delta: Tensor, margin: float) -> Pull:
+    def violation_and_move(self, delta: Tensor, margin: float) -> ViolationAndMove:
         """What violated windows ask of points on the way from ``delta``; windows count as violated unless they are
         ``margin`` inside, relatively."""
 
 
-def enter(bound: WindowSet, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+def make_feasible(bound: WindowSet, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """``delta`` (B, C, H, W) moved into the set and within ``lower <= delta <= upper``, up to a factor near 1.
 
     An image that is inside up to NEAR stays as it is; one that SLIGHT would bring inside gets few averaged
@@ -65,7 +65,7 @@ def enter(bound: WindowSet, delta: Tensor, lower: Tensor, upper: Tensor) -> Tens
         outside = (near & (factor < 1 - NEAR)).nonzero()[:, 0]
         # One image at a time fits a CPU's cache; a larger batch would only be slower.
         for images in outside.split(1 if delta.device.type == "cpu" else max(len(outside), 1)):
-            moved = pull(bound.select(images), delta[images], lower[images], upper[images], steps)
+            moved = averaged_projections(bound.select(images), delta[images], lower[images], upper[images], steps)
             delta = delta.index_copy(0, images, moved)
     return shrink_or_scale(bound, delta)
 
@@ -79,13 +79,13 @@ def shrink_or_scale(bound: WindowSet, delta: Tensor) -> Tensor:
     factor = bound.window_factor(delta).flatten(1).amin(dim=1)
     if bool((factor >= 1 - NEAR).all()):
         return delta
-    shrunk = shrink(bound, delta)
+    shrunk = shrink_locally(bound, delta)
     shrunk = shrunk * per_image(bound.window_factor(shrunk).flatten(1).amin(dim=1))
     scaled = delta * per_image(factor)
     return torch.where(per_image(norm(shrunk - delta) < norm(scaled - delta)), shrunk, scaled)
 
 
-def pull(
+def averaged_projections(
     bound: WindowSet, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = PULLS, margin: float = 2e-6
 ) -> Tensor:
     """Accelerated averaged projections, at most ``steps``, fewer once all windows are inside.
@@ -128,10 +128,10 @@ class _Averaging:
         self.point, self.previous = start.clone(), start.clone()
         self.momentum = torch.ones_like(start[:, 0, 0, 0])
         self.lower, self.upper = lower, upper
-        self._ask = bound.pulling(start, margin)
+        self._ask = bound.violation_and_move(start, margin)
         self._asked: Asked | None = None
         # The first move after a look is a plain one.
-        self._repeated = Repeated(self._move, start, plainly=0)
+        self._repeated = CapturedStep(self._move, start, warmup_calls=0)
 
     def select(self, bound: WindowSet, start: Tensor, keep: Tensor, margin: float) -> _Averaging:
         """The course of the images at ``keep`` (long), whose set is ``bound`` and which began at ``start``."""
@@ -164,12 +164,12 @@ class _Averaging:
         self.momentum.copy_(following)
 
 
-def average(asked: Tensor, askers: Tensor) -> Tensor:
+def averaged(asked: Tensor, askers: Tensor) -> Tensor:
     """``asked/askers``, the average over those that ask; 0 for pixels under none."""
     return asked / torch.where(askers > 0, askers, 1.0)
 
 
-def shrink(bound: WindowSet, delta: Tensor, steps: int = SHRINKAGES) -> Tensor:
+def shrink_locally(bound: WindowSet, delta: Tensor, steps: int = SHRINKAGES) -> Tensor:
     """Scale each pixel by the smallest factor of the windows over it, at most ``steps`` times; once is exact for
     windows that don't overlap. Later steps overshoot, so that they end."""
     for step in range(steps):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.backends.eligibility import plain, triton_serves
+from solvers.backends.eligibility import compiled_code_may_read, triton_serves
 from solvers.batch_algebra import per_image
 from solvers.windows import WindowOperator
 
@@ -80,7 +80,7 @@ def _implied_bounds(
     largest = torch.maximum(lower.abs(), upper.abs()).flatten(1).amax(dim=1)
     slack = per_image(ROUNDING * largest.clamp_min(1.0))
     arguments = rows, columns, parts, centre, (lower, upper), (box_lower, box_upper)
-    serves = plain(parts, centre, lower, upper, box_lower, box_upper)
+    serves = compiled_code_may_read(parts, centre, lower, upper, box_lower, box_upper)
     if serves and parts.is_cpu:
         from solvers.constraints.ssim_windows.pixel_bounds_numba import tighten_compiled
 

@@ -17,7 +17,7 @@ KEPT = 8
 REFINEMENTS = 3
 
 
-def keep_means(op: WindowOperator, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 200) -> Tensor:
+def project_to_zero_means(op: WindowOperator, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 200) -> Tensor:
     """Bring every window's mean to 0 within the bounds by alternating projections (Boyle and Dykstra), which
     now and then jump to the face of the bounds that they are on: that ends them exactly."""
     free = _free(op, lower, upper)

@@ -1,9 +1,9 @@
 """Anderson mixing of a fixed-point iteration on log multipliers, image by image.
 
-``y <- y + f(y)`` converges slowly where windows pull against each other. Mixing (Anderson, J. ACM 1965; type II as in
-Walker and Ni, SIAM J. Numer. Anal. 2011) takes the combination of the last iterates whose residual f is smallest.
-Residuals are weighted by each multiplier's share of the dual objective: otherwise the many windows that are not
-active, whose logarithms run off to minus infinity, decide.
+``y <- y + f(y)`` converges slowly where windows pull against each other. Anderson mixing (Anderson, J. ACM 1965;
+type II as in Walker and Ni, SIAM J. Numer. Anal. 2011) takes the combination of the last iterates whose residual f is
+smallest. Residuals are weighted by each multiplier's share of the dual objective: otherwise the many windows that are
+not active, whose logarithms run off to minus infinity, decide.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.backends.eligibility import plain, triton_serves
+from solvers.backends.eligibility import compiled_code_may_read, triton_serves
 
 # Columns of the least-squares problem are nearly dependent once the iteration has settled.
 REGULARISATION = 1e-7
 
 
-class Mixing:
+class AndersonAcceleration:
     """The last ``memory`` differences of iterates and residuals of each image.
 
     They lie in a ring, in the same memory all the time, so that a step can be recorded
@@ -60,7 +60,7 @@ class Mixing:
         if self._known < 2:
             return residual
         # A place that is still empty has a column of zeros, and the ridge gives it a share of 0.
-        compiled = triton_serves(residual.device) and plain(residual, weight, self._changes)
+        compiled = triton_serves(residual.device) and compiled_code_may_read(residual, weight, self._changes)
         if compiled:
             from solvers.methods.dual.anderson_triton import combined, weighted_sums
 

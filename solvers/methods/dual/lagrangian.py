@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.batch_algebra import inner, norm, per_image
+from solvers.batch_algebra import norm, per_image
 from solvers.constraints.base import BoundConstraint, DualBlock
 from solvers.constraints.lp_ball import BoundLpBall
 from solvers.constraints.ssim_windows.window_dual import WindowDual
-from solvers.methods.conjugate_gradients import ascend, ascend_windows
+from solvers.methods.conjugate_gradients import inner_by_image, maximise_quadratic, maximise_window_quadratic
 from solvers.methods.dual.windows import dual_windows
 from solvers.problem import LinearProblem, Problem
+from solvers.windows.quadratic import Bounds, WindowQuadratic
 
 # Of the first guess that a warm start's multipliers have at least.
 REVIVED = 1e-2
@@ -52,11 +53,12 @@ class Lagrangian:
 
     Attributes:
         windows: the window set's part of L.
-        lower, upper: the implied box, (K, C, H, W).
+        bounds: the implied box, (K, C, H, W).
+        quadratic: L as a function of d, at the multipliers set last; the l2 balls' part is in its slope.
     """
 
     def __init__(self, problem: Problem, lower: Tensor, upper: Tensor) -> None:
-        self.problem, self.lower, self.upper = problem, lower, upper
+        self.problem, self.bounds = problem, Bounds(lower, upper)
         self.linear = isinstance(problem, LinearProblem)
         self.sets: list[BoundConstraint] = [constraint.bind(problem.reference) for constraint in problem.constraints]
         parts = [(k, dual_windows(bound)) for k, bound in enumerate(self.sets)]
@@ -66,7 +68,7 @@ class Lagrangian:
             (k, bound) for k, bound in enumerate(self.sets) if isinstance(bound, BoundLpBall) and bound.p == 2
         ]
 
-    def first_multipliers(self) -> Multipliers:
+    def initial_multipliers(self) -> Multipliers:
         """Those that each window alone would have if its part of the gradient were all there is."""
         op = self.operator
         force = torch.where(op.covered, self.problem.vector / op.coverage.clamp_min(1e-12), 0.0)
@@ -85,28 +87,29 @@ class Lagrangian:
         """Fix the multipliers; what depends on them alone is computed here."""
         op, ball, mean = self.operator, multipliers.ball, multipliers.mean
         self.multipliers = multipliers
-        self.slope, pull = self.windows.gather(ball, mean)
-        self.weights, self.right = mean - ball, pull + self.problem.vector
+        slope, pull = self.windows.gather(ball, mean)
+        weights, right = mean - ball, pull + self.problem.vector
         for k in range(len(self.balls)):
-            self.slope = self.slope + per_image(multipliers.others[:, k])
+            slope = slope + per_image(multipliers.others[:, k])
         if not self.linear:
-            self.slope = self.slope + 1
-        diagonal = self.slope + op.squared_adjoint(self.weights)
+            slope = slope + 1
+        diagonal = slope + op.squared_adjoint(weights)
         # Rounding may leave a pixel under windows of no weight a curvature of 0 or less.
-        self.diagonal = diagonal.clamp_min(1e-6 * self.slope.abs()).clamp_min(torch.finfo(diagonal.dtype).tiny)
+        diagonal = diagonal.clamp_min(1e-6 * slope.abs()).clamp_min(torch.finfo(diagonal.dtype).tiny)
+        self.quadratic = WindowQuadratic(slope, weights, right, diagonal)
 
-    def ascend(self, start: Tensor, steps: Tensor, most: int) -> Tensor:
-        """``start`` (K, C, H, W), within the box, moved towards L's maximum by ``steps`` (K,) conjugate gradients, at
-        most ``most``; not clipped."""
-        box = self.lower, self.upper
+    def maximise(self, start: Tensor, steps: Tensor, max_steps: int) -> Tensor:
+        """``start`` (K, C, H, W), within the bounds, moved towards L's maximum by ``steps`` (K,) conjugate gradients,
+        at most ``max_steps``; not clipped."""
         if self.balls:  # they couple all channels of an image
-            return ascend(self._product, self.right, self.diagonal, start, box, _by_image, steps, most)
-        values = self.slope, self.weights, self.right, self.diagonal
-        return ascend_windows(self.operator, *values, start, box, steps, most)
+            return maximise_quadratic(
+                self._product, self.quadratic, start, self.bounds, inner_by_image, steps, max_steps
+            )
+        return maximise_window_quadratic(self.operator, self.quadratic, start, self.bounds, steps, max_steps)
 
     def _product(self, image: Tensor) -> Tensor:
         """``-L''`` times an image (K, C, H, W)."""
-        return self.operator.normal(image, self.slope, self.weights)
+        return self.operator.normal(image, self.quadratic.slope, self.quadratic.weights)
 
     def ratios(self, delta: Tensor) -> tuple[Tensor, Tensor]:
         """How much of its radius each constraint uses, (K, n), and each multiplier's share of the dual objective."""
@@ -141,7 +144,7 @@ class Lagrangian:
     def resume(self, dual: list[DualBlock | None], delta: Tensor, scale: Tensor) -> tuple[Multipliers, Tensor]:
         """The multipliers that an earlier result's blocks amount to, and the point to go on from; the first guess
         where a block is missing."""
-        first, factor = self.first_multipliers(), per_image(1 / scale)
+        first, factor = self.initial_multipliers(), per_image(1 / scale)
         block = dual[self.position]
         if isinstance(block, WindowDual):
             block = block.to(dtype=delta.dtype, device=delta.device)
@@ -163,10 +166,6 @@ class Lagrangian:
                 size = norm(torch.as_tensor(given).to(delta)) / scale
                 first.others[:, k] = _known(size / bound.radius, first.others[:, k])
         return first, delta
-
-
-def _by_image(first: Tensor, second: Tensor) -> Tensor:
-    return per_image(inner(first, second))
 
 
 def _known(values: Tensor, first: Tensor) -> Tensor:

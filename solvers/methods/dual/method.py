@@ -23,16 +23,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solvers.backends.cuda_graph import Repeated
+from solvers.backends.cuda_graph import CapturedStep
 from solvers.batch_algebra import per_image
 from solvers.constraints.base import DualBlock
-from solvers.constraints.dual_blocks import finite_images, map_block
+from solvers.constraints.dual_blocks import finite_images, map_dual_block
 from solvers.constraints.lp_ball import LpBall
 from solvers.constraints.product_ssim import ProductSSIM
-from solvers.constraints.ssim_windows.feasibility import pull
+from solvers.constraints.ssim_windows.feasibility import averaged_projections
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.constraints.window_ssim import WindowSSIM
-from solvers.methods.dual.anderson import Mixing
+from solvers.methods.dual.anderson import AndersonAcceleration
 from solvers.methods.dual.lagrangian import Lagrangian
 from solvers.methods.monitor import Monitor
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
@@ -143,7 +143,7 @@ def _check(monitor: Monitor, parts: list[_Part], iteration: int) -> None:
     points = torch.cat([part.inside() for part in parts])
     duals = [part.dual() for part in parts]
     joined = [
-        None if blocks[0] is None else map_block(lambda *values: torch.cat(values), *blocks)
+        None if blocks[0] is None else map_dual_block(lambda *values: torch.cat(values), *blocks)
         for blocks in zip(*duals, strict=True)
     ]
     monitor.check(iteration, points, joined, torch.cat([part.images for part in parts]), _together(monitor.problem))
@@ -156,7 +156,7 @@ class _Part:
         self, scaled: Problem, monitor: Monitor, images: Tensor, scale: Tensor, warm_start: SolveResult | None
     ) -> None:
         self.scaled, self.images, self.all_scales = scaled, images, scale
-        self.mixing = Mixing(MEMORY)
+        self.mixing = AndersonAcceleration(MEMORY)
         self.steps = 0
         self.mixed = torch.ones_like(images, dtype=scaled.reference.dtype)
         self.gradients = torch.full_like(images, GRADIENTS[0])
@@ -168,18 +168,18 @@ class _Part:
         self._pose()
         model = self.model
         self.delta = torch.zeros_like(model.problem.reference)
-        multipliers = model.first_multipliers()
+        multipliers = model.initial_multipliers()
         if warm_start is not None and len(warm_start.dual) == len(model.sets):
             blocks = [block if block is None else block[images] for block in warm_start.dual]
             given = torch.as_tensor(warm_start.delta).to(self.delta)[images]
             if bool(given.isfinite().all()):
                 multipliers, given = model.resume(blocks, given, self.scale)
-                self.delta = given.clamp(model.lower, model.upper)
+                self.delta = model.bounds.clamp(given)
                 self.steps = PLAIN - 2  # near the solution already
         self.shape = multipliers
         self.logs = multipliers.flat().clamp_min(torch.finfo(dtype).tiny).log()
         self.raw = self.delta
-        self.repeated: Repeated | None = None
+        self.repeated: CapturedStep | None = None
 
     def _pose(self) -> None:
         self.model = Lagrangian(self.scaled.select(self.images), *self.implied)
@@ -189,7 +189,7 @@ class _Part:
         """``steps`` iterations, fewer where time runs out; how many they were."""
         for step in range(steps):
             if self.repeated is None and self.mixing.full and not self.model.windows.remembers:
-                self.repeated = Repeated(self._advance, self.logs, plainly=0)
+                self.repeated = CapturedStep(self._advance, self.logs, warmup_calls=0)
             if self.repeated is None:
                 self._advance()
             else:
@@ -205,8 +205,8 @@ class _Part:
         model = self.model
         model.set(self.shape.unflat(self.logs.exp()))
         # Not clipped: for the bound.
-        self.raw = model.ascend(self.delta, self.gradients, max(GRADIENTS))
-        self.delta.copy_(self.raw.clamp(model.lower, model.upper))
+        self.raw = model.maximise(self.delta, self.gradients, max(GRADIENTS))
+        self.delta.copy_(model.bounds.clamp(self.raw))
         ratio, share = model.ratios(self.delta)
         residual = ratio.clamp(FLOOR, 1 / FLOOR).log_()
         step = residual
@@ -217,7 +217,7 @@ class _Part:
 
     def inside(self) -> Tensor:
         """The iterate, brought into the windows."""
-        return pull(self.model.windows.bound, self.delta, *self.box)
+        return averaged_projections(self.model.windows.bound, self.delta, *self.box)
 
     def dual(self) -> list[DualBlock | None]:
         """The blocks at the iterate."""

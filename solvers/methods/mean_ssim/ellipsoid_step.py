@@ -13,13 +13,14 @@ from torch import Tensor
 
 from solvers.batch_algebra import inner, per_image
 from solvers.constraints.base import DualBlock
-from solvers.constraints.mean_index.ellipsoid import BoundWindowEnergy, WindowEnergy
-from solvers.methods.conjugate_gradients import ascend_windows
+from solvers.constraints.mean_index.ellipsoid import BoundMeanSSIMStep, MeanSSIMStep
+from solvers.methods.conjugate_gradients import maximise_window_quadratic
 from solvers.methods.monitor import Monitor
 from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
+from solvers.windows.quadratic import Bounds, WindowQuadratic
 
 GRADIENTS = 8
 HALVINGS = 6
@@ -33,14 +34,14 @@ LONGEST = 1.5  # of a log step
 
 
 def _refuses(problem: Problem) -> str | None:
-    count = len(problem.find(WindowEnergy))
-    return None if count == 1 else f"takes one WindowEnergy, got {count}"
+    count = len(problem.find(MeanSSIMStep))
+    return None if count == 1 else f"takes one MeanSSIMStep, got {count}"
 
 
 @register_method(
     "energy_step",
     problems=(LinearProblem, ProjectionProblem),
-    required={"WindowEnergy", "Box"},
+    required={"MeanSSIMStep", "Box"},
     optional={"Support"},
     warm_start=True,
     accepts=_refuses,
@@ -50,7 +51,7 @@ def energy_step(problem: Problem, settings: Settings, warm_start: SolveResult | 
     monitor = Monitor(problem, settings)
     exact = monitor.problem
     dtype = settings.dtype or problem.reference.dtype
-    position = exact.find(WindowEnergy)[0]
+    position = exact.find(MeanSSIMStep)[0]
     monitor.setup_done()
     none: list[DualBlock | None] = [None] * len(exact.constraints)
     # The nearest point, if it is inside; 0 always is.
@@ -99,7 +100,7 @@ class _State:
 
     def _bind(self) -> None:
         bound = self.problem.constraints[self.position].bind(self.problem.reference)
-        assert isinstance(bound, BoundWindowEnergy)
+        assert isinstance(bound, BoundMeanSSIMStep)
         self.bound = bound
         self.diagonal = bound.diagonal().clamp_min(torch.finfo(bound.slope.dtype).tiny)
 
@@ -134,8 +135,9 @@ class _State:
         right = self.vector * pull + bound.shift
         steps = torch.full_like(self.images, GRADIENTS)
         added = pull if self.projects else 0.0
-        values = bound.slope + added, bound.weights, right, self.diagonal + added, self.delta
-        moved = ascend_windows(bound.operator, *values, (self.lower, self.upper), steps, GRADIENTS)
+        quadratic = WindowQuadratic(bound.slope + added, bound.weights, right, self.diagonal + added)
+        bounds = Bounds(self.lower, self.upper)
+        moved = maximise_window_quadratic(bound.operator, quadratic, self.delta, bounds, steps, GRADIENTS)
         self.raw = moved
         energy, along = self._clip_while_it_pays(moved, pull[:, 0, 0, 0])
         slack = 2 * along.abs() + torch.finfo(along.dtype).tiny

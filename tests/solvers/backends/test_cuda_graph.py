@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from solvers.backends.cuda_graph import Repeated, _make_room, _recording_stream
+from solvers.backends.cuda_graph import CapturedStep, _make_room, _recording_stream
 
 
 class Counter:
     def __init__(self) -> None:
         self.state = torch.zeros(2)
-        self.repeated = Repeated(self.add, self.state, plainly=0)
+        self.repeated = CapturedStep(self.add, self.state, warmup_calls=0)
 
     def add(self) -> None:
         self.state += 1

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import solvers
 from solvers import Box, LinearProblem, MeanSSIM, MethodError, ProblemError, ProjectionProblem, Window, WindowSSIM
-from solvers.constraints.mean_index.ellipsoid import WindowEnergy
+from solvers.constraints.mean_index.ellipsoid import MeanSSIMStep
 from tests.solvers import oracles
 
 Draw = Callable[..., Tensor]
@@ -206,8 +206,8 @@ def test_step_validates_its_parts(uniform: Draw) -> None:
     with pytest.raises(ProblemError, match="luminance=None alone"):
         MeanSSIM(0.9, luminance="preserve").step(x, 0 * x)
     with pytest.raises(ProblemError, match="level must be finite and not negative"):
-        WindowEnergy(**parts, shift=step.shift, level=-step.level)
+        MeanSSIMStep(**parts, shift=step.shift, level=-step.level)
     with pytest.raises(ProblemError, match="contrast must have shape"):
-        WindowEnergy(**{**parts, "contrast": step.contrast[..., 1:]}, shift=step.shift, level=step.level)
+        MeanSSIMStep(**{**parts, "contrast": step.contrast[..., 1:]}, shift=step.shift, level=step.level)
     with pytest.raises(ProblemError, match="is for images"):
         LinearProblem(x[..., 1:], x[..., 1:], [step, Box()])

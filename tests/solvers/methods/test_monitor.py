@@ -13,7 +13,7 @@ import solvers
 from solvers import Box, LinearProblem, LpBall, ProjectionProblem, Settings, Status, Window, WindowDual, WindowSSIM
 from solvers.certificate import Certifier
 from solvers.conformance import KnownOptimum, known_optimum
-from solvers.constraints.dual_blocks import map_block
+from solvers.constraints.dual_blocks import map_dual_block
 from solvers.constraints.ssim_windows.window_dual import window_vectors
 from solvers.methods.monitor import Monitor
 
@@ -29,7 +29,7 @@ def zeros(problem: solvers.Problem) -> tuple[None, ...]:
 
 def test_best_point_and_best_dual_are_kept_apart(known: KnownOptimum) -> None:
     monitor = Monitor(known.problem, Settings(eps_rel=1e-9))
-    weaker = map_block(lambda part: 0.9 * part, known.dual[0])
+    weaker = map_dual_block(lambda part: 0.9 * part, known.dual[0])
     assert monitor.check(1, known.delta, (weaker, None))
     assert monitor.running.all()
     # A worse point with the better dual: together with the point of before it is optimal.

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from solvers import Window, WindowOperator
-from solvers.methods.conjugate_gradients import ascend
-from solvers.windows.conjugate_gradients_numba import ascend_planes
+from solvers.methods.conjugate_gradients import inner_by_channel, maximise_quadratic
+from solvers.windows.conjugate_gradients_numba import maximise_planes
+from solvers.windows.quadratic import Bounds, WindowQuadratic
 
 WINDOWS = [Window.uniform(7), Window.gaussian(1.5, 11, border="valid"), Window.uniform(5, stride=3)]
 
@@ -40,7 +41,7 @@ def naive(
 
 
 def quadratic(window: Window, dtype: torch.dtype, planes: int = 3) -> tuple[WindowOperator, list[Tensor]]:
-    """slope, weights, right, diagonal, start, lower, upper; some pixels held on each bound."""
+    """slope, weights, right, diagonal, start, lower, upper; some pixels held on each bound. See :func:`compiled`."""
     op = window.operator(19, 23, dtype=dtype, device=torch.device("cpu"))
     generator = torch.Generator().manual_seed(1)
     ball = torch.rand(planes, *op.shape, generator=generator, dtype=torch.float64)
@@ -54,13 +55,18 @@ def quadratic(window: Window, dtype: torch.dtype, planes: int = 3) -> tuple[Wind
     return op, [value.to(dtype).contiguous() for value in values]
 
 
+def compiled(op: WindowOperator, values: list[Tensor], steps: Tensor) -> Tensor:
+    """The compiled iteration on the values of :func:`quadratic`."""
+    return maximise_planes(op, WindowQuadratic(*values[:4]), values[4], Bounds(*values[5:]), steps=steps)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_each_plane_takes_its_own_number_of_steps(window: Window, dtype: torch.dtype) -> None:
     op, values = quadratic(window, dtype)
     slope, weights, right, _, start, lower, upper = (value.double().numpy() for value in values)
     steps = torch.tensor([0, 4, 9])
-    moved = ascend_planes(op, *values, steps=steps)
+    moved = compiled(op, values, steps)
     matrix = dense(op)
     for plane, count in enumerate(steps.tolist()):
         hessian = np.diag(slope[plane].ravel()) + matrix.T @ (weights[plane].ravel()[:, None] * matrix)
@@ -75,27 +81,26 @@ def test_the_compiled_iteration_is_that_of_torch(window: Window) -> None:
     op, values = quadratic(window, torch.float64)
     slope, weights, right, diagonal, start, lower, upper = values
     steps = torch.tensor([3, 7, 5])
-    by_torch = ascend(
+    by_torch = maximise_quadratic(
         lambda image: slope[:, None] * image + op.adjoint(weights[:, None] * op.mean(image)),
-        right[:, None],
-        diagonal[:, None],
+        WindowQuadratic(slope[:, None], weights[:, None], right[:, None], diagonal[:, None]),
         start[:, None],
-        (lower[:, None], upper[:, None]),
-        lambda first, second: (first * second).sum(dim=(-2, -1), keepdim=True),
+        Bounds(lower[:, None], upper[:, None]),
+        inner_by_channel,
         steps,
         7,
     )
-    torch.testing.assert_close(ascend_planes(op, *values, steps=steps), by_torch[:, 0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(compiled(op, values, steps), by_torch[:, 0], rtol=1e-9, atol=1e-9)
 
 
 def test_planes_do_not_depend_on_one_another_nor_on_threads() -> None:
     op, values = quadratic(WINDOWS[0], torch.float32)
     steps = torch.tensor([5, 5, 5])
-    together = ascend_planes(op, *values, steps=steps)
+    together = compiled(op, values, steps)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = [ascend_planes(op, *(v[k : k + 1] for v in values), steps=steps[k : k + 1]) for k in range(3)]
+        alone = [compiled(op, [v[k : k + 1] for v in values], steps[k : k + 1]) for k in range(3)]
     finally:
         torch.set_num_threads(threads)
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=0)
@@ -104,4 +109,4 @@ def test_planes_do_not_depend_on_one_another_nor_on_threads() -> None:
 def test_what_is_no_plane_of_the_operator_is_refused() -> None:
     op, values = quadratic(WINDOWS[0], torch.float32)
     with pytest.raises(ValueError, match="contiguous"):
-        ascend_planes(op, values[0].double(), *values[1:], steps=torch.tensor([1, 1, 1]))
+        compiled(op, [values[0].double(), *values[1:]], torch.tensor([1, 1, 1]))

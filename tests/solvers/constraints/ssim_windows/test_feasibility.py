@@ -8,7 +8,7 @@ import torch
 import solvers
 from solvers import Box, LinearProblem, Window, WindowSSIM
 from solvers.certificate import Certifier
-from solvers.constraints.ssim_windows.feasibility import enter, pull, shrink
+from solvers.constraints.ssim_windows.feasibility import averaged_projections, make_feasible, shrink_locally
 from solvers.constraints.window_ssim import BoundWindowSSIM
 from tests.solvers.conftest import Photos
 
@@ -27,10 +27,10 @@ def test_points_come_inside_and_lose_less_than_by_scaling(photos: Photos, window
     noise = 0.1 * best.abs() * torch.randn(best.shape, generator=torch.Generator().manual_seed(0), dtype=best.dtype)
     outside = (best + noise).clamp(certifier.lower, certifier.upper)
     assert float(bound.excess(outside)) > 1e-3
-    inside = enter(bound, outside, certifier.lower, certifier.upper)
+    inside = make_feasible(bound, outside, certifier.lower, certifier.upper)
     assert float(bound.window_factor(inside).min()) > 1 - 1e-4
     assert bool(((inside >= certifier.lower) & (inside <= certifier.upper)).all())
-    scaled = shrink(bound, outside)
+    scaled = shrink_locally(bound, outside)
     assert float(problem.objective(inside)) > 0.999 * float(problem.objective(scaled))
     if window.stride == 1:
         assert float(problem.objective(inside)) > float(problem.objective(scaled))
@@ -41,11 +41,11 @@ def test_what_is_inside_stays(photos: Photos) -> None:
     bound = WindowSSIM(0.95).bind(crop.reference)
     delta = 1e-4 * crop.gradient.sign()
     lower, upper = -crop.reference, 1 - crop.reference
-    inside = enter(bound, delta, lower, upper)
+    inside = make_feasible(bound, delta, lower, upper)
     torch.testing.assert_close(inside, delta, rtol=0, atol=0)
     both = torch.cat([delta, 100 * delta])
     pair = WindowSSIM(0.95).bind(torch.cat([crop.reference] * 2))
-    moved = enter(pair, both, torch.cat([lower] * 2), torch.cat([upper] * 2))
+    moved = make_feasible(pair, both, torch.cat([lower] * 2), torch.cat([upper] * 2))
     torch.testing.assert_close(moved[:1], delta, rtol=0, atol=0)
     assert not torch.equal(moved[1:], both[1:])
 
@@ -58,8 +58,8 @@ def test_momentum_beats_plain_averaging(photos: Photos) -> None:
     start = (0.05 * crop.gradient / crop.gradient.std()).clamp(lower, upper)
     plain = start
     for _ in range(40):
-        plain = pull(bound, plain, lower, upper, steps=1)
-    fast = pull(bound, start, lower, upper, steps=40)
+        plain = averaged_projections(bound, plain, lower, upper, steps=1)
+    fast = averaged_projections(bound, start, lower, upper, steps=40)
     assert float((bound.window_factor(fast) < 1 - 1e-3).sum()) < float((bound.window_factor(plain) < 1 - 1e-3).sum())
 
 

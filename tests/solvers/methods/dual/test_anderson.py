@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.methods.dual.anderson import REGULARISATION, Mixing
+from solvers.methods.dual.anderson import REGULARISATION, AndersonAcceleration
 
 
 def naive(points: list[Tensor], residuals: list[Tensor], weight: Tensor, memory: int) -> Tensor:
@@ -23,7 +23,7 @@ def naive(points: list[Tensor], residuals: list[Tensor], weight: Tensor, memory:
 
 def test_steps_equal_the_plain_version_image_by_image() -> None:
     generator = torch.Generator().manual_seed(0)
-    mixing = Mixing(3)
+    mixing = AndersonAcceleration(3)
     points: list[list[Tensor]] = [[], []]
     residuals: list[list[Tensor]] = [[], []]
     for _ in range(9):
@@ -38,7 +38,7 @@ def test_steps_equal_the_plain_version_image_by_image() -> None:
 
 def test_images_that_stay_keep_their_memory() -> None:
     generator = torch.Generator().manual_seed(1)
-    both, one = Mixing(3), Mixing(3)
+    both, one = AndersonAcceleration(3), AndersonAcceleration(3)
     for k in range(8):
         values = torch.randn(3, 2, 40, generator=generator, dtype=torch.float64)
         values[2].abs_()
@@ -52,7 +52,7 @@ def test_a_linear_iteration_ends_in_a_few_steps() -> None:
     generator = torch.Generator().manual_seed(2)
     factor = torch.linspace(0.5, 0.99, 5, dtype=torch.float64)
     target, point = torch.randn(2, 1, 5, generator=generator, dtype=torch.float64)
-    mixing = Mixing(5)
+    mixing = AndersonAcceleration(5)
     for _ in range(20):
         point = point + mixing.step(point, (1 - factor) * (target - point), torch.ones_like(point))
     # Plainly, the slowest part would still be at 0.99^20 = 0.82 of its distance.

@@ -21,7 +21,7 @@ from solvers import (
     Window,
     WindowSSIM,
 )
-from solvers.methods.dual.anderson import Mixing
+from solvers.methods.dual.anderson import AndersonAcceleration
 from solvers.methods.dual.lagrangian import Lagrangian
 from tests.solvers.conftest import Photos
 
@@ -94,13 +94,13 @@ def test_a_batch_gives_what_its_images_give_alone(unlike: LinearProblem, dtype: 
 
 def test_finished_images_cost_nothing(unlike: LinearProblem, monkeypatch: pytest.MonkeyPatch) -> None:
     work: list[int] = []
-    plain = Lagrangian.ascend
+    maximise = Lagrangian.maximise
 
-    def counted(self: Lagrangian, start: Tensor, steps: Tensor, most: int) -> Tensor:
+    def counted(self: Lagrangian, start: Tensor, steps: Tensor, max_steps: int) -> Tensor:
         work.append(len(start))
-        return plain(self, start, steps, most)
+        return maximise(self, start, steps, max_steps)
 
-    monkeypatch.setattr(Lagrangian, "ascend", counted)
+    monkeypatch.setattr(Lagrangian, "maximise", counted)
     batch = solvers.solve(unlike, "dual")
     per_iteration = len(work) / max(batch.iterations)
     assert sum(work) == pytest.approx(per_iteration * sum(batch.iterations))
@@ -210,7 +210,7 @@ def test_mixing_solves_a_linear_iteration_and_heeds_weights() -> None:
     generator = torch.Generator().manual_seed(0)
     slopes = torch.linspace(-0.1, -0.9, 4, dtype=torch.float64)[None]
     goal = torch.randn(1, 4, generator=generator, dtype=torch.float64)
-    point, mixing = torch.zeros(1, 5, dtype=torch.float64), Mixing(5)
+    point, mixing = torch.zeros(1, 5, dtype=torch.float64), AndersonAcceleration(5)
     weight = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
     for k in range(8):
         # The last entry runs off like the logarithm of an inactive multiplier.
