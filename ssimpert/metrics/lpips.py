@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
-from ssimpert.linearization.gradient import CHUNK, in_chunks
 from ssimpert.metrics.images import check_images, check_same
 from ssimpert.models.catalog import load_model
+from ssimpert.models.forward_passes import CHUNK, in_chunks
 from ssimpert.models.torchvision_compat import import_torchvision
 
 LpipsNet = Literal["alex", "vgg", "squeeze"]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization import Margin, Targeted, Untargeted
-from ssimpert.perturbation.results import SAME_IMAGE, PerturbResult, apart_from
+from ssimpert.perturbation.results import PerturbResult
 from ssimpert.validation import check_seed
 
 FIXED_BUDGET, MINIMAL_NORM = ("l2-pgd", "linf-pgd"), ("ddn", "fmn")
@@ -60,21 +60,6 @@ def check_goal(margin: Margin) -> None:
         raise InputError(
             f"foolbox's attacks take margin=ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
         )
-
-
-def check_matched(image: Tensor, matched_to: PerturbResult, name: str = "matched_to") -> None:
-    """Raise :class:`InputError` unless ``matched_to``, which errors call ``name``, perturbs ``image`` (B, C, H, W) and
-    is finite."""
-    shape = tuple(matched_to.adversarial.shape)
-    if shape != tuple(image.shape):
-        raise InputError(f"{name} has images of shape {shape}, image has {tuple(image.shape)}")
-    if matched_to.adversarial.device != image.device:
-        raise InputError(f"{name} is on {matched_to.adversarial.device}, image on {image.device}")
-    for k, distance in enumerate(apart_from(image, matched_to).tolist()):
-        if not math.isfinite(distance):
-            raise InputError(f"{name} has pixels that are NaN or infinite in image {k}")
-        if distance > SAME_IMAGE:
-            raise InputError(f"{name} was made from other images: image {k} differs by up to {distance:.3g}")
 
 
 def _check_radius(attack: str, batch: int, radius: float | Tensor | None) -> None:

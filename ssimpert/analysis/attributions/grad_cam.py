@@ -15,8 +15,8 @@ from ssimpert.analysis.attributions.layer_gradients import find_layer, layer_nam
 from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import image_sized
 from ssimpert.errors import InputError
-from ssimpert.linearization.gradient import in_chunks
 from ssimpert.metrics.images import check_images
+from ssimpert.models.forward_passes import in_chunks
 
 
 def grad_cam(

@@ -15,8 +15,8 @@ from ssimpert.analysis.attributions.class_targets import class_targets, target_l
 from ssimpert.analysis.attributions.postprocessing import check_channels, reduce_channels
 from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.map_scaling import min_max
-from ssimpert.linearization.gradient import in_chunks
 from ssimpert.metrics.images import check_images, check_positive
+from ssimpert.models.forward_passes import in_chunks
 from ssimpert.validation import check_count, check_seed
 
 SMOOTH_GRAD_SAMPLES = 50

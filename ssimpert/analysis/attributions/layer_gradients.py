@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssimpert.analysis.attributions.class_targets import class_targets, target_logit
 from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.errors import InputError
-from ssimpert.linearization.gradient import in_chunks
+from ssimpert.models.forward_passes import in_chunks
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from solvers.constraints.base import norm, per_image
 from ssimpert.linearization import Margin, Targeted
-from ssimpert.linearization.gradient import Model, model_dtype
+from ssimpert.models.forward_passes import Model, model_dtype
 
 # As foolbox's own guard against division by zero.
 _TINY = 1e-12

@@ -12,15 +12,16 @@ from torch import Tensor
 import solvers
 from solvers.constraints.base import per_image
 from ssimpert.linearization import Margin, Untargeted
-from ssimpert.linearization.gradient import CHUNK, Model, in_chunks
-from ssimpert.perturbation.baseline_checks import FIXED_BUDGET, check_baseline_options, check_goal, check_matched
+from ssimpert.models.forward_passes import CHUNK, Model, in_chunks
+from ssimpert.perturbation.baseline_checks import FIXED_BUDGET, check_baseline_options, check_goal
 from ssimpert.perturbation.baselines.l2_control import VANISHING
 from ssimpert.perturbation.baselines.matching import l2_size, rescale, ssim_size
 from ssimpert.perturbation.engines.oracle import Oracle
 from ssimpert.perturbation.evaluation import End, measure
 from ssimpert.perturbation.foolbox_import import require_foolbox
-from ssimpert.perturbation.perturb import check_image, describe, labels_of
-from ssimpert.perturbation.results import PerturbResult
+from ssimpert.perturbation.inputs import check_image, labels_of
+from ssimpert.perturbation.results import PerturbResult, check_matched
+from ssimpert.records import describe
 
 Attack = Literal["l2-pgd", "linf-pgd", "ddn", "fmn"]
 Match = Literal["l2", "ssim"]

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
-from ssimpert.linearization import forward
 from ssimpert.linearization.features import Features, deep_features
 from ssimpert.models import Classifier
+from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.ball_checks import check_ball_options, check_released_classes
 from ssimpert.perturbation.evaluation import End, measure
+from ssimpert.perturbation.inputs import check_image, labels_of
 from ssimpert.perturbation.perceptual_ball.gamma_schedule import BallObserver, Course, run
 from ssimpert.perturbation.perceptual_ball.lbfgs import Bounds, LBFGSSettings, LineSearch
 from ssimpert.perturbation.perceptual_ball.objective import BallObjective, MarginTerm, ball_objective, goal_of
-from ssimpert.perturbation.perturb import check_image, describe, labels_of
 from ssimpert.perturbation.results import PerceptualBallResult, PerturbResult
+from ssimpert.records import describe
 
 HISTORY_SIZE, RELEASED_HISTORY_SIZE = 10, 100
 # Where gamma may be lowered, an objective that falls by less than this part of itself a step counts as minimised.
