@@ -23,10 +23,9 @@ from ssimpert.perturbation.engines.oracle import Oracle
 from ssimpert.perturbation.engines.recentred import recentred as recentred_move
 from ssimpert.perturbation.engines.released import ReleasedMargin, released_step_rule
 from ssimpert.perturbation.evaluation import measure, require_sound_gradients, require_sound_margins
-from ssimpert.perturbation.inputs import check_image, labels_of
+from ssimpert.perturbation.inputs import check_image, labels_of, region_of, share_of
 from ssimpert.perturbation.quantization.quantize import quantize as to_grid
 from ssimpert.perturbation.results import ConstraintRule, PerturbResult
-from ssimpert.perturbation.support import region_of, share_of
 from ssimpert.records import describe, describe_settings
 
 Observer = Callable[[loop.AscentState], None]

@@ -17,8 +17,7 @@ from ssimpert.models.forward_passes import Model, forward
 from ssimpert.perturbation.budget_search.attempt import Attempt, check_level_options
 from ssimpert.perturbation.engines.catalog import Engine
 from ssimpert.perturbation.evaluation import require_sound_margins
-from ssimpert.perturbation.inputs import check_image, labels_of
-from ssimpert.perturbation.support import region_of
+from ssimpert.perturbation.inputs import check_image, labels_of, region_of
 
 
 def margin_curve(

@@ -25,9 +25,8 @@ from ssimpert.perturbation.budget_search.nearest_class import class_distances
 from ssimpert.perturbation.engines.catalog import Engine
 from ssimpert.perturbation.engines.oracle import Oracle
 from ssimpert.perturbation.evaluation import End, measure, require_sound_gradients
-from ssimpert.perturbation.inputs import check_image, labels_of
+from ssimpert.perturbation.inputs import check_image, labels_of, region_of, share_of
 from ssimpert.perturbation.results import MinimalBudgetResult
-from ssimpert.perturbation.support import region_of, share_of
 from ssimpert.records import describe, describe_settings
 
 
