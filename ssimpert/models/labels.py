@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from ssimpert.data.cut_outs import IMAGENET_CLASSES
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.models.torchvision_compat import import_torchvision
-
-IMAGENET_CLASSES = 1000
 
 
 def class_labels(count: int) -> tuple[str, ...]:
