@@ -18,7 +18,7 @@ from torch import Tensor
 
 import solvers
 import ssimpert
-from ssimpert.linearization import forward
+from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.baselines.matching import rescale, ssim_size
 
 PUBLISHED = solvers.Window.gaussian(1.5, 11, border="valid")

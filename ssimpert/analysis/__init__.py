@@ -1,6 +1,6 @@
 """Maps of a perturbation, class activation maps, and how far they agree, with the controls beside them."""
 
-from ssimpert.analysis.attributions.catalog import ATTRIBUTIONS, attribution
+from ssimpert.analysis.attributions import ATTRIBUTIONS, attribution
 from ssimpert.analysis.attributions.grad_cam import grad_cam
 from ssimpert.analysis.attributions.grad_cam_variants import grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam
 from ssimpert.analysis.attributions.gradients import gradient, input_x_gradient, smooth_grad
@@ -14,50 +14,64 @@ from ssimpert.analysis.attributions.model_randomization import random_labels, ra
 from ssimpert.analysis.attributions.occlusion import occlusion
 from ssimpert.analysis.attributions.postprocessing import CHANNEL_REDUCTIONS
 from ssimpert.analysis.attributions.rise import rise
-from ssimpert.analysis.comparison.compare import CAMS, compare
-from ssimpert.analysis.comparison.result import AgreementRow, Comparison
+from ssimpert.analysis.comparison import CAMS, AgreementRow, Comparison, compare
 from ssimpert.analysis.comparison.scores import MapScores
+from ssimpert.analysis.faithfulness import deletion, insertion, insertion_deletion
 from ssimpert.analysis.faithfulness.curve import PixelCurve
-from ssimpert.analysis.faithfulness.insertion_deletion import deletion, insertion, insertion_deletion
-from ssimpert.analysis.localization.cross_validation import HeldOutLocalization, choose_alpha, cross_validated, judged
-from ssimpert.analysis.localization.mask_agreement import mask_agreement
-from ssimpert.analysis.localization.max_box_acc import MaxBoxAcc, max_box_acc
-from ssimpert.analysis.localization.pointing_game import (
+from ssimpert.analysis.localization import (
+    MaxBoxAcc,
     PointingResult,
+    ThresholdedBoxes,
     centre_points,
     chance_of_hit,
     difficult_pairs,
+    max_box_acc,
     point_game,
     pointing_game,
+    thresholded_boxes,
 )
-from ssimpert.analysis.localization.thresholded_boxes import ThresholdedBoxes, thresholded_boxes
-from ssimpert.analysis.map_agreement.agreement import (
+from ssimpert.analysis.localization.cross_validation import HeldOutLocalization, choose_alpha, cross_validated, judged
+from ssimpert.analysis.localization.mask_agreement import mask_agreement
+from ssimpert.analysis.map_agreement import (
     Agreement,
+    ShiftNull,
     agreement,
     auc,
     energy_share,
     kl_divergence,
     nss,
     pearson,
+    shift_null,
     similarity,
     spearman,
     top_iou,
 )
-from ssimpert.analysis.map_agreement.shift_test import ShiftNull, shift_null
-from ssimpert.analysis.perturbation_maps.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
-from ssimpert.analysis.perturbation_maps.saliency import (
+from ssimpert.analysis.perturbation_maps import (
     SALIENCY_KINDS,
+    centred_gaussian,
     contribution,
+    gradient_magnitude,
+    local_std,
+    local_variance,
     perceptual_ball_saliency,
     rms,
     saliency,
     saliency_maps,
     ssim_saliency,
 )
-from ssimpert.analysis.statistics.bootstrap import Interval, bootstrap_interval
-from ssimpert.analysis.statistics.paired_tests import SignFlipTest, cohens_dz, holm, rank_biserial, sign_flip_test
-from ssimpert.analysis.statistics.summaries import paired_differences, summarize
-from ssimpert.analysis.statistics.table import agreement_table, check_table
+from ssimpert.analysis.statistics import (
+    Interval,
+    SignFlipTest,
+    agreement_table,
+    bootstrap_interval,
+    check_table,
+    cohens_dz,
+    holm,
+    paired_differences,
+    rank_biserial,
+    sign_flip_test,
+    summarize,
+)
 from ssimpert.analysis.statistics.table_file import read_table, write_table
 
 __all__ = [

@@ -9,13 +9,13 @@ import typer
 
 from ssimpert.cli import listings
 from ssimpert.cli.errors import UsageError
-from ssimpert.cli.forward import ForwardName
 from ssimpert.cli.goal import goal_of
 from ssimpert.cli.option_groups import with_option_groups
 from ssimpert.cli.options import (
     AsJson,
     ConstraintOptions,
     EngineOptions,
+    ForwardName,
     Images,
     ModelOptions,
     Out,
@@ -182,7 +182,7 @@ def minimal(
                 write_curve(run, quest, result, k, curve)
                 advance()
     if not json:
-        from ssimpert.cli.minimal_table import minimal_table
+        from ssimpert.cli.tables import minimal_table
 
         run.show(minimal_table(images, result, run.classifier.label_name))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.errors import UsageError
-from ssimpert.cli.forward import ForwardName
+from ssimpert.cli.options import ForwardName
 
 if TYPE_CHECKING:
     from ssimpert.cli.run import Run

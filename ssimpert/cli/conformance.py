@@ -25,7 +25,7 @@ def run(methods: Sequence[str], problems: Sequence[str], device: str, progress: 
     Args:
         methods: names; empty for all.
         problems: patterns of names, ``*`` and ``?`` as in a shell; empty for all.
-        device: where they are solved; see :func:`ssimpert.models.resolve_device`.
+        device: where they are solved; see :func:`ssimpert.device.resolve_device`.
         progress: a bar for so many steps; see :func:`ssimpert.cli.run.progress_bar`.
 
     Raises:
@@ -33,7 +33,7 @@ def run(methods: Sequence[str], problems: Sequence[str], device: str, progress: 
     """
     import solvers
     from solvers.conformance import run_conformance, standard_problems
-    from ssimpert.models.device import resolve_device
+    from ssimpert.device import resolve_device
 
     where = resolve_device(device)
     every = standard_problems()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,13 @@ MODEL, SET, ENGINE, SOLVER = "Model", "Constraint set", "Engine", "Solver"
 Images = Annotated[list[str], typer.Argument(help="Samples (see `ssimpert samples`) or picture files.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+class ForwardName(StrEnum):
+    """What passes images where no gradient is needed."""
+
+    TORCH = "torch"
+    ONNX = "onnx"
 
 
 def _of_set(option: str, text: str) -> Any:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ssimpert.data import load_image, save_array, save_image
 from ssimpert.errors import InputError
-from ssimpert.linearization import forward
 from ssimpert.metrics import contrast_distance, ssim
+from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation import PerturbResult
 from ssimpert.perturbation.evaluation import least_window_ssim
 from ssimpert.records import json_text

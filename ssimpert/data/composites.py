@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssimpert.data.cut_outs import CompositeObject, cut_out_pixels, named_objects, photo, tightest_box
+from ssimpert.data.cut_outs import IMAGENET_CLASSES, CompositeObject, cut_out_pixels, named_objects, photo, tightest_box
 from ssimpert.data.resizing import resize
 from ssimpert.data.samples import samples
 from ssimpert.errors import InputError
-from ssimpert.models.classifier import Classifier
-from ssimpert.models.labels import IMAGENET_CLASSES
 
 SMALLEST_SIZE = 64
 """Pixels. Below this the objects are too small to be recognised."""
@@ -27,6 +26,26 @@ _LEAST_OFFSET = 0.25
 _DISTRACTOR_SIDES = (0.25, 0.35)
 _HALF_OPAQUE = 128
 _MOST_ATTEMPTS = 60
+
+
+class LabellingModel(Protocol):
+    """What :func:`composites` uses of a model; :class:`ssimpert.Classifier` has all of it.
+
+    Attributes:
+        name: the name that errors give it.
+        input_size: side, in pixels, of the square images that it was made for.
+        labels: the names of its K classes.
+        mean: a tensor on the device that the model is on.
+    """
+
+    name: str
+    input_size: int
+    labels: tuple[str, ...]
+    mean: Tensor
+
+    def predict(self, images: Tensor) -> Tensor:
+        """The class of largest logit, (B,) long, for ``images`` (B, 3, H, W) in [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +112,7 @@ class _Composite:
 def composites(
     n: int,
     seed: int,
-    model: Classifier | None = None,
+    model: LabellingModel | None = None,
     size: int | None = None,
     *,
     objects: Sequence[str] | None = None,
@@ -190,7 +209,7 @@ def _masks(pasted: Sequence[_Pasted]) -> Tensor:
     return torch.from_numpy(np.stack([each.mask for each in pasted]))
 
 
-def _check(n: int, seed: int, model: Classifier | None, size: int) -> None:
+def _check(n: int, seed: int, model: LabellingModel | None, size: int) -> None:
     for what, value, least in (("n", n, 1), ("seed", seed, 0), ("size", size, SMALLEST_SIZE)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise InputError(f"{what} {value!r} is not valid; give an integer of at least {least}")
@@ -207,7 +226,7 @@ def _compose(
     cut_out: bool,
     size: int,
     rng: np.random.Generator,
-    model: Classifier | None,
+    model: LabellingModel | None,
 ) -> _Composite:
     textures = tuple(sample.name for sample in samples() if sample.kind == "texture")
     texture = textures[int(rng.integers(len(textures)))]

@@ -16,6 +16,9 @@ from ssimpert.errors import InputError, unknown_name
 
 Polygon = Sequence[tuple[float, float]]
 
+# ImageNet-1k's, by whose numbers the objects' classes are named.
+IMAGENET_CLASSES = 1000
+
 
 @dataclass(frozen=True)
 class CompositeObject:

@@ -13,8 +13,8 @@ from torch import Tensor
 from ssimpert.data.decoding import decode_array, decode_picture
 from ssimpert.data.resizing import resize_and_crop
 from ssimpert.data.samples import is_sample, sample_array, samples
+from ssimpert.device import resolve_device
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.models.device import resolve_device
 
 SMALLEST_SIDE = 16
 """Pixels. Below this there is no room for the 11x11 windows of the index, nor anything to see."""

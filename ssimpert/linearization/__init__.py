@@ -1,7 +1,7 @@
 """The decision, linearised: margins and their gradients, deep features and their Jacobian."""
 
 from ssimpert.linearization.features import Features, deep_features, default_layers
-from ssimpert.linearization.gradient import Linearization, forward, linearize
+from ssimpert.linearization.gradient import Linearization, linearize
 from ssimpert.linearization.jacobian import FeatureJacobian, feature_jacobian, operator_norm
 from ssimpert.linearization.margins import AnyOf, LabelWins, LeastLikely, Margin, Membership, Targeted, Untargeted
 
@@ -19,7 +19,6 @@ __all__ = [
     "deep_features",
     "default_layers",
     "feature_jacobian",
-    "forward",
     "linearize",
     "operator_norm",
 ]

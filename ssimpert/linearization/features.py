@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.models.classifier import Classifier
-from ssimpert.models.names import unknown_among_many
+from ssimpert.models.labels import unknown_among_many
 
 Normalization = Literal["unit-channel", "mse", "none"]
 # Keeps a position whose channels are all 0 from dividing by 0, as in LPIPS (Zhang et al., CVPR 2018).

@@ -13,7 +13,7 @@ import solvers
 from solvers.batch_algebra import norm, per_image
 from ssimpert.errors import InputError
 from ssimpert.linearization.features import Features
-from ssimpert.linearization.gradient import model_dtype
+from ssimpert.models.forward_passes import model_dtype
 
 # What is kept of one image's forward pass, for both modes, is some four times what one mode saves.
 KEPT_OVER_SAVED = 4

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.linearization.features import Features, Normalization, deep_features
-from ssimpert.linearization.gradient import CHUNK, in_chunks, model_dtype
-from ssimpert.metrics.images import check_images, check_same
+from ssimpert.models.forward_passes import CHUNK, in_chunks, model_dtype
+from ssimpert.validation import check_images, check_same
 
 
 def feature_distance(

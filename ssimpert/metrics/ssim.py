@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from solvers import Window
-from ssimpert.metrics.images import check_images, check_positive, check_same
+from ssimpert.validation import check_images, check_positive, check_same
 
 K1, K2 = 0.01, 0.03
 

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ssimpert.device import resolve_device
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.models.classifier import Classifier
-from ssimpert.models.device import resolve_device
 from ssimpert.models.embedded import EMBEDDED, EMBEDDED_MEAN, EMBEDDED_STD, EmbeddedModel
-from ssimpert.models.labels import class_labels
-from ssimpert.models.names import unknown_among_many
+from ssimpert.models.labels import class_labels, unknown_among_many
 from ssimpert.models.torchvision_compat import import_torchvision
 from ssimpert.models.weights import load_weights_file, load_weights_in_order
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
+from ssimpert.models.labels import class_name, unknown_among_many
 from ssimpert.models.layers import LayerSurvey, require_cam_layer, survey_layers
-from ssimpert.models.names import class_name, unknown_among_many
 
 
 class Classifier(nn.Module):

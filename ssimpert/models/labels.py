@@ -1,13 +1,15 @@
-"""Names of a classifier's classes."""
+"""Names of a classifier's classes, and errors for a name looked up in a list too long to print."""
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from ssimpert.data.cut_outs import IMAGENET_CLASSES
+from ssimpert.errors import InputError, unknown_name
 from ssimpert.models.torchvision_compat import import_torchvision
-
-IMAGENET_CLASSES = 1000
 
 
 def class_labels(count: int) -> tuple[str, ...]:
@@ -30,3 +32,22 @@ def _imagenet_labels() -> tuple[str, ...]:
     names = [text.split(",")[0].strip() for text in ImageNetInfo().label_descriptions()]
     uses = Counter(names)
     return tuple(name if uses[name] == 1 else f"{name} ({index})" for index, name in enumerate(names))
+
+
+def unknown_among_many(kind: str, name: str, known: Iterable[str], otherwise: str) -> InputError:
+    """Like :func:`ssimpert.errors.unknown_name`, but says ``otherwise`` when no name is near."""
+    near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
+    if near:
+        return unknown_name(kind, name, near)
+    return InputError(f"unknown {kind} {name!r}; {otherwise}")
+
+
+def class_name(index: int, labels: Sequence[str], model_name: str) -> str:
+    """The name of class ``index`` among ``labels``, 0 to K-1.
+
+    Raises:
+        InputError: no such class.
+    """
+    if not 0 <= index < len(labels):
+        raise InputError(f"class {index} is out of range; model {model_name!r} has 0 to {len(labels) - 1}")
+    return labels[index]

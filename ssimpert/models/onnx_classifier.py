@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import AGREEMENT, has_forward_hooks, roundings_apart
-from ssimpert.models.names import class_name
+from ssimpert.models.labels import class_name
 from ssimpert.models.onnx_session import onnx_session
 from ssimpert.validation import check_count
 

@@ -12,9 +12,9 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin, forward, linearize
-from ssimpert.linearization.gradient import Model
+from ssimpert.linearization import Margin, linearize
 from ssimpert.metrics import contrast_distance, min_window_ssim, ssim
+from ssimpert.models.forward_passes import Model, forward
 from ssimpert.perturbation.engines.oracle import Oracle
 from ssimpert.perturbation.results import ConstraintRule, PerturbResult, StepRow
 

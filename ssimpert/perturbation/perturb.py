@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,10 +13,8 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin, Untargeted, forward
-from ssimpert.linearization.gradient import Model
-from ssimpert.linearization.margins import Criterion
-from ssimpert.metrics import STANDARD_WINDOW
+from ssimpert.linearization import Margin, Untargeted
+from ssimpert.models.forward_passes import Model
 from ssimpert.models.mixed_precision import InMixedPrecision, MixedPrecision
 from ssimpert.perturbation.engines import loop
 from ssimpert.perturbation.engines.batching import BatchSize, check_batch_size, in_parts
@@ -25,9 +23,10 @@ from ssimpert.perturbation.engines.oracle import Oracle
 from ssimpert.perturbation.engines.recentred import recentred as recentred_move
 from ssimpert.perturbation.engines.released import ReleasedMargin, released_step_rule
 from ssimpert.perturbation.evaluation import measure, require_sound_gradients, require_sound_margins
+from ssimpert.perturbation.inputs import check_image, labels_of, region_of, share_of
 from ssimpert.perturbation.quantization.quantize import quantize as to_grid
 from ssimpert.perturbation.results import ConstraintRule, PerturbResult
-from ssimpert.perturbation.support import region_of, share_of
+from ssimpert.records import describe, describe_settings
 
 Observer = Callable[[loop.AscentState], None]
 
@@ -184,50 +183,6 @@ def _engine_of(engine: Engine | None, *, recentred: bool) -> Engine:
     return engine
 
 
-def check_image(image: Tensor) -> None:
-    """Raise :class:`InputError` unless ``image`` is (B, C, H, W), float32 or float64, finite and in [0, 1]."""
-    if not isinstance(image, Tensor):
-        raise InputError(f"image must be a torch tensor (B, C, H, W), got {type(image).__name__}")
-    if image.ndim != 4 or 0 in image.shape:
-        raise InputError(f"image must have shape (B, C, H, W), got {tuple(image.shape)}")
-    if image.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"image must be float32 or float64, got {image.dtype}")
-    bad = (~image.isfinite()).flatten(1).sum(dim=1)
-    if bool(bad.any()):
-        first = int(bad.argmax())
-        raise InputError(f"image {first} has {int(bad[first])} NaN or infinite pixels")
-    low, high = float(image.min()), float(image.max())
-    if low < 0 or high > 1:
-        raise InputError(f"image pixels reach from {low:.6g} to {high:.6g}; they must lie in [0, 1]")
-    side = STANDARD_WINDOW.size
-    if image.shape[-1] in (1, 3) and min(image.shape[1:3]) >= side:
-        raise InputError(f"image has shape {tuple(image.shape)}, channels last; give (B, C, H, W): permute(0, 3, 1, 2)")
-    if min(image.shape[-2:]) < side:
-        raise InputError(
-            f"image is {image.shape[-1]}x{image.shape[-2]} pixels; SSIM is measured in windows of {side}x{side}"
-        )
-
-
-def describe(value: Any) -> Any:
-    """A frozen dataclass as plain values for JSON: its class's name under ``kind``, then its fields."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"kind": type(value).__name__} | {
-            entry.name: describe(getattr(value, entry.name)) for entry in fields(value)
-        }
-    if isinstance(value, Tensor):
-        return value.tolist() if value.ndim < 2 else f"tensor of shape {tuple(value.shape)}"
-    if isinstance(value, tuple):
-        return [describe(entry) for entry in value]
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    return getattr(value, "__name__", type(value).__name__)
-
-
-def describe_settings(settings: solvers.Settings) -> dict[str, Any]:
-    """What decides how far solves go, as plain values for JSON."""
-    return {"eps_rel": settings.eps_rel, "eps_abs": settings.eps_abs, "max_iter": settings.max_iter}
-
-
 def _check_options(constraint: ConstraintRule, steps: int, engine: Engine, method: str, *, faithful: bool) -> None:
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise InputError(f"steps must be an integer of at least 1, got {steps!r}")
@@ -241,33 +196,6 @@ def _check_options(constraint: ConstraintRule, steps: int, engine: Engine, metho
         raise InputError(
             "faithful=True reproduces the re-centred GlobalSSIM method: pass recentred=True and GlobalSSIM"
         )
-
-
-def labels_of(model: Model, image: Tensor, label: Tensor | None, margin: Margin) -> Tensor:
-    """The classes (B,) that ``margin`` is measured against: ``label``, or the model's own; both checked."""
-    logits = forward(model, image)
-    if logits.ndim != 2 or logits.shape[0] != image.shape[0]:
-        raise InputError(
-            f"the model must return logits (B, K) for {image.shape[0]} images, got shape {tuple(logits.shape)}"
-        )
-    label = _own_label(logits, label, margin)
-    margin.check(logits.shape[1])
-    return label
-
-
-def _own_label(logits: Tensor, label: Tensor | None, margin: Margin) -> Tensor:
-    own = margin.labels(logits) if isinstance(margin, Criterion) else logits.argmax(dim=1)
-    if label is None:
-        return own
-    if not isinstance(label, Tensor):
-        raise InputError(f"label must be a long tensor of shape {tuple(own.shape)}, got {label!r}")
-    if label.shape != own.shape or label.dtype != torch.long:
-        raise InputError(
-            f"label must be a long tensor of shape {tuple(own.shape)}, got {label.dtype} {tuple(label.shape)}"
-        )
-    if bool(((label < 0) | (label >= logits.shape[1])).any()):
-        raise InputError(f"label {label.tolist()} is out of range; classes are 0 to {logits.shape[1] - 1}")
-    return label.to(own.device)
 
 
 def _default_name(constraint: ConstraintRule, *, recentred: bool, faithful: bool) -> str:

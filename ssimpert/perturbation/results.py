@@ -1,19 +1,24 @@
-"""What a perturbation returns."""
+"""What every perturbation returns, and whether a result was made from given images."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
 from solvers.constraints import Constraint
+from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
 
 # A constraint set, or a rule that makes one for the current references (B, C, H, W).
 ConstraintRule = Constraint | Callable[[Tensor], Constraint]
+
+# What can be said of a quantised image and its constraint set.
+Verdict = Literal["kept", "within allowance", "outside", "no constraint"]
 
 # How far the clean images of a result, in float32, may be from the images given.
 SAME_IMAGE = 1e-5
@@ -173,12 +178,6 @@ class PerceptualBallResult(PerturbResult):
         ]
 
 
-def apart_from(image: Tensor, result: PerturbResult) -> Tensor:
-    """How far the clean images of a result, ``adversarial - delta``, are from ``image`` (B, C, H, W): the largest
-    difference of a pixel, (B,) float64; NaN where there is one."""
-    return (result.adversarial.double() - result.delta.double() - image.double()).abs().flatten(1).amax(dim=1)
-
-
 @dataclass(frozen=True, eq=False)
 class FeatureBallResult(PerturbResult):
     """What :func:`ssimpert.perceptual_ball_constrained` returns: the perturbation, and its true feature distance.
@@ -199,3 +198,94 @@ class FeatureBallResult(PerturbResult):
             row | {"radius": float(self.radius[k]), "feature_distance": float(self.feature_distance[k])}
             for k, row in enumerate(super().rows())
         ]
+
+
+@dataclass(frozen=True, eq=False)
+class MinimalBudgetResult(PerturbResult):
+    """What :func:`ssimpert.minimal_budget` returns: for each image the end of its bracket that is feasible and
+    successful.
+
+    Attributes:
+        level: (B,) float64, the least level at which the goal was reached; NaN where it never was.
+        failed_level: (B,) float64, the largest level, below ``level`` where there is one, at which the engine failed;
+            0 where it never did. The engine is no proof: the goal may be reachable there.
+        rounds: (B,) long, levels tried.
+    """
+
+    level: Tensor
+    failed_level: Tensor
+    rounds: Tensor
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As :meth:`PerturbResult.rows`, with the levels beside."""
+        return [
+            row
+            | {
+                "level": float(self.level[k]),
+                "failed_level": float(self.failed_level[k]),
+                "rounds": int(self.rounds[k]),
+            }
+            for k, row in enumerate(super().rows())
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedResult(PerturbResult):
+    """A perturbation on the grid of 8-bit pixels. Every number is of ``adversarial`` as a PNG of it would be read.
+
+    ``success`` says whether it still fools, ``violation`` by how much it is outside, where there is a set to keep.
+
+    Attributes:
+        verdict: (B,), ``"kept"``: inside the constraint set; ``"within allowance"``: outside, but the least SSIM of
+            any whole window is at least the threshold less
+            :data:`~ssimpert.perturbation.quantization.quantize.ALLOWANCE`; ``"outside"``; ``"no constraint"``:
+            without a set around the original image. A :class:`FeatureBallResult` keeps to its radius.
+        feasible: (B,) bool, whether the verdict is ``"kept"``.
+        excess: (B,) float64, how far outside in the set's own unit, 0 or less inside; NaN without a set.
+        windows_outside: (B,) long, windows of a WindowSSIM that don't keep to it; 0 for other sets.
+        float_margin: (B,), the margin before quantisation.
+        notes: (B,), in words what could not be kept, or empty.
+    """
+
+    verdict: tuple[Verdict, ...]
+    feasible: Tensor
+    excess: Tensor
+    windows_outside: Tensor
+    float_margin: Tensor
+    notes: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As :meth:`PerturbResult.rows`, with what quantisation kept beside."""
+        return [
+            row
+            | {
+                "verdict": self.verdict[k],
+                "feasible": bool(self.feasible[k]),
+                "excess": float(self.excess[k]),
+                "windows_outside": int(self.windows_outside[k]),
+                "float_margin": float(self.float_margin[k]),
+                "note": self.notes[k],
+            }
+            for k, row in enumerate(super().rows())
+        ]
+
+
+def apart_from(image: Tensor, result: PerturbResult) -> Tensor:
+    """How far the clean images of a result, ``adversarial - delta``, are from ``image`` (B, C, H, W): the largest
+    difference of a pixel, (B,) float64; NaN where there is one."""
+    return (result.adversarial.double() - result.delta.double() - image.double()).abs().flatten(1).amax(dim=1)
+
+
+def check_matched(image: Tensor, matched_to: PerturbResult, name: str = "matched_to") -> None:
+    """Raise :class:`InputError` unless ``matched_to``, which errors call ``name``, perturbs ``image`` (B, C, H, W) and
+    is finite."""
+    shape = tuple(matched_to.adversarial.shape)
+    if shape != tuple(image.shape):
+        raise InputError(f"{name} has images of shape {shape}, image has {tuple(image.shape)}")
+    if matched_to.adversarial.device != image.device:
+        raise InputError(f"{name} is on {matched_to.adversarial.device}, image on {image.device}")
+    for k, distance in enumerate(apart_from(image, matched_to).tolist()):
+        if not math.isfinite(distance):
+            raise InputError(f"{name} has pixels that are NaN or infinite in image {k}")
+        if distance > SAME_IMAGE:
+            raise InputError(f"{name} was made from other images: image {k} differs by up to {distance:.3g}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -12,14 +11,12 @@ from torch import Tensor
 from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.analysis.statistics.table_file import write_table
 from ssimpert.errors import InputError
+from ssimpert.perturbation.results import PerturbResult
 from ssimpert.records import json_text
 from ssimpert.report.figure import comparison_figure, save_figure
 from ssimpert.report.insertion_deletion_figure import comparison_curves, insertion_deletion_figure
 from ssimpert.report.map_grid import map_grid
 from ssimpert.report.names import method_and_map
-
-if TYPE_CHECKING:
-    from ssimpert.perturbation.results import PerturbResult
 
 
 def save_comparison(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -19,6 +19,7 @@ from ssimpert.analysis.comparison.maps import GRADIENT_MAGNITUDE, LOCAL_STD
 from ssimpert.analysis.comparison.result import AgreementRow, Comparison
 from ssimpert.analysis.map_agreement.agreement import TOP_SHARE
 from ssimpert.errors import InputError
+from ssimpert.perturbation.results import PerturbResult
 from ssimpert.report.drawing import (
     MINUS,
     SMALL_SIZE,
@@ -34,9 +35,6 @@ from ssimpert.report.drawing import (
     shortened,
 )
 from ssimpert.report.names import CAM_NAMES, map_name
-
-if TYPE_CHECKING:
-    from ssimpert.perturbation.results import PerturbResult
 
 FORMATS = (".png", ".svg", ".pdf")
 # Dark, middle and light: told apart in every kind of colour vision, and in grey.

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.class_targets import checked_logits, class_targets
 from ssimpert.analysis.attributions.layer_gradients import find_layer, layer_name, leads_nowhere, runs_often
-from ssimpert.analysis.images_a_pass import images_a_pass
-from ssimpert.analysis.map_scaling import image_sized
+from ssimpert.analysis.attributions.postprocessing import image_sized
 from ssimpert.errors import InputError
-from ssimpert.linearization.gradient import in_chunks
-from ssimpert.metrics.images import check_images
+from ssimpert.models.forward_passes import images_a_pass, in_chunks
+from ssimpert.validation import check_images
 
 
 def grad_cam(

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from ssimpert.analysis.attributions.grad_cam import grad_cam
 from ssimpert.analysis.attributions.guided_backprop import rectified_gradient
 from ssimpert.analysis.attributions.layer_gradients import layer_gradients
-from ssimpert.analysis.attributions.postprocessing import check_channels, reduce_channels
-from ssimpert.analysis.map_scaling import image_sized, min_max
-from ssimpert.metrics.images import check_images
+from ssimpert.analysis.attributions.postprocessing import check_channels, image_sized, min_max, reduce_channels
+from ssimpert.validation import check_images
 
 
 def grad_cam_plus_plus(

@@ -12,12 +12,9 @@ from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_image
 from ssimpert.analysis.attributions.class_targets import class_targets, target_logit
-from ssimpert.analysis.attributions.postprocessing import check_channels, reduce_channels
-from ssimpert.analysis.images_a_pass import images_a_pass
-from ssimpert.analysis.map_scaling import min_max
-from ssimpert.linearization.gradient import in_chunks
-from ssimpert.metrics.images import check_images, check_positive
-from ssimpert.validation import check_count, check_seed
+from ssimpert.analysis.attributions.postprocessing import check_channels, min_max, reduce_channels
+from ssimpert.models.forward_passes import images_a_pass, in_chunks
+from ssimpert.validation import check_count, check_images, check_positive, check_seed
 
 SMOOTH_GRAD_SAMPLES = 50
 SMOOTH_GRAD_NOISE = 0.15
@@ -93,7 +90,7 @@ def smooth_grad(
         seed: of the noise, which is drawn on the CPU: the same for every image of a batch, on every device and for
             every ``batch_size``. The global random state is not touched.
         batch_size: copies a forward and backward pass; ``None`` (default) for
-            :func:`ssimpert.analysis.images_a_pass.images_a_pass`'s choice: 2 at 224 pixels on a CPU, 32 elsewhere.
+            :func:`ssimpert.models.forward_passes.images_a_pass`'s choice: 2 at 224 pixels on a CPU, 32 elsewhere.
         normalize, channels: as in :func:`gradient`.
     """
     check_images("images", images)

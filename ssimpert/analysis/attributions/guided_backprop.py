@@ -28,10 +28,9 @@ from torch.overrides import TorchFunctionMode
 
 from ssimpert.analysis.attributions.class_targets import class_targets
 from ssimpert.analysis.attributions.gradients import input_gradient
-from ssimpert.analysis.attributions.postprocessing import check_channels, reduce_channels
-from ssimpert.analysis.map_scaling import min_max
+from ssimpert.analysis.attributions.postprocessing import check_channels, min_max, reduce_channels
 from ssimpert.errors import InputError
-from ssimpert.metrics.images import check_images
+from ssimpert.validation import check_images
 
 _WITHOUT_A_RULE = {
     *("celu", "elu", "gelu", "glu", "hardswish", "hardshrink", "leaky_relu", "mish", "prelu", "rrelu", "selu"),

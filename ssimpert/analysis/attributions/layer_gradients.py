@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.class_targets import class_targets, target_logit
-from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.errors import InputError
-from ssimpert.linearization.gradient import in_chunks
+from ssimpert.models.forward_passes import images_a_pass, in_chunks
 
 
 @dataclass(frozen=True, eq=False)

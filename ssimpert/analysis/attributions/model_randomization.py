@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.metrics.images import check_images
-from ssimpert.validation import check_seed
+from ssimpert.validation import check_images, check_seed
 
 
 def randomizable_layers(model: nn.Module) -> tuple[str, ...]:

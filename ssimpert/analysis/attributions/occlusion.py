@@ -11,13 +11,11 @@ from torch import Tensor
 
 from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_image
 from ssimpert.analysis.attributions.class_targets import Model, class_probability, class_targets
-from ssimpert.analysis.freed_memory import keep_freed_memory
-from ssimpert.analysis.images_a_pass import images_a_pass
-from ssimpert.analysis.map_scaling import min_max
+from ssimpert.analysis.attributions.postprocessing import min_max
 from ssimpert.errors import InputError
-from ssimpert.metrics.images import check_images
 from ssimpert.models.forward_copy import forward_copy
-from ssimpert.validation import check_count
+from ssimpert.models.forward_passes import images_a_pass, keep_freed_memory
+from ssimpert.validation import check_count, check_images
 
 OCCLUSION_WINDOW = 32
 OCCLUSION_STRIDE = 16
@@ -50,7 +48,7 @@ def occlusion(
         baseline: what is painted: ``None`` (default) for the model's mean colour, the grey of the paper; or as
             :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes it.
         batch_size: occluded copies a forward pass; ``None`` (default) for
-            :func:`ssimpert.analysis.images_a_pass.images_a_pass`'s choice: 2 or 4 at 224 pixels on a CPU, 32 elsewhere.
+            :func:`ssimpert.models.forward_passes.images_a_pass`'s choice: 2 or 4 at 224 pixels on a CPU, 32 elsewhere.
         normalize: min-max each map to [0, 1]; ``False`` leaves it in probability.
 
     Raises:

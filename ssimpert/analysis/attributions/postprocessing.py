@@ -1,6 +1,7 @@
-"""How an attribution to colour channels becomes one number a pixel.
+"""How an attribution becomes a map: one number a pixel, the size of the image, the range [0, 1].
 
-The literature differs, and the choice changes every metric, so it is an option of each method and never hidden:
+How to reduce the colour channels, the literature does not agree. The choice changes every metric, so it is an option of
+each method and never hidden:
 
 * ``max``: largest magnitude over the channels (Simonyan et al., ICLR workshop 2014; TorchRay);
 * ``sum``: sum of the magnitudes;
@@ -10,7 +11,9 @@ The literature differs, and the choice changes every metric, so it is an option 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ssimpert.errors import unknown_name
 
@@ -32,3 +35,25 @@ def reduce_channels(attributions: Tensor, channels: str) -> Tensor:
         return attributions.abs().sum(dim=1)
     total = attributions.sum(dim=1)
     return total.clamp(min=0) if channels == "positive" else total
+
+
+def image_sized(coarse: Tensor, images: Tensor, normalize: bool) -> Tensor:
+    """A layer's maps (B, h, w) upsampled to (B, H, W), the size and dtype of ``images`` (B, C, H, W), and then
+    min-max scaled where ``normalize``. Bilinear, ``align_corners=False``: pixel centres at half integers, the edge
+    repeated."""
+    size = (images.shape[-2], images.shape[-1])
+    maps = interpolate(coarse[:, None].to(images.dtype), size=size, mode="bilinear", align_corners=False)[:, 0]
+    return min_max(maps, coarse) if normalize else maps
+
+
+def min_max(maps: Tensor, origin: Tensor | None = None) -> Tensor:
+    """Each map (B, H, W) scaled to [0, 1]; zeros where it is constant, since it has no highest pixel. NaN stays NaN.
+
+    ``origin``: the maps (B, h, w) before upsampling, which then decide what is constant: upsampling a constant leaves
+    rounding noise, which would be blown up to a full-range map.
+    """
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    constant = high == low
+    if origin is not None:
+        constant |= origin.amax(dim=(1, 2), keepdim=True) == origin.amin(dim=(1, 2), keepdim=True)
+    return torch.where(constant, torch.zeros_like(maps), (maps - low) / torch.where(constant, 1.0, high - low))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.catalog import ATTRIBUTIONS, attribution
 from ssimpert.analysis.attributions.layer_gradients import find_layer
-from ssimpert.analysis.compared_results import check_fits, check_room
 from ssimpert.analysis.comparison.maps import (
     CONTROL_MAPS,
     RANDOM_WEIGHTS,
@@ -25,13 +23,11 @@ from ssimpert.analysis.comparison.scores import MapScores, score_map
 from ssimpert.analysis.localization.mask_agreement import check_masks
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.metrics.images import check_images
 from ssimpert.models import OnnxClassifier
 from ssimpert.models.forward_copy import AGREEMENT, roundings_apart
-from ssimpert.validation import check_seed
-
-if TYPE_CHECKING:
-    from ssimpert.perturbation.results import PerturbResult
+from ssimpert.perturbation.baselines.l2_control import CONTROL_NAME, l2_control
+from ssimpert.perturbation.results import SAME_IMAGE, PerturbResult, apart_from
+from ssimpert.validation import check_images, check_seed
 
 CONTROLS = ("l2",)
 CAMS = ("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam", "guided_grad_cam")
@@ -140,9 +136,6 @@ def compare(
     other = None if isinstance(control, str) else control
     if made_here:
         begin("l2 control")
-        # Here and not above: perturb may come to use the analysis itself.
-        from ssimpert.perturbation.baselines.l2_control import l2_control
-
         other = l2_control(model, image, result, support=support)
     begin("perturbations and photo")
     maps: Maps = {result.name: perturbation_maps(image, result)}
@@ -245,8 +238,6 @@ def check_options(
 
 def _control_name(control: str | PerturbResult | None) -> list[str]:
     if isinstance(control, str):
-        from ssimpert.perturbation.baselines.l2_control import CONTROL_NAME
-
         return [CONTROL_NAME]
     return [] if control is None else [control.name]
 
@@ -284,3 +275,51 @@ def _check_shifts(shifts: int, image: Tensor) -> None:
     if shifts >= pixels:
         size = "x".join(str(side) for side in image.shape[-2:])
         raise InputError(f"images of {size} pixels have {pixels - 1} shifts, got shifts={shifts}; 0 leaves them out")
+
+
+def check_fits(image: Tensor, result: PerturbResult) -> None:
+    """Raise :class:`InputError` unless ``result`` is a perturbation of ``image`` (B, C, H, W)."""
+    if not all(isinstance(getattr(result, name, None), Tensor) for name in ("adversarial", "delta", "gradient")):
+        raise InputError(f"a perturbation to compare must be a PerturbResult, got {type(result).__name__}")
+    for name in ("adversarial", "delta", "gradient"):
+        values = getattr(result, name)
+        if values.shape != image.shape:
+            raise InputError(
+                f"image has shape {tuple(image.shape)}, but {name} of {result.name!r} has {tuple(values.shape)}; "
+                "compare needs the images that were perturbed"
+            )
+        if values.device != image.device:
+            raise InputError(
+                f"image is on {image.device}, {result.name!r} on {values.device}; bring both to one device"
+            )
+    apart = apart_from(image, result)
+    wrong = (~(apart <= SAME_IMAGE)).nonzero()  # NaN, too
+    if len(wrong):
+        first = int(wrong[0])
+        raise InputError(
+            f"image {first} is not the one that {result.name!r} perturbed: they are {float(apart[first]):.3g} apart"
+        )
+
+
+def check_room(image: Tensor, result: PerturbResult, support: Tensor | None) -> None:
+    """Raise :class:`InputError` unless ``support`` is given for a confined perturbation, and holds it."""
+    if support is None:
+        if result.settings.get("support") is not None:
+            raise InputError(
+                f"{result.name!r} was confined to a support: give it as support=, so that its l2 control has the same "
+                "room, or a control of your own"
+            )
+        return
+    if not isinstance(support, Tensor) or support.dtype != torch.bool:
+        got = f"a tensor of {support.dtype}" if isinstance(support, Tensor) else type(support).__name__
+        raise InputError(f"support must be a bool tensor, True where pixels may change, got {got}")
+    try:
+        inside = support.to(image.device).expand(image.shape)
+    except RuntimeError as error:
+        raise InputError(
+            f"support of shape {tuple(support.shape)} does not fit images {tuple(image.shape)}; give (H, W), (C, H, W) "
+            "or (B, C or 1, H, W)"
+        ) from error
+    outside = ((result.delta != 0) & ~inside).flatten(1).any(dim=1).nonzero()
+    if len(outside):
+        raise InputError(f"{result.name!r} changes pixels of image {int(outside[0])} outside of the support")

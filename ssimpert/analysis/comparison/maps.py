@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +10,7 @@ from ssimpert.analysis.attributions.model_randomization import randomized_model
 from ssimpert.analysis.perturbation_maps.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
 from ssimpert.analysis.perturbation_maps.saliency import saliency_maps
 from ssimpert.linearization import linearize
-
-if TYPE_CHECKING:
-    from ssimpert.perturbation.results import PerturbResult
+from ssimpert.perturbation.results import PerturbResult
 
 GRADIENT_MAGNITUDE = "gradient magnitude"
 LOCAL_STD = "local std"

@@ -17,12 +17,12 @@ from ssimpert.analysis.comparison.scores import MapScores
 from ssimpert.analysis.map_agreement.agreement import Agreement
 from ssimpert.analysis.statistics.table import COLUMNS, agreement_table
 from ssimpert.errors import InputError
+from ssimpert.perturbation.results import PerturbResult
 from ssimpert.records import json_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ssimpert.perturbation.results import PerturbResult
 
 P_VALUE = "p_value"
 

@@ -23,13 +23,11 @@ from ssimpert.analysis.attributions.baseline_image import mean_colour
 from ssimpert.analysis.attributions.class_targets import Model, checked_logits, class_targets
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
-from ssimpert.analysis.freed_memory import keep_freed_memory
-from ssimpert.analysis.images_a_pass import images_a_pass
 from ssimpert.analysis.perturbation_maps.smoothing import gaussian_smooth
 from ssimpert.errors import InputError
-from ssimpert.metrics.images import check_images, check_maps
 from ssimpert.models.forward_copy import forward_copy
-from ssimpert.validation import check_count
+from ssimpert.models.forward_passes import images_a_pass, keep_freed_memory
+from ssimpert.validation import check_count, check_images, check_maps
 
 BLUR_SIZE = 11
 BLUR_SIGMA = 5.0
@@ -65,7 +63,7 @@ def insertion(
         step: pixels changed at a time, at least 1, and need not divide H*W; default 8 rows of the image, the
             protocol's step in bulk (one row, 224 at 224x224, is the published one).
         batch_size: images that the model sees at once, of all steps and images; bounds the memory. Default 64. On the
-            CPU as :func:`ssimpert.analysis.images_a_pass.images_a_pass` says, 2 or 4 at 224 pixels, each image's steps
+            CPU as :func:`ssimpert.models.forward_passes.images_a_pass` says, 2 or 4 at 224 pixels, each image's steps
             by themselves: the scores of an image then don't depend on the others, to the last bit.
         baseline: the mean colour in the images' units, a number or (C,); ``None`` (default): ``model.mean``.
 

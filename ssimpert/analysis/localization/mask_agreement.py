@@ -16,7 +16,7 @@ from ssimpert.analysis.localization.pointing_game import TOLERANCE, highest_poin
 from ssimpert.analysis.localization.thresholded_boxes import thresholded_boxes
 from ssimpert.analysis.map_agreement.agreement import Agreement
 from ssimpert.errors import InputError
-from ssimpert.metrics.images import check_maps, check_positive
+from ssimpert.validation import check_maps, check_positive
 
 NEGATIVE = "the map has negative values"
 

@@ -37,7 +37,7 @@ from ssimpert.analysis.degenerate_maps import degenerate_reasons
 from ssimpert.analysis.localization.boxes import Boxes, best_iou, padded_boxes
 from ssimpert.analysis.localization.contours import contour_boxes
 from ssimpert.errors import InputError
-from ssimpert.metrics.images import check_maps
+from ssimpert.validation import check_maps
 
 LEVELS = 255
 V1_IOU = 0.5

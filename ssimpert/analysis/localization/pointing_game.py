@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate, max_pool1d
 
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
 from ssimpert.errors import InputError
-from ssimpert.metrics.images import check_maps, check_positive
+from ssimpert.validation import check_maps, check_positive
 
 TOLERANCE = 15.0
 LARGEST_DIFFICULT_SHARE = 0.25

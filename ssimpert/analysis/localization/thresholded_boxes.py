@@ -27,7 +27,7 @@ from torch import Tensor
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.localization.boxes import Boxes, best_iou, bounding_boxes, padded_boxes
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.metrics.images import check_maps
+from ssimpert.validation import check_maps
 
 Thresholding = Literal["value", "energy", "mean"]
 

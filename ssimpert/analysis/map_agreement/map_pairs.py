@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ssimpert.errors import InputError
-from ssimpert.metrics.images import check_maps
+from ssimpert.validation import check_maps
 
 Faults = dict[str, Tensor]
 """Reason -> (B,) bool, True for the images that it concerns; the first reason that holds is the one given."""

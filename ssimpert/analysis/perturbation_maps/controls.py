@@ -16,7 +16,7 @@ from solvers import Window
 from ssimpert.analysis.perturbation_maps.saliency import SMOOTHING
 from ssimpert.analysis.perturbation_maps.smoothing import gaussian_smooth
 from ssimpert.errors import InputError
-from ssimpert.metrics.images import check_images, check_positive
+from ssimpert.validation import check_images, check_positive
 
 LOCAL_WINDOW = Window.uniform(7)
 CENTRE_SIGMA = 0.25

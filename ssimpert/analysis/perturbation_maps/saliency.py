@@ -22,8 +22,8 @@ from solvers import Window
 from ssimpert.analysis.perturbation_maps.smoothing import gaussian_smooth
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.metrics import STANDARD_WINDOW, dissimilarity_map
-from ssimpert.metrics.images import check_images, check_same
 from ssimpert.models import Classifier
+from ssimpert.validation import check_images, check_same
 
 SALIENCY_KINDS = ("rms", "ssim", "contribution")
 SMOOTHING = 2.0

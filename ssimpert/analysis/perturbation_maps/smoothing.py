@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssimpert.errors import InputError
-from ssimpert.metrics.images import check_maps
+from ssimpert.validation import check_maps
 
 TRUNCATE = 4.0
 

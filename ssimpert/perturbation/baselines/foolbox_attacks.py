@@ -1,6 +1,6 @@
 """foolbox's attacks as :func:`ssimpert.foolbox_baseline` runs them: a radius per image, FMN's projection mended, every
 gradient counted. Import it after
-:func:`~ssimpert.perturbation.foolbox_import.require_foolbox`.
+:func:`~ssimpert.perturbation.baselines.foolbox_import.require_foolbox`.
 
 Rauber, Brendel, Bethge, "Foolbox: a Python toolbox to benchmark the robustness of machine learning models", 2017;
 Rauber, Zimmermann, Bethge, Brendel, "Foolbox Native", JOSS 2020. Losses, loops and step rules are foolbox's own.
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from solvers.batch_algebra import norm, per_image
 from ssimpert.linearization import Margin, Targeted
-from ssimpert.linearization.gradient import Model, model_dtype
+from ssimpert.models.forward_passes import Model, model_dtype
 
 # As foolbox's own guard against division by zero.
 _TINY = 1e-12

@@ -11,12 +11,13 @@ from torch import Tensor
 import solvers
 from solvers.batch_algebra import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
-from ssimpert.linearization.gradient import Model
+from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.engines.batching import joined, reordered
 from ssimpert.perturbation.engines.catalog import HELD
 from ssimpert.perturbation.evaluation import remeasure
-from ssimpert.perturbation.perturb import describe, perturb
+from ssimpert.perturbation.perturb import perturb
 from ssimpert.perturbation.results import PerturbResult
+from ssimpert.records import describe
 
 CONTROL_NAME = "l2 control"
 VANISHING = 1e-12

@@ -13,7 +13,7 @@ from solvers.batch_algebra import per_image
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
-from ssimpert.linearization.gradient import Model
+from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.budget_search.levels import Family, family_of
 from ssimpert.perturbation.engines import loop
 from ssimpert.perturbation.engines.catalog import HELD, Engine, check_engine, check_projectable

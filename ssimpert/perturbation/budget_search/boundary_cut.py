@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from solvers.batch_algebra import per_image
-from ssimpert.linearization import Margin, forward
-from ssimpert.linearization.gradient import Model, model_dtype
+from ssimpert.linearization import Margin
+from ssimpert.models.forward_passes import Model, forward, model_dtype
 
 # The share is found to within this.
 RESOLUTION = 2.0**-12

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from solvers.batch_algebra import norm, per_image
-from ssimpert.linearization import Margin, forward, linearize
+from ssimpert.linearization import Margin, linearize
+from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.budget_search.attempt import Attempt
 from ssimpert.perturbation.budget_search.boundary_cut import cut_to_border
 from ssimpert.perturbation.budget_search.levels import ROOM, least_level

@@ -12,13 +12,12 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin, Untargeted, forward
-from ssimpert.linearization.gradient import Model
+from ssimpert.linearization import Margin, Untargeted
+from ssimpert.models.forward_passes import Model, forward
 from ssimpert.perturbation.budget_search.attempt import Attempt, check_level_options
 from ssimpert.perturbation.engines.catalog import Engine
 from ssimpert.perturbation.evaluation import require_sound_margins
-from ssimpert.perturbation.perturb import check_image, labels_of
-from ssimpert.perturbation.support import region_of
+from ssimpert.perturbation.inputs import check_image, labels_of, region_of
 
 
 def margin_curve(

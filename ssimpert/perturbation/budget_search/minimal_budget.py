@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -17,45 +17,17 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearization import LabelWins, Margin, Untargeted, forward
-from ssimpert.linearization.gradient import Model
+from ssimpert.linearization import LabelWins, Margin, Untargeted
+from ssimpert.models.forward_passes import Model, forward
 from ssimpert.perturbation.budget_search.attempt import Attempt, check_level_options
 from ssimpert.perturbation.budget_search.bracketing import Aim, LevelSearch, Search
 from ssimpert.perturbation.budget_search.nearest_class import class_distances
 from ssimpert.perturbation.engines.catalog import Engine
 from ssimpert.perturbation.engines.oracle import Oracle
 from ssimpert.perturbation.evaluation import End, measure, require_sound_gradients
-from ssimpert.perturbation.perturb import check_image, describe, describe_settings, labels_of
-from ssimpert.perturbation.results import PerturbResult
-from ssimpert.perturbation.support import region_of, share_of
-
-
-@dataclass(frozen=True, eq=False)
-class MinimalBudgetResult(PerturbResult):
-    """What :func:`minimal_budget` returns: for each image the end of the bracket that is feasible and successful.
-
-    Attributes:
-        level: (B,) float64, the least level at which the goal was reached; NaN where it never was.
-        failed_level: (B,) float64, the largest level, below ``level`` where there is one, at which the engine failed;
-            0 where it never did. The engine is no proof: the goal may be reachable there.
-        rounds: (B,) long, levels tried.
-    """
-
-    level: Tensor
-    failed_level: Tensor
-    rounds: Tensor
-
-    def rows(self) -> list[dict[str, Any]]:
-        """As :meth:`PerturbResult.rows`, with the levels beside."""
-        return [
-            row
-            | {
-                "level": float(self.level[k]),
-                "failed_level": float(self.failed_level[k]),
-                "rounds": int(self.rounds[k]),
-            }
-            for k, row in enumerate(super().rows())
-        ]
+from ssimpert.perturbation.inputs import check_image, labels_of, region_of, share_of
+from ssimpert.perturbation.results import MinimalBudgetResult
+from ssimpert.records import describe, describe_settings
 
 
 def minimal_budget(

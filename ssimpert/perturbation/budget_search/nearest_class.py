@@ -7,8 +7,8 @@ from torch import Tensor
 
 from solvers.batch_algebra import norm
 from solvers.constraints import Constraint
-from ssimpert.linearization import LabelWins, forward, linearize
-from ssimpert.linearization.gradient import Model
+from ssimpert.linearization import LabelWins, linearize
+from ssimpert.models.forward_passes import Model, forward
 
 
 def nearest_class(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssimpert.errors import InputError
-from ssimpert.linearization.gradient import by_halves
+from ssimpert.models.forward_passes import by_halves
 from ssimpert.perturbation.results import PerturbResult
 
 BatchSize = int | Literal["auto"]

@@ -11,7 +11,7 @@ import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
-from ssimpert.linearization.gradient import Model
+from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.engines.frank_wolfe import frank_wolfe
 from ssimpert.perturbation.engines.loop import Move
 from ssimpert.perturbation.engines.oracle import Oracle, certified

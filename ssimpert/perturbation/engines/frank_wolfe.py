@@ -11,7 +11,7 @@ from torch import Tensor
 
 import solvers
 from ssimpert.linearization import Margin
-from ssimpert.linearization.gradient import Model
+from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.engines.loop import AscentState, Move, advance, stop_where_unsolved
 from ssimpert.perturbation.engines.oracle import Oracle
 

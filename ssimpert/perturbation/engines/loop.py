@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 import solvers
-from ssimpert.linearization import Margin, forward, linearize
-from ssimpert.linearization.gradient import Model
+from ssimpert.linearization import Margin, linearize
+from ssimpert.models.forward_passes import Model, forward
 from ssimpert.perturbation.results import SolverRow, StepRow
 
 # Gradient, references and the images' numbers in the batch, (K,), to a step and the solver's verdict on it.

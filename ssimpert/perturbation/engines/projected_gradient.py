@@ -14,7 +14,7 @@ from torch import Tensor
 import solvers
 from solvers.batch_algebra import norm, per_image
 from ssimpert.linearization import Margin
-from ssimpert.linearization.gradient import Model
+from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.engines.loop import AscentState, Move, search, stop_where_unsolved
 from ssimpert.perturbation.engines.oracle import Oracle
 

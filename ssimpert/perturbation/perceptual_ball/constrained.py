@@ -31,8 +31,9 @@ from ssimpert.metrics import feature_distance
 from ssimpert.perturbation.engines import loop
 from ssimpert.perturbation.engines.oracle import PIXELS
 from ssimpert.perturbation.evaluation import measure, require_sound_gradients, require_sound_margins
-from ssimpert.perturbation.perturb import check_image, describe, labels_of
+from ssimpert.perturbation.inputs import check_image, labels_of
 from ssimpert.perturbation.results import FeatureBallResult, PerturbResult
+from ssimpert.records import describe
 
 Observer = Callable[[loop.AscentState], None]
 # The step region never falls below this share of the first one: the linear model has nothing more to say there.

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ssimpert.linearization.features import Features
-from ssimpert.linearization.gradient import CHUNK, in_chunks, model_dtype
 from ssimpert.linearization.margins import Membership, Untargeted
+from ssimpert.models.forward_passes import CHUNK, in_chunks, model_dtype
 
 MarginTerm = Literal["equality", "hinge"]
 

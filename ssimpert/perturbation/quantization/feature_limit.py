@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.linearization import Features, deep_features
-from ssimpert.linearization.gradient import Model
 from ssimpert.metrics import feature_distance
+from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.results import FeatureBallResult
 
 

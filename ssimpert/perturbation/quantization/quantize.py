@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,13 +14,20 @@ from solvers.constraints import Constraint
 from solvers.constraints.window_ssim import BoundWindowSSIM
 from ssimpert.errors import InputError
 from ssimpert.linearization import linearize
-from ssimpert.linearization.gradient import Model
-from ssimpert.perturbation.baseline_checks import check_matched
+from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.evaluation import remeasure
+from ssimpert.perturbation.inputs import check_image
 from ssimpert.perturbation.quantization.feature_limit import FeatureLimit
 from ssimpert.perturbation.quantization.pixel_grid import TOLERANCE, AnyGrid, Excess, nearest_levels, pixels_of
 from ssimpert.perturbation.quantization.window_grid import WindowGrid
-from ssimpert.perturbation.results import FeatureBallResult, PerturbResult
+from ssimpert.perturbation.results import (
+    FeatureBallResult,
+    MinimalBudgetResult,
+    PerturbResult,
+    QuantizedResult,
+    Verdict,
+    check_matched,
+)
 
 ALLOWANCE = 1 / 255
 """By how much the least window SSIM of an 8-bit file may fall short of a WindowSSIM's threshold and still be accepted,
@@ -29,48 +36,6 @@ in units of SSIM. A file that needs it is reported as ``"within allowance"``, ne
 ROUNDS = 8
 # More margin is asked for than is missing, as the linear model promises too much.
 SURPLUS, LEAST_SURPLUS = 1.5, 1e-2
-
-Verdict = Literal["kept", "within allowance", "outside", "no constraint"]
-
-
-@dataclass(frozen=True, eq=False)
-class QuantizedResult(PerturbResult):
-    """A perturbation on the grid of 8-bit pixels. Every number is of ``adversarial`` as a PNG of it would be read.
-
-    ``success`` says whether it still fools, ``violation`` by how much it is outside, where there is a set to keep.
-
-    Attributes:
-        verdict: (B,), ``"kept"``: inside the constraint set; ``"within allowance"``: outside, but the least SSIM of
-            any whole window is at least the threshold less :data:`ALLOWANCE`; ``"outside"``; ``"no constraint"``:
-            without a set around the original image. A :class:`FeatureBallResult` keeps to its radius.
-        feasible: (B,) bool, whether the verdict is ``"kept"``.
-        excess: (B,) float64, how far outside in the set's own unit, 0 or less inside; NaN without a set.
-        windows_outside: (B,) long, windows of a WindowSSIM that don't keep to it; 0 for other sets.
-        float_margin: (B,), the margin before quantisation.
-        notes: (B,), in words what could not be kept, or empty.
-    """
-
-    verdict: tuple[Verdict, ...]
-    feasible: Tensor
-    excess: Tensor
-    windows_outside: Tensor
-    float_margin: Tensor
-    notes: tuple[str, ...]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """As :meth:`PerturbResult.rows`, with what quantisation kept beside."""
-        return [
-            row
-            | {
-                "verdict": self.verdict[k],
-                "feasible": bool(self.feasible[k]),
-                "excess": float(self.excess[k]),
-                "windows_outside": int(self.windows_outside[k]),
-                "float_margin": float(self.float_margin[k]),
-                "note": self.notes[k],
-            }
-            for k, row in enumerate(super().rows())
-        ]
 
 
 def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int = ROUNDS) -> QuantizedResult:
@@ -215,10 +180,6 @@ def _verdict(bound: Excess | None, excess: float, least: float) -> Verdict:
 
 
 def _check(image: Tensor, result: PerturbResult, rounds: int) -> None:
-    # Both may call quantize.
-    from ssimpert.perturbation.budget_search.minimal_budget import MinimalBudgetResult
-    from ssimpert.perturbation.perturb import check_image
-
     check_image(image)
     if not isinstance(result, PerturbResult):
         raise InputError(f"result must be a PerturbResult, got {type(result).__name__}")

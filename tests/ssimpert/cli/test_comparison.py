@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from rich.console import Console
 from ssimpert.analysis import read_table
 from ssimpert.cli.comparison import check, compare_and_write, forward_of, image_names
 from ssimpert.cli.errors import UsageError
-from ssimpert.cli.forward import ForwardName
+from ssimpert.cli.options import ForwardName
 from ssimpert.cli.outputs import json_text
 from ssimpert.errors import InputError
 from tests.ssimpert.analysis.example import CLASSES, WithMean, example_images, example_result
@@ -37,7 +38,7 @@ def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]
             "message": "",
         }
         result.rows = lambda row=row: [row | {"image": k} for k in range(2)]
-    monkeypatch.setattr("ssimpert.perturbation.baselines.l2_control.l2_control", lambda *_, **__: control)
+    monkeypatch.setattr(import_module("ssimpert.analysis.comparison.compare"), "l2_control", lambda *_, **__: control)
     run = SimpleNamespace(
         names=["photos/cat.png", "other/cat.png"],
         folders=[tmp_path / "cat", tmp_path / "cat-2"],

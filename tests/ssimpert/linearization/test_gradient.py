@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssimpert.linearization import Untargeted, forward, linearize
-from ssimpert.linearization.gradient import by_halves
+from ssimpert.linearization import Untargeted, linearize
+from ssimpert.models.forward_passes import forward
 
 
 class LinearClassifier(torch.nn.Module):
@@ -47,22 +47,6 @@ def test_gradient_keeps_the_images_dtype_and_needs_no_grad_mode() -> None:
         result = linearize(model, batch, torch.tensor([0, 1]), Untargeted())
     assert result.gradient.dtype == torch.float64
     assert result.value.dtype == torch.float64
-
-
-def test_a_cpu_that_is_out_of_memory_counts_too_and_other_errors_do_not() -> None:
-    ran: list[slice] = []
-
-    def run(part: slice) -> int:
-        ran.append(part)
-        if part.stop - part.start > 2:
-            raise RuntimeError(word)
-        return part.stop - part.start
-
-    word = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"
-    assert sum(by_halves(run, 5, 5)) == 5
-    word = "mat1 and mat2 shapes cannot be multiplied"
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        by_halves(run, 5, 5)
 
 
 def test_out_of_memory_halves_the_chunk_and_goes_on() -> None:

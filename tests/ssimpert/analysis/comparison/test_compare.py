@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def test_the_l2_control_is_run_by_default(case: Case, monkeypatch: pytest.Monkey
         calls.append((*arguments, support))
         return control
 
-    monkeypatch.setattr("ssimpert.perturbation.baselines.l2_control.l2_control", l2_control)
+    monkeypatch.setattr(import_module("ssimpert.analysis.comparison.compare"), "l2_control", l2_control)
     assert compare(model, image, ours).control is control
     ours.settings["support"] = 0.5
     with pytest.raises(InputError, match="'ours' was confined to a support: give it as support="):

@@ -17,7 +17,8 @@ import ssimpert
 from ssimpert.errors import InputError
 from ssimpert.linearization.margins import Membership
 from ssimpert.models import Classifier
-from ssimpert.perturbation import PerturbResult, foolbox_baseline, foolbox_import, perturb
+from ssimpert.perturbation import PerturbResult, foolbox_baseline, perturb
+from ssimpert.perturbation.baselines import foolbox_import
 
 HAS_FOOLBOX = find_spec("foolbox") is not None
 pytestmark = pytest.mark.skipif(not HAS_FOOLBOX, reason="foolbox is missing: pip install 'ssimpert[baselines]'")
@@ -380,7 +381,7 @@ def test_without_foolbox_the_error_says_what_to_install(monkeypatch: pytest.Monk
 def test_foolbox_is_loaded_by_the_first_call_only_and_needs_no_git(tmp_path: Any) -> None:
     code = (
         "import os, sys, ssimpert.perturbation as p; assert 'foolbox' not in sys.modules\n"
-        "from ssimpert.perturbation.foolbox_import import require_foolbox; require_foolbox()\n"
+        "from ssimpert.perturbation.baselines.foolbox_import import require_foolbox; require_foolbox()\n"
         "assert 'foolbox' in sys.modules and 'GIT_PYTHON_REFRESH' not in os.environ"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": str(tmp_path), "PYTHONPATH": "."})

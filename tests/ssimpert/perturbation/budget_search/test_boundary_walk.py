@@ -8,7 +8,8 @@ from torch import Tensor
 
 import solvers
 from solvers import LpBall
-from ssimpert.linearization import Untargeted, forward
+from ssimpert.linearization import Untargeted
+from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.budget_search.attempt import Attempt
 from ssimpert.perturbation.budget_search.boundary_cut import RESOLUTION, cut_to_border
 from ssimpert.perturbation.budget_search.boundary_walk import Border, BorderWalk

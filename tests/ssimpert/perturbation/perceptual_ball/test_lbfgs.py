@@ -8,8 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssimpert.perturbation.curvature import CurvaturePairs
-from ssimpert.perturbation.perceptual_ball.lbfgs import Bounds, Evaluate, LBFGSSettings, LBFGSState, descend, start
+from ssimpert.perturbation.perceptual_ball.lbfgs import (
+    Bounds,
+    CurvaturePairs,
+    Evaluate,
+    LBFGSSettings,
+    LBFGSState,
+    descend,
+    start,
+)
 
 Function = Callable[[Tensor], Tensor]
 
