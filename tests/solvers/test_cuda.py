@@ -17,7 +17,9 @@ from solvers.constraints.dual_blocks import map_dual_block
 from solvers.methods.conjugate_gradients import inner_by_channel, maximise_quadratic
 from solvers.methods.dual.anderson import AndersonAcceleration
 from solvers.methods.dual.lagrangian import Lagrangian
+from solvers.methods.dual.warm_start import initial_multipliers
 from solvers.windows import Window
+from solvers.windows.quadratic import Bounds
 from tests.solvers.conftest import Photos
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
@@ -126,13 +128,12 @@ def test_a_warm_start_and_the_selection_of_images_stay_on_the_device(photos: Pho
 def test_compiled_gradients_equal_torchs(photos: Photos, dtype: torch.dtype) -> None:
     problem = posed(photos, solvers.WindowSSIM(0.95, DENSE), solvers.Box()).to(device=CUDA, dtype=dtype)
     limits = torch.full_like(problem.reference, -0.01), torch.full_like(problem.reference, 0.01)
-    model = Lagrangian(problem, *limits)
-    multipliers = model.initial_multipliers()
-    model.set(multipliers)
+    model = Lagrangian(problem, Bounds(*limits))
+    model.set(initial_multipliers(model).flat())
     start = torch.randn_like(problem.reference).clamp(*limits)
     steps = torch.tensor([8, 5, 0], device=CUDA)
     own = model.maximise(start, steps, 8)
-    other = maximise_quadratic(model._product, model.quadratic, start, model.bounds, inner_by_channel, steps, 8)
+    other = maximise_quadratic(model.product, model.quadratic, start, model.bounds, inner_by_channel, steps, 8)
     torch.testing.assert_close(
         own, other, rtol=0, atol=1e-9 if dtype == torch.float64 else 1e-4 * float(own.abs().max())
     )
@@ -209,8 +210,8 @@ def unsynchronised() -> Callable[[], None]:
 def test_inner_iterations_of_dual_fetch_nothing(photos: Photos, unsynchronised: Callable[[], None]) -> None:
     problem = posed(photos, solvers.WindowSSIM(0.95, DENSE), solvers.Box()).to(device=CUDA)
     limits = torch.full_like(problem.reference, -1.0), torch.full_like(problem.reference, 1.0)
-    model = Lagrangian(problem, *limits)
-    multipliers, delta = model.initial_multipliers(), torch.zeros_like(problem.reference)
+    model = Lagrangian(problem, Bounds(*limits))
+    multipliers, delta = initial_multipliers(model).flat(), torch.zeros_like(problem.reference)
     steps = torch.full((3,), 8, device=CUDA)
     model.set(multipliers)
     model.maximise(delta, steps, 8)  # compiles, allocates
