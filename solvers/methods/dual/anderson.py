@@ -1,7 +1,7 @@
 """Anderson mixing of a fixed-point iteration on log multipliers, image by image.
 
-``y <- y + f(y)`` converges slowly where windows pull against each other. Anderson mixing (Anderson, J. ACM 1965; type II
-as in Walker and Ni, SIAM J. Numer. Anal. 2011) keeps differences of earlier iterates and residuals and takes::
+``y <- y + f(y)`` converges slowly where windows pull against each other. Anderson mixing (Anderson, J. ACM 1965; type
+II as in Walker and Ni, SIAM J. Numer. Anal. 2011) keeps differences of earlier iterates and residuals and takes::
 
     f - sum_k gamma_k (dy_k + df_k),    gamma = argmin |f - sum_k gamma_k df_k|_W^2
 

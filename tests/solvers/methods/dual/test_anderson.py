@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.methods.dual.anderson import REGULARISATION, AndersonAcceleration
+from solvers.methods.dual.anderson import RIDGE, AndersonAcceleration
 
 
 def naive(points: list[Tensor], residuals: list[Tensor], weight: Tensor, memory: int) -> Tensor:
@@ -17,7 +17,7 @@ def naive(points: list[Tensor], residuals: list[Tensor], weight: Tensor, memory:
     moves = torch.stack([q - p + after - before for p, q, before, after in pairs], dim=1)
     gram = changes.T @ (weight[:, None] * changes)
     size = gram.diagonal()
-    gram = gram + torch.diag(REGULARISATION * (size + 1e-3 * size.sum()))
+    gram = gram + torch.diag(RIDGE * (size + 1e-3 * size.sum()))
     return residuals[-1] - moves @ torch.linalg.solve(gram, changes.T @ (weight * residuals[-1]))
 
 
