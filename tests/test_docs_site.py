@@ -86,6 +86,12 @@ def test_the_site_asks_no_other_host() -> None:
     assert not {"repo_url", "site_url", "analytics"} & (set(CONFIG) | set(CONFIG["extra"]))
 
 
+def test_warnings_end_the_build() -> None:
+    (build,) = re.findall(r"mkdocs build.*", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert "--strict" in build
+    assert "-q" not in build  # would hide warnings from --strict, too
+
+
 def test_katex_is_shipped_as_it_was_released() -> None:
     folder = DOCS / "assets" / "katex"
     sums = dict(line.split()[::-1] for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
