@@ -1,11 +1,11 @@
-# make setup | demo | test | lint | bench
+# make setup | demo | test | lint | docs | bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint format bench microbench clean
+.PHONY: setup demo test lint format docs bench microbench clean
 
 setup: $(STAMP)
 
@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "ssimpert needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[dev,bench,baselines,models,onnx]'
+	$(PIP) -e '.[dev,bench,baselines,models,onnx,docs]'
 	@touch $@
 
 demo: setup
@@ -31,6 +31,11 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Without --quiet, which hides warnings from --strict, too.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/python docs/check_site.py out/site
 
 bench: setup
 	$(BIN)/python -m benchmarks.run

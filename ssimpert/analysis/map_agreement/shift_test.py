@@ -75,7 +75,7 @@ def shift_null(
     Args:
         maps, cam: (B, H, W), float32 or float64. ``maps`` is the one that moves.
         metric: a name in :func:`ssimpert.analysis.map_agreement.agreement`, or a function of two (B, H, W) that gives
-        (B,).
+            (B,).
         shifts: how many, drawn without replacement; at least 200 (the protocol's least). ``None`` takes all.
             Pearson, Spearman, NSS, AUC and energy share get theirs from one Fourier transform, at the same price for
             all H W shifts; the others are evaluated shift by shift. The transform runs on the CPU for maps of any
