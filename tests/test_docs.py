@@ -15,8 +15,18 @@ import ssimpert
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+def python_blocks(page: Path) -> list[str]:
+    """The Python examples of a page, in order."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+PAGES_WITH_EXAMPLES = [
+    page for folder in ("concepts", "methods") for page in sorted((DOCS / folder).glob("*.md")) if python_blocks(page)
+]
+
+
 def test_a_method_of_ones_own_takes_ten_lines_and_is_certified(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "how-to-choose.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = python_blocks(DOCS / "how-to-choose.md")
     names: dict[str, object] = {}
     try:
         exec(compile(code, "how-to-choose", "exec"), names)
@@ -39,12 +49,21 @@ def test_a_method_of_ones_own_takes_ten_lines_and_is_certified(capsys: pytest.Ca
 
 def test_a_model_and_a_set_of_ones_own_work() -> None:
     names: dict[str, Any] = {}
-    page = (DOCS / "api.md").read_text(encoding="utf-8")
     torch.manual_seed(0)
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page, re.DOTALL)):
+    for number, code in enumerate(python_blocks(DOCS / "api.md")):
         exec(compile(code, f"api block {number}", "exec"), names)
         assert names["result"].steps.tolist() == [[20, 20], [3, 3]][number]
     assert names["view"].cam_layer == "1"
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_EXAMPLES, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_the_examples_of_a_page_run_in_order(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Later blocks see the names of earlier ones. What a page claims of its results, the page asserts."""
+    names: dict[str, Any] = {}
+    torch.manual_seed(0)
+    for number, code in enumerate(python_blocks(page)):
+        exec(compile(code, f"{page.parent.name}/{page.name} block {number}", "exec"), names)
+    capsys.readouterr()  # what the examples print is no part of the test's output
 
 
 def test_the_interface_at_a_glance_leaves_no_name_out() -> None:
