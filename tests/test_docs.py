@@ -47,6 +47,16 @@ def test_a_model_and_a_set_of_ones_own_work() -> None:
     assert names["view"].cam_layer == "1"
 
 
+@pytest.mark.parametrize("name", ["ssim-ball", "constraint-sets", "mean-index"])
+def test_the_examples_of_a_page_on_sets_hold(name: str) -> None:
+    """Each block states with `assert` what the page says of it; later blocks see the names of earlier ones."""
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "concepts" / f"{name}.md").read_text("utf-8"), re.DOTALL)
+    assert any("assert" in code for code in blocks)
+    for number, code in enumerate(blocks):
+        exec(compile(code, f"{name} block {number}", "exec"), names)
+
+
 def test_the_interface_at_a_glance_leaves_no_name_out() -> None:
     page = (DOCS / "api.md").read_text(encoding="utf-8") + (DOCS.parent / "README.md").read_text(encoding="utf-8")
     others = {"solve", "certify", "LinearProblem", "ProjectionProblem", "Window"}
