@@ -1,10 +1,10 @@
 """Mean SSIM of at least a threshold: the published index, a sum of ratios.
 
 With the levels ``A_p = (1 - S2)/S2`` and ``B_p = (1 - S1)/S1`` of a window (both convex in d where S1 and S2 are
-positive), the index is the mean over windows and channels of ``SSIM_p = 1/((1 + A_p)(1 + B_p))``. The mean of such
-functions is neither convex nor quasi-convex. Two honest ways remain. On tiles a Lagrangian bounds the optimum
-rigorously (:mod:`solvers.constraints.mean_index.tile_bound`). On overlapping windows a sequence of convex problems,
-each over one ellipsoid, leads to a stationary point (:mod:`solvers.constraints.mean_index.ellipsoid`).
+positive), the index is the mean over windows and channels of ``SSIM_p = 1/((1 + A_p)(1 + B_p))``. A mean of such
+ratios is not quasi-concave in general, so the set is not convex. Two honest ways remain. On tiles a Lagrangian bounds
+the optimum rigorously (:mod:`solvers.constraints.mean_index.tile_bound`). On overlapping windows a sequence of convex
+problems, each over one ellipsoid, leads to a stationary point (:mod:`solvers.constraints.mean_index.ellipsoid`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ give::
     1 - S1 = m(d)^2/(m(x)^2 + (m(x) + m(d))^2 + C1)
     1 - S1 <= beta  <=>  |m(d) - b m(x)| <= l,    l^2 = b (2 m(x)^2 + C1) + b^2 m(x)^2
 
-With sample covariance C2 in the ball is divided by ``N/(N - 1)``. The page ``docs/concepts/ssim-ball.md`` explains every step.
+With sample covariance C2 in the ball is divided by ``N/(N - 1)``. The page ``docs/concepts/ssim-ball.md`` explains
+every step.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint
 from solvers.constraints.product_ssim import BoundProductSSIM
-from solvers.constraints.ssim_windows.loss_split import STEPS, Loss, best_share, share_of
+from solvers.constraints.ssim_windows.loss_split import SHARE_STEPS, Loss, best_share, share_of
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.constraints.window_ssim import BoundWindowSSIM
 from solvers.windows import WindowOperator
@@ -157,7 +157,7 @@ class SplitWindows(DualWindows):
         contrast = Loss(along, spread.sqrt(), bound.spread_base, bound.reference_variance)
         self._take(self._best(contrast, bound.luminance(shift), None))
 
-    def _best(self, contrast: Loss, luminance: Loss, share: Tensor | None, steps: int = STEPS) -> Tensor:
+    def _best(self, contrast: Loss, luminance: Loss, share: Tensor | None, steps: int = SHARE_STEPS) -> Tensor:
         share = best_share(contrast, luminance, self.bound.constraint.threshold, share, steps)
         return share.clamp(LEAST_SHARE, 1 - LEAST_SHARE)
 
