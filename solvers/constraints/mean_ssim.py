@@ -295,7 +295,7 @@ def energy_around(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> Mea
     op, reference_mean, mean = bound.operator, bound.reference_mean, bound.operator.mean(delta)
     variance, covariance = op.variance(delta), op.covariance(reference, delta)
     luminance, contrast = bound.losses(delta)
-    # 1 - S2 = N/(N + E) with N = V(d) and this E; 1 - S1 likewise.
+    # 1 - S2 = N/(N + E) with N = V(d) and E the first of these; 1 - S1 has the same form with the second.
     affine_variance = 2 * bound.reference_variance + bound.c2 + 2 * covariance
     affine_mean = 2 * reference_mean.square() + bound.c1 + 2 * reference_mean * mean
     u, slope_u = _weights(variance, affine_variance, (1 - luminance) / bound.count)

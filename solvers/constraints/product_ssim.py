@@ -30,8 +30,7 @@ from solvers.windows.quadratic import Bounds
 if TYPE_CHECKING:
     import cvxpy as cp
 
-# The hyperbola of splits is cut into this many pieces; the implied pixel bounds are the union of one box for each
-# piece.
+# The hyperbola of splits is cut into so many pieces. Each implies a box, and their union is the implied box.
 PIXEL_BOUND_PIECES = 6
 # The level of a window whose structure, or whose mean, is lost.
 LOST_LEVEL = 1e12
@@ -142,7 +141,7 @@ class BoundProductSSIM(BoundWindows):
         loss = torch.maximum(torch.maximum(luminance, contrast), product_loss)
         return with_uncovered(self.operator, loss.flatten(1).amax(dim=1) - (1 - self.constraint.threshold), delta)
 
-    def used(self, mean: Tensor, variance: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    def window_levels(self, mean: Tensor, variance: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """The levels A and B that perturbations use, (B, C, P_h, P_w) each; see :meth:`moments` for the arguments.
 
         A level is LOST_LEVEL where its term, S2 or S1, is not positive.
@@ -163,7 +162,7 @@ class BoundProductSSIM(BoundWindows):
         Both losses rise along the ray while S1 and S2 are positive, so all smaller t are inside too.
         """
         moments = self.moments(delta)
-        a, b = self.used(*moments)
+        a, b = self.window_levels(*moments)
         allowed = 1 / self.constraint.threshold - 1
         factor = torch.ones_like(a)
         outside = ((a + b + a * b) > allowed).nonzero(as_tuple=True)
@@ -192,7 +191,7 @@ class BoundProductSSIM(BoundWindows):
         """
         op, x = self.operator, self.reference
         tiny = torch.finfo(x.dtype).tiny
-        split = self.split(share_of(*self.used(*self.moments(delta))), margin)
+        split = self.split(share_of(*self.window_levels(*self.moments(delta))), margin)
         a = torch.as_tensor(split.ball_center)
 
         def violation_of(point: Tensor) -> Violation:

@@ -31,7 +31,7 @@ from solvers.windows import WindowOperator
 
 # The largest level at which tiles are solved: there a tile has no structure of the image left.
 MAX_TILE_LEVEL = 1e4
-# Between these means, as multiples of the image's, reversed tiles are bounded piece by piece.
+# Reversed tiles are bounded piece by piece; these means of x + d, as multiples of that of x, separate the pieces.
 REVERSED_MEAN_ENDS = (0.25, 0.5, 0.75, 1.0, 1.33, 2.0, 4.0)
 # The attributes of TileLevels that have one entry a tile.
 TILE_ATTRIBUTES = (
@@ -51,8 +51,7 @@ class MeanIndex(Protocol):
 
 
 class MeanIndexTiles(Protocol):
-    """A mean index on the tiles of a batch of images. ``BoundMeanSSIM`` is one; its docstring explains the
-    attributes."""
+    """A mean index on the tiles of a batch of images, such as ``BoundMeanSSIM``, whose docstring explains the names."""
 
     operator: WindowOperator
     reference: Tensor
@@ -91,6 +90,8 @@ class TileLevels:
 
     Attributes:
         image: the image to which a tile belongs, (G,).
+        weights, direction, reference: the tiles' weights, gradients z and pixels x, (G, N) each.
+        base_a, base_b: ``2 V(x) + C2`` and ``2 m(x)^2 + C1``, (G,) each.
         largest_value: an upper bound on a tile's ``z'd`` at all levels where S2 >= 0, (G,).
         highest_b: the largest allowed level B, ``beta/(1 - beta)``, or infinite.
         budget: the allowed sum of an image's losses.
@@ -138,8 +139,7 @@ class TileLevels:
         Args:
             level_a: A, (G,).
             level_b: B, (G,).
-            tiles: the tiles to solve, long, (K,); ``None`` for all. For all other tiles the new cut repeats the last
-                one.
+            tiles: the tiles to solve, long, (K,); ``None`` for all. For other tiles the new cut repeats the last one.
         """
         if tiles is None or not self.cuts:
             self.cuts.append(self.solve(level_a, level_b))
@@ -158,8 +158,7 @@ class TileLevels:
         self.cuts.append(Cut(self.largest_value, zero, zero, value, self.loss(delta), highest, zero, delta))
 
     def select(self, tiles: Tensor) -> TileLevels:
-        """The tiles at ``tiles`` (long) alone, without cuts. The result serves to solve these tiles and nothing
-        else."""
+        """The tiles at ``tiles`` (long) alone, without cuts. The result can solve these tiles, and nothing else."""
         part = copy(self)
         for name in TILE_ATTRIBUTES:
             setattr(part, name, getattr(self, name)[tiles])
@@ -302,8 +301,7 @@ class TileLevels:
         return value - price, delta
 
     def _best_kappa(self, steps: int = 40) -> Tensor:
-        """About the kappa >= 0 with the smallest F, (G,), by a golden-section search over its logarithm; F is
-        convex."""
+        """About the kappa >= 0 with the smallest F, (G,), by golden-section search of its logarithm; F is convex."""
         size = self.direction.abs().sum(dim=1) / (self.weights * self.centred.abs()).sum(dim=1).clamp_min(1e-12)
         low, high = (1e-6 * size).clamp_min(1e-300).log(), (10 * size).clamp_min(1e-300).log()
         golden = (5**0.5 - 1) / 2

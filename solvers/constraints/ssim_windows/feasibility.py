@@ -1,7 +1,7 @@
 """Move a perturbation into overlapping SSIM windows, and lose little of its objective.
 
-Scaling the perturbation towards 0 has a closed form, but it loses much. The factor of one window falls on all pixels
-under this window. These pixels then shrink unevenly, and the means of the neighbouring windows (large terms that
+Scaling the perturbation to 0 has a closed form, but loses much of the objective. The factor of one window falls on all
+pixels under this window. These pixels then shrink unevenly, and the means of the neighbouring windows (large terms that
 cancel) leave their intervals in turn.
 
 Therefore averaged projections come first (after Censor, Opt. Methods Softw. 2012): every violated window asks for its

@@ -12,7 +12,7 @@ box.
 
 The smaller box matters. An iterative method leaves a small remainder in z, which costs the whole width of the box: 1
 for a black pixel, although this pixel can rise by 0.016 at most. On photos the implied box is four to nine times
-narrower than [0, 1], and this part of the gap shrinks alike.
+narrower than [0, 1], and this part of the gap shrinks by the same factor.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def tighten(
 
     Args:
         rows: the windows over each row of pixels, and their weights there; see :func:`_heaviest`.
-        columns: likewise for columns.
+        columns: the windows over each column of pixels, and their weights there.
         window_limits: (5, B, C, P_h, P_w), for every window the largest and the smallest mean of ``d - a x``, the
             radius, and how far the window's mean may rise above that of the box's lower bounds, and fall below that of
             its upper bounds.

@@ -1,5 +1,4 @@
-"""The compiled part of :mod:`.pixel_bounds`, for the CPU. It is imported at its first use, because compiling is
-slow."""
+"""The compiled part of :mod:`.pixel_bounds`, for the CPU. It is imported when first used: compiling takes time."""
 
 from __future__ import annotations
 
@@ -20,9 +19,16 @@ def tighten_compiled(
     finite_box: Bounds,
     box: Bounds,
 ) -> Bounds:
-    """:func:`~solvers.constraints.ssim_windows.pixel_bounds.tighten`, row by row, with the same arguments.
+    """:func:`~solvers.constraints.ssim_windows.pixel_bounds.tighten`, row by row.
 
     A pixel stays in the cache while all its windows are used.
+
+    Args:
+        rows, columns: the windows over each row and column of pixels, and their weights there.
+        window_limits: the limits of every window, (5, B, C, P_h, P_w).
+        centre: a x, (B, C, H, W).
+        finite_box: the box with 0 in the place of infinite bounds.
+        box: the bounds on d, (B, C, H, W) each.
     """
     lattice, images = window_limits.shape[-2:], centre.shape[-2:]
     readable = (centre, finite_box.lower, finite_box.upper)

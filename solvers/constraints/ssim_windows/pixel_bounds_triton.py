@@ -19,8 +19,15 @@ def tighten_cuda(
     finite_box: Bounds,
     box: Bounds,
 ) -> Bounds:
-    """:func:`~solvers.constraints.ssim_windows.pixel_bounds.tighten` in one pass over the pixels, with the same
-    arguments."""
+    """:func:`~solvers.constraints.ssim_windows.pixel_bounds.tighten` in one pass over the pixels.
+
+    Args:
+        rows, columns: the windows over each row and column of pixels, and their weights there.
+        window_limits: the limits of every window, (5, B, C, P_h, P_w).
+        centre: a x, (B, C, H, W).
+        finite_box: the box with 0 in the place of infinite bounds.
+        box: the bounds on d, (B, C, H, W) each.
+    """
     lattice, images = window_limits.shape[-2:], centre.shape[-2:]
     readable = (centre, finite_box.lower, finite_box.upper)
     planes = [value.expand_as(centre).reshape(-1, *images).contiguous() for value in readable]
