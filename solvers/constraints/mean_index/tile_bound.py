@@ -24,7 +24,7 @@ from solvers.constraints.mean_index.tile_losses import Cut, MeanIndexTiles, Tile
 
 # The levels at which the first rectangles meet, besides 0 and LARGEST_LEVEL.
 FIRST_LEVELS = tuple(1e-4 * 16.0**k for k in range(5))
-# The end of the last rectangle: larger levels add nothing.
+# The upper end of the last rectangle, in the place of infinity.
 LARGEST_LEVEL = 1e12
 # The gap, relative to the bound, at which the bound is good enough.
 BOUND_SLACK = 1e-4
