@@ -61,6 +61,7 @@ def test_the_examples_of_a_page_run_in_order(page: Path, capsys: pytest.CaptureF
     """Later blocks see the names of earlier ones. What a page claims of its results, the page asserts."""
     names: dict[str, Any] = {}
     torch.manual_seed(0)
+    assert page.parent.name != "concepts" or any("assert" in code for code in python_blocks(page))
     for number, code in enumerate(python_blocks(page)):
         exec(compile(code, f"{page.parent.name}/{page.name} block {number}", "exec"), names)
     capsys.readouterr()  # what the examples print is no part of the test's output

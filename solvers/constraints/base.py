@@ -1,9 +1,9 @@
 """What every constraint set offers.
 
-A :class:`Constraint` is a frozen description ("SSIM at least 0.95 in every 7x7 window"); it knows no image.
-``constraint.bind(reference)`` gives a :class:`BoundConstraint`: the convex set of perturbations ``d`` for that batch
-of images, with its data computed once. Sets contain ``d = 0`` whenever the reference lies in the box, so scaling a
-perturbation towards zero keeps it inside every convex set; the certificate's lower bound rests on that.
+A :class:`Constraint` is a frozen description ("SSIM at least 0.95 in every 7x7 window"). It knows no image.
+``constraint.bind(reference)`` gives a :class:`BoundConstraint`: the set of perturbations ``d`` for this batch of
+images, with its data computed once. Every set contains ``d = 0`` if the reference lies in the box. Therefore scaling a
+member towards zero keeps it inside every convex set; the certificate's lower bound rests on this.
 """
 
 from __future__ import annotations
@@ -21,43 +21,45 @@ from solvers.errors import ProblemError
 if TYPE_CHECKING:
     import cvxpy as cp
 
-# The dual block of one constraint: an image- or feature-shaped tensor, or a set's own structured form.
+# The dual block of one constraint: a tensor shaped like an image or like features, or a structure such as WindowDual.
 DualBlock = Any
 
 
 class Constraint(ABC):
-    """A set of perturbations, described without an image; convex but where :attr:`is_convex` says otherwise."""
+    """A set of perturbations, described without an image. It is convex unless :attr:`is_convex` says otherwise."""
 
     @property
     def is_convex(self) -> bool:
-        """Whether the set is convex. Where not, methods must name the set to take it."""
+        """Whether the set is convex. A method takes a set that is not convex only if the method names it."""
         return True
 
     @property
     def has_linear_blocks(self) -> bool:
-        """Whether a dual block y acts by ``A'y`` and bounds by the support function ``h(y)``, as it does for convex
-        sets and for others whose support function is known. Elsewhere it is a multiplier for
-        :meth:`BoundConstraint.supremum` alone."""
+        """Whether a dual block y acts by ``A'y`` and bounds by the support function ``h(y)``.
+
+        This holds for convex sets, and for other sets whose support function is known. For all others a dual block is a
+        multiplier that only :meth:`BoundConstraint.supremum` uses.
+        """
         return self.is_convex
 
     @property
     def kind(self) -> str:
-        """The set's name, as used in the capabilities of methods: the class's name."""
+        """The set's name in the capabilities of methods: the name of its class."""
         return type(self).__name__
 
     def check(self, reference: Tensor) -> None:  # noqa: B027 (most sets fit any image)
-        """Raise :class:`~solvers.errors.ProblemError` where the set can't be posed for ``reference`` (B, C, H, W)."""
+        """Raise :class:`~solvers.errors.ProblemError` if the set cannot be posed for ``reference`` (B, C, H, W)."""
 
     @abstractmethod
     def bind(self, reference: Tensor) -> BoundConstraint:
-        """The set for these images, with data in the reference's dtype and on its device."""
+        """The set for the images ``reference`` (B, C, H, W), with its data in their dtype and on their device."""
 
     def select(self, index: Tensor, batch: int) -> Constraint:
         """The same set for the images at ``index`` (long, (K,)) of a batch of ``batch``."""
         return self
 
     def to(self, *, dtype: torch.dtype, device: torch.device) -> Constraint:
-        """The same set with its tensors, if any, in another dtype or on another device."""
+        """The same set with its tensors, if it has any, in another dtype and on another device."""
         return self
 
 
@@ -67,8 +69,8 @@ class ConicForm:
 
     Attributes:
         constraints: CVXPY constraints on the variable ``d`` (C*H*W,).
-        dual: called after a solve, gives this set's dual block for one image, batch axis first with length 1;
-            ``None`` where the set has no block (the box).
+        dual: a function that gives, after a solve, this set's dual block for the image, with a batch axis of length 1
+            first. ``None`` for a set without a dual block, such as the box.
     """
 
     constraints: list[cp.Constraint]
@@ -76,7 +78,7 @@ class ConicForm:
 
 
 class BoundConstraint(ABC):
-    """A set of perturbations for a batch of images. Every method returns one value, or image, per image."""
+    """A set of perturbations for a batch of images. Every method returns one value, or one image, for each image."""
 
     constraint: Constraint
 
@@ -84,56 +86,71 @@ class BoundConstraint(ABC):
 
     @abstractmethod
     def excess(self, delta: Tensor) -> Tensor:
-        """How far ``delta`` (B, C, H, W) lies outside, in the set's own unit: (B,), 0 or less inside."""
+        """How far ``delta`` (B, C, H, W) lies outside, in the unit of the set: (B,), 0 or less inside."""
 
     @abstractmethod
     def scale_factor(self, delta: Tensor) -> Tensor:
         """The largest t in [0, 1] with ``t * delta`` inside: (B,)."""
 
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Move ``delta`` towards the set, losing less than scaling the whole image would, and keep
-        ``lower <= delta <= upper``. Need not reach the set; the scaling that follows does."""
+        """``delta`` moved towards the set within ``lower <= delta <= upper``, (B, C, H, W) each.
+
+        The move should lose less of an objective than scaling the whole image would. The result may still lie outside
+        the set; the scaling that follows brings it inside.
+        """
         return delta
 
     @property
     def has_equality(self) -> bool:
-        """Whether the set has no interior because it fixes means."""
+        """Whether the set fixes means and therefore has no interior."""
         return False
 
     # -- elementwise part ----------------------------------------------------------------------------------
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether :meth:`bounds` is all that the set is."""
+        """Whether the set is nothing but the elementwise bounds of :meth:`bounds`."""
         return False
 
     def bounds(self) -> tuple[Tensor, Tensor] | None:
-        """Elementwise bounds on ``d`` that the set implies by itself, broadcastable to (B, C, H, W), or ``None``."""
+        """Elementwise bounds on ``d`` that the set implies, broadcastable to (B, C, H, W), or ``None``."""
         return None
 
     def implied_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Tighter elementwise bounds that every d of the set with ``lower <= d <= upper`` meets, (B, C, H, W) each.
-        Unlike :meth:`bounds` they cost something, and only the certificate's bound needs them."""
+
+        Unlike those of :meth:`bounds` they take time to compute, and only the certificate's bound needs them.
+        """
         return lower, upper
 
     # -- duality -------------------------------------------------------------------------------------------
 
     def support(self, direction: Tensor) -> Tensor | None:
-        """An upper bound on ``max z'd`` over the set for z = ``direction`` (B, C, H, W): (B,), or ``None`` where
-        the set is unbounded. Exact where the set has a closed form."""
+        """An upper bound on ``max z'd`` over the set for z = ``direction`` (B, C, H, W): (B,).
+
+        ``None`` where the set is unbounded. The bound is exact where the set has a closed form.
+        """
         return None
 
     def supremum(self, direction: Tensor, block: DualBlock | None, lower: Tensor, upper: Tensor) -> Tensor | None:
-        """An upper bound on ``max z'd`` over the set with ``lower <= d <= upper``, (B,), or ``None`` where there is
-        none. A set that is not convex may use its dual ``block`` here; for others this is :meth:`support`."""
+        """An upper bound on ``max z'd`` over the set and ``lower <= d <= upper``, (B,), or ``None`` if there is none.
+
+        A set that is not convex may use its dual ``block`` here. For all other sets this is :meth:`support`.
+
+        Args:
+            direction: z, (B, C, H, W).
+            block: the set's dual block, or ``None``.
+            lower: lower bounds on d, (B, C, H, W).
+            upper: upper bounds on d, (B, C, H, W).
+        """
         return self.support(direction)
 
     def block_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes that a dual block in tensor form may have; none where the set has no block."""
+        """The shapes that a dual block in tensor form may have; empty for a set without a dual block."""
         return ()
 
     def check_block(self, block: DualBlock) -> None:
-        """Raise :class:`~solvers.errors.ProblemError` where ``block`` is not one of this set's."""
+        """Raise :class:`~solvers.errors.ProblemError` if ``block`` cannot be a dual block of this set."""
         shapes = self.block_shapes()
         if not shapes:
             raise ProblemError(f"{self.constraint.kind} has no dual block; give None in its place")
@@ -142,11 +159,11 @@ class BoundConstraint(ABC):
             raise ProblemError(f"dual block of {self.constraint.kind} must have shape {shapes[0]}, got {got}")
 
     def adjoint(self, block: DualBlock) -> Tensor:
-        """``A'y``, the block's action on perturbations: (B, C, H, W)."""
+        """``A'y``, the image by which the block y acts on perturbations: (B, C, H, W)."""
         raise NotImplementedError(f"{self.constraint.kind} has no dual block")
 
     def dual_value(self, block: DualBlock) -> Tensor:
-        """``h(y)``, the support function of the set's image under A at the block: (B,)."""
+        """``h(y)``, the support function of ``{A d : d in the set}`` at the block y: (B,)."""
         raise NotImplementedError(f"{self.constraint.kind} has no dual block")
 
     # -- projection and conic form --------------------------------------------------------------------------
@@ -157,8 +174,8 @@ class BoundConstraint(ABC):
 
     @abstractmethod
     def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
-        """The set of image number ``image`` in CVXPY, on the flattened variable ``delta`` (C*H*W,)."""
+        """The set of the image with the number ``image`` in CVXPY, on the flattened variable ``delta`` (C*H*W,)."""
 
     def conic_size(self) -> int:
-        """About how many non-zeros :meth:`conic_form` hands to a conic solver, for one image."""
+        """About how many non-zeros :meth:`conic_form` gives to a conic solver, for one image."""
         return 0

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Box(Constraint):
-    """``lower <= x + d <= upper`` for every pixel. A reference outside the box makes its image infeasible."""
+    """``lower <= x + d <= upper`` for every pixel. A reference outside the box makes its image infeasible.
+
+    Attributes:
+        lower, upper: finite, lower < upper; 0 and 1 by default.
+
+    Raises:
+        ProblemError: a bound is not finite, or ``lower >= upper``.
+    """
 
     lower: float = 0.0
     upper: float = 1.0
@@ -31,7 +38,7 @@ class Box(Constraint):
             raise ProblemError(f"Box needs finite lower < upper, got lower={self.lower}, upper={self.upper}")
 
     def bind(self, reference: Tensor) -> BoundBox:
-        # A reference on the bound in single precision may lie beyond it in double: d = 0 stays allowed.
+        # A reference on the bound in single precision may lie beyond it in double precision. d = 0 stays allowed.
         return BoundBox(self, (self.lower - reference).clamp_max(0), (self.upper - reference).clamp_min(0))
 
 
@@ -40,7 +47,10 @@ class Support(Constraint):
     """``d = 0`` outside ``mask``.
 
     Attributes:
-        mask: bool, True where the perturbation may live; (H, W), (C, H, W) or (B, C or 1, H, W).
+        mask: bool, True where the image may change; (H, W), (C, H, W) or (B, C or 1, H, W).
+
+    Raises:
+        ProblemError: the mask is not bool or has another number of axes.
     """
 
     mask: Tensor
@@ -78,18 +88,23 @@ class Support(Constraint):
 
 
 class BoundBox(BoundConstraint):
-    """Elementwise bounds on ``d``; infinite entries are free."""
+    """Elementwise bounds on ``d``. A pixel with infinite bounds is free.
+
+    Attributes:
+        lower, upper: (B, C, H, W) each.
+    """
 
     def __init__(self, constraint: Constraint, lower: Tensor, upper: Tensor) -> None:
         self.constraint = constraint
         self.lower, self.upper = lower, upper
 
     def excess(self, delta: Tensor) -> Tensor:
-        """In pixel units."""
+        """In pixel units, (B,)."""
         return torch.maximum(self.lower - delta, delta - self.upper).flatten(1).amax(dim=1)
 
     def scale_factor(self, delta: Tensor) -> Tensor:
-        # A bound of exactly 0 with a perturbation beyond it allows only t = 0: clip first (certificate.repair).
+        # Where a bound is exactly 0 and the perturbation lies beyond it, only t = 0 is inside. The certificate's repair
+        # clips first.
         limit = torch.where(delta > 0, self.upper, self.lower)
         beyond = delta.abs() > limit.abs()
         ratio = torch.where(beyond, limit / torch.where(beyond, delta, torch.ones_like(delta)), 1.0)
@@ -120,7 +135,7 @@ class BoundBox(BoundConstraint):
         )
         constraints = []
         if fixed.any():
-            # Two opposite inequalities would leave an interior-point method no interior.
+            # Two opposite inequalities would have no interior, which interior-point methods need.
             constraints.append(delta[fixed.nonzero()[0]] == lower[fixed])
         if finite_lower.size:
             constraints.append(delta[finite_lower] >= lower[finite_lower])

@@ -27,8 +27,8 @@ class LinearOperator:
     Attributes:
         forward: images (B, C, H, W) -> features (B, F), ``J v`` per image.
         adjoint: features (B, F) -> images (B, C, H, W), ``J' u`` per image.
-        dtype: the precision in which the products are computed; arguments are cast to it and results back.
-            ``None`` (default): whatever the argument has. Certificates are then only as exact as the products.
+        dtype: the precision in which the products are computed. Arguments are cast to it and results are cast back.
+            ``None`` (default): the dtype of the argument. Certificates are only as exact as the products.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -44,29 +44,32 @@ class LinearOperator:
         return self.adjoint(features.to(self.dtype or features.dtype)).to(features.dtype)
 
     def select(self, index: Tensor, batch: int) -> LinearOperator:
-        """The operator for the images at ``index`` of a batch of ``batch``; the others are fed zeros."""
+        """The operator for the images at ``index`` of a batch of ``batch``. It passes zeros for all other images."""
 
-        def widen(value: Tensor) -> Tensor:
-            wide = value.new_zeros(batch, *value.shape[1:])
-            wide[index] = value
-            return wide
+        def in_whole_batch(value: Tensor) -> Tensor:
+            whole_batch = value.new_zeros(batch, *value.shape[1:])
+            whole_batch[index] = value
+            return whole_batch
 
         return LinearOperator(
-            lambda image: self.forward(widen(image))[index],
-            lambda features: self.adjoint(widen(features))[index],
+            lambda image: self.forward(in_whole_batch(image))[index],
+            lambda features: self.adjoint(in_whole_batch(features))[index],
             self.dtype,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureBall(Constraint):
-    """``|J d| <= radius`` per image, J seen only through products.
+    """``|J d| <= radius`` for every image. The set uses J only through the products ``J v`` and ``J' u``.
 
-    Alone it is unbounded along the null space of J: a problem needs a box or an lp ball beside it.
+    The set alone is unbounded along the null space of J, so a problem needs a box or an lp ball beside it.
 
     Attributes:
-        radius: positive; one number, or one per image: a tensor, array or list (B,).
-        jacobian: the pair of products; it must be linear and its adjoint exact.
+        radius: positive; one number, or one for each image: a tensor, array or list (B,).
+        jacobian: the two products. They must be linear, and the adjoint must be exact.
+
+    Raises:
+        ProblemError: the radius is not positive, or ``jacobian`` is no LinearOperator.
     """
 
     radius: float | Tensor
@@ -122,7 +125,7 @@ class BoundFeatureBall(BoundConstraint):
         self.reference = reference
 
     def excess(self, delta: Tensor) -> Tensor:
-        """Feature distance less radius."""
+        """The length of ``J d`` less the radius, (B,)."""
         return norm(self.jacobian.apply(delta)) - self.radius
 
     def scale_factor(self, delta: Tensor) -> Tensor:
@@ -135,7 +138,7 @@ class BoundFeatureBall(BoundConstraint):
 
     @cached_property
     def _block_shape(self) -> tuple[int, ...]:
-        # Known by a product alone, and asked for at every certificate.
+        # Only a product tells this shape, and every certificate needs it.
         return tuple(self.jacobian.apply(torch.zeros_like(self.reference)).shape)
 
     def adjoint(self, block: Tensor) -> Tensor:
@@ -145,7 +148,7 @@ class BoundFeatureBall(BoundConstraint):
         return self.radius * norm(block)
 
     def matrix(self, image: int) -> np.ndarray:
-        """J of one image written out, (F, C*H*W), float64, by one product per pixel: for small problems only."""
+        """J of one image as a matrix, (F, C*H*W), float64. It takes one product a pixel: for small problems only."""
         pixels = self.reference[0].numel()
         columns = []
         for pixel in range(pixels):

@@ -1,4 +1,4 @@
-"""The global SSIM ball of Pochimireddy, Siripuram and Channappayya (arXiv 2106.12731): one window, the image."""
+"""The global SSIM ball of Pochimireddy, Siripuram and Channappayya (arXiv 2106.12731): the image is one window."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GlobalSSIM(Constraint):
-    """``d2 = sqrt(1 - S2) <= distance`` with the mean kept, the whole image and all channels as one vector.
+    """``d2 = sqrt(1 - S2) <= distance`` with the mean kept; the whole image, with all channels, is one vector.
 
-    With ``x~ = x - mean(x)``, ``1 - S2 = |x~ - y~|^2 / (|x~|^2 + |y~|^2 + c2)``; the set is exactly the ball
-    ``|d - a x~| <= k`` in the subspace ``mean(d) = 0``, with ``a = e^2/(1 - e^2)`` and
-    ``k^2 = |x~|^2 (1/(1 - e^2)^2 - 1) + c2 e^2/(1 - e^2)``. Note that c2 is added to *sums* of squares, as in the
-    paper and its released code.
+    With ``y = x + d`` and ``v~ = v - mean(v)``, ``1 - S2 = |x~ - y~|^2 / (|x~|^2 + |y~|^2 + c2)``. The derivation in
+    :mod:`solvers.constraints.window_ssim` applies with ``alpha = e^2``: the set is exactly the ball ``|d - a x~| <= k``
+    in the subspace ``mean(d) = 0``, with ``a = e^2/(1 - e^2)`` and ``k^2 = |x~|^2 (1/(1 - e^2)^2 - 1) + c2 e^2/(1 -
+    e^2)``. As in the paper and its released code, c2 is added to *sums* of squares.
 
     Attributes:
         distance: e, the bound on d2, 0 < e < 1.
-        constant: c2, in the units of the paper's pixels.
-        pixel_scale: the paper's pixels lie in [-1, 1], the problem's in [0, 1]: a factor of 2.
+        constant: c2, for the paper's pixels; default 9e-4.
+        pixel_scale: the factor between differences of the paper's pixels, in [-1, 1], and of the problem's pixels, in
+            [0, 1]; default 2.
+
+    Raises:
+        ProblemError: a value lies outside its range.
     """
 
     distance: float
@@ -45,7 +49,12 @@ class GlobalSSIM(Constraint):
 
 
 class BoundGlobalSSIM(BoundConstraint):
-    """The ball and the hyperplane; its dual block is a tensor like the image, ``A = I``."""
+    """The ball in the hyperplane ``mean(d) = 0``. Its dual block is a tensor like the image, ``A = I``.
+
+    Attributes:
+        center: a x~, (B, C, H, W).
+        radius: k, (B,).
+    """
 
     constraint: GlobalSSIM
 
@@ -57,19 +66,19 @@ class BoundGlobalSSIM(BoundConstraint):
         energy = self.centred_reference.square().flatten(1).sum(dim=1)
         self.reference_energy = energy
         self.center = square / (1 - square) * self.centred_reference
-        # 1/(1-s)^2 - 1 = s (2 - s)/(1 - s)^2, written so that small s does not cancel.
+        # 1/(1 - s)^2 - 1 = s (2 - s)/(1 - s)^2, in a form without cancellation for small s.
         self.radius = (
             energy * (square * (2 - square) / (1 - square) ** 2) + self.constant * square / (1 - square)
         ).sqrt()
 
     def distance(self, delta: Tensor) -> Tensor:
-        """d2 of ``x`` and ``x + delta`` per image, free of cancellation: (B,)."""
+        """d2 of ``x`` and ``x + delta``, free of cancellation: (B,)."""
         centred = remove_mean(delta)
-        moved = (self.centred_reference + centred).square().flatten(1).sum(dim=1)
-        return norm(centred) / (self.reference_energy + moved + self.constant).sqrt()
+        perturbed_energy = (self.centred_reference + centred).square().flatten(1).sum(dim=1)
+        return norm(centred) / (self.reference_energy + perturbed_energy + self.constant).sqrt()
 
     def excess(self, delta: Tensor) -> Tensor:
-        """The larger of d2 - e and |mean(d)|."""
+        """The larger of d2 - e and |mean(d)|, (B,)."""
         mean = delta.flatten(1).mean(dim=1).abs()
         return torch.maximum(self.distance(delta) - self.constraint.distance, mean)
 
@@ -79,7 +88,7 @@ class BoundGlobalSSIM(BoundConstraint):
         return ball_scale_factor(centred.square().flatten(1).sum(dim=1), inner(self.center, centred), constant)
 
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Shift by one number an image and clip, so that the mean becomes 0 within the bounds."""
+        """``delta`` plus one number an image, clipped to the bounds, so that the mean is 0."""
         return shift_to_zero_mean(delta, lower, upper)
 
     @property
@@ -124,15 +133,15 @@ class BoundGlobalSSIM(BoundConstraint):
 
 
 def remove_mean(image: Tensor) -> Tensor:
-    """``v - mean(v)`` per image, over all channels and pixels."""
+    """``v - mean(v)`` for every image, over all channels and pixels: (B, C, H, W)."""
     return image - image.mean(dim=(1, 2, 3), keepdim=True)
 
 
 def shift_to_zero_mean(delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 60) -> Tensor:
-    """``clip(delta + theta, lower, upper)`` with theta chosen per image so that the mean is 0.
+    """``clip(delta + theta, lower, upper)`` with one theta an image, chosen so that the mean is 0.
 
-    It is the nearest point of the bounds within that hyperplane. The mean is a non-decreasing, piecewise linear
-    function of theta: Newton steps inside a shrinking bracket.
+    The result is the nearest point that has mean 0 and lies within the bounds. The mean is a non-decreasing, piecewise
+    linear function of theta, and Newton steps inside a shrinking bracket find its root.
     """
     finite_lower = torch.where(lower.isfinite(), lower, delta - delta.abs().amax() - 1)
     finite_upper = torch.where(upper.isfinite(), upper, delta + delta.abs().amax() + 1)
@@ -140,12 +149,13 @@ def shift_to_zero_mean(delta: Tensor, lower: Tensor, upper: Tensor, steps: int =
     high = (finite_upper - delta).flatten(1).amax(dim=1)
     theta = torch.zeros_like(low)
     for _ in range(steps):
-        moved = (delta + per_image(theta)).clamp(lower, upper)
-        mean = moved.flatten(1).mean(dim=1)
-        free = ((moved > lower) & (moved < upper)).flatten(1).to(delta.dtype).mean(dim=1)
+        shifted = (delta + per_image(theta)).clamp(lower, upper)
+        mean = shifted.flatten(1).mean(dim=1)
+        # The derivative of the mean is the share of pixels that are not at a bound.
+        free_share = ((shifted > lower) & (shifted < upper)).flatten(1).to(delta.dtype).mean(dim=1)
         high = torch.where(mean > 0, torch.minimum(high, theta), high)
         low = torch.where(mean < 0, torch.maximum(low, theta), low)
-        newton = theta - mean / free.clamp_min(torch.finfo(delta.dtype).tiny)
+        newton = theta - mean / free_share.clamp_min(torch.finfo(delta.dtype).tiny)
         inside = (newton > low) & (newton < high)
         step = torch.where(inside, newton, (low + high) / 2)
         if bool((mean.abs() <= torch.finfo(delta.dtype).eps * 0.1).all()):

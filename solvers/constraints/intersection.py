@@ -1,4 +1,4 @@
-"""Several convex sets as one, for callers that take a single set; a problem takes it apart again."""
+"""Several convex sets as one, for functions that take a single set. A problem takes the intersection apart again."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 class Intersection(Constraint):
     """The perturbations in every one of ``sets``, such as a feature ball within an l2 ball.
 
-    A problem that is given one lists its sets instead, so methods and certificates see those, each with a dual block of
-    its own.
+    A problem lists the sets of an intersection instead of the intersection. So methods and certificates see the sets,
+    and each set has its own dual block.
 
     Attributes:
-        sets: two or more convex sets; intersections among them are taken apart.
+        sets: two or more convex sets. An intersection among them is replaced by its sets.
+
+    Raises:
+        ProblemError: fewer than two sets, a set that is not convex, or an object that is no set.
     """
 
     sets: Sequence[Constraint]
@@ -38,7 +41,7 @@ class Intersection(Constraint):
             if not isinstance(constraint, Constraint):
                 raise ProblemError(f"Intersection takes sets such as solvers.LpBall, got {constraint!r}")
             if not constraint.is_convex:
-                # Scaled members may leave it and come back: no common factor could be read off.
+                # A ray from 0 may leave such a set and enter it again, so there is no common scale factor.
                 raise ProblemError(f"Intersection takes convex sets, and {constraint.kind} is none")
         sets = flattened(sets)
         if len(sets) < 2:
@@ -65,7 +68,7 @@ class Intersection(Constraint):
 
 
 class BoundIntersection(BoundConstraint):
-    """The sets for a batch of images. It has no dual block: its sets have theirs."""
+    """The sets for a batch of images. The intersection has no dual block; each of its sets has one."""
 
     constraint: Intersection
 
@@ -74,11 +77,11 @@ class BoundIntersection(BoundConstraint):
         self.sets = sets
 
     def excess(self, delta: Tensor) -> Tensor:
-        """The largest excess of any set, each in its own unit."""
+        """The largest excess of the sets, each in the unit of the set, (B,)."""
         return torch.stack([bound.excess(delta) for bound in self.sets]).amax(dim=0)
 
     def scale_factor(self, delta: Tensor) -> Tensor:
-        # Segments from 0 lie in convex sets, so the least factor is in all of them.
+        # A convex set holds the segment from 0 to each of its points, so the smallest factor is inside all sets.
         return torch.stack([bound.scale_factor(delta) for bound in self.sets]).amin(dim=0)
 
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
@@ -95,12 +98,12 @@ class BoundIntersection(BoundConstraint):
         return all(bound.is_elementwise for bound in self.sets)
 
     def bounds(self) -> tuple[Tensor, Tensor] | None:
-        known = [limits for limits in (bound.bounds() for bound in self.sets) if limits is not None]
-        if not known:
+        set_bounds = [limits for limits in (bound.bounds() for bound in self.sets) if limits is not None]
+        if not set_bounds:
             return None
-        lower, upper = known[0]
-        for low, high in known[1:]:
-            lower, upper = torch.maximum(lower, low), torch.minimum(upper, high)
+        lower, upper = set_bounds[0]
+        for set_lower, set_upper in set_bounds[1:]:
+            lower, upper = torch.maximum(lower, set_lower), torch.minimum(upper, set_upper)
         return lower, upper
 
     def implied_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,9 +112,9 @@ class BoundIntersection(BoundConstraint):
         return lower, upper
 
     def support(self, direction: Tensor) -> Tensor | None:
-        """The least of what the sets allow by themselves: a bound, not attained in general."""
-        known = [value for value in (bound.support(direction) for bound in self.sets) if value is not None]
-        return torch.stack(known).amin(dim=0) if known else None
+        """The smallest support value of the sets, (B,): an upper bound that is not attained in general."""
+        values = [value for value in (bound.support(direction) for bound in self.sets) if value is not None]
+        return torch.stack(values).amin(dim=0) if values else None
 
     def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
         forms = [bound.conic_form(delta, image) for bound in self.sets]
@@ -124,7 +127,7 @@ class BoundIntersection(BoundConstraint):
 def flattened(constraints: Iterable[Constraint]) -> tuple[Constraint, ...]:
     """``constraints`` with every intersection replaced by its sets, in order."""
     return tuple(
-        one
+        member
         for constraint in constraints
-        for one in (constraint.sets if isinstance(constraint, Intersection) else (constraint,))
+        for member in (constraint.sets if isinstance(constraint, Intersection) else (constraint,))
     )

@@ -26,7 +26,10 @@ class LpBall(Constraint):
 
     Attributes:
         p: 1, 2 or ``math.inf``.
-        radius: positive; one number, or one per image: a tensor, array or list (B,).
+        radius: positive; one number, or one for each image: a tensor, array or list (B,).
+
+    Raises:
+        ProblemError: another p, or a radius that is not positive.
     """
 
     p: float
@@ -51,7 +54,7 @@ class LpBall(Constraint):
 
 
 class BoundLpBall(BoundConstraint):
-    """The ball; its dual block is a tensor like the image, ``A = I``, ``h(y) = radius |y|_q``."""
+    """The ball. Its dual block is a tensor like the image: ``A = I``, ``h(y) = radius |y|_q`` with 1/p + 1/q = 1."""
 
     def __init__(self, constraint: LpBall, radius: Tensor, image_shape: tuple[int, ...]) -> None:
         self.constraint = constraint
@@ -63,7 +66,7 @@ class BoundLpBall(BoundConstraint):
         return torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1)
 
     def excess(self, delta: Tensor) -> Tensor:
-        """Norm less radius."""
+        """The norm less the radius, (B,)."""
         return self._norm(delta, self.p) - self.radius
 
     def scale_factor(self, delta: Tensor) -> Tensor:
@@ -129,12 +132,12 @@ class BoundLpBall(BoundConstraint):
 
 
 def _project_l1(point: Tensor, radius: Tensor) -> Tensor:
-    """Nearest point of the l1 ball by sorting (Duchi et al., ICML 2008, figure 1)."""
+    """The nearest point of the l1 ball, by sorting (Duchi et al., ICML 2008, figure 1)."""
     magnitude = point.flatten(1).abs()
-    ordered = magnitude.sort(dim=1, descending=True).values
-    excess = ordered.cumsum(dim=1) - radius[:, None]
-    rank = torch.arange(1, ordered.shape[1] + 1, dtype=point.dtype, device=point.device)
-    last = (ordered * rank > excess).sum(dim=1).clamp_min(1)[:, None] - 1
+    descending = magnitude.sort(dim=1, descending=True).values
+    excess = descending.cumsum(dim=1) - radius[:, None]
+    rank = torch.arange(1, descending.shape[1] + 1, dtype=point.dtype, device=point.device)
+    last = (descending * rank > excess).sum(dim=1).clamp_min(1)[:, None] - 1
     threshold = (excess.gather(1, last) / (last + 1)).clamp_min(0)
     shrunk = point.flatten(1).sign() * (magnitude - threshold).clamp_min(0)
     return shrunk.reshape(point.shape)

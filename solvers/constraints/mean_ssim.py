@@ -1,4 +1,11 @@
-"""Mean SSIM of at least a threshold: the published index, a sum of ratios."""
+"""Mean SSIM of at least a threshold: the published index, a sum of ratios.
+
+With the levels ``A_p = (1 - S2)/S2`` and ``B_p = (1 - S1)/S1`` of a window (both convex in d where S1 and S2 are
+positive), the index is the mean over windows and channels of ``SSIM_p = 1/((1 + A_p)(1 + B_p))``. A mean of such
+ratios is not quasi-concave in general, so the set is not convex. Two honest ways remain. On tiles a Lagrangian bounds
+the optimum rigorously (:mod:`solvers.constraints.mean_index.tile_bound`). On overlapping windows a sequence of convex
+problems, each over one ellipsoid, leads to a stationary point (:mod:`solvers.constraints.mean_index.ellipsoid`).
+"""
 
 from __future__ import annotations
 
@@ -17,14 +24,17 @@ from solvers.constraints.mean_index.ellipsoid import MeanSSIMStep
 from solvers.constraints.ssim_windows.moments import BoundWindows, mean_loss, with_uncovered
 from solvers.constraints.ssim_windows.zero_mean_projection import project_to_zero_means
 from solvers.errors import ProblemError
+from solvers.root_finding import SearchTolerances, last_nonnegative
 from solvers.validation import positive, real, share
 from solvers.windows import Window
 
 if TYPE_CHECKING:
     import cvxpy as cp
 
-# Of a window's full weight, what a lost one keeps, so that H stays definite.
-LEAST = 1e-3
+# The share of its full weight that a lost window keeps in the convex step, so that H stays definite.
+LOST_WINDOW_WEIGHT = 1e-3
+# The largest number of steps in the search for a scale factor.
+MAX_SCALE_STEPS = 80
 
 
 @dataclass(frozen=True)
@@ -32,21 +42,24 @@ class MeanSSIM(Constraint):
     """The mean of ``SSIM_p(x, x + d)`` over windows p and channels is at least ``threshold``.
 
     With uniform 7x7 or Gaussian 11x11 windows and ``border="valid"`` this is the mean SSIM that papers report (Wang et
-    al., TIP 2004; scikit-image's ``structural_similarity``). The set is **not convex**: methods that assume convexity
-    refuse it, and where windows overlap there is no tight bound on its optimum, only stationary points.
+    al., TIP 2004; scikit-image's ``structural_similarity``). The set is **not convex**. Methods that assume convexity
+    refuse it. Where windows overlap there is no tight bound on the optimum; methods find stationary points.
 
-    A mean lets an attack spend the budget where it likes: some windows may be destroyed while the rest stay as they
-    are. :class:`~solvers.WindowSSIM` promises every window.
+    A mean lets an attack choose where it spends the budget. It may destroy some windows and leave all others as they
+    are. :class:`~solvers.WindowSSIM` makes a promise for every window.
 
     Attributes:
         threshold: t, 0 < t < 1.
-        window: the sliding window; tiles where its stride equals its size. Under ``border="valid"`` a pixel that lies
+        window: the sliding window. A stride equal to the size gives tiles. Under ``border="valid"`` a pixel that lies
             in no window keeps its value, as in WindowSSIM.
-        luminance: what else is asked of the luminance term S1. ``None`` (default): nothing, the index alone. A number
-            beta in (0, 1 - t): also ``1 - S1 <= beta`` in every window. ``"preserve"``: every window's mean is kept.
-            The index is exact in all three. Beside the index alone, methods take only tiles.
-        sample_covariance: variances with the factor N/(N - 1), as scikit-image's default has.
+        luminance: an additional bound on the luminance term S1 of every window. ``None`` (default): no bound. A number
+            beta in (0, 1 - t): ``1 - S1 <= beta``. ``"preserve"``: every window's mean is kept. The index is exact in
+            all three cases. Where windows overlap, methods take only ``None``.
+        sample_covariance: whether variances have the factor N/(N - 1), as they have by default in scikit-image.
         data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2.
+
+    Raises:
+        ProblemError: a value lies outside its range.
     """
 
     threshold: float
@@ -93,7 +106,9 @@ class MeanSSIM(Constraint):
         return BoundMeanSSIM(self, reference)
 
     def step(self, reference: Tensor, delta: Tensor) -> MeanSSIMStep:
-        """The convex set that stands for this one around ``delta``: one ellipsoid an image. Images (B, C, H, W).
+        """The convex set that replaces this one around ``delta``: one ellipsoid an image. Images (B, C, H, W).
+
+        See :mod:`solvers.constraints.mean_index.ellipsoid`.
 
         Raises:
             ProblemError: luminance is bounded in every window; an ellipsoid knows only the mean.
@@ -102,11 +117,11 @@ class MeanSSIM(Constraint):
 
 
 class BoundMeanSSIM(BoundWindows):
-    """The set for a batch of images. Its dual block is a multiplier of the index, (B,), and only for tiles: see
-    :meth:`supremum`.
+    """The set for a batch of images. Its dual block is one multiplier of the index for each image, (B,), and only tiles
+    have one: see :meth:`supremum`.
 
     Attributes:
-        count: windows of an image, channels counted.
+        count: the number of windows of an image, over all channels.
     """
 
     constraint: MeanSSIM
@@ -125,12 +140,15 @@ class BoundMeanSSIM(BoundWindows):
         return 1 - self.loss(delta)
 
     def loss(self, delta: Tensor) -> Tensor:
-        """``1 - index``, which keeps its digits where the index is nearly 1: (B,)."""
+        """``1 - index``, computed without cancellation where the index is nearly 1: (B,)."""
         return mean_loss(*self.losses(delta))
 
     def excess(self, delta: Tensor) -> Tensor:
-        """In units of SSIM: threshold less index, or the largest ``(1 - S1) - beta`` where that is bounded
-        (``|m_p(d)|`` in pixel units where means are kept); a pixel in no window counts with its size."""
+        """In units of SSIM: threshold less index, (B,).
+
+        Where ``1 - S1`` is bounded, the largest ``(1 - S1) - beta`` counts too; where means are kept, the largest
+        ``|m_p(d)|`` in pixel units. A pixel that lies in no window counts by its size.
+        """
         luminance, contrast = self.losses(delta)
         excess = mean_loss(luminance, contrast) - (1 - self.constraint.threshold)
         beta = self.constraint.beta
@@ -141,13 +159,16 @@ class BoundMeanSSIM(BoundWindows):
         return with_uncovered(self.operator, excess, delta)
 
     def scale_factor(self, delta: Tensor) -> Tensor:
-        """A t in [0, 1] such that all of ``s * delta``, 0 <= s <= t, is inside; the largest unless S1 or
-        S2 turns negative on the way. Each window's losses rise along the ray up to a peak that has a closed form, and
-        fall behind it; so their largest values on a piece of the ray, which bound the index from below, are known."""
-        shift, spread, along = self._moments(delta)
+        """A t in [0, 1] such that ``s * delta`` is inside for all s in [0, t], (B,).
+
+        The factor is the largest one unless S1 or S2 turns negative on the way. Each window's losses rise along the ray
+        up to a peak with a closed form, and fall after the peak. So the largest losses on a piece of the ray are known,
+        and they bound the index on that piece from below.
+        """
+        mean, variance, covariance = self._moments(delta)
         terms = (
-            (shift.square(), self.reference_mean * shift, self._base_mean),
-            (spread, along, self._base_variance),
+            (mean.square(), self.reference_mean * mean, self._base_mean),
+            (variance, covariance, self._base_variance),
         )
         peaks = [torch.where(c < 0, -k / torch.where(c < 0, c, -1.0), math.inf) for _, c, k in terms]
 
@@ -161,23 +182,24 @@ class BoundMeanSSIM(BoundWindows):
                 at_peak = torch.minimum(torch.maximum(peak, ends[0]), ends[1])
                 losses = [_loss(t.square() * v, t * c, k) for t in (*ends, at_peak)]
                 ranges.append((torch.minimum(losses[0], losses[1]), losses[2]))
-            # 1 - S1 S2 is bilinear in the two losses: largest at a corner.
+            # 1 - S1 S2 is bilinear in the two losses, so it is largest at a corner.
             corners = [a + b - a * b for a in ranges[0] for b in ranges[1]]
             return allowed - torch.stack(corners).amax(dim=0).flatten(1).mean(dim=1)
 
-        zero, one = torch.zeros_like(shift[:, 0, 0, 0]), torch.ones_like(shift[:, 0, 0, 0])
-        factor = _last_with_room(lambda t: room(zero, t), one)
+        zero, one = torch.zeros_like(mean[:, 0, 0, 0]), torch.ones_like(mean[:, 0, 0, 0])
+        factor = _last_inside(lambda t: room(zero, t), zero, one)
         if bool(((factor < 1) & (room(one, one) >= 0)).any()):
-            # Inside at the end, but windows that are past their peak hide it: piece by piece, finer towards the end.
+            # The end of the ray is inside, but windows past their peak hide it. Bound the loss on pieces of the ray,
+            # which get finer near its end.
             ends = [0.0, *(1 - 0.5**k for k in range(2, 41)), 1.0]
-            slack = torch.stack([room(a * one, b * one) for a, b in pairwise(ends)]).amin(dim=0)
-            factor = torch.where(slack >= -1e-12, one, factor)
+            smallest_room = torch.stack([room(a * one, b * one) for a, b in pairwise(ends)]).amin(dim=0)
+            factor = torch.where(smallest_room >= -1e-12, one, factor)
         if 0 < self.constraint.beta < math.inf:
-            factor = torch.minimum(factor, self._interval_factor(shift).flatten(1).amin(dim=1))
+            factor = torch.minimum(factor, self._interval_factor(mean).flatten(1).amin(dim=1))
         return factor
 
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Bring the means where they may be; the index is left to scaling."""
+        """Move the windows' means into their intervals. The index is left to the scaling that follows."""
         if self.constraint.beta == 0:
             return project_to_zero_means(self.operator, delta, lower, upper)
         if math.isfinite(self.constraint.beta):
@@ -195,9 +217,12 @@ class BoundMeanSSIM(BoundWindows):
         return ((self.reference.shape[0],),)
 
     def supremum(self, direction: Tensor, block: Tensor | None, lower: Tensor, upper: Tensor) -> Tensor | None:
-        """For tiles in a box of nonnegative pixels, the Lagrangian's maximum at the multiplier ``block`` (B,), an upper
-        bound on ``max z'd`` over this set although it is not convex; ``None`` otherwise. See
-        :mod:`solvers.constraints.mean_index.tile_bound`."""
+        """An upper bound on ``max z'd`` over this set and ``lower <= d <= upper``, z = ``direction``: (B,).
+
+        It is the Lagrangian's maximum at the multiplier ``block`` (B,), and is valid although the set is not convex.
+        There is one only for tiles in a box of nonnegative pixels; ``None`` otherwise. See
+        :mod:`solvers.constraints.mean_index.tile_bound`.
+        """
         finite = bool((lower.isfinite() & upper.isfinite()).all())
         if block is None or not (finite and self.constraint.window.is_tiling and self.keeps_luminance(lower)):
             return None
@@ -206,7 +231,7 @@ class BoundMeanSSIM(BoundWindows):
         return lagrangian_bound(self, direction, block.clamp_min(0), lower, upper)
 
     def keeps_luminance(self, lower: Tensor) -> bool:
-        """Whether no d with ``d >= lower`` can make S1 negative: pixels at least 0, or means tied to the image's."""
+        """Whether no d with ``d >= lower`` makes S1 negative: all pixels stay at or above 0, or S1 is bounded."""
         return math.isfinite(self.constraint.beta) or bool(
             (self.reference >= 0).all() and (self.reference + lower >= -1e-12).all()
         )
@@ -228,75 +253,69 @@ class BoundMeanSSIM(BoundWindows):
     def _base_variance(self) -> Tensor:
         return 2 * self.reference_variance + self.c2
 
-    def _interval_factor(self, shift: Tensor) -> Tensor:
-        """The largest t in [0, 1], window by window, with ``1 - S1 <= beta`` at ``t * shift``: (B, C, P_h, P_w)."""
+    def _interval_factor(self, mean: Tensor) -> Tensor:
+        """The largest t in [0, 1], window by window, with ``1 - S1 <= beta`` at ``t * mean``: (B, C, P_h, P_w)."""
         b = self.constraint.beta / (1 - self.constraint.beta)
-        half = (b * self._base_mean + (b * self.reference_mean).square()).sqrt()
-        limit = b * self.reference_mean + torch.where(shift > 0, half, -half)
-        beyond = shift.abs() > limit.abs()
-        return torch.where(beyond, limit / torch.where(beyond, shift, 1.0), 1.0)
+        half_width = (b * self._base_mean + (b * self.reference_mean).square()).sqrt()
+        limit = b * self.reference_mean + torch.where(mean > 0, half_width, -half_width)
+        beyond = mean.abs() > limit.abs()
+        return torch.where(beyond, limit / torch.where(beyond, mean, 1.0), 1.0)
 
 
 def _loss(square: Tensor, along: Tensor, base: Tensor) -> Tensor:
-    """``|u|^2 / (2|x|^2 + c + 2x'u + |u|^2)``: 1 - S1 and 1 - S2 alike; 0 where both ends vanish."""
+    """``square/(base + 2 along + square)``, that is 1 - S1 or 1 - S2; 0 where numerator and denominator vanish.
+
+    For S2: square ``V(d)``, along ``cov(x, d)``, base ``2 V(x) + C2``. For S1: ``m(d)^2``, ``m(x) m(d)``,
+    ``2 m(x)^2 + C1``.
+    """
     total = base + 2 * along + square
     return square / total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
-def _last_with_room(room: Callable[[Tensor], Tensor], one: Tensor, steps: int = 80) -> Tensor:
-    """The largest t in [0, 1] with ``room(t) >= 0`` for a falling function of t (B,), room(0) > 0, by the Illinois
-    method; the end with room."""
-    low, high = torch.zeros_like(one), one.clone()
-    low_value, high_value = room(low), room(high)
-    inside = high_value >= 0
-    side = torch.zeros_like(one)
+def _last_inside(room: Callable[[Tensor], Tensor], zero: Tensor, one: Tensor) -> Tensor:
+    """The largest t in [0, 1] with ``room(t) >= 0``, for a falling function of t (B,) that is positive at 0."""
+    at_zero, at_one = room(zero), room(one)
     eps = torch.finfo(one.dtype).eps
-    enough, left = 8 * eps * low_value, low_value
-    for _ in range(steps):
-        if bool((inside | (left <= enough) | (high - low <= eps * high)).all()):
-            break
-        secant = low + (high - low) * low_value / (low_value - high_value)
-        middle = torch.where((secant > low) & (secant < high), secant, (low + high) / 2)
-        value = room(middle)
-        fits = value >= 0
-        left = torch.where(fits, value, left)
-        # Illinois: an end that stays twice running counts half.
-        high_value = torch.where(fits & (side > 0), high_value / 2, torch.where(fits, high_value, value))
-        low_value = torch.where(~fits & (side < 0), low_value / 2, torch.where(fits, value, low_value))
-        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
-        side = torch.where(fits, 1.0, -1.0)
-    return torch.where(inside, one, low)
+    tolerances = SearchTolerances(value=8 * eps * at_zero, width=eps, max_steps=MAX_SCALE_STEPS)
+    factor = last_nonnegative(room, at_zero, at_one, tolerances, solved=at_one >= 0)
+    return torch.where(at_one >= 0, one, factor)
 
 
 def energy_around(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> MeanSSIMStep:
-    """See :meth:`~solvers.MeanSSIM.step` and :mod:`solvers.constraints.mean_index.ellipsoid`. Images (B, C, H, W) of
-    the same dtype."""
+    """The ellipsoid around ``delta``; ``reference`` and ``delta`` are images (B, C, H, W) of the same dtype.
+
+    See :meth:`~solvers.MeanSSIM.step` and :mod:`solvers.constraints.mean_index.ellipsoid`, whose symbols appear here.
+    """
     if constraint.luminance is not None:
         raise ProblemError(
             f"MeanSSIM has a convex step with luminance=None alone, got {constraint.luminance!r}: an ellipsoid knows "
             "only the mean over windows"
         )
     bound = constraint.bind(reference)
-    op, mean, shift = bound.operator, bound.reference_mean, bound.operator.mean(delta)
-    spread, along = op.variance(delta), op.covariance(reference, delta)
-    first, second = bound.losses(delta)
-    affine_variance = 2 * bound.reference_variance + bound.c2 + 2 * along
-    affine_mean = 2 * mean.square() + bound.c1 + 2 * mean * shift
-    u, tilt_u = _weights(spread, affine_variance, (1 - first) / bound.count)
-    v, tilt_v = _weights(shift.square(), affine_mean, (1 - second) / bound.count)
-    # Half the slopes of the affine parts: R'R x and m(x) times the window's weights.
-    slope, offset = op.adjoint(torch.stack([tilt_u, (tilt_v - tilt_u) * mean]))
+    op, reference_mean, mean = bound.operator, bound.reference_mean, bound.operator.mean(delta)
+    variance, covariance = op.variance(delta), op.covariance(reference, delta)
+    luminance, contrast = bound.losses(delta)
+    # 1 - S2 = N/(N + E) with N = V(d) and E the first of these; 1 - S1 has the same form with the second.
+    affine_variance = 2 * bound.reference_variance + bound.c2 + 2 * covariance
+    affine_mean = 2 * reference_mean.square() + bound.c1 + 2 * reference_mean * mean
+    u, slope_u = _weights(variance, affine_variance, (1 - luminance) / bound.count)
+    v, slope_v = _weights(mean.square(), affine_mean, (1 - contrast) / bound.count)
+    # Half the gradient of the affine parts: R'R x and m(x) times the window's weights.
+    slope, offset = op.adjoint(torch.stack([slope_u, (slope_v - slope_u) * reference_mean]))
     linear = slope * reference + offset
-    value = (u * spread + v * shift.square()).flatten(1).sum(dim=1) - 2 * inner(linear, delta)
-    level = (1 - constraint.threshold) - mean_loss(first, second) + value
+    value = (u * variance + v * mean.square()).flatten(1).sum(dim=1) - 2 * inner(linear, delta)
+    level = (1 - constraint.threshold) - mean_loss(luminance, contrast) + value
     return MeanSSIMStep(constraint.window, u, v, linear, level.clamp_min(0))
 
 
 def _weights(square: Tensor, affine: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """``weight`` times the slopes of N/(N + E) in N and, negative, in E. A window that is lost (E <= 0 or the other
-    term negative) would gain by losing more: it has a little weight instead."""
+    """``weight`` times the derivatives of N/(N + E) in N and, with its sign changed, in E; N = ``square``.
+
+    A window is lost where E <= 0 or where the other term of SSIM is negative. Its derivative in N would reward more
+    loss. Such a window has a small positive weight instead.
+    """
     total = (square + affine).clamp_min(torch.finfo(square.dtype).tiny)
-    least = LEAST * weight.abs()
+    smallest = LOST_WINDOW_WEIGHT * weight.abs()
     weight = weight.clamp_min(0)
-    rising = torch.maximum(weight * affine / total.square(), least / total)
+    rising = torch.maximum(weight * affine / total.square(), smallest / total)
     return torch.where(square + affine > 0, rising, 0.0), weight * square / total.square()

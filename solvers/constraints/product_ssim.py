@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,43 +10,55 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import ConicForm, Constraint
-from solvers.constraints.ssim_windows.feasibility import ViolationAndMove, averaged, make_feasible, shrink_locally
+from solvers.constraints.ssim_windows.feasibility import (
+    Violation,
+    ViolationOf,
+    averaged,
+    make_feasible,
+    shrink_locally,
+)
 from solvers.constraints.ssim_windows.loss_split import Loss, largest, levels, share_of
 from solvers.constraints.ssim_windows.moments import BoundWindows, WindowBalls, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
+from solvers.root_finding import SearchTolerances, last_nonnegative
 from solvers.validation import positive, share
 from solvers.windows import Window
+from solvers.windows.quadratic import Bounds
 
 if TYPE_CHECKING:
     import cvxpy as cp
 
-# Splits between which the implied box is taken: it is the union of as many boxes.
-BOXES = 6
-UNBOUNDED = 1e12  # the level of a window whose structure, or mean, is lost
-# Most secants to a window's scale.
-STEPS = 60
+# The hyperbola of splits is cut into so many pieces. Each implies a box, and their union is the implied box.
+PIXEL_BOUND_PIECES = 6
+# The level of a window whose structure, or whose mean, is lost.
+LOST_LEVEL = 1e12
+# The largest number of steps in the search for a window's scale factor.
+MAX_SCALE_STEPS = 60
 
 
 @dataclass(frozen=True)
 class ProductSSIM(Constraint):
     """``SSIM_p(x, x + d) >= threshold`` in every window p of every channel: the product ``S1 S2``, both positive.
 
-    :class:`~solvers.WindowSSIM` fixes how the loss is divided between luminance (S1) and contrast-structure (S2), the
-    same for all windows, and is convex. Here every window divides it as suits the objective; all splits together make
-    the exact set (for pixels at or above 0, where S1 is positive). It is **not convex**, but nearly so at thresholds
-    near 1, and each window's support function is known, so that bounds are rigorous and global.
+    :class:`~solvers.WindowSSIM` fixes one split of the loss between luminance (S1) and contrast-structure (S2) for all
+    windows, and is convex. Here every window splits its loss as suits the objective. The union over all splits is the
+    exact set, for pixels at or above 0, where S1 is positive. The set is **not convex**, but it is nearly convex at
+    thresholds near 1. The support function of each window's set is known, so bounds are rigorous and global.
 
-    A window's mean may move by about 20% of itself at threshold 0.95, and optimal perturbations do: they show as
-    blotches. That costs the attack little to give up; WindowSSIM with its default is the one to look at.
+    At threshold 0.95 a window's mean may move by about 20% of itself. Optimal perturbations use this, and the moved
+    means show as blotches. An attack loses little without them: prefer WindowSSIM with its default luminance.
 
     Attributes:
         threshold: t, 0 < t < 1.
-        window: the sliding window; tiles where its stride equals its size. Under ``border="valid"`` a pixel that lies
+        window: the sliding window. A stride equal to the size gives tiles. Under ``border="valid"`` a pixel that lies
             in no window keeps its value.
-        sample_covariance: variances with the factor N/(N - 1), as scikit-image's default has.
+        sample_covariance: whether variances have the factor N/(N - 1), as they have by default in scikit-image.
         data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2.
+
+    Raises:
+        ProblemError: a value lies outside its range.
     """
 
     threshold: float
@@ -93,20 +104,24 @@ class BoundProductSSIM(BoundWindows):
         self.spread_base = 2 * self.reference_variance + self.c2
         self.mean_base = 2 * self.reference_mean.square() + self.c1
 
-    def select(self, images: Tensor) -> BoundProductSSIM:
-        """The set of the images at ``images`` (long, (K,)) alone."""
-        return BoundProductSSIM(self.constraint, self.reference[images])
+    def select(self, image_indices: Tensor) -> BoundProductSSIM:
+        """The set of the images at ``image_indices`` (long, (K,)) alone."""
+        return BoundProductSSIM(self.constraint, self.reference[image_indices])
 
     def split(self, share: Tensor, margin: float = 0.0) -> WindowBalls:
-        """The windows at contrast's share ``share`` (B, C, P_h, P_w) of the loss
-        (:func:`~solvers.constraints.ssim_windows.loss_split.levels`); with a ``margin``, about so much smaller,
-        relatively."""
+        """The ball and the interval of every window at one split of its loss.
+
+        Args:
+            share: the contrast's share of the loss, in [0, 1], (B, C, P_h, P_w); see
+                :func:`~solvers.constraints.ssim_windows.loss_split.levels`.
+            margin: balls and intervals are about this share smaller than allowed.
+        """
         allowed = (1 - margin) ** 2 * (1 / self.constraint.threshold - 1)
         a, b = levels(share, 1 / (1 + allowed))
         radius = (a * (self.spread_base + a * self.reference_variance)).sqrt()
         middle = b * self.reference_mean
-        half = (b * (self.mean_base + middle * self.reference_mean)).sqrt()
-        return WindowBalls(a, radius, middle - half, middle + half)
+        half_width = (b * (self.mean_base + middle * self.reference_mean)).sqrt()
+        return WindowBalls(a, radius, middle - half_width, middle + half_width)
 
     # -- membership ----------------------------------------------------------------------------------------
 
@@ -116,39 +131,46 @@ class BoundProductSSIM(BoundWindows):
         return (1 - luminance) * (1 - contrast)
 
     def excess(self, delta: Tensor) -> Tensor:
-        """In units of SSIM: the largest of ``t - S1 S2`` over the windows, of ``t - S1`` or ``t - S2`` where one of
-        them is negative; a pixel in no window counts with its size."""
+        """In units of SSIM: the largest of ``t - S1 S2`` over the windows, (B,).
+
+        Where S1 or S2 is negative, ``t - S1`` or ``t - S2`` counts instead of the product. A pixel that lies in no
+        window counts by its size.
+        """
         luminance, contrast = self.losses(delta)
-        whole = luminance + contrast - luminance * contrast
-        loss = torch.maximum(torch.maximum(luminance, contrast), whole)
+        product_loss = luminance + contrast - luminance * contrast
+        loss = torch.maximum(torch.maximum(luminance, contrast), product_loss)
         return with_uncovered(self.operator, loss.flatten(1).amax(dim=1) - (1 - self.constraint.threshold), delta)
 
-    def used(self, shift: Tensor, spread: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
-        """The levels A and B of perturbations with window means ``shift``, variances ``spread`` and covariances
-        ``along`` with x; UNBOUNDED where S2 or S1 is not positive, though the image is moved."""
-        contrast = spread, self.spread_base + 2 * along
-        luminance = shift.square(), self.mean_base + 2 * self.reference_mean * shift
+    def window_levels(self, mean: Tensor, variance: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+        """The levels A and B that perturbations use, (B, C, P_h, P_w) each; see :meth:`moments` for the arguments.
+
+        A level is LOST_LEVEL where its term, S2 or S1, is not positive.
+        """
+        contrast = variance, self.spread_base + 2 * covariance
+        luminance = mean.square(), self.mean_base + 2 * self.reference_mean * mean
         return _level(*contrast), _level(*luminance)
 
     def moments(self, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``m_p(d)``, ``V_p(d)`` and ``cov_p(d, x)``, (B, C, P_h, P_w) each."""
         means = self.operator.mean(torch.stack([delta, delta.square(), delta * self.reference]))
-        shift = means[0]
-        return shift, (means[1] - shift.square()).clamp_min(0), means[2] - shift * self.reference_mean
+        mean = means[0]
+        return mean, (means[1] - mean.square()).clamp_min(0), means[2] - mean * self.reference_mean
 
     def window_factor(self, delta: Tensor) -> Tensor:
-        """The largest t in [0, 1] with ``t * delta`` inside, window by window: (B, C, P_h, P_w). Both losses rise along
-        the ray while S1 and S2 are positive, so all smaller t are inside too."""
+        """The largest t in [0, 1] with ``t * delta`` inside, window by window: (B, C, P_h, P_w).
+
+        Both losses rise along the ray while S1 and S2 are positive, so all smaller t are inside too.
+        """
         moments = self.moments(delta)
-        a, b = self.used(*moments)
+        a, b = self.window_levels(*moments)
         allowed = 1 / self.constraint.threshold - 1
         factor = torch.ones_like(a)
         outside = ((a + b + a * b) > allowed).nonzero(as_tuple=True)
         if outside[0].numel():
-            shift, spread, along = (value[outside] for value in moments)
-            mean = self.reference_mean[outside]
-            contrast = (spread, 2 * along, self.spread_base[outside])
-            luminance = (shift.square(), 2 * mean * shift, self.mean_base[outside])
+            mean, variance, covariance = (value[outside] for value in moments)
+            reference_mean = self.reference_mean[outside]
+            contrast = (variance, 2 * covariance, self.spread_base[outside])
+            luminance = (mean.square(), 2 * reference_mean * mean, self.mean_base[outside])
             factor[outside] = _scale(contrast, luminance, allowed)
         return factor
 
@@ -156,46 +178,63 @@ class BoundProductSSIM(BoundWindows):
         return self.window_factor(delta).flatten(1).amin(dim=1)
 
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """See :mod:`solvers.constraints.ssim_windows.feasibility`."""
+        """Move ``delta`` (B, C, H, W) into the windows; see :mod:`solvers.constraints.ssim_windows.feasibility`."""
         if self.constraint.window.is_tiling:
             return shrink_locally(self, delta, steps=1)
         return make_feasible(self, delta, lower, upper)
 
-    def violation_and_move(self, delta: Tensor, margin: float) -> ViolationAndMove:
-        """See :class:`solvers.constraints.ssim_windows.feasibility.WindowSet`. A window asks for the nearest point of
-        one convex set all along: that of the split at which its levels stand to one another as they do at ``delta``."""
-        op, x, mean = self.operator, self.reference, self.reference_mean
+    def violation_and_move(self, delta: Tensor, margin: float) -> ViolationOf:
+        """See :class:`solvers.constraints.ssim_windows.feasibility.WindowSet`.
+
+        A window asks for the nearest point of one convex set, which stays the same on the way: the set of the split at
+        which the two levels have the ratio that they have at ``delta``.
+        """
+        op, x = self.operator, self.reference
         tiny = torch.finfo(x.dtype).tiny
-        split = self.split(share_of(*self.used(*self.moments(delta))), margin)
+        split = self.split(share_of(*self.window_levels(*self.moments(delta))), margin)
         a = torch.as_tensor(split.ball_center)
 
-        def ask(point: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-            shift, spread, along = self.moments(point)
-            apart = (spread - 2 * a * along + a.square() * self.reference_variance).clamp_min(0).sqrt()
-            excess = (1 - split.radius / apart.clamp_min(tiny)).clamp_min(0)
-            beyond = shift - shift.clamp(split.mean_lower, split.mean_upper)
+        def violation_of(point: Tensor) -> Violation:
+            mean, variance, covariance = self.moments(point)
+            distance = (variance - 2 * a * covariance + a.square() * self.reference_variance).clamp_min(0).sqrt()
+            structure_excess = (1 - split.radius / distance.clamp_min(tiny)).clamp_min(0)
+            mean_excess = mean - mean.clamp(split.mean_lower, split.mean_upper)
 
-            def move() -> Tensor:
-                asking = (excess > 0).to(excess), (beyond != 0).to(excess)
-                asked = torch.stack([excess, excess * a, excess * (shift - a * mean), beyond, *asking])
-                slope, tilt, offset, level, balls, intervals = op.adjoint(asked).unbind()
-                return averaged(point * slope - x * tilt - offset, balls) + averaged(level, intervals)
+            def average_move() -> Tensor:
+                violated = (structure_excess > 0).to(structure_excess), (mean_excess != 0).to(structure_excess)
+                offset_mean = mean - a * self.reference_mean
+                per_window = torch.stack(
+                    [structure_excess, structure_excess * a, structure_excess * offset_mean, mean_excess, *violated]
+                )
+                slope, centre_slope, mean_part, mean_sum, ball_count, interval_count = op.adjoint(per_window).unbind()
+                structure_move = averaged(point * slope - x * centre_slope - mean_part, ball_count)
+                return structure_move + averaged(mean_sum, interval_count)
 
-            return excess, beyond, move
+            return Violation(structure_excess, mean_excess, average_move)
 
-        return ask
+        return violation_of
 
     def implied_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        """The union over pieces of the hyperbola of what the larger of the balls and of the intervals on each imply."""
-        boxes, whole = [], torch.ones_like(self.spread_base)
-        for k in range(BOXES):
-            least, most = (math.sin(math.pi / 2 * end / BOXES) ** 2 for end in (k, k + 1))
-            widest, longest = self.split(most * whole), self.split(least * whole)
-            center = float(levels(torch.tensor(most, dtype=torch.float64), self.constraint.threshold)[0])
-            limits = longest.mean_lower, longest.mean_upper
-            boxes.append(implied_bounds(self.operator, self.reference, center, widest.radius, limits, (lower, upper)))
-        lowest, highest = zip(*boxes, strict=True)
-        return torch.stack(lowest).amin(dim=0), torch.stack(highest).amax(dim=0)
+        """Elementwise bounds on d that the set and ``lower <= d <= upper`` imply, (B, C, H, W) each.
+
+        The hyperbola of splits is cut into pieces. On a piece the largest ball and the longest interval hold all
+        others; these two imply a box. The union of the boxes holds the set.
+        """
+        boxes, ones = [], torch.ones_like(self.spread_base)
+        for piece in range(PIXEL_BOUND_PIECES):
+            first_share, last_share = (
+                math.sin(math.pi / 2 * end / PIXEL_BOUND_PIECES) ** 2 for end in (piece, piece + 1)
+            )
+            # The ball grows with the contrast's share, and the interval shrinks.
+            largest_balls, longest_intervals = self.split(last_share * ones), self.split(first_share * ones)
+            center = float(levels(torch.tensor(last_share, dtype=torch.float64), self.constraint.threshold)[0])
+            balls = WindowBalls(
+                center, largest_balls.radius, longest_intervals.mean_lower, longest_intervals.mean_upper
+            )
+            boxes.append(implied_bounds(self.operator, self.reference, balls, Bounds(lower, upper)))
+        lowest = torch.stack([box.lower for box in boxes]).amin(dim=0)
+        highest = torch.stack([box.upper for box in boxes]).amax(dim=0)
+        return lowest, highest
 
     # -- duality -------------------------------------------------------------------------------------------
 
@@ -208,19 +247,24 @@ class BoundProductSSIM(BoundWindows):
         return block.adjoint(self.operator, self.reference)
 
     def dual_value(self, block: WindowDual) -> Tensor:
-        """The support function of all windows' exact sets, which is that of their convex hulls: a bound on ``y'Ad``
-        for every d of the set, although it is not convex."""
+        """The support function of all windows' exact sets, a bound on ``y'Ad`` for every d of the set, (B,).
+
+        The support function of a set is that of its convex hull, so the bound holds although the set is not convex.
+        """
         size, along = block.centred(self.operator, self.reference)
         contrast = Loss(along, size, self.spread_base, self.reference_variance)
         luminance = self.luminance(block.mean)
         return largest(contrast, luminance, self.constraint.threshold).flatten(1).sum(dim=1)
 
     def luminance(self, mean: Tensor) -> Loss:
-        """What a window gains by its mean, for the dual's part ``mean`` (B, C, P_h, P_w)."""
+        """The luminance part of every window's support function, for the dual block's ``mean`` (B, C, P_h, P_w)."""
         return Loss(self.reference_mean * mean, mean.abs(), self.mean_base, self.reference_mean.square())
 
     def support(self, direction: Tensor) -> Tensor | None:
-        """By spreading z over the windows, as in WindowSSIM; exact for tiles without a box."""
+        """An upper bound on ``max z'd``, z = ``direction``, by a block that spreads z over the windows: (B,).
+
+        See :meth:`BoundWindowSSIM.support`. The value is exact for tiles without a box.
+        """
         coverage = self.operator.coverage
         point = torch.where(self.operator.covered, direction / coverage.clamp_min(1e-30), 0.0)
         return self.dual_value(WindowDual(torch.ones_like(self.spread_base), point, self.operator.mean(point)))
@@ -230,43 +274,31 @@ class BoundProductSSIM(BoundWindows):
 
 
 def _level(square: Tensor, affine: Tensor) -> Tensor:
-    """``square/affine``, at most UNBOUNDED, which is what an ``affine`` of 0 or less gives; 0 where nothing moves."""
+    """``square/affine``, at most LOST_LEVEL, and LOST_LEVEL where ``affine <= 0``; 0 where ``square`` is 0."""
     level = square / affine.clamp_min(torch.finfo(affine.dtype).tiny)
-    return torch.where(square > 0, level.clamp_max(UNBOUNDED), 0.0)
+    return torch.where(square > 0, level.clamp_max(LOST_LEVEL), 0.0)
 
 
-Term = tuple[Tensor, Tensor, Tensor]
+# A loss along a ray, (n, c, k): the level of ``t d`` is ``t^2 n/(k + t c)``. Each (N,), for N windows.
+RayLevel = tuple[Tensor, Tensor, Tensor]
 
 
-def _scale(contrast: Term, luminance: Term, allowed: float) -> Tensor:
-    """The largest t in [0, 1) with ``(1 + A(t d))(1 + B(t d)) <= 1 + allowed`` for windows (N,) that are outside at
-    t = 1; a term is (n, c, k) with level ``t^2 n/(k + t c)``. The root of the level grows about linearly in t: secants
-    of it, safeguarded (Illinois); the end that is inside."""
+def _scale(contrast: RayLevel, luminance: RayLevel, allowed: float) -> Tensor:
+    """The largest t in [0, 1) with ``(1 + A(t d))(1 + B(t d)) <= 1 + allowed``, for N windows, (N,).
+
+    All windows must be outside at t = 1. The search is for the root of ``sqrt(allowed) - sqrt(A + B + A B)``, because
+    the square root of the level grows about linearly in t.
+    """
     target = allowed**0.5
 
-    def value(t: Tensor) -> Tensor:
-        level = []
-        for square, slope, base in (contrast, luminance):
-            below = base + t * slope
-            level.append(_level(t.square() * square, below))
-        return (level[0] + level[1] + level[0] * level[1]).sqrt() - target
+    def room(t: Tensor) -> Tensor:
+        a, b = (_level(t.square() * square, base + t * slope) for square, slope, base in (contrast, luminance))
+        return target - (a + b + a * b).sqrt()
 
-    low, high = torch.zeros_like(contrast[0]), torch.ones_like(contrast[0])
-    low_value, high_value = torch.full_like(low, -target), value(high)
-    side = torch.zeros_like(low)
-    eps = torch.finfo(low.dtype).eps
-    left = low_value
-    for _ in range(STEPS):
-        if bool(((high - low <= 2 * eps * high) | (left >= -4 * eps * target)).all()):
-            break
-        secant = low - (high - low) * low_value / (high_value - low_value)
-        middle = torch.where((secant > low) & (secant < high), secant, (low + high) / 2)
-        now = value(middle)
-        fits = now <= 0
-        left = torch.where(fits, now, left)
-        # Illinois: an end that stays twice running counts half.
-        high_value = torch.where(fits & (side > 0), high_value / 2, torch.where(fits, high_value, now))
-        low_value = torch.where(~fits & (side < 0), low_value / 2, torch.where(fits, now, low_value))
-        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
-        side = torch.where(fits, 1.0, -1.0)
-    return low
+    eps = torch.finfo(contrast[0].dtype).eps
+    return last_nonnegative(
+        room,
+        at_zero=torch.full_like(contrast[0], target),
+        at_one=room(torch.ones_like(contrast[0])),
+        tolerances=SearchTolerances(value=4 * eps * target, width=2 * eps, max_steps=MAX_SCALE_STEPS),
+    )

@@ -1,9 +1,35 @@
-"""SSIM of at least a threshold in every window."""
+"""SSIM of at least a threshold in every window: a ball for the window's structure and an interval for its mean.
+
+Write ``y = x + d``, and m, V and cov for the weighted mean, variance and covariance in one window (Wang et al., TIP
+2004)::
+
+    S1 = (2 m(x) m(y) + C1)/(m(x)^2 + m(y)^2 + C1),    S2 = (2 cov(x, y) + C2)/(V(x) + V(y) + C2),    SSIM = S1 S2.
+
+The bound ``1 - S2 <= alpha`` is a ball. Let ``0 < alpha < 1`` and ``a = alpha/(1 - alpha)``. Every step is an
+equivalence::
+
+    1 - S2 = V(d)/(V(x) + V(x + d) + C2)                          since V(x) + V(y) - 2 cov(x, y) = V(y - x) = V(d)
+    1 - S2 <= alpha
+      <=>  V(d) <= alpha (V(x) + V(x + d) + C2)                   the denominator is positive
+      <=>  (1 - alpha) V(d) - 2 alpha cov(x, d) <= alpha (2 V(x) + C2)     V(x + d) = V(x) + 2 cov(x, d) + V(d)
+      <=>  V(d) - 2 a cov(x, d) <= a (2 V(x) + C2)                divided by 1 - alpha > 0
+      <=>  V(d - a x) <= a (2 V(x) + C2) + a^2 V(x) = r^2         a^2 V(x) added on both sides
+
+``V(v) = |R v|^2`` with ``R v = sqrt(w) (v - m(v))``, so the last line is the ball ``|R d - a R x| <= r``.
+
+The bound ``1 - S1 <= beta`` is an interval. The same steps, with m in the place of R and ``b = beta/(1 - beta)``,
+give::
+
+    1 - S1 = m(d)^2/(m(x)^2 + (m(x) + m(d))^2 + C1)
+    1 - S1 <= beta  <=>  |m(d) - b m(x)| <= l,    l^2 = b (2 m(x)^2 + C1) + b^2 m(x)^2
+
+With sample covariance C2 in the ball is divided by ``N/(N - 1)``. The page ``docs/concepts/ssim-ball.md`` explains
+every step.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +38,13 @@ from torch import Tensor
 
 from solvers.batch_algebra import ball_scale_factor
 from solvers.constraints.base import ConicForm, Constraint
-from solvers.constraints.ssim_windows.feasibility import ViolationAndMove, averaged, make_feasible, shrink_locally
+from solvers.constraints.ssim_windows.feasibility import (
+    Violation,
+    ViolationOf,
+    averaged,
+    make_feasible,
+    shrink_locally,
+)
 from solvers.constraints.ssim_windows.moments import BoundWindows, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
 from solvers.constraints.ssim_windows.window_dual import WindowDual
@@ -20,6 +52,7 @@ from solvers.constraints.ssim_windows.zero_mean_projection import project_to_zer
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
 from solvers.windows import Window
+from solvers.windows.quadratic import Bounds
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -30,16 +63,19 @@ class WindowSSIM(Constraint):
     """``SSIM_p(x, x + d) >= threshold`` in every window p of every channel.
 
     SSIM is the product of a luminance term S1 and a contrast-structure term S2 (Wang et al., TIP 2004). The set asks
-    ``S1 >= 1 - beta`` and ``S2 >= 1 - alpha`` with ``(1 - alpha)(1 - beta) = threshold``, which is convex: a ball on
-    the centred window and an interval on its mean.
+    ``S1 >= 1 - beta`` and ``S2 >= 1 - alpha`` with ``(1 - alpha)(1 - beta) = threshold``. This set is convex: a ball
+    on the centred window and an interval on the window's mean.
 
     Attributes:
         threshold: t, 0 < t < 1.
-        window: the sliding window; tiles where its stride equals its size.
-        luminance: beta, the share of the budget given to the windows' means: a number in [0, 1 - t); ``"split"``
-            for alpha = beta = 1 - sqrt(t); ``"preserve"`` for beta = 0, every window's mean kept.
-        sample_covariance: variances with the factor N/(N - 1), as scikit-image's default has.
+        window: the sliding window. A stride equal to the size gives tiles.
+        luminance: beta, the share of the budget given to the windows' means. A number in [0, 1 - t), default 1e-3.
+            ``"split"``: alpha = beta = 1 - sqrt(t). ``"preserve"``: beta = 0, so that every window's mean is kept.
+        sample_covariance: whether variances have the factor N/(N - 1), as they have by default in scikit-image.
         data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2.
+
+    Raises:
+        ProblemError: a value lies outside its range.
     """
 
     threshold: float
@@ -101,9 +137,9 @@ class BoundWindowSSIM(BoundWindows):
     A dual block is a :class:`WindowDual` or window vectors (B, C, P_h, P_w, size^2).
 
     Attributes:
-        ball_center: a; the ball's centre is ``a R_p x``.
+        ball_center: a, a number. The ball's centre is ``a R_p x``.
         radius, mean_lower, mean_upper: r_p, lo_p, hi_p, each (B, C, P_h, P_w).
-        window_balls: the four of them together.
+        window_balls: these four values as one record.
     """
 
     constraint: WindowSSIM
@@ -118,18 +154,22 @@ class BoundWindowSSIM(BoundWindows):
         self.radius = self.window_balls.radius
         self.mean_lower, self.mean_upper = self.window_balls.mean_lower, self.window_balls.mean_upper
 
-    def select(self, images: Tensor) -> BoundWindowSSIM:
-        """The set of the images at ``images`` (long, (K,)) alone."""
-        return BoundWindowSSIM(self.constraint, self.reference[images])
+    def select(self, image_indices: Tensor) -> BoundWindowSSIM:
+        """The set of the images at ``image_indices`` (long, (K,)) alone."""
+        return BoundWindowSSIM(self.constraint, self.reference[image_indices])
 
     # -- membership ----------------------------------------------------------------------------------------
 
     def excess(self, delta: Tensor) -> Tensor:
-        """In units of SSIM: the largest of ``(1 - S1) - beta`` and ``(1 - S2) - alpha`` over the windows; where means
-        are kept, ``|m_p(d)|`` in pixel units instead of the first; a pixel in no window counts with its size."""
+        """In units of SSIM: the largest of ``(1 - S1) - beta`` and ``(1 - S2) - alpha`` over the windows, (B,).
+
+        Where means are kept, ``|m_p(d)|`` in pixel units stands in the place of ``(1 - S1) - beta``. A pixel that lies
+        in no window counts by its size.
+        """
         luminance, contrast = self.losses(delta)
-        shift = self.operator.mean(delta).abs() if self.constraint.beta == 0 else luminance - self.constraint.beta
-        excess = torch.maximum(shift, contrast - self.constraint.alpha)
+        keeps_means = self.constraint.beta == 0
+        mean_excess = self.operator.mean(delta).abs() if keeps_means else luminance - self.constraint.beta
+        excess = torch.maximum(mean_excess, contrast - self.constraint.alpha)
         return with_uncovered(self.operator, excess.flatten(1).amax(dim=1), delta)
 
     def window_factor(self, delta: Tensor) -> Tensor:
@@ -142,7 +182,7 @@ class BoundWindowSSIM(BoundWindows):
         beyond = shift.abs() > limit.abs()
         interval = torch.where(beyond, limit / torch.where(beyond, shift, 1.0), 1.0)
         if self.constraint.beta == 0:
-            # An equality: scaling can't reach it, retract does, up to rounding.
+            # The mean is an equality. Scaling cannot reach it; `retract` does, up to rounding.
             return ball
         return torch.minimum(ball, interval)
 
@@ -150,54 +190,52 @@ class BoundWindowSSIM(BoundWindows):
         return self.window_factor(delta).flatten(1).amin(dim=1)
 
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """See :mod:`solvers.constraints.ssim_windows.feasibility`; where means are kept, bring them to 0 first."""
+        """Move ``delta`` (B, C, H, W) into the windows; see :mod:`solvers.constraints.ssim_windows.feasibility`.
+
+        Where means are kept, the windows' means are brought to 0 first.
+        """
         tiles = self.constraint.window.is_tiling
         if self.constraint.beta == 0:
             delta = project_to_zero_means(self.operator, delta, lower, upper)
-            # A local scaling would spoil the means of overlapping windows.
+            # A local scaling would change the means of overlapping windows.
             return shrink_locally(self, delta, steps=1) if tiles else delta
         return shrink_locally(self, delta, steps=1) if tiles else make_feasible(self, delta, lower, upper)
 
-    def violation_and_move(self, delta: Tensor, margin: float) -> ViolationAndMove:
+    def violation_and_move(self, delta: Tensor, margin: float) -> ViolationOf:
         """See :class:`solvers.constraints.ssim_windows.feasibility.WindowSet`."""
-        op, centre = self.operator, self.ball_center * self.reference
-        centre_mean = op.mean(centre)
+        op, ball_centre = self.operator, self.ball_center * self.reference
+        centre_mean = op.mean(ball_centre)
         radius = (1 - margin) * self.radius
-        middle, half = (self.mean_upper + self.mean_lower) / 2, (self.mean_upper - self.mean_lower) / 2
-        least, most = middle - (1 - margin) * half, middle + (1 - margin) * half
+        middle, half_width = (self.mean_upper + self.mean_lower) / 2, (self.mean_upper - self.mean_lower) / 2
+        mean_lower, mean_upper = middle - (1 - margin) * half_width, middle + (1 - margin) * half_width
         tiny = torch.finfo(radius.dtype).tiny
 
-        def ask(point: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-            centred = point - centre
-            means = op.mean(torch.stack([centred, centred.square()]))
-            spread = (means[1] - means[0].square()).clamp_min(0).sqrt()
-            excess = (1 - radius / spread.clamp_min(tiny)).clamp_min(0)
+        def violation_of(point: Tensor) -> Violation:
+            offset = point - ball_centre
+            means = op.mean(torch.stack([offset, offset.square()]))
+            deviation = (means[1] - means[0].square()).clamp_min(0).sqrt()
+            structure_excess = (1 - radius / deviation.clamp_min(tiny)).clamp_min(0)
             mean = means[0] + centre_mean
-            shift = mean - mean.clamp(least, most)
+            mean_excess = mean - mean.clamp(mean_lower, mean_upper)
 
-            def move() -> Tensor:
-                asking = (excess > 0).to(excess), (shift != 0).to(excess)
-                asked = torch.stack([excess, excess * means[0], shift, *asking])
-                slope, offset, level, balls, intervals = op.adjoint(asked).unbind()
-                return averaged(centred * slope - offset, balls) + averaged(level, intervals)
+            def average_move() -> Tensor:
+                violated = (structure_excess > 0).to(structure_excess), (mean_excess != 0).to(structure_excess)
+                per_window = torch.stack([structure_excess, structure_excess * means[0], mean_excess, *violated])
+                slope, mean_part, mean_sum, ball_count, interval_count = op.adjoint(per_window).unbind()
+                structure_move = averaged(offset * slope - mean_part, ball_count)
+                return structure_move + averaged(mean_sum, interval_count)
 
-            return excess, shift, move
+            return Violation(structure_excess, mean_excess, average_move)
 
-        return ask
+        return violation_of
 
     @property
     def has_equality(self) -> bool:
         return self.constraint.beta == 0
 
     def implied_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        return implied_bounds(
-            self.operator,
-            self.reference,
-            self.ball_center,
-            self.radius,
-            (self.mean_lower, self.mean_upper),
-            (lower, upper),
-        )
+        box = implied_bounds(self.operator, self.reference, self.window_balls, Bounds(lower, upper))
+        return box.lower, box.upper
 
     # -- duality -------------------------------------------------------------------------------------------
 
@@ -218,7 +256,10 @@ class BoundWindowSSIM(BoundWindows):
         return block.adjoint(self.operator, self.reference)
 
     def dual_value(self, block: WindowDual | Tensor) -> Tensor:
-        """``sum_p a (R_p x)'y_perp + r_p |y_perp| + max(lo_p s_p, hi_p s_p)``."""
+        """``sum_p a (R_p x)'y_perp + r_p |y_perp| + max(lo_p s_p, hi_p s_p)``, (B,).
+
+        Here ``s_p = sqrt(w)'y_p`` and ``y_perp = y_p - s_p sqrt(w)``: the support function of ball and interval.
+        """
         op = self.operator
         if isinstance(block, Tensor):
             mean = (block * op.root_weights).sum(dim=-1)
@@ -232,8 +273,11 @@ class BoundWindowSSIM(BoundWindows):
         return (self.ball_center * along + self.radius * size + interval).flatten(1).sum(dim=1)
 
     def support(self, direction: Tensor) -> Tensor | None:
-        """By spreading z over the windows: ``A'A = diag(coverage)``, so ``y_p = A_p (z/coverage)`` has
-        ``A'y = z`` on covered pixels. Exact for tiles, an upper bound where windows overlap."""
+        """An upper bound on ``max z'd``, z = ``direction``, by a block that spreads z over the windows: (B,).
+
+        ``A'A = diag(coverage)``, so ``y_p = A_p (z/coverage)`` has ``A'y = z`` on covered pixels. The value is exact
+        for tiles and an upper bound where windows overlap.
+        """
         coverage = self.operator.coverage
         point = torch.where(self.operator.covered, direction / coverage.clamp_min(1e-30), 0.0)
         block = WindowDual(torch.ones_like(self.radius), point, self.operator.mean(point))
@@ -242,8 +286,10 @@ class BoundWindowSSIM(BoundWindows):
     # -- projection and conic form -----------------------------------------------------------------------------
 
     def project(self, point: Tensor) -> Tensor | None:
-        """Exact for tiles: ball and interval of each tile, to machine precision in float64. ``None`` where windows
-        overlap: their intersection has no closed form."""
+        """The nearest member, exact for tiles: ball and interval of each tile, to machine precision in float64.
+
+        ``None`` where windows overlap, because the intersection of their sets has no closed form.
+        """
         if not self.constraint.window.is_tiling:
             return None
         from solvers.constraints.ssim_windows.single_window_solver import solve_groups
@@ -261,5 +307,5 @@ class BoundWindowSSIM(BoundWindows):
         return window_cones(self.operator, self.reference, self.window_balls, delta, image)
 
     def conic_size(self) -> int:
-        # One non-zero a row for A, one for the mean, and the means' own equations.
+        # One non-zero a row for A, one for the mean, and the equations that define the means.
         return 3 * self.radius[0].numel() * self.constraint.window.size**2

@@ -1,1 +1,1 @@
-"""What the mean SSIM needs beside its set: the ellipsoid of a convex step, losses and bound of tiles."""
+"""What methods and certificates of the mean SSIM need: the ellipsoid of a convex step, and the bound for tiles."""

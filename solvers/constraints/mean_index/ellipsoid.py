@@ -1,13 +1,16 @@
-"""The convex step of mean SSIM: the windows' energies of d, one ellipsoid an image.
+"""The convex step of mean SSIM: around a point d_k the index is replaced by one ellipsoid an image.
 
-``1 - S2 = N/(N + E)`` with ``N = V_p(d)``, convex, and ``E = 2 V_p(x) + 2 cov_p(x, d) + C2``, affine; 1 - S1 likewise
-with means. Around d_k it becomes ``N_k/D_k + (E_k/D_k^2)(N - N_k) - (N_k/D_k^2)(E - E_k)``, D_k = N_k + E_k: convex
-where S2 >= 0, equal at d_k in value and slope, and at d = 0 never above N_k/D_k, so that 0 stays inside. (Linearising
-the whole denominator, a quadratic too, lets 0 fall out once some windows are lost: the steps end early.) The product
-``1 - S1 S2`` has the slope ``S2 (1 - S1)' + S1 (1 - S2)'``, whose factors at d_k weigh the two losses. All windows
-together:
+``1 - S2 = N/(N + E)`` with ``N = V_p(d)``, convex, and ``E = 2 V_p(x) + 2 cov_p(x, d) + C2``, affine. The loss 1 - S1
+has the same form with means. With the values N_k, E_k and D_k = N_k + E_k at d_k, the step replaces 1 - S2 by
 
-    d'Hd - 2 b'd <= c,    d'Hd = sum_p u_p V_p(d) + v_p m_p(d)^2,    H v = adjoint(u) v + M'((v_p - u_p) M v).
+    N_k/D_k + (E_k/D_k^2)(N - N_k) - (N_k/D_k^2)(E - E_k).
+
+This model is convex where S2 >= 0. At d_k it equals 1 - S2 in value and gradient. At d = 0 it is at most N_k/D_k, so d
+= 0 stays inside. (A model that linearises the whole denominator loses d = 0 once some windows are lost, and the steps
+end early.) The product ``1 - S1 S2`` has the gradient ``S2 (1 - S1)' + S1 (1 - S2)'``; its factors at d_k weigh the two
+models. The sum over all windows is one quadratic:
+
+    d'Hd - 2 b'd <= c,    d'Hd = sum_p u_p V_p(d) + v_p m_p(d)^2,    H d = adjoint(u) d + M'((v_p - u_p) M d).
 """
 
 from __future__ import annotations
@@ -37,6 +40,9 @@ class MeanSSIMStep(Constraint):
         contrast, luminance: u and v, (B, C, P_h, P_w) each, not negative.
         shift: b, (B, C, H, W).
         level: c, (B,), not negative.
+
+    Raises:
+        ProblemError: a tensor has another shape, or a number that is not finite or is negative.
     """
 
     window: Window
@@ -82,11 +88,13 @@ class MeanSSIMStep(Constraint):
 
 
 class BoundMeanSSIMStep(BoundConstraint):
-    """The ellipsoid of a batch. A dual block is a multiplier and a point, lambda >= 0 and any d0, flat in
-    (B, 1 + C*H*W): ``y = 2 lambda (H d0 - b)``.
+    """The ellipsoids of a batch of images.
+
+    A dual block is a multiplier lambda >= 0 and any point d0, ``y = 2 lambda (H d0 - b)``; both lie in one tensor
+    (B, 1 + C*H*W), the multiplier first.
 
     Attributes:
-        slope: adjoint(u), (B, C, H, W), the diagonal part of H.
+        slope: adjoint(u), (B, C, H, W), the part of H that acts on each pixel alone.
         weights: v - u, (B, C, P_h, P_w).
     """
 
@@ -96,12 +104,10 @@ class BoundMeanSSIMStep(BoundConstraint):
         self.constraint = constraint
         self.image_shape = tuple(reference.shape)
         self.operator: WindowOperator = constraint.window.operator_for(reference)
-        same = {"dtype": reference.dtype, "device": reference.device}
-        contrast, luminance = constraint.contrast.to(**same), constraint.luminance.to(**same)  # type: ignore[call-overload]
-        self.contrast, self.luminance = contrast, luminance
-        self.shift, self.level = constraint.shift.to(**same), constraint.level.to(**same)  # type: ignore[call-overload]
-        self.slope = self.operator.adjoint(contrast)
-        self.weights = luminance - contrast
+        self.contrast, self.luminance = constraint.contrast.to(reference), constraint.luminance.to(reference)
+        self.shift, self.level = constraint.shift.to(reference), constraint.level.to(reference)
+        self.slope = self.operator.adjoint(self.contrast)
+        self.weights = self.luminance - self.contrast
 
     def product(self, image: Tensor) -> Tensor:
         """``H v``, (B, C, H, W)."""
@@ -118,7 +124,7 @@ class BoundMeanSSIMStep(BoundConstraint):
         return (self.slope + self.operator.squared_adjoint(self.weights)).clamp_min(1e-6 * self.slope)
 
     def excess(self, delta: Tensor) -> Tensor:
-        """``d'Hd - 2 b'd - c``; of :meth:`MeanSSIM.step` in units of SSIM."""
+        """``d'Hd - 2 b'd - c``, (B,). For an ellipsoid of :meth:`~solvers.MeanSSIM.step` the unit is that of SSIM."""
         outside = self.energy(delta) - 2 * inner(self.shift, delta) - self.level
         return with_uncovered(self.operator, outside, delta)
 
@@ -126,7 +132,7 @@ class BoundMeanSSIMStep(BoundConstraint):
         return ball_scale_factor(self.energy(delta), inner(self.shift, delta), -self.level)
 
     def bounds(self) -> tuple[Tensor, Tensor] | None:
-        """Pixels in no window are fixed (border "valid" only)."""
+        """Bounds that fix the pixels in no window, or ``None`` where there are none."""
         return uncovered_bounds(self.operator, self.shift)
 
     # -- duality -------------------------------------------------------------------------------------------
@@ -140,7 +146,10 @@ class BoundMeanSSIMStep(BoundConstraint):
         return 2 * per_image(factor) * (self.product(point) - self.shift)
 
     def dual_value(self, block: Tensor) -> Tensor:
-        """``lambda (c + d0'H d0)``: ``y'd = 2 lambda (d0'Hd - b'd) <= lambda (d'Hd + d0'Hd0 - 2b'd)``."""
+        """``lambda (c + d0'H d0)``, an upper bound on ``y'd`` over the ellipsoid, (B,).
+
+        ``y'd = 2 lambda (d0'Hd - b'd) <= lambda (d'Hd + d0'Hd0 - 2 b'd) <= lambda (c + d0'Hd0)``.
+        """
         factor, point = self._parts(block)
         return factor * (self.level + self.energy(point))
 

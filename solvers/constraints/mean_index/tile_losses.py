@@ -1,17 +1,18 @@
-"""What a tile can gain at a level of its two losses, and planes over it (for MeanSSIM on tiles).
+"""The largest objective of a tile at given levels of its two losses, and planes above it (for MeanSSIM on tiles).
 
-Write ``A = (1 - S2)/S2`` and ``B = (1 - S1)/S1``, so that ``SSIM = 1/((1 + A)(1 + B))``. Both are squares over affine
-functions of d,
+Write ``A = (1 - S2)/S2`` and ``B = (1 - S1)/S1``, so that ``SSIM = 1/((1 + A)(1 + B))``. Each level is a square over an
+affine function of d,
 
     A(d) = V(d)/(2 V(x) + 2 cov(x, d) + C2),     B(d) = m(d)^2/(2 m(x)^2 + 2 m(x) m(d) + C1),
 
-hence convex where the denominators are positive. So ``v(A, B) = max z'd`` over a tile's ball at level A, its interval
-at level B and the box is **concave** in (A, B), although the constraint on the mean index is not convex: all that is
-not convex is the scalar function 1/((1 + A)(1 + B)) of the levels.
+and hence convex where the denominator is positive. Let ``v(A, B) = max z'd`` over a tile's ball at level A, its
+interval at level B and the box. Then v is **concave** in (A, B), although the constraint on the mean index is not
+convex. All that is not convex is the scalar function 1/((1 + A)(1 + B)) of the levels.
 
-The dual solution of one tile at (A_i, B_i) gives ``U_i(A, B) >= v(A, B)`` for *all* levels, by weak duality, whoever
-found it: only the ball's radius and the interval's ends depend on the levels. U_i is concave, so its tangent plane at
-(A_i, B_i) lies above v too.
+Only the ball's radius and the interval's ends depend on the levels. So the dual solution of one tile at (A_i, B_i),
+exact or not, gives a bound ``U_i(A, B) >= v(A, B)`` for *all* levels, by weak duality. U_i is concave, so its tangent
+plane at (A_i, B_i) lies above v too. The page ``docs/concepts/mean-index.md`` explains how the planes bound the mean
+index.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ from solvers.constraints.ssim_windows.single_window_solver import Groups, best_w
 from solvers.constraints.ssim_windows.tiles import to_tiles
 from solvers.windows import WindowOperator
 
-# A level of contrast at which a tile has no structure of the image left.
-HIGHEST = 1e4
-# The means, as multiples of the image's, at which the search for reversed tiles is cut.
-PIECES = (0.25, 0.5, 0.75, 1.0, 1.33, 2.0, 4.0)
-PER_TILE = (
+# The largest level at which tiles are solved: there a tile has no structure of the image left.
+MAX_TILE_LEVEL = 1e4
+# Reversed tiles are bounded piece by piece; these means of x + d, as multiples of that of x, separate the pieces.
+REVERSED_MEAN_ENDS = (0.25, 0.5, 0.75, 1.0, 1.33, 2.0, 4.0)
+# The attributes of TileLevels that have one entry a tile.
+TILE_ATTRIBUTES = (
     "weights", "direction", "target", "lower", "upper", "reference", "mean", "centred", "variance", "base_a", "base_b",
-    "most", "image", "kappa",
+    "largest_value", "image", "kappa",
 )  # fmt: skip
 
 
 class MeanIndex(Protocol):
-    """A mean index: its threshold t, and the bound on 1 - S1 in every window (infinite where there is none)."""
+    """A mean index: its threshold t, and beta, the bound on 1 - S1 in every window, infinite where there is none."""
 
     @property
     def threshold(self) -> float: ...
@@ -49,7 +51,7 @@ class MeanIndex(Protocol):
 
 
 class MeanIndexTiles(Protocol):
-    """A mean index on the tiles of a batch of images; ``BoundMeanSSIM`` is one, and its attributes are meant."""
+    """A mean index on the tiles of a batch of images, such as ``BoundMeanSSIM``, whose docstring explains the names."""
 
     operator: WindowOperator
     reference: Tensor
@@ -63,8 +65,15 @@ class MeanIndexTiles(Protocol):
 
 @dataclass(frozen=True)
 class Cut:
-    """Every tile's plane ``start + slope_a A + slope_b B >= v(A, B)``, and a point that attains ``value`` at the price
-    of ``loss = 1 - SSIM``: (G,) each, the point (G, N)."""
+    """A plane above every tile's v, and the point from which it was made, for G tiles with N pixels each.
+
+    Attributes:
+        start, slope_a, slope_b: the plane ``start + slope_a A + slope_b B >= v(A, B)``, (G,) each.
+        value: the objective ``z'd`` of the point, (G,).
+        loss: ``1 - SSIM`` of the point, (G,).
+        level_a, level_b: the levels A and B at which the tile was solved, (G,) each.
+        delta: the point, (G, N).
+    """
 
     start: Tensor
     slope_a: Tensor
@@ -80,10 +89,13 @@ class TileLevels:
     """The tiles of a batch, G of them, image by image, and the cuts made so far.
 
     Attributes:
-        image: (G,), which image a tile is of.
-        most: (G,), no level gives a tile more while S2 >= 0.
-        highest_b: the largest level B there is: beta/(1 - beta), or infinite.
-        cuts: at first none.
+        image: the image to which a tile belongs, (G,).
+        weights, direction, reference: the tiles' weights, gradients z and pixels x, (G, N) each.
+        base_a, base_b: ``2 V(x) + C2`` and ``2 m(x)^2 + C1``, (G,) each.
+        largest_value: an upper bound on a tile's ``z'd`` at all levels where S2 >= 0, (G,).
+        highest_b: the largest allowed level B, ``beta/(1 - beta)``, or infinite.
+        budget: the allowed sum of an image's losses.
+        cuts: the planes and points so far; none at first.
     """
 
     def __init__(self, bound: MeanIndexTiles, direction: Tensor, lower: Tensor, upper: Tensor) -> None:
@@ -106,191 +118,212 @@ class TileLevels:
         self.base_b = 2 * self.mean.square() + bound.c1
         beta = bound.constraint.beta
         self.highest_b = beta / (1 - beta) if beta < 1 else float("inf")
-        # Of the sum of the tiles' losses, a hair inside.
+        # A little less than allowed, for rounding.
         self.budget = (1 - bound.constraint.threshold) * bound.count * (1 - 1e-12)
         self.cuts: list[Cut] = []
-        self.most = _extreme(self.direction, self.lower, self.upper)
+        self.largest_value = _box_maximum(self.direction, self.lower, self.upper)
         self.kappa = self._best_kappa()
-        self.most = torch.minimum(self.most, self.without_ball(self.kappa)[0])
+        self.largest_value = torch.minimum(self.largest_value, self.without_ball(self.kappa)[0])
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sums over the tiles of each image: (G,) -> (B,)."""
+        """The sums over the tiles of each image: (G,) -> (B,)."""
         return values.reshape(self.batch, -1).sum(dim=1)
 
-    def wide(self, values: Tensor) -> Tensor:
-        """One value per image, (B,), for each of its tiles: (G,)."""
+    def per_tile(self, values: Tensor) -> Tensor:
+        """One value an image, repeated for each of its tiles: (B,) -> (G,)."""
         return values[self.image]
 
     def add(self, level_a: Tensor, level_b: Tensor, tiles: Tensor | None = None) -> None:
-        """Solve tiles at their levels (G,) and keep the cut; ``tiles`` (long, (K,)): only these, the others' part of
-        the new cut repeats the last."""
+        """Solve tiles at their levels and keep the cut.
+
+        Args:
+            level_a: A, (G,).
+            level_b: B, (G,).
+            tiles: the tiles to solve, long, (K,); ``None`` for all. For other tiles the new cut repeats the last one.
+        """
         if tiles is None or not self.cuts:
             self.cuts.append(self.solve(level_a, level_b))
         elif tiles.numel():
-            new = self.select(tiles).solve(level_a[tiles], level_b[tiles])
+            new_cut = self.select(tiles).solve(level_a[tiles], level_b[tiles])
             parts = {entry.name: getattr(self.cuts[-1], entry.name).clone() for entry in fields(Cut)}
             for name, part in parts.items():
-                part[tiles] = getattr(new, name)
+                part[tiles] = getattr(new_cut, name)
             self.cuts.append(Cut(**parts))
 
     def add_points(self, delta: Tensor) -> None:
-        """Keep points (G, N) whose structure is lost or reversed; their planes say no more than ``most``."""
-        flat, far = torch.zeros_like(self.most), torch.full_like(self.most, HIGHEST)
+        """Keep points (G, N) whose structure is lost or reversed. Their planes say no more than ``largest_value``."""
+        zero = torch.zeros_like(self.largest_value)
+        highest = torch.full_like(self.largest_value, MAX_TILE_LEVEL)
         value = (self.direction * delta).sum(dim=1)
-        self.cuts.append(Cut(self.most, flat, flat, value, self.loss(delta), far, flat, delta))
+        self.cuts.append(Cut(self.largest_value, zero, zero, value, self.loss(delta), highest, zero, delta))
 
     def select(self, tiles: Tensor) -> TileLevels:
-        """Some tiles alone, without cuts; of no use but to solve them."""
+        """The tiles at ``tiles`` (long) alone, without cuts. The result can solve these tiles, and nothing else."""
         part = copy(self)
-        for name in PER_TILE:
+        for name in TILE_ATTRIBUTES:
             setattr(part, name, getattr(self, name)[tiles])
         part.cuts = []
         return part
 
     def solve(self, level_a: Tensor, level_b: Tensor) -> Cut:
-        """The best points at levels (G,), cut to what is allowed, and the planes that their duals give."""
-        level_a, level_b = level_a.clamp(0, HIGHEST), level_b.clamp(0, min(self.highest_b, HIGHEST))
+        """The best points at levels A and B, (G,) each, and the planes that the dual solutions give.
+
+        The levels are first clipped to those allowed.
+        """
+        level_a = level_a.clamp(0, MAX_TILE_LEVEL)
+        level_b = level_b.clamp(0, min(self.highest_b, MAX_TILE_LEVEL))
         radius = (level_a * self.base_a + level_a.square() * self.variance).sqrt()
-        half = (level_b * self.base_b + (level_b * self.mean).square()).sqrt()
+        half_width = (level_b * self.base_b + (level_b * self.mean).square()).sqrt()
         middle = level_b * self.mean
         groups = Groups(
             target=self.target,
             weights=self.weights,
             center=level_a[:, None] * self.reference,
             radius=radius,
-            mean_lower=middle - half,
-            mean_upper=middle + half,
+            mean_lower=middle - half_width,
+            mean_upper=middle + half_width,
             lower=self.lower,
             upper=self.upper,
         )
         solution = solve_groups(groups, linear=True)
-        delta, ball, tilt = solution.delta, solution.ball, solution.mean
-        point = groups.centred(delta - level_a[:, None] * self.centred)
-        rest = self.direction - self.weights * (ball[:, None] * point + tilt[:, None])
-        least = _extreme(rest, self.lower, self.upper)
-        along = ball * (self.weights * self.centred * point).sum(dim=1)
-        size = ball.abs() * (self.weights * point.square()).sum(dim=1).sqrt()
-        top = least + level_a * along + radius * size + middle * tilt + half * tilt.abs()
-        slope_a = along + size * _rate(self.base_a, self.variance, level_a, radius)
-        slope_b = self.mean * tilt + tilt.abs() * _rate(self.base_b, self.mean.square(), level_b, half)
+        delta, ball_multiplier, mean_multiplier = solution.delta, solution.ball, solution.mean
+        # U at these levels: the support functions of box, ball and interval at the dual solution.
+        offset = groups.centred(delta - level_a[:, None] * self.centred)
+        remainder = self.direction - self.weights * (ball_multiplier[:, None] * offset + mean_multiplier[:, None])
+        box_part = _box_maximum(remainder, self.lower, self.upper)
+        along = ball_multiplier * (self.weights * self.centred * offset).sum(dim=1)
+        size = ball_multiplier.abs() * (self.weights * offset.square()).sum(dim=1).sqrt()
+        upper_bound = box_part + level_a * along + radius * size + middle * mean_multiplier
+        upper_bound = upper_bound + half_width * mean_multiplier.abs()
+        slope_a = along + size * _derivative(self.base_a, self.variance, level_a, radius)
+        mean_slope = _derivative(self.base_b, self.mean.square(), level_b, half_width)
+        slope_b = self.mean * mean_multiplier + mean_multiplier.abs() * mean_slope
         if self.highest_b == 0:
             slope_b = torch.zeros_like(slope_b)
-        # Where a slope is infinite there is no plane; no level gives more than ``most``.
-        start = top - slope_a * level_a - slope_b * level_b
-        sound = start.isfinite() & slope_a.isfinite() & slope_b.isfinite()
-        start = torch.where(sound, start, self.most)
-        slope_a, slope_b = torch.where(sound, slope_a, 0.0), torch.where(sound, slope_b, 0.0)
+        # Where a slope is infinite there is no plane, but no level gives more than `largest_value`.
+        start = upper_bound - slope_a * level_a - slope_b * level_b
+        is_finite = start.isfinite() & slope_a.isfinite() & slope_b.isfinite()
+        start = torch.where(is_finite, start, self.largest_value)
+        slope_a, slope_b = torch.where(is_finite, slope_a, 0.0), torch.where(is_finite, slope_b, 0.0)
         value = (self.direction * delta).sum(dim=1)
         return Cut(start, slope_a, slope_b, value, self.loss(delta), level_a, level_b, delta)
 
     def loss(self, delta: Tensor) -> Tensor:
         """``1 - SSIM`` of the tiles' points (G, N): (G,)."""
-        shift = (self.weights * delta).sum(dim=1)
-        moved = delta - shift[:, None]
-        spread = (self.weights * moved.square()).sum(dim=1)
+        mean = (self.weights * delta).sum(dim=1)
+        centred = delta - mean[:, None]
+        variance = (self.weights * centred.square()).sum(dim=1)
+        covariance = (self.weights * self.centred * centred).sum(dim=1)
         tiny = torch.finfo(delta.dtype).tiny
-        contrast = spread / (self.base_a + 2 * (self.weights * self.centred * moved).sum(dim=1) + spread).clamp_min(
-            tiny
-        )
-        luminance = shift.square() / (self.base_b + 2 * self.mean * shift + shift.square()).clamp_min(tiny)
+        contrast = variance / (self.base_a + 2 * covariance + variance).clamp_min(tiny)
+        luminance = mean.square() / (self.base_b + 2 * self.mean * mean + mean.square()).clamp_min(tiny)
         return luminance + contrast - luminance * contrast
 
     def without_ball(self, kappa: Tensor, limits: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """``F(kappa) = max (z'd + kappa e(d))`` over the box and limits on m(d), (G,), and a d that attains it.
-        ``e(d) = 2 V(x) + 2 cov(x, d) + C2`` has the sign of S2. By weak duality F, kappa >= 0, bounds z'd where
-        S2 >= 0.
+        """``F(kappa) = max (z'd + kappa e(d))`` over the box and an interval of m(d), (G,), and a d that attains it.
+
+        ``e(d) = 2 V(x) + 2 cov(x, d) + C2`` has the sign of S2. So F(kappa) with kappa >= 0 bounds z'd where S2 >= 0,
+        by weak duality.
 
         Args:
             kappa: (G,).
-            limits: on m(d), (G,) each; default: those of the luminance, if it is bounded.
+            limits: the ends of the interval of m(d), (G,) each. ``None``: those of the bound on 1 - S1, if there is
+                one.
         """
         direction = self.direction + 2 * kappa[:, None] * self.weights * self.centred
         constant = kappa * self.base_a
         limits = limits or self.limits
         if limits is None:
             vertex = torch.where(direction > 0, self.upper, self.lower)
-            return constant + _extreme(direction, self.lower, self.upper), vertex
+            return constant + _box_maximum(direction, self.lower, self.upper), vertex
         target = torch.where(self.weights > 0, direction / self.weights.clamp_min(1e-300), 0.0)
-        free = torch.full_like(kappa, 1e9)
-        groups = Groups(target, self.weights, torch.zeros_like(target), free, *limits, self.lower, self.upper)
+        no_ball = torch.full_like(kappa, 1e9)
+        groups = Groups(target, self.weights, torch.zeros_like(target), no_ball, *limits, self.lower, self.upper)
         solution = best_without_ball(groups)
-        tilt = solution.mean
-        rest = direction - self.weights * tilt[:, None]
-        ends = torch.maximum(limits[0] * tilt, limits[1] * tilt)
-        return constant + _extreme(rest, self.lower, self.upper) + ends, solution.delta
+        multiplier = solution.mean
+        remainder = direction - self.weights * multiplier[:, None]
+        mean_part = torch.maximum(limits[0] * multiplier, limits[1] * multiplier)
+        return constant + _box_maximum(remainder, self.lower, self.upper) + mean_part, solution.delta
 
     @property
     def limits(self) -> tuple[Tensor, Tensor] | None:
-        """The interval of m(d) in which 1 - S1 is as small as asked, (G,) each; ``None`` where nothing is asked."""
-        if self.highest_b > HIGHEST:
+        """The ends of the interval of m(d) where ``1 - S1 <= beta``, (G,) each; ``None`` where S1 is not bounded."""
+        if self.highest_b > MAX_TILE_LEVEL:
             return None
-        half = (self.highest_b * self.base_b + (self.highest_b * self.mean).square()).sqrt()
-        return self.highest_b * self.mean - half, self.highest_b * self.mean + half
+        half_width = (self.highest_b * self.base_b + (self.highest_b * self.mean).square()).sqrt()
+        return self.highest_b * self.mean - half_width, self.highest_b * self.mean + half_width
 
     def negative(self, price: Tensor, attained: Tensor) -> tuple[Tensor, Tensor]:
-        """An upper bound on ``z'd - price (1 - SSIM)`` where S2 <= 0, (G,), and a point to try there (G, N). There
-        ``1 - SSIM = 1 + S1 |e|/D`` with D at most V(x) + C2 and the largest variance in the box, so that any kappa up
-        to price S1/D may stand before e. Where the luminance is free, by pieces of the mean for the tiles whose bound
-        exceeds ``attained`` (G,): S1 is small only where the mean is far away."""
+        """An upper bound on ``z'd - price (1 - SSIM)`` where S2 <= 0, (G,), and a point to try there, (G, N).
+
+        Where S2 <= 0, ``1 - SSIM = 1 + S1 |e|/D``, and D is at most V(x) + C2 plus the largest variance in the box. So
+        ``z'd + kappa e - price`` is an upper bound for every kappa up to ``price S1/D``. Where S1 is not bounded, S1 is
+        small only if the mean is far away. There the interval of the mean is cut into pieces, for the tiles whose bound
+        exceeds ``attained``.
+
+        Args:
+            price: the multiplier of a tile's loss, (G,).
+            attained: the largest Lagrangian value that a point attains, (G,).
+        """
         ends = (self.weights * self.lower).sum(dim=1), (self.weights * self.upper).sum(dim=1)
         low, high = self.limits or ends
         value, delta = self._negative(price, low, high, self.limits)
         tiles = (value > attained).nonzero()[:, 0]
         if self.limits is None and tiles.numel():
             part, price = self.select(tiles), price[tiles]
-            least, most = ends[0][tiles], ends[1][tiles]
-            edges = [least, *((k - 1) * part.mean for k in PIECES), most]
-            edges = [torch.minimum(torch.maximum(edge, least), most) for edge in edges]
-            tried = [part._negative(price, *pair, pair) for pair in pairwise(edges)]
-            values, points = (torch.stack(column) for column in zip(*tried, strict=True))
-            best, which = values.max(dim=0)
-            value[tiles] = torch.minimum(value[tiles], best)
-            delta[tiles] = points[which, torch.arange(len(tiles), device=which.device)]
+            lowest, highest = ends[0][tiles], ends[1][tiles]
+            edges = [lowest, *((k - 1) * part.mean for k in REVERSED_MEAN_ENDS), highest]
+            edges = [torch.minimum(torch.maximum(edge, lowest), highest) for edge in edges]
+            pieces = [part._negative(price, *piece, piece) for piece in pairwise(edges)]
+            values, points = (torch.stack(column) for column in zip(*pieces, strict=True))
+            largest, number = values.max(dim=0)
+            value[tiles] = torch.minimum(value[tiles], largest)
+            delta[tiles] = points[number, torch.arange(len(tiles), device=number.device)]
         return value, delta
 
     def _negative(
         self, price: Tensor, low: Tensor, high: Tensor, limits: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        """See :meth:`negative`, for means of d in [low, high] (G,)."""
+        """See :meth:`negative`, for means of d in [low, high], (G,) each; ``limits`` as in :meth:`without_ball`."""
         inside = self.weights > 0
         darkest = torch.where(inside, self.reference + self.lower, torch.inf).amin(dim=1)
         brightest = torch.where(inside, self.reference + self.upper, -torch.inf).amax(dim=1)
-        least, most = self.mean + low, self.mean + high
-        shared, c1 = self.base_b - self.mean.square(), self.bound.c1  # m(x)^2 + C1
-        # S1 falls on both sides of its peak: least at an end.
-        ends = [(2 * self.mean * end + c1) / (shared + end.square()) for end in (least, most)]
+        lowest_mean, highest_mean = self.mean + low, self.mean + high
+        square, c1 = self.base_b - self.mean.square(), self.bound.c1  # square is m(x)^2 + C1
+        # S1 falls on both sides of its peak, so it is smallest at an end.
+        ends = [(2 * self.mean * end + c1) / (square + end.square()) for end in (lowest_mean, highest_mean)]
         luminance = torch.minimum(*ends).clamp(0, 1)
-        # A variance between two values with mean m is at most (highest - m)(m - lowest) (Bhatia and Davis, 2000).
-        mean = torch.minimum(torch.maximum((darkest + brightest) / 2, least), most)
-        largest = self.base_a - self.variance + ((brightest - mean) * (mean - darkest)).clamp_min(0)
-        kappa = price * luminance / largest.clamp_min(torch.finfo(price.dtype).tiny)
+        # The variance of values in [l, h] with mean m is at most (h - m)(m - l) (Bhatia and Davis, 2000).
+        mean = torch.minimum(torch.maximum((darkest + brightest) / 2, lowest_mean), highest_mean)
+        largest_denominator = self.base_a - self.variance + ((brightest - mean) * (mean - darkest)).clamp_min(0)
+        kappa = price * luminance / largest_denominator.clamp_min(torch.finfo(price.dtype).tiny)
         value, delta = self.without_ball(torch.minimum(self.kappa, kappa), limits)
         return value - price, delta
 
     def _best_kappa(self, steps: int = 40) -> Tensor:
-        """About the kappa >= 0 with the smallest F, which is convex: a golden search of its logarithm, (G,)."""
+        """About the kappa >= 0 with the smallest F, (G,), by golden-section search of its logarithm; F is convex."""
         size = self.direction.abs().sum(dim=1) / (self.weights * self.centred.abs()).sum(dim=1).clamp_min(1e-12)
         low, high = (1e-6 * size).clamp_min(1e-300).log(), (10 * size).clamp_min(1e-300).log()
         golden = (5**0.5 - 1) / 2
         first, second = high - golden * (high - low), low + golden * (high - low)
         at_first, at_second = self.without_ball(first.exp())[0], self.without_ball(second.exp())[0]
         for _ in range(steps):
-            left = at_first <= at_second
-            low, high = torch.where(left, low, first), torch.where(left, second, high)
-            fresh = torch.where(left, high - golden * (high - low), low + golden * (high - low))
-            value = self.without_ball(fresh.exp())[0]
-            first, second = torch.where(left, fresh, second), torch.where(left, first, fresh)
-            at_first, at_second = torch.where(left, value, at_second), torch.where(left, at_first, value)
+            keep_left = at_first <= at_second
+            low, high = torch.where(keep_left, low, first), torch.where(keep_left, second, high)
+            trial = torch.where(keep_left, high - golden * (high - low), low + golden * (high - low))
+            value = self.without_ball(trial.exp())[0]
+            first, second = torch.where(keep_left, trial, second), torch.where(keep_left, first, trial)
+            at_first, at_second = torch.where(keep_left, value, at_second), torch.where(keep_left, at_first, value)
         best = torch.where(at_first < at_second, first, second).exp()
         zero = torch.zeros_like(best)
         return torch.where(self.without_ball(zero)[0] <= torch.minimum(at_first, at_second), zero, best)
 
 
-def _extreme(direction: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """max over the box, (G,)."""
+def _box_maximum(direction: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """``max z'd`` over the box, z = ``direction`` (G, N): (G,)."""
     return torch.where(direction > 0, upper, lower).mul(direction).sum(dim=1)
 
 
-def _rate(base: Tensor, square: Tensor, level: Tensor, root: Tensor) -> Tensor:
-    """The derivative of ``root = sqrt(level base + level^2 square)``."""
+def _derivative(base: Tensor, square: Tensor, level: Tensor, root: Tensor) -> Tensor:
+    """The derivative of ``root = sqrt(level base + level^2 square)`` in the level."""
     return torch.where(root > 0, (base + 2 * level * square) / (2 * root), torch.where(base > 0, torch.inf, 0.0))

@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 def window_cones(
     op: WindowOperator, reference: Tensor, balls: WindowBalls, delta: cp.Variable, image: int
 ) -> ConicForm:
-    """Ball and interval of every window of one image on the flattened variable ``delta`` (C*H*W,).
+    """Ball and interval of every window of one image, as CVXPY constraints.
 
-    The means are variables of their own: ``u = M d``, and the cone is ``|A_p d - sqrt(w) u_p - a R_p x| <= r_p``.
-    That keeps two non-zeros a row where writing ``R_p`` out would need size^2.
+    The windows' means are variables too, ``u = M d``. The cone is ``|A_p d - sqrt(w) u_p - a R_p x| <= r_p``. A row of
+    this form has two non-zeros; with R_p written out it would have size^2.
+
+    Args:
+        op: the window operator.
+        reference: the images x, (B, C, H, W).
+        balls: the windows' balls and intervals.
+        delta: the flattened variable d, (C*H*W,).
+        image: which image of the batch.
     """
     import cvxpy as cp
 
@@ -43,7 +50,7 @@ def window_cones(
     vectors = cp.reshape(selection @ delta - mean_column @ mean - center, (windows, entries), order="C")
     radius = balls.radius[image].double().cpu().flatten().numpy()
     cone = cp.SOC(radius, vectors, axis=1)
-    ties = mean == means @ delta
+    mean_definition = mean == means @ delta
     if balls.keeps_means:
         interval = [mean == 0]
     else:
@@ -61,11 +68,14 @@ def window_cones(
             slope = np.asarray(interval[0].dual_value) - np.asarray(interval[1].dual_value)
         return torch.as_tensor(block + slope[:, None] * roots).reshape(1, *lattice, entries)
 
-    return ConicForm([cone, ties, *interval, *fixed], dual)
+    return ConicForm([cone, mean_definition, *interval, *fixed], dual)
 
 
 def window_matrices(op: WindowOperator, channels: int) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array]:
-    """A (windows*size^2, C*H*W) and M (windows, C*H*W) of all channels as sparse matrices in float64."""
+    """A (windows*size^2, C*H*W) and M (windows, C*H*W), of all channels, as sparse matrices in float64.
+
+    A maps an image to the vectors ``sqrt(w) d`` of its windows, and M maps an image to the means of its windows.
+    """
     pixels, size = op.height * op.width, op.window.size
     rows = np.asarray(op.row_starts)[:, None] + np.arange(size)
     columns = np.asarray(op.column_starts)[:, None] + np.arange(size)

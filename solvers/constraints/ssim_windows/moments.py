@@ -1,4 +1,7 @@
-"""What all sets of windows share once an image is known: its windows' moments, their losses, the pixels in none."""
+"""What all sets of SSIM windows share for given images: moments, balls and losses of the windows, and uncovered pixels.
+
+The formulas are derived in :mod:`solvers.constraints.window_ssim`.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +37,14 @@ class WindowBalls:
 
 
 class BoundWindows(BoundConstraint):
-    """The windows of a batch of images and what SSIM asks of them.
+    """The SSIM windows of a batch of images.
 
     Attributes:
         reference: x, (B, C, H, W).
         operator: the window operator.
-        c1, c2: the constants of S1 and S2; c2 is C2/kappa, a number or (P_h, P_w).
-        reference_mean, reference_variance: m_p(x), V_p(x), each (B, C, P_h, P_w).
+        c1, c2: the constants of S1 and S2. ``c2`` is C2/kappa, a number or (P_h, P_w); kappa is 1, or N/(N - 1) for
+            sample covariance.
+        reference_mean, reference_variance: m_p(x) and V_p(x), (B, C, P_h, P_w) each.
     """
 
     def __init__(self, reference: Tensor, window: Window, data_range: float, *, sample_covariance: bool) -> None:
@@ -49,37 +53,50 @@ class BoundWindows(BoundConstraint):
         self.c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
         self.c2: Tensor | float = c2
         if sample_covariance:
-            # C2/kappa with kappa = N/(N - 1); a window cut to one pixel has no variance and C2/kappa = 0.
+            # C2/kappa with kappa = N/(N - 1). A window cut to one pixel has no variance, and C2/kappa = 0.
             self.c2 = c2 * (self.operator.pixels - 1) / self.operator.pixels
         self.reference_mean, self.reference_variance = self.operator.mean(reference), self.operator.variance(reference)
 
     def balls(self, alpha: float, beta: float) -> WindowBalls:
-        """``S2 >= 1 - alpha`` and ``S1 >= 1 - beta`` in every window: with ``a = alpha/(1 - alpha)`` a ball of radius
-        ``r_p^2 = alpha (2 V_p(x) + C2)/(1 - alpha) + a^2 V_p(x)``, and an interval likewise."""
+        """The balls and intervals that stand for ``S2 >= 1 - alpha`` and ``S1 >= 1 - beta`` in every window.
+
+        With ``a = alpha/(1 - alpha)`` the ball has the centre ``a R_p x`` and the radius
+        ``r_p^2 = alpha (2 V_p(x) + C2)/(1 - alpha) + a^2 V_p(x)``. With ``b = beta/(1 - beta)`` the interval has the
+        middle ``b m_p(x)`` and the half width ``l_p^2 = beta (2 m_p(x)^2 + C1)/(1 - beta) + b^2 m_p(x)^2``.
+
+        Args:
+            alpha: the bound on 1 - S2, in (0, 1).
+            beta: the bound on 1 - S1, in [0, 1).
+        """
         mean, variance = self.reference_mean, self.reference_variance
         ball_center, mean_center = alpha / (1 - alpha), beta / (1 - beta)
         radius = (alpha * (2 * variance + self.c2) / (1 - alpha) + ball_center**2 * variance).sqrt()
-        half = (beta * (2 * mean.square() + self.c1) / (1 - beta) + mean_center**2 * mean.square()).sqrt()
-        return WindowBalls(ball_center, radius, mean_center * mean - half, mean_center * mean + half)
+        half_width = (beta * (2 * mean.square() + self.c1) / (1 - beta) + mean_center**2 * mean.square()).sqrt()
+        return WindowBalls(ball_center, radius, mean_center * mean - half_width, mean_center * mean + half_width)
 
     def losses(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """``1 - S1`` and ``1 - S2`` of every window, free of cancellation: two (B, C, P_h, P_w)."""
+        """``1 - S1`` and ``1 - S2`` of every window, free of cancellation: (B, C, P_h, P_w) each.
+
+        ``1 - S1 = m(d)^2/(m(x)^2 + (m(x) + m(d))^2 + C1)`` and ``1 - S2 = V(d)/(V(x) + V(x + d) + C2)``.
+        """
         op = self.operator
-        shift = op.mean(delta)
-        moved = self.reference + delta
-        luminance = shift.square() / (self.reference_mean.square() + (self.reference_mean + shift).square() + self.c1)
-        energy = self.reference_variance + op.variance(moved) + self.c2
-        contrast = op.variance(delta) / energy.clamp_min(torch.finfo(delta.dtype).tiny)
+        mean = op.mean(delta)
+        perturbed = self.reference + delta
+        luminance = mean.square() / (self.reference_mean.square() + (self.reference_mean + mean).square() + self.c1)
+        denominator = self.reference_variance + op.variance(perturbed) + self.c2
+        contrast = op.variance(delta) / denominator.clamp_min(torch.finfo(delta.dtype).tiny)
         return luminance, contrast
 
     def bounds(self) -> tuple[Tensor, Tensor] | None:
-        """Pixels in no window are fixed (border "valid" only)."""
+        """Bounds that fix the pixels in no window, or ``None`` where there are none; see :func:`uncovered_bounds`."""
         return uncovered_bounds(self.operator, self.reference)
 
 
 def uncovered_bounds(op: WindowOperator, image: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Bounds (H, W) that fix the pixels in no window and leave the others free, in the dtype of ``image``; ``None``
-    where every pixel lies in one."""
+    """Bounds (H, W) that fix the pixels in no window and leave all others free, in the dtype of ``image``.
+
+    ``None`` where every pixel lies in a window. Pixels lie in no window only under ``border="valid"``.
+    """
     if bool(op.covered.all()):
         return None
     upper = torch.where(op.covered, math.inf, 0.0).to(image.dtype)
@@ -87,12 +104,15 @@ def uncovered_bounds(op: WindowOperator, image: Tensor) -> tuple[Tensor, Tensor]
 
 
 def with_uncovered(op: WindowOperator, excess: Tensor, delta: Tensor) -> Tensor:
-    """``excess`` (B,), or the size of a pixel of ``delta`` (B, C, H, W) in no window where that is larger."""
+    """The larger of ``excess`` (B,) and the largest size of a pixel of ``delta`` (B, C, H, W) in no window: (B,)."""
     if bool(op.covered.all()):
         return excess
     return torch.maximum(excess, delta.masked_fill(op.covered, 0).abs().flatten(1).amax(dim=1))
 
 
 def mean_loss(luminance: Tensor, contrast: Tensor) -> Tensor:
-    """The mean of ``1 - S1 S2`` from ``1 - S1`` and ``1 - S2``, (B, C, P_h, P_w) each: (B,)."""
+    """The mean of ``1 - S1 S2`` over windows and channels, (B,).
+
+    The arguments are ``1 - S1`` and ``1 - S2``, (B, C, P_h, P_w) each.
+    """
     return (luminance + contrast - luminance * contrast).flatten(1).mean(dim=1)

@@ -1,14 +1,18 @@
-"""The box that a WindowSSIM set implies: no pixel can move further than the windows over it let it.
+"""The box that a set of SSIM windows implies: no pixel can move further than the windows over it allow.
 
-For a pixel i of window p, with weight w and ``u = d - a x``: ``u_i - m_p(u)`` is at most ``|R_p u| sqrt((1 - w)/w)``
-(the vector that is 1 on i and 0 elsewhere, centred, has norm ``sqrt(w (1 - w))`` under the weights), so
+Let a pixel i of window p have the weight w, and let ``u = d - a x``. The vector that is 1 at i and 0 elsewhere,
+centred, has the norm ``sqrt(w (1 - w))`` under the weights. So ``u_i - m_p(u)`` is at most ``|R_p u| sqrt((1 - w)/w)``,
+and
 
     d_i <= hi_p + a (x_i - m_p(x)) + r_p sqrt((1 - w)/w).
 
-And since the other pixels of the window are at their lower bounds or above, ``w d_i + sum_{k != i} w_k lo_k <= hi_p``.
-Both hold for every feasible d, so the certificate may take its supremum of z'd over the smaller box. It matters: what
-an iterative method leaves in z costs the whole width of the box, 1 for a black pixel that can in truth rise by 0.016;
-on photos the implied box is four to nine times narrower than [0, 1], and so is that part of the gap.
+All other pixels of the window are at their lower bounds or above, so also ``w d_i + sum_{k != i} w_k lo_k <= hi_p``.
+Both inequalities hold for every feasible d. Therefore the certificate may take its supremum of z'd over the smaller
+box.
+
+The smaller box matters. An iterative method leaves a small remainder in z, which costs the whole width of the box: 1
+for a black pixel, although this pixel can rise by 0.016 at most. On photos the implied box is four to nine times
+narrower than [0, 1], and this part of the gap shrinks by the same factor.
 """
 
 from __future__ import annotations
@@ -18,120 +22,125 @@ from torch import Tensor
 
 from solvers.backends.eligibility import compiled_code_may_read, triton_serves
 from solvers.batch_algebra import per_image
+from solvers.constraints.ssim_windows.moments import WindowBalls
 from solvers.windows import WindowOperator
+from solvers.windows.quadratic import Bounds
 
-# Rounding of the formulas above, relative to the largest finite bound: the box must not cut off a feasible point.
-ROUNDING = 1e-11
-# Per axis, how many windows over a pixel are asked, those with the largest weight first: under a Gaussian the far
-# ones say nothing.
-MOST_WINDOWS = 7
+# How far the box is widened, relative to the largest finite bound: rounding must not cut off a feasible point.
+PIXEL_BOUND_ROUNDING = 1e-11
+# How many windows over a pixel are used along each axis, heaviest first. Under a Gaussian the light ones imply nothing.
+MAX_WINDOWS_PER_AXIS = 7
+
+# For one axis, the k-th heaviest window over each of its pixels and the weight there: a list over k of two (length,).
+WindowsOverPixels = list[tuple[Tensor, Tensor]]
 
 
-def implied_bounds(
-    op: WindowOperator,
-    reference: Tensor,
-    ball_center: float,
-    radius: Tensor,
-    mean_limits: tuple[Tensor, Tensor],
-    box: tuple[Tensor, Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Elementwise bounds on d, (B, C, H, W) each, within ``box`` and containing every d of the set in the box.
+def implied_bounds(op: WindowOperator, reference: Tensor, balls: WindowBalls, box: Bounds) -> Bounds:
+    """Elementwise bounds on d within ``box`` that hold for every d of the set in the box, (B, C, H, W) each.
 
     Args:
-        op, reference, ball_center, radius: as in BoundWindowSSIM, float64.
-        mean_limits: lo_p and hi_p, each (B, C, P_h, P_w).
-        box: lower and upper bounds on d, (B, C, H, W), infinite where there is none.
+        op: the window operator, float64.
+        reference: x, (B, C, H, W), float64.
+        balls: the windows' balls and intervals; ``ball_center`` must be one number.
+        box: bounds on d, (B, C, H, W) each, infinite where there is none.
     """
-    # One image at a time fits a CPU's cache; a larger batch would only be slower.
-    together = 1 if reference.device.type == "cpu" else len(reference)
-    batched = (reference, radius, *mean_limits, *box)
+    # One image at a time fits the cache of a CPU; a larger batch would only be slower.
+    chunk = 1 if reference.device.type == "cpu" else len(reference)
+    batched = (reference, balls.radius, balls.mean_lower, balls.mean_upper, box.lower, box.upper)
     bounds = [
-        _implied_bounds(op, ball_center, *values)
-        for values in zip(*(tensor.split(together) for tensor in batched), strict=True)
+        _implied_bounds(op, x, WindowBalls(balls.ball_center, *ball_parts), Bounds(lower, upper))
+        for x, *ball_parts, lower, upper in zip(*(tensor.split(chunk) for tensor in batched), strict=True)
     ]
-    lower, upper = zip(*bounds, strict=True)
-    return torch.cat(lower), torch.cat(upper)
+    return Bounds(torch.cat([part.lower for part in bounds]), torch.cat([part.upper for part in bounds]))
 
 
-def _implied_bounds(
-    op: WindowOperator,
-    ball_center: float,
-    reference: Tensor,
-    radius: Tensor,
-    mean_lower: Tensor,
-    mean_upper: Tensor,
-    box_lower: Tensor,
-    box_upper: Tensor,
-) -> tuple[Tensor, Tensor]:
-    # Where a pixel has no bound its windows' other pixels learn nothing from the box.
-    lower, upper = (torch.where(limit.isfinite(), limit, 0.0) for limit in (box_lower, box_upper))
-    centre = reference * ball_center
-    window_centre = op.mean(centre)
+def _implied_bounds(op: WindowOperator, reference: Tensor, balls: WindowBalls, box: Bounds) -> Bounds:
+    # Where a pixel has no bound, the box says nothing about the other pixels of its windows.
+    finite_box = box.map(lambda limit: torch.where(limit.isfinite(), limit, 0.0))
+    centre = reference * balls.ball_center
+    centre_mean = op.mean(centre)
     rows, columns = _heaviest(op.rows), _heaviest(op.columns_t.t())
     box_mean_lower, box_mean_upper = (
         torch.where(op.mean(limit.isfinite().to(values)) >= 1 - 1e-12, op.mean(values), sign * torch.inf)
-        for limit, values, sign in zip((box_lower, box_upper), (lower, upper), (-1, 1), strict=True)
+        for limit, values, sign in (
+            (box.lower, finite_box.lower, -1),
+            (box.upper, finite_box.upper, 1),
+        )
     )
-    least = torch.maximum(mean_lower, box_mean_lower)
-    most = torch.minimum(mean_upper, box_mean_upper)
-    parts = torch.stack(
-        [most - window_centre, least - window_centre, radius, most - box_mean_lower, box_mean_upper - least]
+    mean_lower = torch.maximum(balls.mean_lower, box_mean_lower)
+    mean_upper = torch.minimum(balls.mean_upper, box_mean_upper)
+    window_limits = torch.stack(
+        [
+            mean_upper - centre_mean,
+            mean_lower - centre_mean,
+            balls.radius,
+            mean_upper - box_mean_lower,
+            box_mean_upper - mean_lower,
+        ]
     )
-    largest = torch.maximum(lower.abs(), upper.abs()).flatten(1).amax(dim=1)
-    slack = per_image(ROUNDING * largest.clamp_min(1.0))
-    arguments = rows, columns, parts, centre, (lower, upper), (box_lower, box_upper)
-    serves = compiled_code_may_read(parts, centre, lower, upper, box_lower, box_upper)
-    if serves and parts.is_cpu:
+    largest = torch.maximum(finite_box.lower.abs(), finite_box.upper.abs()).flatten(1).amax(dim=1)
+    slack = per_image(PIXEL_BOUND_ROUNDING * largest.clamp_min(1.0))
+    arguments = rows, columns, window_limits, centre, finite_box, box
+    readable = compiled_code_may_read(window_limits, centre, finite_box.lower, finite_box.upper, box.lower, box.upper)
+    if readable and window_limits.is_cpu:
         from solvers.constraints.ssim_windows.pixel_bounds_numba import tighten_compiled
 
-        new_lower, new_upper = tighten_compiled(*arguments)
-    elif serves and triton_serves(parts.device):
+        tightened = tighten_compiled(*arguments)
+    elif readable and triton_serves(window_limits.device):
         from solvers.constraints.ssim_windows.pixel_bounds_triton import tighten_cuda
 
-        new_lower, new_upper = tighten_cuda(*arguments)
+        tightened = tighten_cuda(*arguments)
     else:
-        new_lower, new_upper = tighten(*arguments)
+        tightened = tighten(*arguments)
     # d = 0 is feasible whenever the box holds it, and rounding must not deny that.
-    lower = torch.maximum(box_lower, new_lower.clamp_max(0) - slack)
-    upper = torch.minimum(box_upper, new_upper.clamp_min(0) + slack)
+    lower = torch.maximum(box.lower, tightened.lower.clamp_max(0) - slack)
+    upper = torch.minimum(box.upper, tightened.upper.clamp_min(0) + slack)
     # A pixel in no window is bounded by the box alone.
-    return torch.where(op.covered, lower, box_lower), torch.where(op.covered, upper, box_upper)
+    return Bounds(torch.where(op.covered, lower, box.lower), torch.where(op.covered, upper, box.upper))
 
 
-Taps = list[tuple[Tensor, Tensor]]
-Limits = tuple[Tensor, Tensor]
-
-
-def tighten(rows: Taps, columns: Taps, parts: Tensor, centre: Tensor, known: Limits, box: Limits) -> Limits:
-    """``box`` cut down by every window asked.
+def tighten(
+    rows: WindowsOverPixels,
+    columns: WindowsOverPixels,
+    window_limits: Tensor,
+    centre: Tensor,
+    finite_box: Bounds,
+    box: Bounds,
+) -> Bounds:
+    """``box``, cut down by the windows over each pixel.
 
     Args:
-        rows, columns: per axis, windows and weights; see :func:`_heaviest`.
-        parts: (5, B, C, P_h, P_w), what each window's mean and ball let a pixel rise and fall.
-        centre: (B, C, H, W), a x.
-        known: the box with 0 in place of what is infinite.
-        box: lower and upper bounds, (B, C, H, W).
+        rows: the windows over each row of pixels, and their weights there; see :func:`_heaviest`.
+        columns: the windows over each column of pixels, and their weights there.
+        window_limits: (5, B, C, P_h, P_w), for every window the largest and the smallest mean of ``d - a x``, the
+            radius, and how far the window's mean may rise above that of the box's lower bounds, and fall below that of
+            its upper bounds.
+        centre: a x, (B, C, H, W).
+        finite_box: the box with 0 in the place of infinite bounds.
+        box: the bounds on d, (B, C, H, W) each.
     """
-    lower, upper = known
-    new_lower, new_upper = box
+    new_lower, new_upper = box.lower, box.upper
     for row, row_weight in rows:
-        by_row = parts[..., row, :]
+        by_row = window_limits[..., row, :]
         for column, column_weight in columns:
-            top, bottom, ball, rise, fall = by_row[..., column].unbind()
+            largest_mean, smallest_mean, radius, rise, fall = by_row[..., column].unbind()
             weight = torch.outer(row_weight, column_weight)
             inside = weight > 0
             weight = torch.where(inside, weight, 1.0)
-            reach = ball * ((1 - weight) / weight).sqrt()
-            high = torch.minimum(top + centre + reach, lower + rise / weight)
-            low = torch.maximum(bottom + centre - reach, upper - fall / weight)
+            reach = radius * ((1 - weight) / weight).sqrt()
+            high = torch.minimum(largest_mean + centre + reach, finite_box.lower + rise / weight)
+            low = torch.maximum(smallest_mean + centre - reach, finite_box.upper - fall / weight)
             new_upper = torch.where(inside, torch.minimum(new_upper, high), new_upper)
             new_lower = torch.where(inside, torch.maximum(new_lower, low), new_lower)
-    return new_lower, new_upper
+    return Bounds(new_lower, new_upper)
 
 
-def _heaviest(matrix: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """For each pixel of an axis the windows over it, heaviest first: at most MOST_WINDOWS pairs (window (length,),
-    weight (length,)); weight 0 where a pixel has no further window. ``matrix``: (windows, length)."""
-    count = min(MOST_WINDOWS, int((matrix > 0).sum(dim=0).max()))
+def _heaviest(matrix: Tensor) -> WindowsOverPixels:
+    """The windows over each pixel of an axis, heaviest first, from their weights ``matrix`` (windows, length).
+
+    At most MAX_WINDOWS_PER_AXIS pairs of a window's number (length,) and its weight (length,), float64. The weight is 0
+    where a pixel lies in fewer windows.
+    """
+    count = min(MAX_WINDOWS_PER_AXIS, int((matrix > 0).sum(dim=0).max()))
     weight, window = matrix.topk(count, dim=0)
     return [(window[k], weight[k].to(torch.float64)) for k in range(count)]

@@ -1,21 +1,22 @@
-"""Many small problems at once: one window each, with a ball, an interval on the mean and pixel bounds.
+"""Solve many small problems at once: one window each, with a ball, an interval on the mean and pixel bounds.
 
-For each group (a window that shares no pixel with others) with weights w that sum to 1::
+A group is a window that shares no pixel with another window. For each group, with weights w that sum to 1::
 
     linear:      max sum_i w_i q_i d_i         (q = g/w)
     projection:  min sum_i (d_i - q_i)^2 / 2
 
     subject to   V(d - c) <= r^2,   mean_lower <= m(d) <= mean_upper,   lower <= d <= upper,
 
-with m and V the weighted mean and variance; V ignores the mean of c, so c is centred throughout. For a multiplier
-``theta = 1/tau`` of the ball (on V/2) and s of the mean, stationarity reads
+with m and V the weighted mean and variance. V ignores the mean of c, so c is centred throughout. With a multiplier
+``theta = 1/tau`` of the ball (on V/2) and a multiplier s of the mean, stationarity reads
 
     linear:      d = clip(c + tau q + sigma)
     projection:  d = clip((tau q + w c + w sigma)/(tau + w)),        sigma = m(d) - tau s.
 
-For fixed tau, sigma is the root of a monotone, piecewise linear function; the mean lies at its upper end where
-s >= 0 there, at its lower end where s <= 0 there, and otherwise where s = 0. The standard deviation of d - c grows
-with tau, so the outer search is a bracketed root search too; its feasible end is returned.
+For fixed tau, sigma is the root of a monotone, piecewise linear function. The mean lies at the upper end of its
+interval if s >= 0 there, at the lower end if s <= 0 there, and otherwise where s = 0. The standard deviation of d - c
+grows with tau. So the outer search, for the tau at which the ball is met, is a bracketed root search too. The feasible
+end of its bracket is returned.
 """
 
 from __future__ import annotations
@@ -25,14 +26,22 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-# Relative rounding of a deviation: a vertex of the box may lie on the ball's surface exactly.
-ROUNDING = 1e-13
+# The relative rounding of a deviation: a vertex of the box may lie exactly on the ball's surface.
+DEVIATION_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The data, float64: (G, N) per pixel and (G,) per group. Pixels with weight 0 pad a group; there
-    lower = upper = 0."""
+    """The data of G groups with N pixels each, float64. Pixels of weight 0 pad a group; there lower = upper = 0.
+
+    Attributes:
+        target: q, (G, N).
+        weights: w, (G, N), with sum 1 in each group.
+        center: c, the ball's centre, (G, N).
+        radius: r, (G,).
+        mean_lower, mean_upper: the interval of the mean, (G,) each.
+        lower, upper: the pixel bounds, (G, N) each.
+    """
 
     target: Tensor
     weights: Tensor
@@ -47,9 +56,11 @@ class Groups:
         return Groups(*(getattr(self, entry.name)[index] for entry in fields(self)))
 
     def mean(self, values: Tensor) -> Tensor:
+        """The weighted mean of each group, (G, N) -> (G,)."""
         return (self.weights * values).sum(dim=1)
 
     def centred(self, values: Tensor) -> Tensor:
+        """``values`` less the weighted mean of each group, (G, N)."""
         return values - self.mean(values)[:, None]
 
     def deviation(self, delta: Tensor) -> Tensor:
@@ -57,48 +68,58 @@ class Groups:
         return self.mean(self.centred(delta - self.center).square()).sqrt()
 
     def inside(self, delta: Tensor) -> Tensor:
-        """Whether d keeps the pixel bounds, (G,)."""
+        """Whether d lies within the pixel bounds, (G,) bool."""
         return ((delta >= self.lower) & (delta <= self.upper)).all(dim=1)
 
 
 @dataclass(frozen=True)
 class GroupSolution:
-    """d (G, N), and the multipliers (G,) of :class:`~solvers.WindowDual`: ``ball = theta`` and ``mean = s``."""
+    """The solutions of G groups.
+
+    Attributes:
+        delta: d, (G, N).
+        ball: theta, the multiplier of the ball, (G,); the ``ball`` of :class:`~solvers.WindowDual`.
+        mean: s, the multiplier of the mean, (G,); the ``mean`` of :class:`~solvers.WindowDual`.
+    """
 
     delta: Tensor
     ball: Tensor
     mean: Tensor
 
     def put(self, index: Tensor, other: GroupSolution) -> None:
-        """Overwrite the groups at ``index``."""
+        """Overwrite the groups at ``index`` by those of ``other``."""
         self.delta[index], self.ball[index], self.mean[index] = other.delta, other.ball, other.mean
 
 
 def solve_groups(groups: Groups, *, linear: bool) -> GroupSolution:
-    """Solve every group to about machine precision. ``groups.center`` need not be centred; pixel bounds may be
-    infinite."""
+    """Solve every group to about machine precision.
+
+    Args:
+        groups: the problems. ``groups.center`` need not be centred; pixel bounds may be infinite.
+        linear: whether the problems are linear; else they are projections.
+    """
     groups = _bounded(replace(groups, center=groups.centred(groups.center)))
     solution = _without_box(groups) if linear else _nearest_without_ball(groups)
-    settled = groups.inside(solution.delta) if linear else groups.deviation(solution.delta) <= groups.radius
-    rest = (~settled).nonzero()[:, 0]
-    if rest.numel() and linear:
-        part = groups[rest]
+    is_solved = groups.inside(solution.delta) if linear else groups.deviation(solution.delta) <= groups.radius
+    unsolved = (~is_solved).nonzero()[:, 0]
+    if unsolved.numel() and linear:
+        part = groups[unsolved]
         candidate = best_without_ball(part)
-        solution.put(rest, candidate)
-        rest = rest[part.deviation(candidate.delta) > part.radius * (1 + ROUNDING)]
-    if rest.numel():
-        # A linear target counts from the multiplier without the ball: close targets keep their digits.
-        origin = solution.mean[rest] if linear else torch.zeros_like(groups.radius[rest])
-        solution.put(rest, _search(groups[rest], origin, linear=linear))
+        solution.put(unsolved, candidate)
+        unsolved = unsolved[part.deviation(candidate.delta) > part.radius * (1 + DEVIATION_ROUNDING)]
+    if unsolved.numel():
+        # Linear targets are counted from the multiplier without the ball, so that close targets keep their digits.
+        origin = solution.mean[unsolved] if linear else torch.zeros_like(groups.radius[unsolved])
+        solution.put(unsolved, _search(groups[unsolved], origin, linear=linear))
     return solution
 
 
 def _bounded(groups: Groups) -> Groups:
-    """Finite bounds on every pixel: ball and interval imply some."""
-    middle = torch.maximum(groups.mean_lower.abs(), groups.mean_upper.abs())
-    ball = groups.radius[:, None] / groups.weights.clamp_min(torch.finfo(groups.weights.dtype).tiny).sqrt()
-    # Slack, so that no implied bound is ever active: it has no multiplier.
-    reach = 2 * (groups.center.abs() + ball + middle[:, None]) + 1
+    """The groups with finite bounds on every pixel, which the ball and the interval imply."""
+    largest_mean = torch.maximum(groups.mean_lower.abs(), groups.mean_upper.abs())
+    ball_reach = groups.radius[:, None] / groups.weights.clamp_min(torch.finfo(groups.weights.dtype).tiny).sqrt()
+    # The bounds are wider than implied, so that none is ever active: an implied bound has no multiplier.
+    reach = 2 * (groups.center.abs() + ball_reach + largest_mean[:, None]) + 1
     lower = torch.where(groups.lower.isinf(), -reach, groups.lower)
     upper = torch.where(groups.upper.isinf(), reach, groups.upper)
     return replace(groups, lower=lower, upper=upper)
@@ -107,91 +128,101 @@ def _bounded(groups: Groups) -> Groups:
 def _without_box(groups: Groups) -> GroupSolution:
     """The linear problem as if there were no pixel bounds: closed form."""
     slope = groups.mean(groups.target)
-    centred = groups.centred(groups.target - slope[:, None])  # twice, where the target is almost constant
+    # Centred a second time, because the first time leaves rounding where the target is almost constant.
+    centred = groups.centred(groups.target - slope[:, None])
     size = groups.mean(centred.square()).sqrt()
-    # A gradient that is constant up to rounding has no direction; then d = const is a maximiser.
-    flat = size <= 1e-14 * groups.target.abs().amax(dim=1)
-    radius = torch.where(flat, 0.0, groups.radius)
-    direction = centred / torch.where(flat, 1.0, size)[:, None]
-    level = torch.where(slope > 0, groups.mean_upper, groups.mean_lower)
-    level = torch.where(slope == 0, torch.zeros_like(level), level)
-    center = torch.where(flat[:, None], 0.0, groups.center)
-    delta = center + radius[:, None] * direction + level[:, None]
-    pad = groups.weights == 0
-    ball = torch.where(flat, 0.0, size / groups.radius.clamp_min(torch.finfo(size.dtype).tiny))
-    return GroupSolution(delta.masked_fill(pad, 0), ball, slope)
+    # A target that is constant up to rounding has no direction. There a constant d is a maximiser.
+    is_flat = size <= 1e-14 * groups.target.abs().amax(dim=1)
+    radius = torch.where(is_flat, 0.0, groups.radius)
+    direction = centred / torch.where(is_flat, 1.0, size)[:, None]
+    mean = torch.where(slope > 0, groups.mean_upper, groups.mean_lower)
+    mean = torch.where(slope == 0, torch.zeros_like(mean), mean)
+    center = torch.where(is_flat[:, None], 0.0, groups.center)
+    delta = center + radius[:, None] * direction + mean[:, None]
+    is_padding = groups.weights == 0
+    ball = torch.where(is_flat, 0.0, size / groups.radius.clamp_min(torch.finfo(size.dtype).tiny))
+    return GroupSolution(delta.masked_fill(is_padding, 0), ball, slope)
 
 
 def _nearest_without_ball(groups: Groups) -> GroupSolution:
-    """The projection as if there were no ball: d = clip(q - s w) with s the slack multiplier of the mean."""
+    """The projection as if there were no ball: ``d = clip(q - s w)`` with s the multiplier of the mean."""
     delta = groups.target.clamp(groups.lower, groups.upper)
     mean = groups.mean(delta)
-    level = torch.minimum(torch.maximum(mean, groups.mean_lower), groups.mean_upper)
-    moved = (mean != level).nonzero()[:, 0]
-    shift = torch.zeros_like(mean)
-    if moved.numel():
-        part = groups[moved]
-        shift[moved] = _shift(part, part.target, part.weights, level[moved])
-        delta = (groups.target + groups.weights * shift[:, None]).clamp(groups.lower, groups.upper)
-    return GroupSolution(delta, torch.zeros_like(shift), -shift)
+    nearest_mean = torch.minimum(torch.maximum(mean, groups.mean_lower), groups.mean_upper)
+    outside = (mean != nearest_mean).nonzero()[:, 0]
+    sigma = torch.zeros_like(mean)
+    if outside.numel():
+        part = groups[outside]
+        sigma[outside] = _sigma_with_mean(_ClippedLine(part, part.target, part.weights), nearest_mean[outside])
+        delta = (groups.target + groups.weights * sigma[:, None]).clamp(groups.lower, groups.upper)
+    return GroupSolution(delta, torch.zeros_like(sigma), -sigma)
 
 
 def best_without_ball(groups: Groups) -> GroupSolution:
-    """The linear problem as if there were no ball: a fractional knapsack. Of its solutions (pixels whose targets
-    tie leave a choice) the one nearest to the ball's centre, so that the ball is active only where it must be."""
+    """The linear problem as if there were no ball: a fractional knapsack.
+
+    Pixels with equal targets leave a choice of solutions. The solution nearest to the ball's centre is returned, so
+    that the ball is active only where it must be.
+    """
     target = groups.target
-    # With s = 0 the pixels of zero gradient may take any value: every mean between the two is optimal.
-    least = groups.mean(torch.where(target > 0, groups.upper, groups.lower))
-    most = groups.mean(torch.where(target >= 0, groups.upper, groups.lower))
-    above, below = least > groups.mean_upper, most < groups.mean_lower
-    level = torch.where(above, groups.mean_upper, groups.mean_lower)
-    # Otherwise s is the target of the pixel at which filling from the largest target on reaches the mean's end.
+    # With s = 0 the pixels of target 0 may take any value, so every mean between these two is optimal.
+    smallest_mean = groups.mean(torch.where(target > 0, groups.upper, groups.lower))
+    largest_mean = groups.mean(torch.where(target >= 0, groups.upper, groups.lower))
+    above, below = smallest_mean > groups.mean_upper, largest_mean < groups.mean_lower
+    active_end = torch.where(above, groups.mean_upper, groups.mean_lower)
+    # Otherwise fill the pixels from the largest target on. The mean reaches its end at a pixel whose target is s.
     order = target.argsort(dim=1, descending=True, stable=True)
     filled = (groups.weights * (groups.upper - groups.lower)).gather(1, order).cumsum(dim=1)
-    missing = level - groups.mean(groups.lower)
+    missing = active_end - groups.mean(groups.lower)
     last = (filled < missing[:, None]).sum(dim=1).clamp_max(filled.shape[1] - 1)
     slope = target.gather(1, order).gather(1, last[:, None])[:, 0]
     slope = torch.where(above | below, slope, 0.0)
-    ahead = target - slope[:, None]
-    lower = torch.where(ahead > 0, groups.upper, groups.lower)
-    upper = torch.where(ahead < 0, groups.lower, groups.upper)
-    least, most = groups.mean(lower), groups.mean(upper)
+    reduced_target = target - slope[:, None]
+    lower = torch.where(reduced_target > 0, groups.upper, groups.lower)
+    upper = torch.where(reduced_target < 0, groups.lower, groups.upper)
+    smallest_mean, largest_mean = groups.mean(lower), groups.mean(upper)
+    mean_lower = torch.where(above, active_end, groups.mean_lower)
+    mean_upper = torch.where(below, active_end, groups.mean_upper)
     face = replace(
         groups,
         target=torch.zeros_like(target),
         lower=lower,
         upper=upper,
-        mean_lower=torch.minimum(torch.maximum(torch.where(above, level, groups.mean_lower), least), most),
-        mean_upper=torch.minimum(torch.maximum(torch.where(below, level, groups.mean_upper), least), most),
+        mean_lower=torch.minimum(torch.maximum(mean_lower, smallest_mean), largest_mean),
+        mean_upper=torch.minimum(torch.maximum(mean_upper, smallest_mean), largest_mean),
     )
-    delta = _at(face, torch.ones_like(slope), torch.zeros_like(slope), linear=True)[0].delta
+    delta = _solve_at(face, torch.ones_like(slope), torch.zeros_like(slope), linear=True)[0].delta
     return GroupSolution(delta, torch.zeros_like(slope), slope)
 
 
 def _search(groups: Groups, origin: Tensor, *, linear: bool, steps: int = 200) -> GroupSolution:
-    """Ball active: the root in tau of ``deviation(d(tau)) = r`` by the Illinois method on a shrinking set."""
-    whole = groups.mean(groups.target.square()).sqrt()
-    # Where the target hardly varies its mean sets the pace.
-    size = torch.maximum(groups.mean(groups.centred(groups.target).square()).sqrt(), 1e-6 * whole)
+    """The groups whose ball is active: the root in tau of ``deviation(d(tau)) = r`` by the Illinois method.
+
+    Groups that are solved leave the search, and every evaluation gives a solution to keep. Therefore this search does
+    not use :func:`solvers.root_finding.last_nonnegative`.
+    """
+    root_mean_square = groups.mean(groups.target.square()).sqrt()
+    # Where the target hardly varies, its mean sets the scale of tau.
+    size = torch.maximum(groups.mean(groups.centred(groups.target).square()).sqrt(), 1e-6 * root_mean_square)
     tau = groups.radius / size.clamp_min(torch.finfo(size.dtype).tiny)
     low, high = torch.zeros_like(tau), torch.full_like(tau, torch.inf)
     low_value, high_value = -groups.radius, torch.full_like(tau, torch.inf)
     best = GroupSolution(torch.zeros_like(groups.target), torch.ones_like(tau), torch.zeros_like(tau))
-    side, sigma = torch.zeros_like(tau), torch.full_like(tau, torch.nan)
+    last_moved_end, sigma = torch.zeros_like(tau), torch.full_like(tau, torch.nan)
     active = torch.arange(tau.numel(), device=tau.device)
     for _ in range(steps):
         part, trial = groups[active], tau[active]
-        solution, sigma[active] = _at(part, trial, origin[active], linear=linear, guess=sigma[active])
+        solution, sigma[active] = _solve_at(part, trial, origin[active], linear=linear, guess=sigma[active])
         value = part.deviation(solution.delta) - part.radius
-        below = value <= ROUNDING * part.radius
+        below = value <= DEVIATION_ROUNDING * part.radius
         inside, outside = active[below], active[~below]
         best.put(inside, GroupSolution(solution.delta[below], solution.ball[below], solution.mean[below]))
-        # Illinois: an end that stays twice running counts half.
-        high_value[inside] = torch.where(side[inside] < 0, high_value[inside] / 2, high_value[inside])
-        low_value[outside] = torch.where(side[outside] > 0, low_value[outside] / 2, low_value[outside])
-        low[inside], low_value[inside], side[inside] = trial[below], value[below], -1.0
-        high[outside], high_value[outside], side[outside] = trial[~below], value[~below], 1.0
-        done = below & (value >= -ROUNDING * part.radius)
+        # Illinois: the value at an end that stays for two steps in a row is halved.
+        high_value[inside] = torch.where(last_moved_end[inside] < 0, high_value[inside] / 2, high_value[inside])
+        low_value[outside] = torch.where(last_moved_end[outside] > 0, low_value[outside] / 2, low_value[outside])
+        low[inside], low_value[inside], last_moved_end[inside] = trial[below], value[below], -1.0
+        high[outside], high_value[outside], last_moved_end[outside] = trial[~below], value[~below], 1.0
+        done = below & (value >= -DEVIATION_ROUNDING * part.radius)
         done |= (high[active] - low[active]) <= 1e-15 * low[active]
         active = active[~done]
         if not active.numel():
@@ -203,110 +234,136 @@ def _search(groups: Groups, origin: Tensor, *, linear: bool, steps: int = 200) -
     return best
 
 
-def _at(
+@dataclass(frozen=True)
+class _ClippedLine:
+    """The pixels of groups, (G, N), as functions of one number sigma a group: ``clip(base + rate sigma)``."""
+
+    groups: Groups
+    base: Tensor
+    rate: Tensor
+
+    def __getitem__(self, index: Tensor) -> _ClippedLine:
+        return _ClippedLine(self.groups[index], self.base[index], self.rate[index])
+
+    def at(self, sigma: Tensor) -> Tensor:
+        """The pixels, (G, N), for sigma (G,)."""
+        return (self.base + self.rate * sigma[:, None]).clamp(self.groups.lower, self.groups.upper)
+
+    def mean_at(self, sigma: Tensor) -> Tensor:
+        """The means of the pixels, (G,), for sigma (G,)."""
+        return self.groups.mean(self.at(sigma))
+
+
+@dataclass(frozen=True)
+class _Bracket:
+    """Two ends between which a root lies, and where its search starts, (G,) each."""
+
+    low: Tensor
+    high: Tensor
+    start: Tensor
+
+
+def _solve_at(
     groups: Groups, tau: Tensor, origin: Tensor, *, linear: bool, guess: Tensor | None = None
 ) -> tuple[GroupSolution, Tensor]:
-    """d and multipliers for a given tau, (G,), and sigma. The target and s count from ``origin``, (G,); ``guess``
-    is sigma at a tau nearby, NaN for none."""
+    """The solution and sigma, (G,), for a given tau.
+
+    Args:
+        groups: the problems.
+        tau: (G,), positive.
+        origin: the number from which the target and s are counted, (G,).
+        linear: whether the problems are linear; else they are projections.
+        guess: sigma at a nearby tau, (G,), NaN where there is none; ``None`` for none at all.
+    """
     column = tau[:, None]
     offset = tau * origin
     if linear:
         base = groups.center + column * (groups.target - origin[:, None])
-        pull = torch.ones_like(groups.target)
+        rate = torch.ones_like(groups.target)
     else:
         total = column + groups.weights
         base = (column * groups.target + groups.weights * groups.center) / total
-        pull = groups.weights / total
-
-    # m(clip(base + pull sigma)) rises with sigma, so its value where s = 0 tells on which side of an end s lies. An
-    # end that the pixel bounds keep out of reach is never active: the mean stays below, or above, it.
-    def mean_at(sigma: Tensor) -> Tensor:
-        return groups.mean((base + pull * sigma[:, None]).clamp(groups.lower, groups.upper))
-
+        rate = groups.weights / total
+    line = _ClippedLine(groups, base, rate)
+    # The mean rises with sigma, so the mean where s = 0 tells on which side of an end s lies. An end of the interval
+    # that the pixel bounds keep out of reach is never active.
     upper_end, lower_end = groups.mean_upper + offset, groups.mean_lower + offset
-    at_upper = mean_at(upper_end) >= groups.mean_upper
-    at_lower = ~at_upper & (mean_at(lower_end) <= groups.mean_lower)
-    level = torch.where(at_upper, groups.mean_upper, groups.mean_lower)
-    sigma = torch.zeros_like(level)
-    ends = (at_upper | at_lower).nonzero()[:, 0]
-    if ends.numel():
-        near = None if guess is None else guess[ends]
-        sigma[ends] = _shift(groups[ends], base[ends], pull[ends], level[ends], near)
+    at_upper = line.mean_at(upper_end) >= groups.mean_upper
+    at_lower = ~at_upper & (line.mean_at(lower_end) <= groups.mean_lower)
+    mean = torch.where(at_upper, groups.mean_upper, groups.mean_lower)
+    sigma = torch.zeros_like(mean)
+    at_end = (at_upper | at_lower).nonzero()[:, 0]
+    if at_end.numel():
+        sigma[at_end] = _sigma_with_mean(line[at_end], mean[at_end], None if guess is None else guess[at_end])
     between = (~at_upper & ~at_lower).nonzero()[:, 0]
     if between.numel():
-        part, shift = groups[between], offset[between]
+        # s = 0: the mean is ``sigma - offset``.
         low, high = lower_end[between], upper_end[between]
         start = (low + high) / 2 if guess is None else guess[between].nan_to_num(0.0)
-        root = _fixed_point(part, base[between], pull[between], shift, low, high, start)
-        sigma[between], level[between] = root, root - shift
-    delta = (base + pull * sigma[:, None]).clamp(groups.lower, groups.upper)
-    return GroupSolution(delta, 1 / tau, origin + (level - sigma) / tau), sigma
+        root = _bracketed_newton(line[between], offset[between], _Bracket(low, high, start), falling=True)
+        sigma[between], mean[between] = root, root - offset[between]
+    return GroupSolution(line.at(sigma), 1 / tau, origin + (mean - sigma) / tau), sigma
 
 
-def _shift(groups: Groups, base: Tensor, pull: Tensor, level: Tensor, guess: Tensor | None = None) -> Tensor:
-    """sigma with ``m(clip(base + pull sigma)) = level``: the function is monotone and piecewise linear."""
-    # Values at which every pixel is at its lower, and at its upper, bound.
-    used = pull > 0
-    safe = torch.where(used, pull, 1.0)
-    low = torch.where(used, (groups.lower - base) / safe, torch.inf).amin(dim=1)
-    high = torch.where(used, (groups.upper - base) / safe, -torch.inf).amax(dim=1)
-    start = (level - groups.mean(base)) / groups.mean(pull)
+def _sigma_with_mean(line: _ClippedLine, level: Tensor, guess: Tensor | None = None) -> Tensor:
+    """sigma with ``m(clip(base + rate sigma)) = level``, (G,). The mean rises with sigma, piecewise linearly."""
+    groups, base, rate = line.groups, line.base, line.rate
+    # Values at which every pixel is at its lower bound, and at which every pixel is at its upper bound.
+    varies = rate > 0
+    safe_rate = torch.where(varies, rate, 1.0)
+    low = torch.where(varies, (groups.lower - base) / safe_rate, torch.inf).amin(dim=1)
+    high = torch.where(varies, (groups.upper - base) / safe_rate, -torch.inf).amax(dim=1)
+    start = (level - groups.mean(base)) / groups.mean(rate)
     if guess is not None:
         start = torch.where(guess.isfinite(), guess, start)
-    return _bracketed_newton(groups, base, pull, level, low, high, start, torch.zeros_like(low))
-
-
-def _fixed_point(
-    groups: Groups, base: Tensor, pull: Tensor, offset: Tensor, low: Tensor, high: Tensor, start: Tensor
-) -> Tensor:
-    """sigma with ``m(clip(base + pull sigma)) = sigma - offset`` between two known ends; the difference falls."""
-    return _bracketed_newton(groups, base, pull, None, low, high, start, offset)
+    return _bracketed_newton(line, level, _Bracket(low, high, start), falling=False)
 
 
 def _bracketed_newton(
-    groups: Groups,
-    base: Tensor,
-    pull: Tensor,
-    level: Tensor | None,
-    low: Tensor,
-    high: Tensor,
-    start: Tensor,
-    offset: Tensor,
-    steps: int = 100,
+    line: _ClippedLine, goal: Tensor, bracket: _Bracket, *, falling: bool, steps: int = 100
 ) -> Tensor:
-    """Root of ``m(clip(base + pull sigma)) - level`` (rising), or, where level is None, of ``... - sigma + offset``
-    (falling)."""
+    """The root sigma, (G,), of a monotone, piecewise linear function, by Newton's method inside a shrinking bracket.
+
+    Args:
+        line: the groups' pixels as functions of sigma; ``m(sigma)`` is the mean of ``clip(base + rate sigma)``.
+        goal: (G,). Rising: the root of ``m(sigma) - goal``. Falling: that of ``m(sigma) - (sigma - goal)``.
+        bracket: where the root lies, and where to start.
+        falling: which of the two functions.
+        steps: the largest number of steps.
+    """
+    groups = line.groups
     tolerance = 1e-15 * groups.mean(torch.maximum(groups.lower.abs(), groups.upper.abs()))
-    result = torch.minimum(torch.maximum(start, low), high)
-    # What is still searched: the groups' numbers, what is known per pixel, and what is known per group.
-    number = torch.arange(result.numel(), device=result.device)
-    pixels: tuple[Tensor, ...] = (groups.weights, groups.weights * pull, groups.lower, groups.upper, base, pull)
-    falling = level is None
-    values: tuple[Tensor, ...] = (offset if level is None else level, tolerance, result, low, high)
+    result = torch.minimum(torch.maximum(bracket.start, bracket.low), bracket.high)
+    # The groups that are still searched: their indices, their data for each pixel, and their data for each group.
+    active = torch.arange(result.numel(), device=result.device)
+    pixels: tuple[Tensor, ...] = (
+        groups.weights, groups.weights * line.rate, groups.lower, groups.upper, line.base, line.rate,
+    )  # fmt: skip
+    values: tuple[Tensor, ...] = (goal, tolerance, result, bracket.low, bracket.high)
     for _ in range(steps):
-        weights, rates, lower, upper, start_at, rate = pixels
-        aim, small, sigma, a, b = values
-        delta = torch.addcmul(start_at, rate, sigma[:, None])
+        weights, weighted_rate, lower, upper, base, rate = pixels
+        aim, small, sigma, low, high = values
+        delta = torch.addcmul(base, rate, sigma[:, None])
         clipped = torch.minimum(torch.maximum(delta, lower), upper)
-        free = (delta > lower) & (delta < upper)
-        slope = (rates * free).sum(dim=1)
+        is_free = (delta > lower) & (delta < upper)
+        slope = (weighted_rate * is_free).sum(dim=1)
         value = (weights * clipped).sum(dim=1)
         if falling:
             value, slope = sigma - aim - value, 1 - slope
         else:
             value = value - aim
-        a, b = torch.where(value < 0, sigma, a), torch.where(value > 0, sigma, b)
+        low, high = torch.where(value < 0, sigma, low), torch.where(value > 0, sigma, high)
         newton = sigma - value / slope.clamp_min(torch.finfo(slope.dtype).tiny)
-        step = torch.where((newton > a) & (newton < b), newton, (a + b) / 2)
-        done = (value.abs() <= small) | (b - a <= 1e-16 * (a.abs() + b.abs()))
+        step = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        done = (value.abs() <= small) | (high - low <= 1e-16 * (low.abs() + high.abs()))
         step = torch.where(done, sigma, step)
-        result[number] = step
-        values = (aim, small, step, a, b)
-        left = (~done).nonzero()[:, 0]
-        if not left.numel():
+        result[active] = step
+        values = (aim, small, step, low, high)
+        open_groups = (~done).nonzero()[:, 0]
+        if not open_groups.numel():
             break
-        # Copying the pixels costs about as much as a step: only where it halves the work.
-        if 2 * left.numel() <= done.numel():
-            number, pixels = number[left], tuple(value[left] for value in pixels)
-            values = tuple(value[left] for value in values)
+        # Copying the pixels costs about as much as a step, so only where that halves the work.
+        if 2 * open_groups.numel() <= done.numel():
+            active, pixels = active[open_groups], tuple(value[open_groups] for value in pixels)
+            values = tuple(value[open_groups] for value in values)
     return result

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint
 from solvers.constraints.product_ssim import BoundProductSSIM
-from solvers.constraints.ssim_windows.loss_split import STEPS, Loss, best_share, share_of
+from solvers.constraints.ssim_windows.loss_split import SHARE_STEPS, Loss, best_share, share_of
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.constraints.window_ssim import BoundWindowSSIM
 from solvers.windows import WindowOperator
@@ -156,7 +156,7 @@ class SplitWindows(DualWindows):
         contrast = Loss(along, spread.sqrt(), bound.spread_base, bound.reference_variance)
         self._set_share(self._best_share(contrast, bound.luminance(shift), None))
 
-    def _best_share(self, contrast: Loss, luminance: Loss, share: Tensor | None, steps: int = STEPS) -> Tensor:
+    def _best_share(self, contrast: Loss, luminance: Loss, share: Tensor | None, steps: int = SHARE_STEPS) -> Tensor:
         share = best_share(contrast, luminance, self.bound.constraint.threshold, share, steps)
         return share.clamp(MIN_SHARE, 1 - MIN_SHARE)
 

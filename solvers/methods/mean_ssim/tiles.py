@@ -14,7 +14,7 @@ import time
 import torch
 from torch import Tensor
 
-from solvers.constraints.mean_index.tile_bound import SLACK, first_cuts, selected, sharpen, stalled
+from solvers.constraints.mean_index.tile_bound import BOUND_SLACK, first_cuts, selected, sharpen, stalled
 from solvers.constraints.mean_index.tile_losses import TileLevels
 from solvers.constraints.mean_ssim import BoundMeanSSIM, MeanSSIM
 from solvers.constraints.ssim_windows.tiles import from_tiles
@@ -85,12 +85,12 @@ def _search(levels: TileLevels, rounds: int, enough: float) -> tuple[Tensor, Ten
         number += 1
         multiplier = _balance(levels)
         budget = multiplier * (1 - levels.bound.constraint.threshold)
-        most, attained = sharpen(levels, multiplier, SLACK)
+        most, attained = sharpen(levels, multiplier, BOUND_SLACK)
         bound, reached = budget + levels.sum(most), budget + levels.sum(attained)
         best_multiplier = torch.where(bound < best_bound, multiplier, best_multiplier)
         best_bound = torch.minimum(bound, best_bound)
         bounds.append(best_bound)
-        if bool(((bound - reached <= enough * bound.abs()) | stalled(bounds, SLACK)).all()):
+        if bool(((bound - reached <= enough * bound.abs()) | stalled(bounds, BOUND_SLACK)).all()):
             break
     return spend(levels, _balance(levels)), best_multiplier, number
 

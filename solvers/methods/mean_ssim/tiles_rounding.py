@@ -38,14 +38,14 @@ def spend(levels: TileLevels, multiplier: Tensor) -> Tensor:
     low, high = torch.zeros_like(multiplier), torch.full_like(multiplier, 4.0)
     factor = torch.ones_like(multiplier)
     for _ in range(HALVINGS):
-        wide = levels.wide(factor)
+        wide = levels.per_tile(factor)
         # A bounded luminance is mostly used up to its bound, where less of it would be missed more than less contrast.
         lit = wide * level_b if math.isinf(levels.highest_b) else level_b
         trial = torch.where(kept[:, None], chosen, levels.solve(wide * level_a, lit).delta)
         value = levels.sum((levels.direction * trial).sum(dim=1))
         fits = levels.sum(levels.loss(trial)) <= levels.budget
         better = fits & (value > best)
-        delta = torch.where(levels.wide(better)[:, None], trial, delta)
+        delta = torch.where(levels.per_tile(better)[:, None], trial, delta)
         best = torch.where(better, value, best)
         low, high = torch.where(fits, factor, low), torch.where(fits, high, factor)
         factor = (low + high) / 2

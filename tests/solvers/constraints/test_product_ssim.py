@@ -52,7 +52,7 @@ def test_every_split_lies_in_it_and_a_member_in_some_split(window: Window, unifo
         # Kept means may be missed by a little, in pixels.
         assert bool((bound.excess(inside) <= fixed.excess(inside).clamp_min(0) + 1e-12).all())
     whole = d * bound.scale_factor(d).reshape(-1, 1, 1, 1)
-    used = bound.used(*bound.moments(whole))
+    used = bound.window_levels(*bound.moments(whole))
     assert bool(((1 + used[0]) * (1 + used[1]) <= 1 / 0.9 + 1e-12).all())
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -91,6 +93,40 @@ def test_ball_and_interval_are_the_definitions_of_contrast_and_luminance(
             agreed[kind, True] += int(inside.sum())
             agreed[kind, False] += int((~inside).sum())
     assert min(agreed.values()) > 20  # both sides of both were seen
+
+
+def test_the_derivation_holds_line_by_line_in_exact_arithmetic() -> None:
+    """The lines of the module's docstring, with fractions, at bounds that the perturbation meets exactly and misses."""
+    generator = random.Random(0)
+    c1, c2 = Fraction(1, 10_000), Fraction(9, 10_000)
+    for _ in range(200):
+        weights = [Fraction(generator.randint(1, 9)) for _ in range(generator.randint(2, 5))]
+        w = [weight / sum(weights) for weight in weights]
+        x = [Fraction(generator.randint(0, 255), 255) for _ in w]
+        d = [Fraction(generator.randint(-99, 100), 255) for _ in w]
+
+        def mean(v: list[Fraction], w: list[Fraction] = w) -> Fraction:
+            return sum((a * b for a, b in zip(w, v, strict=True)), Fraction(0))
+
+        def covariance(u: list[Fraction], v: list[Fraction], w: list[Fraction] = w) -> Fraction:
+            return mean([a * b for a, b in zip(u, v, strict=True)], w) - mean(u, w) * mean(v, w)
+
+        y = [a + b for a, b in zip(x, d, strict=True)]
+        s1 = (2 * mean(x) * mean(y) + c1) / (mean(x) ** 2 + mean(y) ** 2 + c1)
+        s2 = (2 * covariance(x, y) + c2) / (covariance(x, x) + covariance(y, y) + c2)
+        assert 1 - s2 == covariance(d, d) / (covariance(x, x) + covariance(y, y) + c2)
+        assert 1 - s1 == mean(d) ** 2 / (mean(x) ** 2 + (mean(x) + mean(d)) ** 2 + c1)
+        for loss, level, variance in ((1 - s2, c2, covariance(x, x)), (1 - s1, c1, mean(x) ** 2)):
+            # On the surface, a little inside, a little outside.
+            for limit in (loss, loss * Fraction(1001, 1000), loss * Fraction(999, 1000)):
+                if not 0 < limit < 1:
+                    continue
+                a = limit / (1 - limit)
+                offset = [p - a * q for p, q in zip(d, x, strict=True)]
+                square = covariance(offset, offset) if level == c2 else mean(offset) ** 2
+                radius = a * (2 * variance + level) + a**2 * variance
+                assert (loss <= limit) == (square <= radius)
+                assert (loss == limit) == (square == radius)
 
 
 @every_set
