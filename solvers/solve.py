@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
-from solvers.constraints.dual_blocks import map_dual_block
 from solvers.constraints.lp_ball import LpBall
 from solvers.errors import MethodError, ProblemError
 from solvers.problem import LinearProblem, Problem
@@ -72,8 +72,8 @@ def solve(
             f"warm_start is for images {tuple(warm_start.delta.shape)}, "
             f"the problem has {tuple(problem.reference.shape)}"
         )
-    sound = torch.tensor([k for k in range(problem.batch) if k not in problem.defects])
-    part = problem if not problem.defects else problem.select(sound.to(problem.reference.device))
+    sound_images = torch.tensor([image for image in range(problem.batch) if image not in problem.defects])
+    part = problem if not problem.defects else problem.select(sound_images.to(problem.reference.device))
     choose = choose_method if method == "auto" else partial(find_method, method)
     info = choose(part, force=settings.force)
     certifier = Certifier(part)
@@ -99,7 +99,7 @@ def solve(
         messages=messages,
     )
     if problem.defects:
-        result = _widen(result, problem, sound)
+        result = _with_defective_images(result, problem, sound_images)
     return _to_numpy(result) if problem.from_numpy else result
 
 
@@ -185,40 +185,29 @@ def _row(output: MethodOutput, certificate: Certificate, seconds: float) -> Hist
     )
 
 
-def _widen(result: SolveResult, problem: Problem, sound: Tensor) -> SolveResult:
-    """Put the sound images' results back among the defective ones."""
-
-    def scatter(values: Tensor, fill: float) -> Tensor:
-        wide = values.new_full((problem.batch, *values.shape[1:]), fill)
-        wide[sound.to(values.device)] = values
-        return wide
-
-    def scatter_block(values: Any) -> Tensor:
-        return scatter(torch.as_tensor(values), 0.0)
-
-    position = {int(image): k for k, image in enumerate(sound)}
-    status, iterations, messages = [], [], []
-    for image in range(problem.batch):
-        if image in position:
-            status.append(result.status[position[image]])
-            iterations.append(result.iterations[position[image]])
-            messages.append(result.messages[position[image]])
-        else:
-            status.append(problem.defects[image].status)
-            iterations.append(0)
-            messages.append(problem.defects[image].reason)
-    return replace(
-        result,
-        delta=scatter(torch.as_tensor(result.delta), 0.0),
-        status=tuple(status),
-        objective=scatter(torch.as_tensor(result.objective), float("nan")),
-        bound=scatter(torch.as_tensor(result.bound), float("nan")),
-        rel_gap=scatter(torch.as_tensor(result.rel_gap), float("nan")),
-        max_violation=scatter(torch.as_tensor(result.max_violation), float("nan")),
-        iterations=tuple(iterations),
-        dual=tuple(block if block is None else map_dual_block(scatter_block, block) for block in result.dual),
-        messages=tuple(messages),
+def _with_defective_images(result: SolveResult, problem: Problem, sound_images: Tensor) -> SolveResult:
+    """The whole batch's result, from that of the images without a defect; the history stays theirs."""
+    defective = sorted(problem.defects)
+    count = len(defective)
+    delta, objective = torch.as_tensor(result.delta), torch.as_tensor(result.objective)
+    unknown = objective.new_full((count,), math.nan)
+    rejected = SolveResult(
+        delta=delta.new_zeros(count, *delta.shape[1:]),
+        status=tuple(problem.defects[image].status for image in defective),
+        objective=unknown,
+        bound=unknown,
+        rel_gap=unknown,
+        max_violation=unknown,
+        iterations=(0,) * count,
+        setup_time=0.0,
+        solve_time=0.0,
+        history=History(),
+        dual=(None,) * len(result.dual),
+        method=result.method,
+        messages=tuple(problem.defects[image].reason for image in defective),
     )
+    order = torch.cat([sound_images, torch.tensor(defective)]).argsort()
+    return replace(SolveResult.concatenate([result, rejected]).select(order), history=result.history)
 
 
 def _to_numpy(result: SolveResult) -> SolveResult:
