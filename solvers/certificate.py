@@ -182,8 +182,8 @@ class Certifier:
         """A feasible point near ``delta``, (B, C, H, W).
 
         The point is clipped to the pixel bounds, moved towards each set locally, and then scaled towards 0 by the
-        smallest factor that any set asks for. Scaling suffices: a convex set that holds 0 holds with each point the
-        segment from 0 to that point. Where a point is outside even so, by rounding, the answer is 0.
+        smallest factor that any set asks for: a set that admits a factor admits every smaller one too. Where a point
+        is outside even so, by rounding, the answer is 0.
         """
         delta = delta.clamp(self.lower, self.upper)
         # Equalities last: scaling keeps them, another set's local retraction does not.
