@@ -1,4 +1,4 @@
-"""What a solve returns."""
+"""What a solve returns: the perturbations with their status and certificate, per image, and the history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from solvers.errors import ProblemError
 
 
 class Status(Enum):
-    """How the solve of one image ended. Use the predicates rather than comparing."""
+    """How the solve of one image ended. Ask the predicates rather than comparing."""
 
     OPTIMAL = "optimal"
     MAX_ITER = "max_iter"
@@ -35,24 +35,30 @@ class Status(Enum):
 
     @property
     def is_limit(self) -> bool:
-        """A limit or the callback ended it: the point is feasible and its gap certified, but larger than asked."""
+        """A limit or the callback ended the solve: the point is feasible, and its certified gap larger than asked."""
         return self in (Status.MAX_ITER, Status.TIME_LIMIT, Status.STOPPED)
 
     @property
     def is_failure(self) -> bool:
-        """No trust in the solution: ``delta`` is feasible still (0 where the method found nothing), its gap is not
-        what the method claimed."""
+        """The method failed. ``delta`` is feasible even so (0 where the method found nothing), but its gap is not what
+        the method claimed."""
         return self in (Status.INFEASIBLE, Status.NUMERICAL_ERROR)
 
     @property
     def has_solution(self) -> bool:
-        """The method ended as it should: ``delta`` is feasible and its gap certified, however large."""
+        """The method did not fail: ``delta`` is feasible, and its gap is certified, however large it is."""
         return not self.is_failure
 
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """Certified state at one check. ``objective``, ``bound``, ``rel_gap``: one number per image."""
+    """The certified state at one check.
+
+    Attributes:
+        iteration: iterations so far.
+        time: seconds since the method started.
+        objective, bound, rel_gap: the best certified values so far, one number per image.
+    """
 
     iteration: int
     time: float
@@ -62,12 +68,13 @@ class HistoryRow:
 
 
 class History(tuple[HistoryRow, ...]):
-    """The rows of a solve, in order; :meth:`table` gives them long, one row per check and image."""
+    """The checks of a solve, in order."""
 
     __slots__ = ()
 
     def table(self) -> list[dict[str, float]]:
-        """Rows with keys image, iteration, time (seconds), objective, bound, rel_gap; ready for a data frame."""
+        """One row per check and image, ready for a data frame, with the keys image, iteration, time (seconds),
+        objective, bound and rel_gap."""
         return [
             {
                 "image": image,
@@ -84,17 +91,18 @@ class History(tuple[HistoryRow, ...]):
 
 @dataclass(frozen=True)
 class MethodOutput:
-    """What a method hands back; :func:`solvers.solve` certifies it and makes the result.
+    """What a method returns. :func:`solvers.solve` certifies it and makes the :class:`SolveResult`.
 
     Attributes:
-        delta: (B, C, H, W); need not be exactly feasible, the certificate repairs it.
-        dual: one block per constraint of the problem, ``None`` where the set has no block or none is known.
-        status: how the method itself ended, per image; it becomes OPTIMAL only where the certificate agrees, and
-            NUMERICAL_ERROR where the method claims OPTIMAL and the certificate does not.
-        iterations: per image.
-        history: certified checks on the way, if any.
+        delta: (B, C, H, W). It need not be exactly feasible: the certificate repairs it.
+        dual: one block per constraint of the problem; ``None`` for a set without a block, or where none is known.
+        status: how the method itself ended, per image. OPTIMAL stands only where the certificate agrees, and becomes
+            NUMERICAL_ERROR where it does not.
+        iterations: the number of iterations, per image.
+        history: the certified checks, if the method made any.
         setup_time: seconds before the first iteration.
-        messages: the method's own word per image, shown to the user; empty for nothing to say.
+        messages: the method's message per image, shown to the user; an empty string, or an empty tuple for all images,
+            where there is nothing to say.
     """
 
     delta: Tensor
@@ -121,10 +129,10 @@ class SolveResult:
             below 0; NaN for an image with a defect.
         iterations: (B,) tuple of int.
         setup_time, solve_time: seconds for the whole batch; together the time of the call, without printing.
-        history: certified checks on the way.
-        dual: one block per constraint of the problem, to certify or to warm-start with.
-        method: the method that ran (``auto`` says here what it chose).
-        messages: (B,) the solver's own word, or why an image failed.
+        history: the certified checks.
+        dual: one block per constraint of the problem, to certify or to warm-start with; ``None`` where there is none.
+        method: the name of the method that ran; for ``auto`` the name of the method that was chosen.
+        messages: (B,) tuple: the method's message, or why an image failed; empty where there is nothing to say.
     """
 
     delta: Tensor | np.ndarray[Any, Any]

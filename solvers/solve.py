@@ -1,4 +1,4 @@
-"""``solve``: choose a method, run it on the images that are sound, certify what it returns."""
+"""``solve``: choose a method, run it on the images without defects, and certify what it returns."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from solvers.registry import MethodInfo, find_method, methods, methods_for
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
 from solvers.settings import Settings
 
-# What auto prefers, first that takes the problem: exact methods; our own for overlapping windows and for feature
-# balls; Clarabel, which closes any gap, where it is not too large for it; then splitting.
+# The methods in the order in which auto prefers them: the exact ones; our own for overlapping windows and for feature
+# balls; Clarabel, which closes any gap, for problems that are not too large; then operator splitting.
 PREFERENCE = (
     "closed_form",
     "tiles",
@@ -44,38 +44,31 @@ def solve(
     settings: Settings | dict[str, Any] | None = None,
     warm_start: SolveResult | None = None,
 ) -> SolveResult:
-    """Solve a batch of convex problems; every answer is certified in float64.
+    """Solve a batch of problems. Every answer is certified in float64.
 
     Args:
-        problem: a LinearProblem or ProjectionProblem; numpy arrays in give numpy arrays out.
-        method: a name of :func:`solvers.methods`, or ``"auto"``.
-        settings: :class:`Settings`, or a dictionary of them.
-        warm_start: an earlier result on a problem of the same shape; methods without warm starts ignore it.
+        problem: a LinearProblem or ProjectionProblem. A problem of numpy arrays gives a result of numpy arrays.
+        method: a name of :func:`solvers.methods`, or ``"auto"`` (default), which chooses by the problem's sets.
+        settings: :class:`Settings`, a dictionary of their names and values, or ``None`` for the defaults.
+        warm_start: an earlier result on a problem of the same shape. Methods without warm starts ignore it.
 
     Returns:
-        One entry per image. ``delta`` is feasible whatever the status; an image with a defect (a NaN gradient, a
-        reference outside the box) has its own status and ``delta`` 0 and leaves the others right.
+        One entry per image. ``delta`` is feasible whatever the status. An image with a defect (a NaN gradient, a
+        reference outside the box) gets its own status and ``delta`` 0, and does not change the others' results.
 
     Raises:
-        ProblemError, MethodError: before any work starts.
+        ProblemError, MethodError: the arguments are not valid, or the method can't solve the problem. Both are raised
+            before any work starts.
     """
     started = time.perf_counter()
-    if not isinstance(problem, Problem):
-        raise ProblemError(f"solve takes a LinearProblem or ProjectionProblem, got {type(problem).__name__}")
+    _check_arguments(problem, method, warm_start)
     settings = Settings.of(settings)
-    if not isinstance(method, str):
-        raise MethodError(f"method must be 'auto' or a method's name, got {method!r}")
-    if warm_start is not None and not isinstance(warm_start, SolveResult):
-        raise ProblemError(f"warm_start must be an earlier SolveResult, got {type(warm_start).__name__}")
-    if warm_start is not None and warm_start.delta.shape != problem.reference.shape:
-        raise ProblemError(
-            f"warm_start is for images {tuple(warm_start.delta.shape)}, "
-            f"the problem has {tuple(problem.reference.shape)}"
-        )
+    # Choose a method for the images without a defect.
     sound_images = torch.tensor([image for image in range(problem.batch) if image not in problem.defects])
     part = problem if not problem.defects else problem.select(sound_images.to(problem.reference.device))
     choose = choose_method if method == "auto" else partial(find_method, method)
     info = choose(part, force=settings.force)
+    # Run the method, and judge what it returns.
     certifier = Certifier(part)
     output = info.run(part, settings, warm_start=warm_start if not problem.defects else None)
     _check_output(output, info.name, part)
@@ -103,6 +96,20 @@ def solve(
     return _to_numpy(result) if problem.from_numpy else result
 
 
+def _check_arguments(problem: Problem, method: str, warm_start: SolveResult | None) -> None:
+    if not isinstance(problem, Problem):
+        raise ProblemError(f"solve takes a LinearProblem or ProjectionProblem, got {type(problem).__name__}")
+    if not isinstance(method, str):
+        raise MethodError(f"method must be 'auto' or a method's name, got {method!r}")
+    if warm_start is not None and not isinstance(warm_start, SolveResult):
+        raise ProblemError(f"warm_start must be an earlier SolveResult, got {type(warm_start).__name__}")
+    if warm_start is not None and warm_start.delta.shape != problem.reference.shape:
+        raise ProblemError(
+            f"warm_start is for images {tuple(warm_start.delta.shape)}, "
+            f"the problem has {tuple(problem.reference.shape)}"
+        )
+
+
 def _check_output(output: MethodOutput, method: str, problem: Problem) -> None:
     if not isinstance(output, MethodOutput):
         raise MethodError(f"method {method!r} must return a solvers.MethodOutput, got {type(output).__name__}")
@@ -127,11 +134,12 @@ def _check_output(output: MethodOutput, method: str, problem: Problem) -> None:
 
 
 def choose_method(problem: Problem, *, force: bool = False) -> MethodInfo:
-    """The method that ``auto`` takes for a problem: the first of ``PREFERENCE`` that can, then any that can. A method
-    for which the problem is too large is passed over, and with ``force`` taken where there is no other.
+    """The method that ``auto`` takes: the first of ``PREFERENCE`` that can solve the problem, else any that can.
+
+    Methods for which the problem is too large are passed over. With ``force`` they are taken where there is no other.
 
     Raises:
-        MethodError: no method can; says what hinders each.
+        MethodError: no method can solve the problem; the message says what hinders each.
     """
     able = methods_for(problem) or (methods_for(problem, force=True) if force else ())
     if not able:
@@ -143,39 +151,43 @@ def choose_method(problem: Problem, *, force: bool = False) -> MethodInfo:
 
 
 def _preference(problem: Problem) -> tuple[str, ...]:
-    """PREFERENCE; with ``ellipsoid`` behind Clarabel where no l2 ball bounds a linear problem: the point is then in a
-    corner of the box, where it may stall (docs/notes/feature-balls.md)."""
+    """PREFERENCE, but with ``ellipsoid`` after Clarabel for a linear problem without an lp ball.
+
+    The optimum of such a problem lies in a corner of the box, where ``ellipsoid`` may stall
+    (docs/notes/feature-balls.md).
+    """
     if not isinstance(problem, LinearProblem) or problem.find(LpBall):
         return PREFERENCE
-    rest = [name for name in PREFERENCE if name != "ellipsoid"]
-    place = rest.index("cvxpy:clarabel") + 1
-    return (*rest[:place], "ellipsoid", *rest[place:])
+    others = [name for name in PREFERENCE if name != "ellipsoid"]
+    position = others.index("cvxpy:clarabel") + 1
+    return (*others[:position], "ellipsoid", *others[position:])
 
 
 def judge(
     output: MethodOutput, certificate: Certificate, settings: Settings
 ) -> tuple[tuple[Status, ...], tuple[str, ...]]:
-    """The status that the certificate supports, per image, and the message to go with it."""
-    closed = certificate.closes(settings.eps_abs, settings.eps_rel)
-    statuses, messages = [], []
-    words = output.messages or ("",) * len(output.status)
-    for own, word, is_closed, gap in zip(
-        output.status, words, closed.tolist(), certificate.rel_gap.tolist(), strict=True
-    ):
-        status, message = own, word
-        if own.is_failure:
-            pass
-        elif is_closed:
-            status = Status.OPTIMAL
-        elif own.is_optimal:
-            status = Status.NUMERICAL_ERROR
-            message = f"{word + '; ' if word else ''}method ended, but the certified gap is {gap:.1e}"
-        statuses.append(status)
-        messages.append(message)
+    """The status that the certificate supports, per image, and the message to go with it.
+
+    A gap within tolerance makes an image OPTIMAL, unless the method failed. A method that claims OPTIMAL where the gap
+    is not within tolerance gets NUMERICAL_ERROR.
+    """
+    closed = certificate.closes(settings.eps_abs, settings.eps_rel).tolist()
+    gaps = certificate.rel_gap.tolist()
+    statuses, messages = list(output.status), list(output.messages or ("",) * len(output.status))
+    for image, (claimed, message) in enumerate(zip(output.status, messages, strict=True)):
+        if claimed.is_failure:
+            continue
+        if closed[image]:
+            statuses[image] = Status.OPTIMAL
+        elif claimed.is_optimal:
+            statuses[image] = Status.NUMERICAL_ERROR
+            prefix = f"{message}; " if message else ""
+            messages[image] = f"{prefix}method ended, but the certified gap is {gaps[image]:.1e}"
     return tuple(statuses), tuple(messages)
 
 
 def _row(output: MethodOutput, certificate: Certificate, seconds: float) -> HistoryRow:
+    """The history's only row, for a method that made no checks."""
     return HistoryRow(
         iteration=max(output.iterations, default=0),
         time=seconds,
