@@ -5,6 +5,7 @@
                   solvers.WindowSSIM(threshold=0.95, window=window), solvers.Box(0.0, 1.0)])
     result  = solvers.solve(problem, method="auto", settings=solvers.Settings(eps_rel=1e-3))
 
+A problem is posed over constraint sets, a method solves it, and a certificate says how far from optimal the answer is.
 This package knows no model, no file and no screen.
 """
 

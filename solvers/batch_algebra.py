@@ -1,4 +1,4 @@
-"""Algebra image by image: products, norms and step lengths of a batch, one number an image."""
+"""Algebra image by image: products, norms, tests and step lengths of a batch, one number for each image."""
 
 from __future__ import annotations
 
@@ -21,9 +21,17 @@ def norm(value: Tensor) -> Tensor:
     return torch.linalg.vector_norm(value.flatten(1), dim=1)
 
 
+def all_finite(value: Tensor) -> Tensor:
+    """Whether all numbers of an image are finite: (B, ...) -> (B,) bool."""
+    return value.isfinite().flatten(1).all(dim=1)
+
+
 def ball_scale_factor(quadratic: Tensor, linear: Tensor, constant: Tensor) -> Tensor:
-    """The largest t in [0, 1] with ``quadratic t^2 - 2 linear t + constant <= 0``, elementwise, for
-    quadratic >= 0 and constant <= 0 (t = 0 is inside)."""
+    """The largest t in [0, 1] with ``quadratic t^2 - 2 linear t + constant <= 0``, elementwise.
+
+    This is the part of a step u that stays in a ball: for ``|t u - c|^2 <= r^2`` the coefficients are ``|u|^2``,
+    ``u'c`` and ``|c|^2 - r^2``. The function needs quadratic >= 0 and constant <= 0, so that t = 0 is inside.
+    """
     constant = constant.clamp_max(0)
     root = (linear.square() - quadratic * constant).clamp_min(0).sqrt()
     # (linear + root)/quadratic cancels for linear < 0; the conjugate form does not.

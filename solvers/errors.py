@@ -1,4 +1,4 @@
-"""Errors that a caller can cause. Each message names the offending value and what would be valid."""
+"""Errors that a caller can cause. Every message names the offending value and says what would be valid."""
 
 
 class ProblemError(ValueError):

@@ -1,4 +1,8 @@
-"""The two convex problems, validated once, at construction."""
+"""The two convex problems: ``max g'd`` and ``min |d - q|^2/2`` over an intersection of constraint sets.
+
+A problem is validated once, when it is constructed. What is wrong with the whole problem is an error there; what is
+wrong with single images is kept as their *defects*, so that the other images can be solved.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import torch
 from torch import Tensor
 
 from solvers.batch_algebra import inner
-from solvers.constraints.base import Constraint
+from solvers.constraints.base import BoundConstraint, Constraint
 from solvers.constraints.box import Box, Support
 from solvers.constraints.feature_ball import FeatureBall
 from solvers.constraints.intersection import flattened
@@ -25,7 +29,12 @@ SomeProblem = TypeVar("SomeProblem", bound="Problem")
 
 @dataclass(frozen=True)
 class Defect:
-    """Why one image of a batch can't be solved; the others are."""
+    """Why one image of a batch can't be solved.
+
+    Attributes:
+        status: the status that the image gets.
+        reason: the same in words.
+    """
 
     status: Status
     reason: str
@@ -33,14 +42,15 @@ class Defect:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What the two problems share. Arrays (B, C, H, W), float32 or float64; numpy in gives numpy out.
+    """What the two problems share. All arrays are (B, C, H, W), float32 or float64.
 
     Attributes:
         reference: x, the images; pixels in [0, 1] unless a set's ``data_range`` says otherwise.
-        constraints: the sets; their intersection holds d. Those of an :class:`~solvers.Intersection` are listed.
-        defects: images that can't be solved, by number, found at construction. A problem in which *every* image
-            has a defect is refused.
-        from_numpy: whether the caller gave numpy arrays.
+        constraints: the sets whose intersection d must lie in; an :class:`~solvers.Intersection` is replaced by its
+            sets.
+        defects: the images that can't be solved, by number, found at construction. A problem is refused where *every*
+            image has a defect.
+        from_numpy: whether the caller gave numpy arrays, so that ``solve`` returns numpy arrays.
     """
 
     reference: Tensor
@@ -50,7 +60,7 @@ class Problem:
 
     @property
     def vector(self) -> Tensor:
-        """The gradient or the point: the one image-shaped datum besides the reference."""
+        """The gradient or the point, whichever the problem has besides the reference."""
         raise NotImplementedError
 
     def objective(self, delta: Tensor) -> Tensor:
@@ -59,6 +69,7 @@ class Problem:
 
     @property
     def batch(self) -> int:
+        """B, the number of images."""
         return self.reference.shape[0]
 
     def kinds(self) -> tuple[str, ...]:
@@ -82,7 +93,7 @@ class Problem:
         )
 
     def select(self: SomeProblem, index: Tensor) -> SomeProblem:
-        """The problem of the images at ``index`` (long, (K,))."""
+        """The problem of the images at ``index`` (long, (K,)) alone, which counts none of them as defective."""
         return self._replace(
             reference=self.reference[index],
             vector=self.vector[index],
@@ -98,7 +109,7 @@ class Problem:
         constraints: tuple[Constraint, ...],
         defects: dict[int, Defect],
     ) -> SomeProblem:
-        # Past construction: what was validated once is not validated again.
+        # Without the constructor: what was validated once is not validated again.
         copy = object.__new__(type(self))
         values = {
             "reference": reference,
@@ -113,10 +124,16 @@ class Problem:
 
 @dataclass(frozen=True, eq=False, init=False)
 class LinearProblem(Problem):
-    """``max g'd`` over the intersection of the sets.
+    """``max g'd`` over the intersection of the sets: the perturbation that raises a linearised margin most.
 
-    Attributes:
-        gradient: g, (B, C, H, W).
+    Args:
+        gradient: g, (B, C, H, W), a torch tensor or numpy array, float32 or float64.
+        reference: x, the images, like the gradient in shape, dtype and device.
+        constraints: a list of sets, at least one of which bounds d.
+
+    Raises:
+        ProblemError: shapes, dtypes or devices that differ, sets that don't fit the images, a problem that is
+            unbounded, or a defect in every image.
     """
 
     gradient: Tensor = field(default=None)  # type: ignore[assignment]
@@ -135,10 +152,15 @@ class LinearProblem(Problem):
 
 @dataclass(frozen=True, eq=False, init=False)
 class ProjectionProblem(Problem):
-    """``min |d - point|^2 / 2`` over the intersection of the sets: the nearest feasible d.
+    """``min |d - point|^2 / 2`` over the intersection of the sets: the nearest feasible perturbation.
 
-    Attributes:
-        point: the perturbation to project, (B, C, H, W).
+    Args:
+        point: q, the perturbation to project, (B, C, H, W), a torch tensor or numpy array, float32 or float64.
+        reference: x, the images, like the point in shape, dtype and device.
+        constraints: a list of sets.
+
+    Raises:
+        ProblemError: as for :class:`LinearProblem`, but a projection is never unbounded.
     """
 
     point: Tensor = field(default=None)  # type: ignore[assignment]
@@ -163,8 +185,30 @@ def _initialise(
     reference: ArrayLike,
     constraints: Sequence[Constraint],
 ) -> None:
+    """Validate and set the attributes of a frozen problem; ``name`` is that of its ``vector``."""
     from_numpy = isinstance(vector, np.ndarray) and isinstance(reference, np.ndarray)
     vector, reference = _as_tensor(vector, name), _as_tensor(reference, "reference")
+    _check_images(name, vector, reference)
+    constraints = _checked_constraints(constraints)
+    for constraint in constraints:
+        constraint.check(reference)
+    if isinstance(problem, LinearProblem):
+        _check_bounded(constraints)
+    defects = _find_defects(name, vector, reference, constraints)
+    if len(defects) == reference.shape[0]:
+        image, defect = next(iter(defects.items()))
+        raise ProblemError(f"image {image}: {defect.reason}")
+    for key, value in {
+        name: vector,
+        "reference": reference,
+        "constraints": constraints,
+        "defects": defects,
+        "from_numpy": from_numpy,
+    }.items():
+        object.__setattr__(problem, key, value)
+
+
+def _check_images(name: str, vector: Tensor, reference: Tensor) -> None:
     if reference.ndim != 4 or 0 in reference.shape:
         raise ProblemError(f"reference must have shape (B, C, H, W), got {tuple(reference.shape)}")
     if vector.shape != reference.shape:
@@ -175,6 +219,10 @@ def _initialise(
         raise ProblemError(f"{name} is {vector.dtype} and reference {reference.dtype}; give both the same dtype")
     if vector.device != reference.device:
         raise ProblemError(f"{name} is on {vector.device} and reference on {reference.device}; move one of them")
+
+
+def _checked_constraints(constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
+    """The constraints as a tuple of sets, with the sets of every intersection in its place."""
     if isinstance(constraints, Constraint):
         raise ProblemError(
             f"constraints must be a list of sets, got a single {constraints.kind}; write [{constraints.kind}(...)]"
@@ -190,24 +238,13 @@ def _initialise(
             raise ProblemError(
                 f"constraints must be sets such as solvers.Box or solvers.WindowSSIM, got {constraint!r}"
             )
-    constraints = flattened(constraints)
-    for constraint in constraints:
-        constraint.check(reference)
-    if isinstance(problem, LinearProblem) and all(isinstance(c, (FeatureBall, Support)) for c in constraints):
-        names = " and ".join(dict.fromkeys(c.kind for c in constraints))
+    return flattened(constraints)
+
+
+def _check_bounded(constraints: tuple[Constraint, ...]) -> None:
+    if all(isinstance(constraint, (FeatureBall, Support)) for constraint in constraints):
+        names = " and ".join(dict.fromkeys(constraint.kind for constraint in constraints))
         raise ProblemError(f"{names} alone leaves a LinearProblem unbounded; add Box or another bounded set")
-    defects = _find_defects(name, vector, reference, constraints)
-    if len(defects) == reference.shape[0]:
-        number, defect = next(iter(defects.items()))
-        raise ProblemError(f"image {number}: {defect.reason}")
-    for key, value in {
-        name: vector,
-        "reference": reference,
-        "constraints": constraints,
-        "defects": defects,
-        "from_numpy": from_numpy,
-    }.items():
-        object.__setattr__(problem, key, value)
 
 
 def _as_tensor(value: ArrayLike, name: str) -> Tensor:
@@ -216,7 +253,7 @@ def _as_tensor(value: ArrayLike, name: str) -> Tensor:
     if isinstance(value, np.ndarray):
         if value.dtype.newbyteorder("=") not in (np.float32, np.float64):
             raise ProblemError(f"{name} must be float32 or float64, got {value.dtype}")
-        # Torch takes neither negative strides nor a foreign byte order, and warns of read-only arrays.
+        # Torch accepts neither negative strides nor a foreign byte order, and warns of read-only arrays.
         value = np.array(value, dtype=value.dtype.newbyteorder("="), order="C")
     tensor = torch.as_tensor(value).detach()
     if tensor.dtype not in (torch.float32, torch.float64):
@@ -227,39 +264,43 @@ def _as_tensor(value: ArrayLike, name: str) -> Tensor:
 def _find_defects(
     name: str, vector: Tensor, reference: Tensor, constraints: tuple[Constraint, ...]
 ) -> dict[int, Defect]:
+    """The images that can't be solved, by number: those with values that are not finite, or outside a box."""
     defects: dict[int, Defect] = {}
-    bad_count = {
-        label: (~value.isfinite()).flatten(1).sum(dim=1).tolist()
-        for label, value in ((name, vector), ("reference", reference))
-    }
-    low, high = reference.flatten(1).amin(dim=1).tolist(), reference.flatten(1).amax(dim=1).tolist()
     boxes = [constraint for constraint in constraints if isinstance(constraint, Box)]
-    for image in range(reference.shape[0]):
-        for label, counts in bad_count.items():
-            if counts[image]:
-                reason = f"{label} has {counts[image]} NaN or infinite values"
+    for label, value in ((name, vector), ("reference", reference)):
+        for image, count in enumerate((~value.isfinite()).flatten(1).sum(dim=1).tolist()):
+            if count:
+                reason = f"{label} has {count} NaN or infinite values"
                 defects[image] = Defect(Status.NUMERICAL_ERROR, reason)
-        if image in defects:
-            continue
-        for box in boxes:
-            # The bounds as the reference's own dtype has them: 0.6 in float32 exceeds 0.6.
-            lower, upper = torch.tensor([box.lower, box.upper], dtype=reference.dtype).tolist()
-            if low[image] < lower or high[image] > upper:
-                value = low[image] if low[image] < lower else high[image]
-                reason = (
-                    f"reference reaches {value:.6g}, outside the box [{box.lower:g}, {box.upper:g}]; "
-                    "clip the image or widen the box"
-                )
-                defects[image] = Defect(Status.INFEASIBLE, reason)
-    return defects
+    darkest, brightest = reference.flatten(1).amin(dim=1).tolist(), reference.flatten(1).amax(dim=1).tolist()
+    for image in range(reference.shape[0]):
+        if image not in defects:
+            for box in boxes:
+                reason = _outside_box(box, darkest[image], brightest[image], reference.dtype)
+                if reason:
+                    defects[image] = Defect(Status.INFEASIBLE, reason)
+    return dict(sorted(defects.items()))
 
 
-def elementwise_bounds(problem: Problem, bound_constraints: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """The tightest elementwise bounds on d that the sets imply, (B, C, H, W) each; infinite where there is none."""
+def _outside_box(box: Box, darkest: float, brightest: float, dtype: torch.dtype) -> str:
+    """Why an image of these extreme pixels can't be solved with ``box``: d = 0 would not be feasible; or empty."""
+    # The bounds as the reference's own dtype has them: 0.6 in float32 exceeds 0.6.
+    lower, upper = torch.tensor([box.lower, box.upper], dtype=dtype).tolist()
+    if lower <= darkest and brightest <= upper:
+        return ""
+    value = darkest if darkest < lower else brightest
+    return (
+        f"reference reaches {value:.6g}, outside the box [{box.lower:g}, {box.upper:g}]; "
+        "clip the image or widen the box"
+    )
+
+
+def elementwise_bounds(problem: Problem, bound_sets: Sequence[BoundConstraint]) -> tuple[Tensor, Tensor]:
+    """The tightest elementwise bounds on d that the sets state, (B, C, H, W) each; infinite where there is none."""
     lower = torch.full_like(problem.reference, -math.inf)
     upper = torch.full_like(problem.reference, math.inf)
-    for bound in bound_constraints:
-        limits = bound.bounds()
-        if limits is not None:
-            lower, upper = torch.maximum(lower, limits[0]), torch.minimum(upper, limits[1])
+    for bound_set in bound_sets:
+        bounds = bound_set.bounds()
+        if bounds is not None:
+            lower, upper = torch.maximum(lower, bounds[0]), torch.minimum(upper, bounds[1])
     return lower, upper

@@ -1,4 +1,4 @@
-"""The methods that there are, and what each can take.
+"""The registered methods, and which problems each of them can solve.
 
 A method is a function ``(problem, settings, warm_start) -> MethodOutput`` under a name::
 
@@ -9,7 +9,7 @@ A method is a function ``(problem, settings, warm_start) -> MethodOutput`` under
         ...
         return solvers.MethodOutput(delta=delta, dual=dual, status=status, iterations=iterations)
 
-``solve`` certifies whatever it returns; a method never judges itself.
+``solve`` certifies whatever the method returns. A method never judges itself.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from solvers.windows import Window
 
 
 class Method(Protocol):
-    """The contract: a pure function of the problem. ``warm_start`` is an earlier result on a similar problem."""
+    """The contract of a method: a pure function of the problem and the settings."""
 
-    def __call__(self, problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput: ...
+    def __call__(self, problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
+        """Solve the problem, whose images have no defects, from an earlier result on a similar problem if given."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,21 @@ class MethodInfo:
 
     Attributes:
         name: as given to ``solve(method=...)``.
-        run: the function.
-        problems: the problem types that it takes.
-        required: sets that the problem must have, by class name.
-        optional: sets that may stand beside them.
-        any_of: the problem must have at least one of these sets; empty for no such demand.
-        windows: ``"tiles"`` where the windows of a set that has some must not overlap, ``"any"`` otherwise.
-        exact: closed form or root search to machine precision, rather than iterations to a tolerance.
-        certifies: ``"global bound"`` (the optimum lies under ``bound``, as near as ``rel_gap`` says), or
-            ``"stationary"`` (no global bound: the end is stationary, and every convex step on the way was certified).
-        warm_start: whether an earlier result speeds it up.
-        devices: where it runs.
-        accepts: a further test; returns why it can't take the problem, or ``None``.
-        available: returns why it can't run here (a package missing), or ``None``.
-        too_large: returns why a problem is too large for it, or ``None``; ``Settings(force=True)`` overrules it.
+        run: the function that solves.
+        problems: the problem types that the method takes.
+        required: the sets that the problem must have, by class name.
+        optional: the sets that the problem may have besides.
+        any_of: the problem must have at least one of these sets; empty (default) for no such demand.
+        windows: ``"tiles"`` for a method that needs windows which don't overlap, ``"any"`` (default) otherwise.
+        exact: whether the method is a closed form or a root search to machine precision, not an iteration to a
+            tolerance. Default False.
+        certifies: ``"global bound"`` (default: the optimum is not above ``bound``, and ``rel_gap`` says how near), or
+            ``"stationary"`` (no global bound: the last point is stationary, and every convex step was certified).
+        warm_start: whether an earlier result speeds the method up. Default False.
+        devices: the device types on which the method runs. Default: CPU and CUDA.
+        accepts: a further test: returns why the method can't take a problem, or ``None``.
+        available: returns why the method can't run here (a package is missing), or ``None``.
+        too_large: returns why a problem is too large for the method, or ``None``. ``Settings(force=True)`` overrules.
         description: one line.
     """
 
@@ -95,12 +97,12 @@ class MethodInfo:
         return self.accepts(problem) if self.accepts else None
 
     def unavailable(self) -> str | None:
-        """Why it can't run on this machine, or ``None``."""
+        """Why this method can't run on this machine, or ``None``."""
         return self.available() if self.available else None
 
     def hindrance(self, problem: Problem, *, force: bool = False) -> str | None:
-        """The first reason, if any, why it can't solve ``problem`` here: missing, incapable, or (unless ``force``)
-        the problem too large for it."""
+        """The first reason why this method can't solve ``problem`` here, or ``None``: a package is missing, the problem
+        is outside the method's capabilities, or (unless ``force``) the problem is too large."""
         reason = self.unavailable()
         if reason is not None:
             return f"is not available: {reason}"
@@ -111,7 +113,7 @@ class MethodInfo:
 
 
 _METHODS: dict[str, MethodInfo] = {}
-# By prefix ("cvxpy" of "cvxpy:osqp"): what makes the method of a name that is not registered itself.
+# For a prefix ("cvxpy" in "cvxpy:osqp"), the function that makes the method of a name which is not registered itself.
 _FAMILIES: dict[str, Callable[[str], MethodInfo]] = {}
 
 
@@ -132,11 +134,17 @@ def register_method(
     too_large: Callable[[Problem], str | None] | None = None,
     replace: bool = False,
 ) -> Callable[[Method], Method]:
-    """Decorator that registers a method under ``name``; its docstring's first line becomes the description.
+    """Decorator that registers a method under ``name``; the first line of its docstring becomes the description.
 
-    For the arguments see :class:`MethodInfo`. A name that is taken is an error unless ``replace=True``.
+    Args:
+        name: as given to ``solve(method=...)``; not ``"auto"``.
+        problems, required, optional, any_of, windows, exact, certifies, warm_start, devices, accepts, available,
+            too_large: the method's capabilities, see :class:`MethodInfo`.
+        replace: whether the method may replace another one of that name. Default False.
+
+    Raises:
+        MethodError: a name that is taken, or capabilities that are no valid value.
     """
-
     if windows not in ("any", "tiles"):
         raise MethodError(f"method {name!r}: windows must be 'any' or 'tiles', got {windows!r}")
     if certifies not in ("global bound", "stationary"):
@@ -168,20 +176,20 @@ def register_method(
 
 
 def unregister_method(name: str) -> None:
-    """Forget a method; for tests and notebooks."""
+    """Remove a method from the registry, for tests and notebooks; a name that is not registered is ignored."""
     _METHODS.pop(name, None)
 
 
 def register_family(prefix: str, make: Callable[[str], MethodInfo]) -> None:
-    """Let every name ``prefix:MEMBER`` stand for a method, made by ``make(MEMBER)`` when it is asked for."""
+    """Let every name ``prefix:MEMBER`` stand for a method that ``make(MEMBER)`` makes when the name is looked up."""
     _FAMILIES[prefix] = make
 
 
 def named_method(name: str) -> MethodInfo:
-    """The method called ``name``, registered or a member of a family.
+    """The method called ``name``: a registered method or a member of a family.
 
     Raises:
-        MethodError: there is none; near names are listed.
+        MethodError: no method has this name; near names are listed.
     """
     if name in _METHODS:
         return _METHODS[name]
@@ -199,7 +207,7 @@ def methods() -> tuple[MethodInfo, ...]:
 
 
 def methods_for(problem: Problem, *, force: bool = False) -> tuple[MethodInfo, ...]:
-    """The methods that can solve ``problem`` here; ``force`` counts those too for which it is too large."""
+    """The methods that can solve ``problem`` here; with ``force`` also those for which the problem is too large."""
     return tuple(info for info in methods() if info.hindrance(problem, force=force) is None)
 
 

@@ -1,20 +1,25 @@
-"""What a solve returns."""
+"""What a solve returns: the perturbations with their status and certificate, per image, and the history."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from solvers.constraints.base import DualBlock
 from solvers.constraints.dual_blocks import map_dual_block
+from solvers.constraints.ssim_windows.window_dual import WindowDual
+from solvers.errors import ProblemError
 
 
 class Status(Enum):
-    """How the solve of one image ended. Use the predicates rather than comparing."""
+    """How the solve of one image ended. Ask the predicates rather than comparing."""
 
     OPTIMAL = "optimal"
     MAX_ITER = "max_iter"
@@ -30,24 +35,30 @@ class Status(Enum):
 
     @property
     def is_limit(self) -> bool:
-        """A limit or the callback ended it: the point is feasible and its gap certified, but larger than asked."""
+        """A limit or the callback ended the solve: the point is feasible, and its certified gap larger than asked."""
         return self in (Status.MAX_ITER, Status.TIME_LIMIT, Status.STOPPED)
 
     @property
     def is_failure(self) -> bool:
-        """No trust in the solution: ``delta`` is feasible still (0 where the method found nothing), its gap is not
-        what the method claimed."""
+        """The method failed. ``delta`` is feasible even so (0 where the method found nothing), but its gap is not what
+        the method claimed."""
         return self in (Status.INFEASIBLE, Status.NUMERICAL_ERROR)
 
     @property
     def has_solution(self) -> bool:
-        """The method ended as it should: ``delta`` is feasible and its gap certified, however large."""
+        """The method did not fail: ``delta`` is feasible, and its gap is certified, however large it is."""
         return not self.is_failure
 
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """Certified state at one check. ``objective``, ``bound``, ``rel_gap``: one number per image."""
+    """The certified state at one check.
+
+    Attributes:
+        iteration: iterations so far.
+        time: seconds since the method started.
+        objective, bound, rel_gap: the best certified values so far, one number per image.
+    """
 
     iteration: int
     time: float
@@ -57,12 +68,13 @@ class HistoryRow:
 
 
 class History(tuple[HistoryRow, ...]):
-    """The rows of a solve, in order; :meth:`table` gives them long, one row per check and image."""
+    """The checks of a solve, in order."""
 
     __slots__ = ()
 
     def table(self) -> list[dict[str, float]]:
-        """Rows with keys image, iteration, time (seconds), objective, bound, rel_gap; ready for a data frame."""
+        """One row per check and image, ready for a data frame, with the keys image, iteration, time (seconds),
+        objective, bound and rel_gap."""
         return [
             {
                 "image": image,
@@ -79,17 +91,18 @@ class History(tuple[HistoryRow, ...]):
 
 @dataclass(frozen=True)
 class MethodOutput:
-    """What a method hands back; :func:`solvers.solve` certifies it and makes the result.
+    """What a method returns. :func:`solvers.solve` certifies it and makes the :class:`SolveResult`.
 
     Attributes:
-        delta: (B, C, H, W); need not be exactly feasible, the certificate repairs it.
-        dual: one block per constraint of the problem, ``None`` where the set has no block or none is known.
-        status: how the method itself ended, per image; it becomes OPTIMAL only where the certificate agrees, and
-            NUMERICAL_ERROR where the method claims OPTIMAL and the certificate does not.
-        iterations: per image.
-        history: certified checks on the way, if any.
+        delta: (B, C, H, W). It need not be exactly feasible: the certificate repairs it.
+        dual: one block per constraint of the problem; ``None`` for a set without a block, or where none is known.
+        status: how the method itself ended, per image. OPTIMAL stands only where the certificate agrees, and becomes
+            NUMERICAL_ERROR where it does not.
+        iterations: the number of iterations, per image.
+        history: the certified checks, if the method made any.
         setup_time: seconds before the first iteration.
-        messages: the method's own word per image, shown to the user; empty for nothing to say.
+        messages: the method's message per image, shown to the user; an empty string, or an empty tuple for all images,
+            where there is nothing to say.
     """
 
     delta: Tensor
@@ -116,10 +129,10 @@ class SolveResult:
             below 0; NaN for an image with a defect.
         iterations: (B,) tuple of int.
         setup_time, solve_time: seconds for the whole batch; together the time of the call, without printing.
-        history: certified checks on the way.
-        dual: one block per constraint of the problem, to certify or to warm-start with.
-        method: the method that ran (``auto`` says here what it chose).
-        messages: (B,) the solver's own word, or why an image failed.
+        history: the certified checks.
+        dual: one block per constraint of the problem, to certify or to warm-start with; ``None`` where there is none.
+        method: the name of the method that ran; for ``auto`` the name of the method that was chosen.
+        messages: (B,) tuple: the method's message, or why an image failed; empty where there is nothing to say.
     """
 
     delta: Tensor | np.ndarray[Any, Any]
@@ -137,8 +150,14 @@ class SolveResult:
     messages: tuple[str, ...]
 
     def select(self, index: Tensor) -> SolveResult:
-        """The results of the images at ``index`` (long, (K,)), to warm-start a problem of those alone; the history is
-        left out."""
+        """The results of some images, for instance to warm-start a problem of those images alone.
+
+        Args:
+            index: long (K,), the images' positions in the batch, on any device.
+
+        Returns:
+            The K images' results in the order of ``index``. The history is left out.
+        """
         position = index.tolist()
 
         def pick(values: Any) -> Any:
@@ -158,7 +177,73 @@ class SolveResult:
             history=History(),
         )
 
+    @classmethod
+    def concatenate(cls, results: Sequence[SolveResult]) -> SolveResult:
+        """The results of parts of a batch, one after another, as one result: what :meth:`select` takes apart.
+
+        Args:
+            results: at least one, all of problems with the same constraints and the same image size.
+
+        Returns:
+            The images of the first result, then those of the second, and so on. Numpy arrays where all results hold
+            numpy arrays, and otherwise tensors on the first result's device. Times are the sums, the method is the
+            first result's, and the history is left out. A dual block that some of the results lack is 0 for their
+            images, which says as little as no block. Blocks that differ in form (a :class:`~solvers.WindowDual` and
+            window vectors) can't be joined: the joined result has no block for that constraint.
+
+        Raises:
+            ProblemError: no results, or results with unlike numbers of constraints.
+        """
+        if not results:
+            raise ProblemError("concatenate needs at least one result, got none")
+        counts = sorted({len(result.dual) for result in results})
+        if len(counts) > 1:
+            raise ProblemError(f"results to concatenate must have the same constraints, got {counts} dual blocks")
+        sizes = [len(result.status) for result in results]
+        return replace(
+            results[0],
+            delta=_joined([result.delta for result in results]),
+            status=tuple(chain.from_iterable(result.status for result in results)),
+            objective=_joined([result.objective for result in results]),
+            bound=_joined([result.bound for result in results]),
+            rel_gap=_joined([result.rel_gap for result in results]),
+            max_violation=_joined([result.max_violation for result in results]),
+            iterations=tuple(chain.from_iterable(result.iterations for result in results)),
+            messages=tuple(chain.from_iterable(result.messages for result in results)),
+            setup_time=sum(result.setup_time for result in results),
+            solve_time=sum(result.solve_time for result in results),
+            dual=tuple(_joined_block(blocks, sizes) for blocks in zip(*(r.dual for r in results), strict=True)),
+            history=History(),
+        )
+
     @property
     def all_optimal(self) -> bool:
         """Whether every image is OPTIMAL."""
         return all(status.is_optimal for status in self.status)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Tensors or numpy arrays along axis 0: an array where all are arrays, else a tensor on the first one's device."""
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    first = next(part for part in parts if isinstance(part, Tensor))
+    return torch.cat([torch.as_tensor(part, device=first.device) for part in parts])
+
+
+def _joined_block(blocks: Sequence[DualBlock | None], sizes: Sequence[int]) -> DualBlock | None:
+    """One constraint's dual blocks, each of so many images, as one block; see :meth:`SolveResult.concatenate`."""
+    example = next((block for block in blocks if block is not None), None)
+    if example is None or len({_form(block) for block in blocks if block is not None}) > 1:
+        return None
+
+    def zeros(size: int) -> DualBlock:
+        return map_dual_block(lambda part: torch.as_tensor(part).new_zeros(size, *part.shape[1:]), example)
+
+    complete = [zeros(size) if block is None else block for block, size in zip(blocks, sizes, strict=True)]
+    return map_dual_block(lambda *parts: _joined(parts), *complete)
+
+
+def _form(block: DualBlock) -> tuple[bool, tuple[tuple[int, ...], ...]]:
+    """Whether it is a WindowDual, and the shapes of one image's parts: what two blocks must share to be joined."""
+    structured = isinstance(block, WindowDual)
+    return structured, tuple(tuple(part.shape[1:]) for part in (block.parts() if structured else (block,)))

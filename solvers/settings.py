@@ -1,4 +1,4 @@
-"""What a caller can set for every method."""
+"""What a caller can set for every method: tolerances, limits, and how the iteration is watched."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from solvers.validation import real, whole
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback sees: the state at a check.
+    """What a callback is given at a check.
 
     Attributes:
-        iteration: iterations so far.
+        iteration: the number of iterations so far.
         time: seconds since the method started.
-        objective, bound, rel_gap: certified values per image so far, each (B,).
+        objective, bound, rel_gap: the best certified values so far, each (B,), one per image.
     """
 
     iteration: int
@@ -40,18 +40,21 @@ class Settings:
         eps_abs: absolute tolerance on the certified gap, in the objective's unit, >= 0. Default 0.
         eps_rel: relative tolerance on the certified gap, >= 0; an image is OPTIMAL once
             ``gap <= eps_abs + eps_rel * max(|objective|, |bound|)``. Default 1e-3.
-        max_iter: most iterations of an iterative method, >= 1; of `cvxpy:clarabel` and `cvxpy:scs`, per image. For
-            other CVXPY solvers neither this, nor the tolerances, nor the time limit has a name that we know: they
-            run as they come, and are judged all the same. Default 2000.
-        time_limit: seconds for the whole batch, > 0. Exact methods take milliseconds and don't look. Default: none.
+        max_iter: the largest number of iterations of an iterative method, >= 1; for ``cvxpy:clarabel`` and
+            ``cvxpy:scs`` per image. Other CVXPY solvers run with their own settings, because the tolerances and limits
+            have other names there; their answers are judged like any other. Default 2000.
+        time_limit: seconds for the whole batch, > 0. Exact methods take milliseconds and ignore it. Default: none.
         check_interval: iterations between certificates, >= 1; a CVXPY method is judged after every image. Default 25.
-        verbose: let the method print its progress. Default False.
-        callback: called with :class:`Progress` at every check; return True to stop. Exact methods are done before
-            their first check. Default None.
-        dtype: precision of an iterative method's iterations, ``torch.float32`` or ``torch.float64``. Exact and CVXPY
-            methods and all certificates are float64 always. Default: the problem's own.
-        seed: for methods that draw random numbers. Default 0.
-        force: run a CVXPY method beyond the size at which it is refused. Default False.
+        verbose: whether the method prints its progress. Default False.
+        callback: called with :class:`Progress` at every check; if it returns True, the method stops. Exact methods
+            finish before their first check. Default None.
+        dtype: the precision of an iterative method's iterations, ``torch.float32`` or ``torch.float64``. Exact and
+            CVXPY methods and all certificates use float64. Default: the problem's dtype.
+        seed: for methods that draw random numbers, >= 0. Default 0.
+        force: whether a CVXPY method runs on problems above the size at which it is refused. Default False.
+
+    Raises:
+        ProblemError: a value outside its range.
     """
 
     eps_abs: float = 0.0
@@ -75,8 +78,8 @@ class Settings:
         if self.eps_abs == 0 and self.eps_rel == 0:
             raise ProblemError("settings eps_abs and eps_rel can't both be 0: no gap would ever be small enough")
         for name in ("max_iter", "check_interval"):
-            object.__setattr__(self, name, whole(f"setting {name}", getattr(self, name), least=1))
-        object.__setattr__(self, "seed", whole("setting seed", self.seed, least=0))
+            object.__setattr__(self, name, whole(f"setting {name}", getattr(self, name), minimum=1))
+        object.__setattr__(self, "seed", whole("setting seed", self.seed, minimum=0))
         for name in ("verbose", "force"):
             if not isinstance(getattr(self, name), bool):
                 raise ProblemError(f"setting {name} must be True or False, got {getattr(self, name)!r}")
@@ -89,17 +92,21 @@ class Settings:
 
     @classmethod
     def of(cls, values: Settings | dict[str, Any] | None) -> Settings:
-        """Settings from settings, a dictionary of names, or None for the defaults. Unknown names are an error."""
+        """Settings from settings, from a dictionary of names and values, or from ``None``, which gives the defaults.
+
+        Raises:
+            ProblemError: an unknown name (near names are listed), or a value outside its range.
+        """
         if isinstance(values, cls):
             return values
         if values is None:
             return cls()
         if not isinstance(values, dict):
             raise ProblemError(f"settings must be solvers.Settings or a dict, got {type(values).__name__}")
-        known = [entry.name for entry in fields(cls)]
+        valid_names = [entry.name for entry in fields(cls)]
         for name in values:
-            if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            if name not in valid_names:
+                near = difflib.get_close_matches(str(name), valid_names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(valid_names)}"
                 raise ProblemError(f"unknown setting {name!r}; {hint}")
         return cls(**values)

@@ -1,7 +1,8 @@
-"""``solve``: choose a method, run it on the images that are sound, certify what it returns."""
+"""``solve``: choose a method, run it on the images without defects, and certify what it returns."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
-from solvers.constraints.dual_blocks import map_dual_block
 from solvers.constraints.lp_ball import LpBall
 from solvers.errors import MethodError, ProblemError
 from solvers.problem import LinearProblem, Problem
@@ -20,8 +20,8 @@ from solvers.registry import MethodInfo, find_method, methods, methods_for
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
 from solvers.settings import Settings
 
-# What auto prefers, first that takes the problem: exact methods; our own for overlapping windows and for feature
-# balls; Clarabel, which closes any gap, where it is not too large for it; then splitting.
+# The methods in the order in which auto prefers them: the exact ones; our own for overlapping windows and for feature
+# balls; Clarabel, which closes any gap, for problems that are not too large; then operator splitting.
 PREFERENCE = (
     "closed_form",
     "tiles",
@@ -44,38 +44,31 @@ def solve(
     settings: Settings | dict[str, Any] | None = None,
     warm_start: SolveResult | None = None,
 ) -> SolveResult:
-    """Solve a batch of convex problems; every answer is certified in float64.
+    """Solve a batch of problems. Every answer is certified in float64.
 
     Args:
-        problem: a LinearProblem or ProjectionProblem; numpy arrays in give numpy arrays out.
-        method: a name of :func:`solvers.methods`, or ``"auto"``.
-        settings: :class:`Settings`, or a dictionary of them.
-        warm_start: an earlier result on a problem of the same shape; methods without warm starts ignore it.
+        problem: a LinearProblem or ProjectionProblem. A problem of numpy arrays gives a result of numpy arrays.
+        method: a name of :func:`solvers.methods`, or ``"auto"`` (default), which chooses by the problem's sets.
+        settings: :class:`Settings`, a dictionary of their names and values, or ``None`` for the defaults.
+        warm_start: an earlier result on a problem of the same shape. Methods without warm starts ignore it.
 
     Returns:
-        One entry per image. ``delta`` is feasible whatever the status; an image with a defect (a NaN gradient, a
-        reference outside the box) has its own status and ``delta`` 0 and leaves the others right.
+        One entry per image. ``delta`` is feasible whatever the status. An image with a defect (a NaN gradient, a
+        reference outside the box) gets its own status and ``delta`` 0, and does not change the others' results.
 
     Raises:
-        ProblemError, MethodError: before any work starts.
+        ProblemError, MethodError: the arguments are not valid, or the method can't solve the problem. Both are raised
+            before any work starts.
     """
     started = time.perf_counter()
-    if not isinstance(problem, Problem):
-        raise ProblemError(f"solve takes a LinearProblem or ProjectionProblem, got {type(problem).__name__}")
+    _check_arguments(problem, method, warm_start)
     settings = Settings.of(settings)
-    if not isinstance(method, str):
-        raise MethodError(f"method must be 'auto' or a method's name, got {method!r}")
-    if warm_start is not None and not isinstance(warm_start, SolveResult):
-        raise ProblemError(f"warm_start must be an earlier SolveResult, got {type(warm_start).__name__}")
-    if warm_start is not None and warm_start.delta.shape != problem.reference.shape:
-        raise ProblemError(
-            f"warm_start is for images {tuple(warm_start.delta.shape)}, "
-            f"the problem has {tuple(problem.reference.shape)}"
-        )
-    sound = torch.tensor([k for k in range(problem.batch) if k not in problem.defects])
-    part = problem if not problem.defects else problem.select(sound.to(problem.reference.device))
+    # Choose a method for the images without a defect.
+    sound_images = torch.tensor([image for image in range(problem.batch) if image not in problem.defects])
+    part = problem if not problem.defects else problem.select(sound_images.to(problem.reference.device))
     choose = choose_method if method == "auto" else partial(find_method, method)
     info = choose(part, force=settings.force)
+    # Run the method, and judge what it returns.
     certifier = Certifier(part)
     output = info.run(part, settings, warm_start=warm_start if not problem.defects else None)
     _check_output(output, info.name, part)
@@ -99,8 +92,22 @@ def solve(
         messages=messages,
     )
     if problem.defects:
-        result = _widen(result, problem, sound)
+        result = _with_defective_images(result, problem, sound_images)
     return _to_numpy(result) if problem.from_numpy else result
+
+
+def _check_arguments(problem: Problem, method: str, warm_start: SolveResult | None) -> None:
+    if not isinstance(problem, Problem):
+        raise ProblemError(f"solve takes a LinearProblem or ProjectionProblem, got {type(problem).__name__}")
+    if not isinstance(method, str):
+        raise MethodError(f"method must be 'auto' or a method's name, got {method!r}")
+    if warm_start is not None and not isinstance(warm_start, SolveResult):
+        raise ProblemError(f"warm_start must be an earlier SolveResult, got {type(warm_start).__name__}")
+    if warm_start is not None and warm_start.delta.shape != problem.reference.shape:
+        raise ProblemError(
+            f"warm_start is for images {tuple(warm_start.delta.shape)}, "
+            f"the problem has {tuple(problem.reference.shape)}"
+        )
 
 
 def _check_output(output: MethodOutput, method: str, problem: Problem) -> None:
@@ -127,11 +134,12 @@ def _check_output(output: MethodOutput, method: str, problem: Problem) -> None:
 
 
 def choose_method(problem: Problem, *, force: bool = False) -> MethodInfo:
-    """The method that ``auto`` takes for a problem: the first of ``PREFERENCE`` that can, then any that can. A method
-    for which the problem is too large is passed over, and with ``force`` taken where there is no other.
+    """The method that ``auto`` takes: the first of ``PREFERENCE`` that can solve the problem, else any that can.
+
+    Methods for which the problem is too large are passed over. With ``force`` they are taken where there is no other.
 
     Raises:
-        MethodError: no method can; says what hinders each.
+        MethodError: no method can solve the problem; the message says what hinders each.
     """
     able = methods_for(problem) or (methods_for(problem, force=True) if force else ())
     if not able:
@@ -143,39 +151,43 @@ def choose_method(problem: Problem, *, force: bool = False) -> MethodInfo:
 
 
 def _preference(problem: Problem) -> tuple[str, ...]:
-    """PREFERENCE; with ``ellipsoid`` behind Clarabel where no l2 ball bounds a linear problem: the point is then in a
-    corner of the box, where it may stall (docs/notes/feature-balls.md)."""
+    """PREFERENCE, but with ``ellipsoid`` after Clarabel for a linear problem without an lp ball.
+
+    The optimum of such a problem lies in a corner of the box, where ``ellipsoid`` may stall
+    (docs/notes/feature-balls.md).
+    """
     if not isinstance(problem, LinearProblem) or problem.find(LpBall):
         return PREFERENCE
-    rest = [name for name in PREFERENCE if name != "ellipsoid"]
-    place = rest.index("cvxpy:clarabel") + 1
-    return (*rest[:place], "ellipsoid", *rest[place:])
+    others = [name for name in PREFERENCE if name != "ellipsoid"]
+    position = others.index("cvxpy:clarabel") + 1
+    return (*others[:position], "ellipsoid", *others[position:])
 
 
 def judge(
     output: MethodOutput, certificate: Certificate, settings: Settings
 ) -> tuple[tuple[Status, ...], tuple[str, ...]]:
-    """The status that the certificate supports, per image, and the message to go with it."""
-    closed = certificate.closes(settings.eps_abs, settings.eps_rel)
-    statuses, messages = [], []
-    words = output.messages or ("",) * len(output.status)
-    for own, word, is_closed, gap in zip(
-        output.status, words, closed.tolist(), certificate.rel_gap.tolist(), strict=True
-    ):
-        status, message = own, word
-        if own.is_failure:
-            pass
-        elif is_closed:
-            status = Status.OPTIMAL
-        elif own.is_optimal:
-            status = Status.NUMERICAL_ERROR
-            message = f"{word + '; ' if word else ''}method ended, but the certified gap is {gap:.1e}"
-        statuses.append(status)
-        messages.append(message)
+    """The status that the certificate supports, per image, and the message to go with it.
+
+    A gap within tolerance makes an image OPTIMAL, unless the method failed. A method that claims OPTIMAL where the gap
+    is not within tolerance gets NUMERICAL_ERROR.
+    """
+    closed = certificate.closes(settings.eps_abs, settings.eps_rel).tolist()
+    gaps = certificate.rel_gap.tolist()
+    statuses, messages = list(output.status), list(output.messages or ("",) * len(output.status))
+    for image, (claimed, message) in enumerate(zip(output.status, messages, strict=True)):
+        if claimed.is_failure:
+            continue
+        if closed[image]:
+            statuses[image] = Status.OPTIMAL
+        elif claimed.is_optimal:
+            statuses[image] = Status.NUMERICAL_ERROR
+            prefix = f"{message}; " if message else ""
+            messages[image] = f"{prefix}method ended, but the certified gap is {gaps[image]:.1e}"
     return tuple(statuses), tuple(messages)
 
 
 def _row(output: MethodOutput, certificate: Certificate, seconds: float) -> HistoryRow:
+    """The history's only row, for a method that made no checks."""
     return HistoryRow(
         iteration=max(output.iterations, default=0),
         time=seconds,
@@ -185,40 +197,29 @@ def _row(output: MethodOutput, certificate: Certificate, seconds: float) -> Hist
     )
 
 
-def _widen(result: SolveResult, problem: Problem, sound: Tensor) -> SolveResult:
-    """Put the sound images' results back among the defective ones."""
-
-    def scatter(values: Tensor, fill: float) -> Tensor:
-        wide = values.new_full((problem.batch, *values.shape[1:]), fill)
-        wide[sound.to(values.device)] = values
-        return wide
-
-    def scatter_block(values: Any) -> Tensor:
-        return scatter(torch.as_tensor(values), 0.0)
-
-    position = {int(image): k for k, image in enumerate(sound)}
-    status, iterations, messages = [], [], []
-    for image in range(problem.batch):
-        if image in position:
-            status.append(result.status[position[image]])
-            iterations.append(result.iterations[position[image]])
-            messages.append(result.messages[position[image]])
-        else:
-            status.append(problem.defects[image].status)
-            iterations.append(0)
-            messages.append(problem.defects[image].reason)
-    return replace(
-        result,
-        delta=scatter(torch.as_tensor(result.delta), 0.0),
-        status=tuple(status),
-        objective=scatter(torch.as_tensor(result.objective), float("nan")),
-        bound=scatter(torch.as_tensor(result.bound), float("nan")),
-        rel_gap=scatter(torch.as_tensor(result.rel_gap), float("nan")),
-        max_violation=scatter(torch.as_tensor(result.max_violation), float("nan")),
-        iterations=tuple(iterations),
-        dual=tuple(block if block is None else map_dual_block(scatter_block, block) for block in result.dual),
-        messages=tuple(messages),
+def _with_defective_images(result: SolveResult, problem: Problem, sound_images: Tensor) -> SolveResult:
+    """The whole batch's result, from that of the images without a defect; the history stays theirs."""
+    defective = sorted(problem.defects)
+    count = len(defective)
+    delta, objective = torch.as_tensor(result.delta), torch.as_tensor(result.objective)
+    unknown = objective.new_full((count,), math.nan)
+    rejected = SolveResult(
+        delta=delta.new_zeros(count, *delta.shape[1:]),
+        status=tuple(problem.defects[image].status for image in defective),
+        objective=unknown,
+        bound=unknown,
+        rel_gap=unknown,
+        max_violation=unknown,
+        iterations=(0,) * count,
+        setup_time=0.0,
+        solve_time=0.0,
+        history=History(),
+        dual=(None,) * len(result.dual),
+        method=result.method,
+        messages=tuple(problem.defects[image].reason for image in defective),
     )
+    order = torch.cat([sound_images, torch.tensor(defective)]).argsort()
+    return replace(SolveResult.concatenate([result, rejected]).select(order), history=result.history)
 
 
 def _to_numpy(result: SolveResult) -> SolveResult:

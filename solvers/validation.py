@@ -1,4 +1,4 @@
-"""What counts as a valid number: Python's and numpy's alike, checked and normalised in one place."""
+"""What counts as a valid number. Numbers of Python and numpy are checked alike and become Python's own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from solvers.errors import ProblemError
 
 
 def real(name: str, value: Any) -> float:
-    """``value`` as a float; booleans, strings and arrays are refused.
+    """``value`` as a float. ``name`` is for the error message, here and below.
 
     Raises:
-        ProblemError: not a real number.
+        ProblemError: not a real number: a boolean, a string, an array.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ProblemError(f"{name} must be a number, got {value!r}")
@@ -47,19 +47,19 @@ def share(name: str, value: Any) -> float:
     return number
 
 
-def whole(name: str, value: Any, *, least: int) -> int:
-    """``value`` as an int of at least ``least``.
+def whole(name: str, value: Any, *, minimum: int) -> int:
+    """``value`` as an int of at least ``minimum``.
 
     Raises:
         ProblemError: anything else.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ProblemError(f"{name} must be an integer of at least {least}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
+        raise ProblemError(f"{name} must be an integer of at least {minimum}, got {value!r}")
     return int(value)
 
 
 def radii(name: str, value: Any) -> float | Tensor:
-    """One positive number, or a float64 tensor (B,) of them from a tensor, array or list.
+    """One positive number as a float, or one per image as a float64 tensor (B,) from a tensor, array or list.
 
     Raises:
         ProblemError: anything else.
@@ -78,6 +78,6 @@ def radii(name: str, value: Any) -> float | Tensor:
 
 
 def check_batch(name: str, value: float | Tensor, batch: int) -> None:
-    """Raise :class:`ProblemError` where ``value`` is one number per image, but not for ``batch`` images."""
+    """Raise :class:`ProblemError` where ``value`` is a tensor (B,) of one number per image and B is not ``batch``."""
     if isinstance(value, Tensor) and value.shape[0] != batch:
         raise ProblemError(f"{name} has {value.shape[0]} values for a batch of {batch} images; give one or that many")

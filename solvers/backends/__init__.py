@@ -1,1 +1,4 @@
-"""Compiled code: numba on the CPU, CUDA graphs on a GPU, and which tensors compiled code may read."""
+"""How compiled code is run: numba on the CPU, CUDA graphs on a GPU, and the tensors that compiled code may read.
+
+The kernels themselves lie beside the mathematics that they compute, in files that end in ``_numba`` and ``_triton``.
+"""

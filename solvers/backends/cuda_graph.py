@@ -1,7 +1,8 @@
-"""An iteration recorded once and replayed, so that a GPU does not wait for Python between small kernels.
+"""Record an iteration once as a CUDA graph and replay it, so that a GPU does not wait for Python between small kernels.
 
-A CUDA graph repeats the same kernels on the same memory. What is recorded must therefore read its state from, and
-write it back into, tensors that stay where they are, take the same branches every time, and ask the device for nothing.
+A CUDA graph repeats the same kernels on the same memory. So the recorded function must read its state from tensors that
+stay where they are, and write the new state back into them. It must take the same branches at every call, and it must
+not copy anything from the device.
 """
 
 from __future__ import annotations
@@ -20,40 +21,41 @@ class _Streams(threading.local):
     """The streams on which this thread records, by device."""
 
     def __init__(self) -> None:
-        self.of: dict[torch.device, torch.cuda.Stream] = {}
+        self.by_device: dict[torch.device, torch.cuda.Stream] = {}
 
 
 _streams = _Streams()
 
 
 class CapturedStep:
-    """Calls ``method``; on a GPU, from the second call on, by replaying its kernels.
+    """A method that is called as usual on a CPU, and on a GPU recorded after some calls and replayed from then on.
 
-    Results that it leaves behind as attributes hold the values of the latest call, as long as this object lives. Where
-    it can't be recorded, a warning says why, and it is called as before.
+    Attributes that the method sets hold the latest call's values, as long as this object lives. A method that can't be
+    recorded is called as usual, after a warning that says why.
 
     Args:
-        method: see above; of the object that this one belongs to. It is held weakly: in a cycle, which Python takes
-            apart at leisure, graphs would fill the device with their memory.
-        like: a tensor on the device.
-        warmup_calls: calls before it is recorded, in which kernels are compiled and libraries set up.
+        method: a method without arguments of the object that owns this step; see the module for what it may do. The
+            step refers to it weakly: a reference cycle is freed late, and until then its graphs would fill the device.
+        like: a tensor on the device where the method computes.
+        warmup_calls: how many usual calls come before the recording. They compile kernels and set libraries up.
     """
 
     def __init__(self, method: Callable[[], None], like: Tensor, warmup_calls: int = 1) -> None:
         self._method, self._like = WeakMethod(method), like
-        self._plainly = warmup_calls
+        self._warmup_calls, self._calls = warmup_calls, 0
+        self._recordable = like.is_cuda
         self._graph: torch.cuda.CUDAGraph | None = None
 
     @property
     def recorded(self) -> bool:
-        """Whether calls are replays by now."""
+        """Whether further calls replay a recording."""
         return self._graph is not None
 
     def __call__(self) -> None:
-        """Run it; on a GPU it returns before the kernels are done."""
-        if self._graph is None and self._plainly <= 0 and self._like.is_cuda:
+        """Run the method, or replay it. On a GPU the call returns before the kernels are done."""
+        if self._graph is None and self._recordable and self._calls >= self._warmup_calls:
             self._record()
-        self._plainly -= 1
+        self._calls += 1
         if self._graph is None:
             self._call()
         else:
@@ -62,18 +64,18 @@ class CapturedStep:
     def _call(self) -> None:
         method = self._method()
         if method is None:
-            raise ReferenceError("the object whose method is repeated is gone")
+            raise ReferenceError("the object whose method this step calls is gone")
         method()
 
     def _record(self) -> None:
-        """Nothing runs while it is recorded, so a failure leaves the state as it was."""
+        """Record the method. Nothing is computed during a recording, so a failure leaves the state as it was."""
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.device_of(self._like):
                 _make_room(self._like.device)
                 _capture(graph, self._call, self._like.device)
         except RuntimeError as error:
-            self._plainly = 1 << 62
+            self._recordable = False
             reason = (str(error).splitlines() or [""])[0]
             warnings.warn(f"an iteration can't be recorded as a CUDA graph ({reason}): it is slower", stacklevel=4)
         else:
@@ -81,9 +83,10 @@ class CapturedStep:
 
 
 def _make_room(device: torch.device) -> None:
-    """Give back the memory of recordings that are gone, once it is a quarter of the device, or more than is free there.
+    """Give the memory of deleted recordings back to the device, where it is too much to keep.
 
-    It stays reserved for them, of no use to others, and during a recording none can be given back.
+    Torch keeps this memory reserved, where no other program can use it, and can't give it back during a recording. It
+    is too much once it is a quarter of the device's memory, or more than the device has free.
     """
     idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free, total = torch.cuda.mem_get_info(device)
@@ -92,27 +95,28 @@ def _make_room(device: torch.device) -> None:
 
 
 def _recording_stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream of all recordings of this thread on ``device``.
+    """The stream on which this thread makes all its recordings on ``device``.
 
-    cuBLAS keeps a workspace (32 MiB on recent devices) for each thread and stream. With a new stream each time, it
-    would be taken while recording, and keep a share of that recording's memory for good (pytorch/pytorch#99196).
+    cuBLAS keeps a workspace (32 MiB on recent devices) for each thread and stream. With a new stream for each
+    recording, cuBLAS would allocate a workspace during the recording, and keep some of that recording's memory for
+    good (pytorch/pytorch#99196).
     """
-    if device not in _streams.of:
-        _streams.of[device] = torch.cuda.Stream(device)
-        with torch.cuda.stream(_streams.of[device]):
+    if device not in _streams.by_device:
+        _streams.by_device[device] = torch.cuda.Stream(device)
+        with torch.cuda.stream(_streams.by_device[device]):
             square = torch.ones(8, 8, device=device)
-            square @ square  # takes the workspace, outside any recording
-    return _streams.of[device]
+            square @ square  # allocates the workspace, outside any recording
+    return _streams.by_device[device]
 
 
 def _capture(graph: torch.cuda.CUDAGraph, function: Callable[[], None], device: torch.device) -> None:
-    ours, theirs = _recording_stream(device), torch.cuda.current_stream(device)
-    ours.wait_stream(theirs)
+    recording, current = _recording_stream(device), torch.cuda.current_stream(device)
+    recording.wait_stream(current)
     collecting = gc.isenabled()
-    gc.disable()  # freeing another graph's memory would spoil the recording
+    gc.disable()  # the collector could free another graph's memory, which would spoil the recording
     try:
-        with torch.cuda.stream(ours):
-            # Relaxed: a kernel may have to be loaded, which a stricter recording does not allow.
+        with torch.cuda.stream(recording):
+            # Relaxed: a kernel may have to be loaded first, which the stricter modes do not allow.
             graph.capture_begin(capture_error_mode="relaxed")
             try:
                 function()
@@ -121,4 +125,4 @@ def _capture(graph: torch.cuda.CUDAGraph, function: Callable[[], None], device: 
     finally:
         if collecting:
             gc.enable()
-    theirs.wait_stream(ours)
+    current.wait_stream(recording)

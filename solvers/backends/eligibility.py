@@ -1,4 +1,8 @@
-"""Whether compiled code may serve: on which tensors, and whether Triton works on a device."""
+"""Which tensors compiled code may read, and whether Triton works on a device.
+
+Compiled code reads a tensor's memory and leaves torch no trace of it, so torch must not be watching the tensor. And
+Triton may be installed without a working compiler, which only a trial shows.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,11 @@ from torch.autograd import forward_ad
 
 
 def compiled_code_may_read(*values: Tensor) -> bool:
-    """Whether compiled code may read the tensors: it reads their memory and leaves torch no trace.
+    """Whether compiled code may read all of ``values``.
 
-    True where all are ordinary nonempty tensors of one dtype, float32 or float64, on the CPU or on one GPU, that
-    nothing watches: no gradient is recorded or carried forward, no ``torch.func`` transform, trace or compilation is
-    under way.
+    True where they are ordinary nonempty tensors of one dtype, float32 or float64, on the CPU or on one GPU, and torch
+    watches none of them: no gradient is recorded or carried forward, and no ``torch.func`` transform, trace or
+    compilation is under way.
     """
     dtype, device, recording = values[0].dtype, values[0].device, torch.is_grad_enabled()
     if dtype not in (torch.float32, torch.float64) or device.type not in ("cpu", "cuda") or _transforming():
@@ -41,18 +45,21 @@ def _transforming() -> bool:
 
 @lru_cache(maxsize=16)
 def triton_serves(device: torch.device) -> bool:
-    """Whether Triton is installed and can compile for a CUDA device; where it is but can't, a warning says why."""
+    """Whether Triton is installed and can compile for ``device``; never on a CPU.
+
+    A warning says why where Triton is installed and can't compile. The answer is kept for each device.
+    """
     if device.type != "cuda":
         return False
     try:
         trial = import_module("solvers.backends.triton_trial")
-    except ImportError:  # no Triton: a platform that it does not support
+    except ImportError:  # Triton is not made for every platform
         return False
     try:
         trial.try_out(device)
-    except torch.OutOfMemoryError:  # says nothing about Triton
+    except torch.OutOfMemoryError:  # this says nothing about Triton
         raise
-    except Exception as error:  # its compiler, or the C compiler that it needs, can fail in many ways
+    except Exception as error:  # Triton's compiler, or the C compiler that it needs, can fail in many ways
         reason = (str(error).splitlines() or [""])[0]
         warnings.warn(f"Triton can't compile here ({reason}): window products take torch's slower ones", stacklevel=2)
         return False

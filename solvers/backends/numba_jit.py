@@ -1,7 +1,7 @@
-"""Compiling a kernel, and running it on the threads that torch may use.
+"""Compile kernels with numba, and run them on as many threads as torch may use.
 
-Kernels release the interpreter lock, so plain threads serve; numba's own pools abort the process where two Python
-threads, or a forked child, use them at once.
+Kernels release the interpreter lock, so ordinary Python threads run them in parallel. Numba's own thread pools are not
+used: they abort the process where two Python threads, or a forked child, use them at the same time.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from typing import Any
 import numba
 import torch
 
-# Work (rows times columns times taps) that a thread of its own pays for: about 0.2 ms.
-WORTH_A_THREAD = 4_000_000
+# The work, in multiplications, from which on a further thread saves time: about 0.2 ms.
+MIN_WORK_PER_THREAD = 4_000_000
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """``function`` in machine code, without the interpreter lock; kept on disk where that can be written."""
+    """``function`` compiled to machine code, which runs without the interpreter lock.
+
+    The machine code is kept on disk where numba may write there. Sums may be reordered (``reassoc``), so that loops
+    become SIMD; NaN and infinities keep their meaning.
+    """
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
@@ -29,17 +33,25 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 def run_rows(kernel: Callable[..., None], arguments: tuple[Any, ...], rows: int, work: int) -> None:
-    """``kernel(*arguments, low, high)`` over ranges that make up ``rows`` rows, in at most ``torch.get_num_threads()``
-    threads and in one where ``work`` is little."""
-    threads = min(torch.get_num_threads(), work // WORTH_A_THREAD, rows)
+    """Call ``kernel(*arguments, low, high)`` on ranges of rows that together are the rows from 0 to ``rows``.
+
+    The ranges run on at most ``torch.get_num_threads()`` threads, and on the caller's alone where there is little work.
+
+    Args:
+        kernel: a :func:`compiled` function; its calls must not write to the same memory.
+        arguments: what comes before the range.
+        rows: the number of rows.
+        work: about how many multiplications all rows take together.
+    """
+    threads = min(torch.get_num_threads(), work // MIN_WORK_PER_THREAD, rows)
     if threads <= 1:
         kernel(*arguments, 0, rows)
         return
     edges = [rows * part // threads for part in range(threads + 1)]
-    others = [_pool(threads - 1).submit(kernel, *arguments, edges[k], edges[k + 1]) for k in range(1, threads)]
+    futures = [_pool(threads - 1).submit(kernel, *arguments, edges[k], edges[k + 1]) for k in range(1, threads)]
     kernel(*arguments, 0, edges[1])
-    for other in others:
-        other.result()
+    for future in futures:
+        future.result()
 
 
 @lru_cache(maxsize=4)
@@ -47,5 +59,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="solvers")
 
 
-if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
+if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads, so it needs pools of its own
     os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -1,4 +1,8 @@
-"""A tiny Triton kernel, compiled and run once to see whether Triton works on a device; imported where that is asked."""
+"""A tiny Triton kernel that is compiled and run once, to see whether Triton works on a device.
+
+This file imports Triton, so only :func:`solvers.backends.eligibility.triton_serves` imports this file, and at its first
+call.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import triton.language as tl
 
 
 def try_out(device: torch.device) -> None:
-    """Compile and run one small kernel; whatever goes wrong is raised."""
+    """Compile and run one small kernel on ``device``. Raises whatever goes wrong."""
     ones = torch.ones(4, device=device)
     with torch.cuda.device_of(ones):
         _double[1,](ones, 4)

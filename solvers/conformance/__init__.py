@@ -1,12 +1,12 @@
-"""A suite that tries methods, yours included, on standard problems and checks the answers independently.
+"""A suite that runs methods, also your own, on standard problems and checks the answers independently.
 
     from solvers.conformance import run_conformance
     report = run_conformance(["my_method"])
     assert report.passed, "\\n".join(map(str, report.failures))
 
-Feasibility, dual sign, complementary slackness, stationarity and the duality gap are evaluated from the sets'
-definitions in NumPy, without :func:`solvers.certify`. :func:`known_optimum` makes problems of any size whose optimal
-pair is known.
+Feasibility, dual sign, complementary slackness, stationarity and the duality gap are evaluated in NumPy from the sets'
+definitions, without :func:`solvers.certify`. So the mathematics is stated twice in this package, on purpose.
+:func:`known_optimum` makes problems of any size whose optimal pair is known.
 """
 
 from solvers.conformance.checks import Outcome, check_result

@@ -1,12 +1,12 @@
-"""Is a result what it says it is? Judged in NumPy, without ``solvers.certify``.
+"""Check the claims of a result in NumPy, without ``solvers.certify``.
 
-For a dual y the gap of a point d falls into parts, none negative while d is feasible::
+For a dual y the gap of a point d is a sum of parts. None of them is negative where d is feasible::
 
     bound - objective = sum_i [h_i(y_i) - (A_i d)'y_i] + [sup z'v - z'd],     z = gradient - sum_i A_i'y_i
 
-(for the projection the last part is ``phi(d) - min phi`` over the pixel bounds, ``phi(v) = |v - q|^2/2 + (sum_i
-A_i'y_i)'v``). So a certified gap within tolerance *is* dual sign, complementary slackness and stationarity within
-the same tolerance, each in the objective's unit; the parts are looked at one by one to say which of them fails.
+For the projection the last part is ``phi(d) - min phi`` over the pixel bounds, with ``phi(v) = |v - q|^2/2 + (sum_i
+A_i'y_i)'v``. So a certified gap within tolerance *is* dual sign, complementary slackness and stationarity within the
+same tolerance, each in the objective's unit. The checks look at the parts one by one, to say which of them fails.
 """
 
 from __future__ import annotations
@@ -26,17 +26,24 @@ from solvers.problem import LinearProblem, Problem
 from solvers.result import SolveResult
 from solvers.settings import Settings
 
-# How far a set may be missed, in its own unit, by a delta of that precision; kept means and fixed pixels in pixels.
-FEASIBLE = {torch.float64: 1e-8, torch.float32: 2e-6}
-# What rounding does to an objective, relative to its size: a float32 delta is certified before it is rounded.
-ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-6}
+# By how much a delta of each precision may miss a set, in the set's unit; kept means and fixed pixels in pixels.
+MAX_EXCESS = {torch.float64: 1e-8, torch.float32: 2e-6}
+# By how much rounding may change an objective, relatively: a float32 delta is certified before it is rounded.
+OBJECTIVE_ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-6}
 # As in solvers.certificate: objectives below this share of the trivial bound count as zero.
 ZERO_SHARE = 1e-9
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One check's figure, worst over the images, and the limit that it must not exceed."""
+    """The outcome of one check.
+
+    Attributes:
+        name: the check, as :func:`check_result` lists them.
+        figure: what was measured, for the image that does worst.
+        limit: what the figure must not exceed.
+        image: the number of that image.
+    """
 
     name: str
     figure: float
@@ -45,12 +52,12 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """False for NaN too."""
+        """Whether the figure is within the limit; False for NaN."""
         return bool(self.figure <= self.limit)
 
     @property
     def ratio(self) -> float:
-        """Figure over limit; infinite for NaN or where a limit of 0 is exceeded."""
+        """The figure divided by the limit; infinite for NaN, and where a limit of 0 is exceeded."""
         if np.isnan(self.figure):
             return float("inf")
         if self.limit == 0:
@@ -68,21 +75,21 @@ def check_result(
     *,
     optimum: tuple[float, ...] | None = None,
 ) -> tuple[Outcome, ...]:
-    """Check every claim of a result; one outcome per check, for the image that does worst.
+    """Check every claim of a result. Each check has one outcome, for the image that does worst.
 
-    - ``shape``: delta has the problem's shape and dtype and is finite. Nothing else is looked at where it has not.
-    - ``status``: images that are not OPTIMAL, or, among those with a defect, that are not failures with delta 0.
-    - ``feasible``, ``equalities``: excess by the sets' definitions; kept means and fixed pixels in pixel units.
-    - ``dual sign``, ``slackness``, ``stationarity``, ``gap``: as the module says, against the settings' tolerance.
-      A block that is absent counts as 0: allowed for pixel bounds always, elsewhere only where the set is idle.
-    - ``objective``, ``bound``, ``violation`` of the result: no better than what d and y show.
-    - ``optimum``: where the optimal values (B,) are known, the objective is at most a tolerance short of them.
+    - ``shape``: delta has the problem's shape and dtype and is finite. Where this fails, nothing else is checked.
+    - ``status``: 0 where an image is OPTIMAL, or where an image with a defect is a failure with delta 0; 1 otherwise.
+    - ``feasible``, ``equalities``: the excess by the sets' definitions; kept means and fixed pixels in pixel units.
+    - ``dual sign``, ``slackness``, ``stationarity``, ``gap``: the parts of the gap, as the module says, against the
+      settings' tolerance. An absent block counts as 0, which closes the gap only for pixel bounds and inactive sets.
+    - ``objective``, ``bound``, ``violation``: the result's own figures are no better than what d and y show.
+    - ``optimum``: the objective is at most a tolerance short of the optimal value, where that is known.
 
     Args:
-        problem: the problem as it was solved; on any device, judged on the CPU.
-        result: of :func:`solvers.solve`, or of like make.
-        settings: the tolerances asked of the method.
-        optimum: known optimal values, one per image.
+        problem: the problem as it was solved, on any device; it is judged on the CPU.
+        result: a result of :func:`solvers.solve`, or of another solver in the same form.
+        settings: the tolerances asked of the method. Default: those of :class:`~solvers.Settings`.
+        optimum: the optimal values, one per image. Default: not known.
 
     Raises:
         TypeError: a constraint set that the suite does not know.
@@ -95,9 +102,9 @@ def check_result(
     rows: list[list[Outcome]] = []
     for image in range(problem.batch):
         if image in problem.defects:
-            moved = float(torch.as_tensor(result.delta)[image].abs().max())
-            idle = result.status[image].is_failure and moved == 0
-            rows.append([Outcome("status", 0.0 if idle else 1.0, 0.0, image)])
+            largest = float(torch.as_tensor(result.delta)[image].abs().max())
+            rejected = result.status[image].is_failure and largest == 0
+            rows.append([Outcome("status", 0.0 if rejected else 1.0, 0.0, image)])
         else:
             rows.append(_check_image(problem, result, settings, image, None if optimum is None else optimum[image]))
     names = dict.fromkeys(outcome.name for row in rows for outcome in row)
@@ -106,10 +113,11 @@ def check_result(
 
 
 def _misshapen(problem: Problem, result: SolveResult) -> float:
+    """0 where the result has the problem's form and its delta is finite, 1 otherwise."""
     delta = torch.as_tensor(result.delta)
     fits = delta.shape == problem.reference.shape and delta.dtype == problem.reference.dtype
-    whole = len(result.status) == problem.batch and len(result.dual) == len(problem.constraints)
-    return 0.0 if fits and whole and bool(delta.isfinite().all()) else 1.0
+    complete = len(result.status) == problem.batch and len(result.dual) == len(problem.constraints)
+    return 0.0 if fits and complete and bool(delta.isfinite().all()) else 1.0
 
 
 def _check_image(
@@ -118,29 +126,30 @@ def _check_image(
     view = _View(problem, torch.as_tensor(result.delta), image)
     blocks = [_block_of(block, image) for block in result.dual]
     dtype = problem.reference.dtype
-    excess, missed = view.excess(), view.equality_error()
+    excess, equality_error = view.excess(), view.equality_error()
     objective = view.objective()
     parts = view.parts(blocks)
-    given, stationarity = view.bound(parts)
+    dual_bound, stationarity = view.bound(parts)
     trivial, _ = view.bound([None] * len(blocks))
-    proven = view.better(given, trivial)
+    proven = view.better(dual_bound, trivial)
     scale = max(abs(objective), abs(proven), ZERO_SHARE * view.magnitude(trivial))
-    limit = settings.eps_abs + (settings.eps_rel + ROUNDING[dtype]) * scale
+    limit = settings.eps_abs + (settings.eps_rel + OBJECTIVE_ROUNDING[dtype]) * scale
     if abs(trivial - objective) <= limit:
-        # d is optimal by the bounds alone (a zero gradient): the multipliers have nothing to add.
+        # The pixel bounds alone show that d is optimal (a zero gradient): no multiplier is needed.
         parts, stationarity = [None] * len(blocks), 0.0
-    feasible = FEASIBLE[dtype] * max(1.0, view.unit())
+    max_excess = MAX_EXCESS[dtype] * max(1.0, view.unit())
+    rounding = OBJECTIVE_ROUNDING[dtype] * scale + 1e-15
     outcomes = [
         Outcome("status", 0.0 if result.status[image].is_optimal else 1.0, 0.0, image),
-        Outcome("feasible", excess, feasible, image),
-        Outcome("equalities", missed, FEASIBLE[dtype], image),
+        Outcome("feasible", excess, max_excess, image),
+        Outcome("equalities", equality_error, MAX_EXCESS[dtype], image),
         Outcome("dual sign", sum(part.direction for part in parts if part), limit, image),
         Outcome("slackness", sum(part.slackness for part in parts if part), limit, image),
         Outcome("stationarity", stationarity, limit, image),
         Outcome("gap", abs(proven - objective), limit, image),
-        Outcome("objective", abs(float(result.objective[image]) - objective), ROUNDING[dtype] * scale + 1e-15, image),
+        Outcome("objective", abs(float(result.objective[image]) - objective), rounding, image),
         Outcome("bound", view.lead(proven, float(result.bound[image])), 1e-8 * scale + settings.eps_abs, image),
-        Outcome("violation", excess - float(result.max_violation[image]), feasible, image),
+        Outcome("violation", excess - float(result.max_violation[image]), max_excess, image),
     ]
     if optimum is not None:
         outcomes.append(Outcome("optimum", view.lead(optimum, objective), limit, image))
@@ -157,12 +166,12 @@ class _View:
         self.oracles: list[Oracle] = [oracle_for(c, problem, image) for c in problem.constraints]
         self.lower, self.upper = np.full_like(self.delta, -np.inf), np.full_like(self.delta, np.inf)
         for oracle in self.oracles:
-            limits = oracle.bounds()
-            if limits is not None:
-                self.lower = np.maximum(self.lower, limits[0])
-                self.upper = np.minimum(self.upper, limits[1])
+            bounds = oracle.bounds()
+            if bounds is not None:
+                self.lower = np.maximum(self.lower, bounds[0])
+                self.upper = np.minimum(self.upper, bounds[1])
         self.fixed = (self.lower == 0) & (self.upper == 0)
-        # No feasible point leaves the smaller box that windows imply: suprema may be taken over that.
+        # Every feasible point lies in the smaller box that the windows imply, so suprema may be taken over that box.
         self.implied = self.lower, self.upper
         for oracle in self.oracles:
             if isinstance(oracle, WindowOracle):
@@ -175,7 +184,7 @@ class _View:
         return max(oracle.equality_error(self.delta) for oracle in self.oracles)
 
     def unit(self) -> float:
-        """The size of the sets' own units, for radii far from 1."""
+        """The largest of the sets' units, for sets whose radius is far from 1."""
         return max(oracle.unit for oracle in self.oracles)
 
     def objective(self) -> float:
@@ -190,36 +199,37 @@ class _View:
         ]
 
     def bound(self, parts: list[DualParts | None]) -> tuple[float, float]:
-        """The dual's bound, and the last part of its gap at delta."""
+        """The dual's bound, and the last part of the gap at delta: stationarity."""
         action = np.zeros_like(self.delta)
         support = 0.0
         for part in parts:
             if part is not None:
                 action, support = action + part.adjoint, support + part.support
         if self.linear:
-            rest = np.where(self.fixed, 0.0, self.vector - action)
-            supremum = self.supremum(rest)
-            return support + supremum, supremum - float((rest * self.delta).sum())
-        nearest = np.clip(self.vector - action, *self.implied)
-        least = 0.5 * float(((nearest - self.vector) ** 2).sum()) + float((action * nearest).sum())
-        here = self.objective() + float((action * self.delta).sum())
-        return least - support, here - least
+            z = np.where(self.fixed, 0.0, self.vector - action)
+            supremum = self.supremum(z)
+            return support + supremum, supremum - float((z * self.delta).sum())
+        minimiser = np.clip(self.vector - action, *self.implied)
+        minimum = 0.5 * float(((minimiser - self.vector) ** 2).sum()) + float((action * minimiser).sum())
+        value = self.objective() + float((action * self.delta).sum())
+        return minimum - support, value - minimum
 
     def supremum(self, direction: Array) -> float:
-        """The least bound on ``sup z'v`` that the pixel bounds, or any one set, give."""
+        """The smallest of the bounds on ``sup z'v`` that the pixel bounds and each set by itself give."""
         reaches = [oracle.reach(direction) for oracle in self.oracles]
         return min(box_support(direction, *self.implied), *reaches)
 
     def better(self, first: float, second: float) -> float:
-        """The tighter of two bounds; NaN never is."""
-        known = [value for value in (first, second) if not np.isnan(value)]
-        return min(known) if self.linear else max(known)
+        """The tighter of two bounds; a bound that is NaN is passed over."""
+        valid = [value for value in (first, second) if not np.isnan(value)]
+        return min(valid) if self.linear else max(valid)
 
     def lead(self, first: float, second: float) -> float:
-        """How much higher (linear; for the projection: lower) the first value is."""
+        """By how much the first value is higher; for the projection, lower."""
         return first - second if self.linear else second - first
 
     def magnitude(self, trivial: float) -> float:
+        """The size of the objective, to tell a gap from rounding; ``trivial`` is the bound of no dual."""
         if self.linear:
             return abs(trivial) if np.isfinite(trivial) else 0.0
         return 0.5 * float((self.vector**2).sum())

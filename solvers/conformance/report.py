@@ -1,4 +1,4 @@
-"""What the conformance suite found: one row per method and problem."""
+"""The report of the conformance suite: one row per method and problem."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from solvers.conformance.checks import Outcome
 
 
 class Verdict(Enum):
-    """How a method fared on a problem."""
+    """How a method did on a problem."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -18,7 +18,7 @@ class Verdict(Enum):
 
     @property
     def ran(self) -> bool:
-        """Whether the method was tried at all."""
+        """Whether the method was run at all."""
         return self in (Verdict.PASS, Verdict.FAIL)
 
 
@@ -28,8 +28,8 @@ class ConformanceRow:
 
     Attributes:
         outcomes: the checks' outcomes; empty where the method did not run or raised.
-        seconds: of the solve, without the checks.
-        note: why the method was not tried, or what it raised, or its own messages where it failed.
+        seconds: the time of the solve, without the checks.
+        note: why the method was not run, or what it raised, or its own messages where it failed.
     """
 
     method: str

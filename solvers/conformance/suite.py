@@ -1,4 +1,4 @@
-"""Run methods over the standard problems and check every answer."""
+"""Run methods on the standard problems and check every answer."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from solvers.registry import methods as registered_methods
 from solvers.settings import Settings
 from solvers.solve import solve
 
-# What is asked of a method that nothing else is said of: by kind, and by name where a solver can do more or less.
+# The tolerances that are asked of a method: by its kind, or by its name where a solver can do more or less.
 EXACT = Settings(eps_rel=1e-9)
 ITERATIVE = Settings(eps_rel=1e-3, max_iter=20_000)
 BY_NAME = {
-    # A projection from nearby has an objective of 1e-4: an absolute digit more than its relative ones.
+    # A projection from nearby has an objective of 1e-4: there an absolute gap of 1e-9 is enough.
     "cvxpy:clarabel": Settings(eps_rel=1e-6, eps_abs=1e-9),
-    # 1e-3 of the black photo takes SCS more than 50,000 iterations.
+    # On the black photo SCS takes more than 50,000 iterations to a gap of 1e-3.
     "cvxpy:scs": Settings(eps_rel=1e-2, max_iter=20_000),
-    # Sublinear: points near the set, with an objective of 1e-4, would take it tens of thousands of iterations.
+    # It converges sublinearly: points near the set, with an objective of 1e-4, take tens of thousands of iterations.
     "frank_wolfe": Settings(eps_rel=1e-2, eps_abs=1e-4, max_iter=5_000),
 }
-# And by problem. A constant black photo at stride 1 is a packing problem with ties, and how near `dual` comes to it is
-# a matter of rounding: 1e-3 after 825 iterations on one processor, 1.2e-3 and 3.0e-3 at the end on another.
+# The tolerances by method and problem. A constant black photo at stride 1 is a packing problem with ties, and rounding
+# decides how near `dual` comes to its optimum: 1e-3 after 825 iterations on one processor, 1.2e-3 and 3.0e-3 after all
+# iterations on another.
 BY_PROBLEM = {("dual", "stride-1-plain"): Settings(eps_rel=5e-3, max_iter=20_000)}
 
 
@@ -39,18 +40,18 @@ def run_conformance(
     device: str | torch.device = "cpu",
     on_row: Callable[[ConformanceRow], None] | None = None,
 ) -> ConformanceReport:
-    """Try methods on problems; every answer is checked without ``solvers.certify`` (:mod:`.checks`).
+    """Run methods on problems and check every answer without ``solvers.certify`` (:mod:`.checks`).
 
-    A method of your own: register it, then ``run_conformance(["my_method"])``. It is tried on what it claims to
-    take; that it raises, or ends without an optimal status, is a failure.
+    To check a method of your own, register it and call ``run_conformance(["my_method"])``. A method is run on the
+    problems that it claims to take. It fails where it raises or where any check fails, among them an optimal status.
 
     Args:
-        methods: names; default: all that are registered.
-        problems: default: :func:`standard_problems`.
-        settings: for all methods, or by name; default: :func:`default_settings` of each, but 5e-3 of ``dual`` on the
-            constant photos at stride 1 (``stride-1-plain``).
+        methods: the methods' names. Default: all registered methods.
+        problems: the problems. Default: :func:`standard_problems`.
+        settings: one for all methods, or one for each name. Default: :func:`default_settings` of each, but a gap of
+            5e-3 for ``dual`` on the constant photos at stride 1 (``stride-1-plain``).
         device: where the problems are solved, "cpu" (default), "cuda" or "cuda:N"; they are judged on the CPU.
-        on_row: called after each row, for progress.
+        on_row: called after each row, for instance to show progress.
 
     Raises:
         MethodError: an unknown method.
@@ -69,8 +70,11 @@ def run_conformance(
 
 
 def default_settings(info: MethodInfo) -> Settings:
-    """The tolerance that the suite asks of a method: 1e-9 of an exact one, 1e-3 of an iterative one, with 20,000
-    iterations; 1e-6 of Clarabel, 1e-2 of SCS and of frank_wolfe."""
+    """The tolerance that the suite asks of a method.
+
+    A relative gap of 1e-9 from an exact method, of 1e-3 within 20,000 iterations from an iterative one, of 1e-6 from
+    Clarabel, and of 1e-2 from SCS and frank_wolfe.
+    """
     return BY_NAME.get(info.name, EXACT if info.exact else ITERATIVE)
 
 
@@ -90,7 +94,7 @@ def _try(info: MethodInfo, name: str, posed: Posed, settings: Settings) -> Confo
     started = time.perf_counter()
     try:
         result = solve(posed.problem, info.name, settings)
-    except Exception as error:  # whatever a user's method does, the other rows are still wanted
+    except Exception as error:  # a user's method may raise anything, and the other rows must still be run
         note = f"raised {type(error).__name__}: {error}"
         return ConformanceRow(info.name, name, Verdict.FAIL, seconds=time.perf_counter() - started, note=note)
     seconds = time.perf_counter() - started

@@ -1,6 +1,7 @@
-"""Which compiled window products serve on a device: numba's on the CPU, Triton's on a GPU, none elsewhere.
+"""Choose the compiled window products for a device: numba's on a CPU, Triton's on a GPU.
 
-Compilers are imported at the first use, as that is slow. Where Triton can't work, torch's own products do.
+Where neither serves, :class:`~solvers.windows.operator.WindowOperator` uses torch's matrix products. The compilers are
+imported at the first use, because importing them is slow.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import torch
 
 from solvers.backends.eligibility import triton_serves
 
-# Pixels of a plane from which on numba's products beat products with dense matrices (and are worth compiling).
-SMALLEST_COMPILED = 48 * 48
+# From so many pixels a plane on, numba's products are faster than products with dense matrices, and worth compiling.
+MIN_COMPILED_PIXELS = 48 * 48
 
 
 def compiled_products(device: torch.device, pixels: int) -> ModuleType | None:
-    """A module with ``mean_planes``, ``adjoint_planes``, ``normal_planes`` and ``maximise_planes`` for planes of so
-    many ``pixels`` on a device, or ``None``."""
+    """The module of compiled products to use on ``device`` for planes of ``pixels`` pixels, or ``None`` for torch's.
+
+    The module has ``mean_planes``, ``adjoint_planes``, ``normal_planes`` and ``maximise_planes``.
+    """
     if device.type == "cpu":
-        return import_module("solvers.windows.conjugate_gradients_numba") if pixels >= SMALLEST_COMPILED else None
+        return import_module("solvers.windows.conjugate_gradients_numba") if pixels >= MIN_COMPILED_PIXELS else None
     return import_module("solvers.windows.conjugate_gradients_triton") if triton_serves(device) else None

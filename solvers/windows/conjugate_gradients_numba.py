@@ -1,9 +1,9 @@
-"""Compiled conjugate gradients for the quadratics that windows make, plane by plane in the cache.
+"""Conjugate gradients for the quadratics that windows make, compiled by numba for the CPU.
 
-The same iteration as :func:`solvers.methods.conjugate_gradients.maximise_quadratic` for ``H = diag(slope) + M'
-diag(weights) M``, which couples nothing across planes. In torch every vector operation of it is a call of its own over
-all planes, which on small images is mostly the call, and on large ones mostly memory; here a plane goes through all its
-steps at once.
+The iteration is that of :func:`solvers.methods.conjugate_gradients.maximise_quadratic`, for
+``H = diag(slope) + M' diag(weights) M``, which couples no two planes. In torch every vector operation is a separate
+call over all planes: small images spend their time in the calls, and large ones in moving memory. Here one plane goes
+through all its steps while it lies in the cache.
 """
 
 from __future__ import annotations
@@ -34,16 +34,26 @@ def maximise_planes(
     steps: Tensor,
     max_steps: int | None = None,
 ) -> Tensor:
-    """See :func:`~solvers.methods.conjugate_gradients.maximise_quadratic`: contiguous images (N, H, W), weights
-    (N, P_h, P_w), all of the lattice's dtype and on the CPU, and steps (N,) long, at most ``max_steps`` (default: their
-    largest) -> (N, H, W)."""
+    """Move ``start`` towards the quadratic's maximum within the bounds, plane by plane: (N, H, W).
+
+    See :func:`~solvers.methods.conjugate_gradients.maximise_quadratic`. All tensors are contiguous, of the lattice's
+    dtype and on the CPU.
+
+    Args:
+        lattice: the windows.
+        quadratic: images (N, H, W) and weights (N, P_h, P_w).
+        start: (N, H, W), within ``bounds``.
+        bounds: (N, H, W) each.
+        steps: long (N,), the number of steps of each plane.
+        max_steps: the largest of ``steps``; default: computed. It decides the number of threads only.
+    """
     out = torch.empty_like(start)
     images = quadratic.slope, quadratic.right, quadratic.diagonal, start, bounds.lower, bounds.upper
     check_planes(lattice, pixels=(*images, out), windows=(quadratic.weights,))
     values = *quadratic.parts(), start, bounds.lower, bounds.upper
     arguments = *(value.numpy() for value in values), *plan_of(lattice), steps.numpy(), out.numpy()
-    longest = int(steps.max()) if max_steps is None else max_steps
-    run_rows(_maximise, arguments, start.shape[0], start.numel() * 4 * lattice.window.size * (longest + 1))
+    products = 1 + (int(steps.max()) if max_steps is None else max_steps)
+    run_rows(_maximise, arguments, start.shape[0], start.numel() * 4 * lattice.window.size * products)
     return out
 
 

@@ -1,8 +1,8 @@
-"""Conjugate gradients for the quadratics that windows make, on a GPU, in Triton.
+"""Conjugate gradients for the quadratics that windows make, compiled by Triton for a GPU.
 
-The same iteration as :func:`solvers.methods.conjugate_gradients.maximise_quadratic` for ``H = diag(slope) + M'
-diag(weights) M``. A step is one normal product and two passes over the planes; what a plane's step length and direction
-need is summed by the kernels themselves, in a fixed order, so that nothing waits for the host.
+The iteration is that of :func:`solvers.methods.conjugate_gradients.maximise_quadratic`, for
+``H = diag(slope) + M' diag(weights) M``. A step is one normal product and two passes over the planes. The kernels
+themselves sum what a plane's step length and direction need, in a fixed order, so that nothing waits for the host.
 """
 
 from __future__ import annotations
@@ -23,40 +23,51 @@ if TYPE_CHECKING:
 
 __all__ = ["adjoint_planes", "maximise_planes", "mean_planes", "normal_planes"]
 
-BLOCK = 2048  # pixels that one program works on
+PIXELS_PER_PROGRAM = 2048
 
 
 def maximise_planes(
     lattice: Lattice, quadratic: WindowQuadratic, start: Tensor, bounds: Bounds, *, steps: Tensor, max_steps: int
 ) -> Tensor:
-    """See :func:`~solvers.methods.conjugate_gradients.maximise_quadratic`: contiguous images (N, H, W), weights
-    (N, P_h, P_w), all of the lattice's dtype and on its device, and steps (N,) long, at most ``max_steps`` ->
-    (N, H, W)."""
+    """Move ``start`` towards the quadratic's maximum within the bounds, plane by plane: (N, H, W).
+
+    See :func:`~solvers.methods.conjugate_gradients.maximise_quadratic`. All tensors are contiguous, of the lattice's
+    dtype and on its device.
+
+    Args:
+        lattice: the windows.
+        quadratic: images (N, H, W) and weights (N, P_h, P_w).
+        start: (N, H, W), within ``bounds``.
+        bounds: (N, H, W) each.
+        steps: long (N,), the number of steps of each plane.
+        max_steps: the largest of ``steps``, as a Python number: asking the GPU for it would wait.
+    """
     slope, weights, right, diagonal = quadratic.parts()
     lower, upper = bounds.lower, bounds.upper
     delta, residual, inverse, direction = (torch.empty_like(start) for _ in range(4))
     check_planes(lattice, pixels=(slope, right, diagonal, start, lower, upper, delta), windows=(weights,))
     planes, pixels = start.shape[0], lattice.height * lattice.width
-    chunks = -(-pixels // BLOCK)
+    chunks = -(-pixels // PIXELS_PER_PROGRAM)
     grid, tiny = (planes, chunks), torch.finfo(start.dtype).tiny
     energy, following = (torch.empty(planes, chunks, dtype=torch.float64, device=start.device) for _ in range(2))
     image, dots = normal_planes(start, slope, weights, lattice)
     room = triton.next_power_of_2(chunks), triton.next_power_of_2(dots.shape[1])
     with torch.cuda.device_of(start):
         _begin[grid](
-            right, image, start, lower, upper, diagonal, delta, residual, inverse, direction, energy, pixels, BLOCK,
-            num_warps=WARPS,
+            right, image, start, lower, upper, diagonal, delta, residual, inverse, direction, energy, pixels,
+            PIXELS_PER_PROGRAM, num_warps=WARPS,
         )  # fmt: skip
         for step in range(max_steps):
             image, dots = normal_planes(direction, slope, weights, lattice, out=image)
             _move[grid](
                 direction, image, inverse, delta, residual, energy, dots, following, steps, step, pixels,
-                dots.shape[1], *room, BLOCK, tiny, num_warps=WARPS,
+                dots.shape[1], *room, PIXELS_PER_PROGRAM, tiny, num_warps=WARPS,
             )  # fmt: skip
             if step < max_steps - 1:
                 _turn[grid](
-                    residual, inverse, direction, energy, following, pixels, room[0], BLOCK, tiny, num_warps=WARPS
-                )
+                    residual, inverse, direction, energy, following, pixels, room[0], PIXELS_PER_PROGRAM, tiny,
+                    num_warps=WARPS,
+                )  # fmt: skip
             energy, following = following, energy
     return delta
 
@@ -66,7 +77,7 @@ def _begin(  # type: ignore[no-untyped-def]
     right, image, start, lower, upper, diagonal, delta, residual, inverse, direction, energy, pixels,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The gradient at the start, which pixels are held, the first direction and its parts of the energy."""
+    """The gradient at the start, which pixels stay at a bound, the first direction and its parts of the energy."""
     plane, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
     index = chunk * BLOCK + tl.arange(0, BLOCK)
     inside, at = index < pixels, plane * pixels + index
@@ -96,7 +107,7 @@ def _move(  # type: ignore[no-untyped-def]
     direction, image, inverse, delta, residual, energy, dots, following, steps, step, pixels, tiles,
     CHUNKS: tl.constexpr, TILES: tl.constexpr, BLOCK: tl.constexpr, TINY: tl.constexpr,
 ):  # fmt: skip
-    """The step along the direction, none for a plane that has had its steps, and parts of the next energy."""
+    """The step along the direction (length 0 once a plane has made its steps), and parts of the next energy."""
     plane, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
     chunks = tl.num_programs(1)
     length = _whole(energy, plane, chunks, CHUNKS) / tl.maximum(_whole(dots, plane, tiles, TILES), TINY)

@@ -1,10 +1,12 @@
-"""Compiled separable window products on the CPU: windowed means, their adjoint, the fused normal product, and minima.
+"""Separable window products, compiled by numba for the CPU: means, their adjoint, the normal product, and minima.
 
-Every kernel walks the rows of a plane once. A row of windows is the combination of at most ``size`` image rows
-(vertical pass, over contiguous columns) and then of at most ``size`` shifted copies of itself (horizontal pass, in a
-buffer that stays in the first cache), so the cost is linear in pixels. For the horizontal pass a row lies in ``stride``
-phases, ``buffer[r, m] = row[stride * m + r]``, padded with zeros where windows hang over the edge: windows are then
-contiguous for any stride, all have the same taps, and a cut window's sum is divided by its remaining mass.
+Every kernel walks the rows of a plane once. The vertical pass combines at most ``size`` image rows into one, over
+contiguous columns. The horizontal pass combines at most ``size`` shifted copies of that row, in a buffer that stays in
+the first-level cache. So the cost is linear in the number of pixels.
+
+For the horizontal pass a row is split into ``stride`` phases, ``buffer[r, m] = row[stride * m + r]``, and padded with
+zeros where windows hang over the edge. Windows are then contiguous for any stride, and all have the same taps. The sum
+of a window that the edge cuts is divided by the weight that lies inside the image.
 
 Numba compiles at the first call and keeps the machine code on disk where it may write. Results do not depend on the
 number of threads, nor on what else is in the batch.
@@ -51,9 +53,17 @@ def adjoint_planes(q: Tensor, lattice: Lattice, out: Tensor | None = None) -> Te
 def normal_planes(
     v: Tensor, diagonal: Tensor, weights: Tensor, lattice: Lattice, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """``diagonal * v + M'(weights * M v)`` and its inner product with v, plane by plane.
+    """The normal product ``diagonal * v + M'(weights * M v)``, and its inner product with v, plane by plane.
 
-    Contiguous v, diagonal (N, H, W) and weights (N, P_h, P_w) -> (N, H, W) and float64 (N,).
+    Args:
+        v: contiguous (N, H, W) on the CPU, like all images here, in the lattice's dtype.
+        diagonal: (N, H, W).
+        weights: contiguous (N, P_h, P_w).
+        lattice: the windows.
+        out: (N, H, W), where to write the product; default: a new tensor.
+
+    Returns:
+        The product, (N, H, W), and the inner products, float64 (N,).
     """
     plan = plan_of(lattice)
     out = torch.empty_like(v) if out is None else out
@@ -66,8 +76,10 @@ def normal_planes(
 
 
 def spread_min_planes(values: Tensor, lattice: Lattice, out: Tensor | None = None) -> Tensor:
-    """For each pixel the smallest value of the windows over it: contiguous (N, P_h, P_w) on the CPU -> (N, H, W);
-    +inf where no window lies. A NaN spreads."""
+    """For each pixel the smallest value of the windows over it: contiguous (N, P_h, P_w) on the CPU -> (N, H, W).
+
+    +inf for a pixel in no window; NaN where any of the windows has NaN.
+    """
     plan = plan_of(lattice)
     out = values.new_empty(values.shape[0], lattice.height, lattice.width) if out is None else out
     check_planes(lattice, pixels=(out,), windows=(values,))
@@ -80,7 +92,7 @@ def spread_min_planes(values: Tensor, lattice: Lattice, out: Tensor | None = Non
 
 
 # -- one row --------------------------------------------------------------------------------------------------
-# Unsigned indices throughout: numba then leaves out the test for negative ones, and the loops become SIMD.
+# All indices are unsigned: numba then leaves out the test for negative indices, and the loops become SIMD.
 
 
 @compiled
@@ -173,8 +185,9 @@ def _back(windows, taps, counts, offsets, first, stride, span, phase, out, at, w
 
 
 # -- planes ---------------------------------------------------------------------------------------------------
-# Rows of all planes are numbered through; a call works on those from low to high. `down`, `up` and `columns` are
-# the parts of a Plan, taken apart here because passing structures on costs more than a row's arithmetic.
+# The rows of all planes are numbered in one sequence; a call works on the rows from low to high. `down`, `up` and
+# `columns` are the parts of a Plan. They are unpacked here, because passing them on to a row's function costs more than
+# the row's arithmetic.
 
 
 @compiled
@@ -265,7 +278,7 @@ def _lower(source, at, out, to, n):  # type: ignore[no-untyped-def]
 
 @compiled
 def _spread_min(values, starts, counts, first, stride, span, phase_counts, most, out, low, high):  # type: ignore[no-untyped-def]
-    """The rows from low to high, those of all planes numbered through."""
+    """For each pixel the smallest of the windows over it: (N, P_h, P_w) -> (N, H, W)."""
     _, lattice, wide = values.shape
     _, height, width = out.shape
     source, target, n = values.reshape(-1), out.reshape(-1), np.uint64(wide)

@@ -1,9 +1,9 @@
-"""Window products on a GPU, in Triton: windowed means, their adjoint, and the fused normal product.
+"""Separable window products, compiled by Triton for a GPU: windowed means, their adjoint, and the normal product.
 
 The same products as :mod:`solvers.windows.kernels_numba` has for the CPU. A pass along one axis combines at most
-``size`` neighbours, which lie in the cache, so it moves each number once; a product with torch's dense banded matrices
-would compute ``side`` terms for each. Sums are made in a fixed order: results do not depend on what else is in the
-batch.
+``size`` neighbours, which lie in the cache, so the pass moves each number once. A product with torch's dense banded
+matrices would compute as many terms for each number as the image has pixels a side. Sums are made in a fixed order:
+results do not depend on what else is in the batch.
 
 Triton comes with torch's CUDA builds on Linux. It compiles at the first call and keeps the machine code on disk.
 """
@@ -39,7 +39,7 @@ def mean_planes(v: Tensor, lattice: Lattice) -> Tensor:
 
 
 def adjoint_planes(q: Tensor, lattice: Lattice, *, squared: bool = False) -> Tensor:
-    """The adjoint of :func:`mean_planes`, or its like with squared weights: contiguous (N, P_h, P_w) -> (N, H, W)."""
+    """The adjoint of :func:`mean_planes`, with ``squared`` weights if asked: contiguous (N, P_h, P_w) -> (N, H, W)."""
     between = q.new_empty(q.shape[0], lattice.shape[0], lattice.width)
     out = q.new_empty(q.shape[0], lattice.height, lattice.width)
     check_planes(lattice, pixels=(out,), windows=(q,))
@@ -52,10 +52,17 @@ def adjoint_planes(q: Tensor, lattice: Lattice, *, squared: bool = False) -> Ten
 def normal_planes(
     v: Tensor, diagonal: Tensor, weights: Tensor, lattice: Lattice, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """``diagonal * v + M'(weights * M v)``, and parts of its inner product with v.
+    """The normal product ``diagonal * v + M'(weights * M v)``, and parts of its inner product with v.
 
-    Contiguous v, diagonal (N, H, W) and weights (N, P_h, P_w) -> (N, H, W), and float64 (N, tiles), whose sums over the
-    tiles are the inner products.
+    Args:
+        v: contiguous (N, H, W), like all images here, in the lattice's dtype.
+        diagonal: (N, H, W).
+        weights: contiguous (N, P_h, P_w).
+        lattice: the windows.
+        out: (N, H, W), where to write the product; default: a new tensor.
+
+    Returns:
+        The product, (N, H, W), and float64 (N, tiles), whose sums over the tiles are the planes' inner products.
     """
     out = torch.empty_like(v) if out is None else out
     check_planes(lattice, pixels=(v, diagonal, out), windows=(weights,))
@@ -71,7 +78,7 @@ def normal_planes(
 
 
 def tiles(height: int, width: int) -> int:
-    """How many tiles a plane of that size has."""
+    """How many tiles of TILE rows and columns cover a plane."""
     return -(-height // TILE[0]) * -(-width // TILE[1])
 
 
@@ -107,7 +114,7 @@ def _back_down(
     normal: tuple[Tensor, Tensor, Tensor] | None = None,
     squared: bool = False,
 ) -> None:
-    # A kernel takes a tensor for what it does not use, too.
+    # The kernel must be given tensors, even for what it does not use.
     diagonal, v, dots = normal or (out, out, out)
     _adjoint_down[q.shape[0], tiles(lattice.height, lattice.width)](
         q, lattice.row_taps, diagonal, v, dots, out, lattice.height, lattice.width, lattice.shape[0],
@@ -116,12 +123,13 @@ def _back_down(
 
 
 def _constants(lattice: Lattice) -> tuple[int, int, int, int]:
+    """SIZE, STRIDE, ROWS and COLUMNS of every kernel."""
     return lattice.window.size, lattice.window.stride, *TILE
 
 
 # -- kernels --------------------------------------------------------------------------------------------------
-# Grid (planes, tiles). Planes are counted in 64 bits: a batch may have more than 2^31 pixels. `first` is the edge of
-# the first window, not positive; taps are (size, windows of the axis), 0 where a window hangs over the image.
+# The grid is (planes, tiles). Planes are counted in 64 bits: a batch may have more than 2^31 pixels. `first` is the
+# left or top edge of the first window, 0 or negative. Taps are (size, windows of the axis), 0 outside the image.
 
 
 @triton.jit

@@ -1,4 +1,8 @@
-"""Where windows lie on an image and what each weighs: plain data that the products and the compiled kernels read."""
+"""Where the windows of an image lie, and the weight of every pixel in them.
+
+A :class:`Lattice` is plain data for one image size, dtype and device. The window operator and the compiled kernels read
+it; this file knows neither of them.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +13,53 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Windows in a block: below, matrix products lose more to their overhead than they save in operations.
-BLOCK = 64
+# Windows in a block of a banded matrix: with fewer, matrix products lose more to overhead than they save in operations.
+WINDOWS_PER_BLOCK = 64
 
 
 class SlidingWindow(Protocol):
-    """What a lattice asks of a window; :class:`~solvers.Window` has all of this."""
+    """What a lattice needs to know of a window; :class:`~solvers.Window` has all of this."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """The side of a window, in pixels."""
 
     @property
-    def stride(self) -> int: ...
+    def stride(self) -> int:
+        """The step between neighbouring windows, in pixels."""
 
-    def taps(self) -> Tensor: ...
+    def taps(self) -> Tensor:
+        """The weights of a whole window along one axis: float64 (size,), sum 1."""
 
-    def starts(self, length: int) -> list[int]: ...
+    def starts(self, length: int) -> list[int]:
+        """The windows' left edges along an axis of ``length`` pixels."""
 
-    def check_fits(self, height: int, width: int) -> None: ...
+    def check_fits(self, height: int, width: int) -> None:
+        """Raise an error where no window fits the image."""
 
 
 class Lattice:
-    """The windows of one image size, dtype and device. All weights are built once, in the constructor.
+    """The windows of one image size, dtype and device. All weights are computed once, in the constructor.
 
-    A window's weights are separable: the weight of a pixel is the product of a weight along its column and of one
-    along its row, so two banded matrices of one axis each hold all of them.
+    Weights are separable: the weight of a pixel in a window is the product of a vertical and a horizontal weight. So
+    two banded matrices, one for each axis, hold all weights.
+
+    Args:
+        window: the sliding window.
+        height, width: H and W, the image's size in pixels.
+        dtype, device: of the tensors below.
 
     Attributes:
         window: the sliding window.
         height, width: H and W, the image's size in pixels.
-        row_starts, column_starts: top and left edges of the windows, in pixels; negative where a window hangs over.
+        row_starts, column_starts: top and left edges of the windows, in pixels; negative where a window hangs over
+            the image's edge.
         shape: (P_h, P_w), the number of windows down and across.
         rows, columns: (P_h, H) and (P_w, W), the averaging matrices of the two axes; rows sum to 1.
         rows_t, columns_t: their transposes, contiguous.
         root_rows, root_columns: (P_h, size) and (P_w, size), square roots of the weights by position in the window, 0
             outside the image.
-        pixels: (P_h, P_w), the number N of pixels inside each window (less than size^2 where the window is cut).
+        pixels: (P_h, P_w), the number N of image pixels in each window (less than size^2 where the edge cuts it).
         coverage: (H, W), the sum over windows of the weight on each pixel: the diagonal of A'A.
         covered: (H, W) bool, whether a pixel lies in any window.
     """
@@ -66,23 +81,24 @@ class Lattice:
         self.pixels = torch.outer(row_count, column_count).to(dtype=dtype, device=device)
         self.coverage = torch.outer(rows.sum(dim=0), columns.sum(dim=0)).to(dtype=dtype, device=device)
         self.covered = self.coverage > 0
-        # For window vectors: the square roots of the weights, (P_h, size) and (P_w, size), and the padding.
+        # For window vectors, whose entries are weighted by the square roots.
         self.root_rows = windowed_roots(window, rows, self.row_starts).to(dtype=dtype, device=device)
         self.root_columns = windowed_roots(window, columns, self.column_starts).to(dtype=dtype, device=device)
 
     @cached_property
     def row_taps(self) -> Tensor:
-        """Weights along the rows by position in the window, 0 outside the image: (size, P_h)."""
+        """Vertical weights by position in the window, 0 outside the image: (size, P_h)."""
         return self.root_rows.square().t().contiguous()
 
     @cached_property
     def column_taps(self) -> Tensor:
-        """Weights along the columns by position in the window, 0 outside the image: (size, P_w)."""
+        """Horizontal weights by position in the window, 0 outside the image: (size, P_w)."""
         return self.root_columns.square().t().contiguous()
 
 
 def banded(window: SlidingWindow, starts: list[int], length: int) -> tuple[Tensor, Tensor]:
-    """The averaging matrix (windows, length) in float64, rows summing to 1, and each row's pixel count (windows,)."""
+    """One axis's averaging matrix (windows, length), rows summing to 1, and each row's pixel count (windows,), both
+    float64."""
     taps = window.taps()
     matrix = torch.zeros(len(starts), length, dtype=torch.float64)
     count = torch.zeros(len(starts), dtype=torch.float64)
@@ -95,16 +111,20 @@ def banded(window: SlidingWindow, starts: list[int], length: int) -> tuple[Tenso
 
 
 def covering(window: SlidingWindow, starts: list[int], length: int) -> Tensor:
-    """For each pixel the windows over it, (length, most), padded by repetition; any window where there is none."""
+    """For each pixel of an axis the windows over it, long (length, n), n the largest number of windows over any pixel.
+
+    A shorter list is padded by repeating its last window. A pixel in no window lists window 0.
+    """
     lists = [
         [k for k, start in enumerate(starts) if start <= pixel < start + window.size] or [0] for pixel in range(length)
     ]
-    most = max(len(entry) for entry in lists)
-    return torch.tensor([entry + entry[-1:] * (most - len(entry)) for entry in lists])
+    longest = max(len(entry) for entry in lists)
+    return torch.tensor([entry + entry[-1:] * (longest - len(entry)) for entry in lists])
 
 
 def windowed_roots(window: SlidingWindow, matrix: Tensor, starts: list[int]) -> Tensor:
-    """Square roots of the weights laid out by position in the window, (windows, size), zero outside the image."""
+    """Square roots of the weights in ``matrix`` (windows, length) by position in the window: (windows, size), 0 outside
+    the image."""
     roots = torch.zeros(len(starts), window.size, dtype=torch.float64)
     length = matrix.shape[1]
     for row, start in enumerate(starts):
@@ -114,22 +134,24 @@ def windowed_roots(window: SlidingWindow, matrix: Tensor, starts: list[int]) -> 
 
 
 class BlockedBand:
-    """The averaging matrix of an axis cut into blocks of windows, each of which needs a short stretch of pixels.
+    """One axis's averaging matrix in blocks: the windows of a block need a short stretch of pixels only.
 
-    Batched matrix products, so the cost is linear in the length, on any device and under autograd.
+    The products are batched matrix products. So their cost is linear in the axis's length, on any device and under
+    autograd.
 
     Args:
         matrix: (windows, length), from :func:`banded`, in the dtype and on the device of the products.
         starts: left edges of the windows, evenly spaced.
+        window: the sliding window.
     """
 
     def __init__(self, matrix: Tensor, starts: list[int], window: SlidingWindow) -> None:
         self.windows, self.length = matrix.shape
         self.first, self.overlap = starts[0], window.size - window.stride
-        self.block = max(BLOCK, -(-window.size // window.stride))
+        self.block = max(WINDOWS_PER_BLOCK, -(-window.size // window.stride))
         self.step = self.block * window.stride  # pixels between blocks
         blocks = -(-self.windows // self.block)
-        # Pixels after the padding: those of all blocks, and what the last one hangs over.
+        # Padded, the axis has the pixels of all blocks, and those that the last block's windows hang over.
         self.padding = -self.first, blocks * self.step + self.overlap - (self.length - self.first)
         padded = functional.pad(matrix, (*self.padding, 0, blocks * self.block - self.windows))
         rows = padded.reshape(blocks, self.block, -1)
@@ -137,7 +159,7 @@ class BlockedBand:
         self.matrices = torch.stack([rows[b, :, b * self.step :][:, : self.step + self.overlap] for b in range(blocks)])
 
     def mean(self, image: Tensor) -> Tensor:
-        """Along the last axis but one: (..., length, n) -> (..., windows, n)."""
+        """Windowed means along the last axis but one: (..., length, n) -> (..., windows, n)."""
         padded = functional.pad(image, (0, 0, *self.padding))
         stretches = padded.unfold(-2, self.step + self.overlap, self.step).transpose(-1, -2)
         return (self.matrices @ stretches).flatten(-3, -2)[..., : self.windows, :]
@@ -148,7 +170,7 @@ class BlockedBand:
         padded = functional.pad(values, (0, 0, 0, blocks * self.block - self.windows))
         stretches = self.matrices.mT @ padded.unflatten(-2, (blocks, self.block))
         body, beyond = stretches[..., : self.step, :], stretches[..., self.step :, :]
-        # What hangs over a block belongs to the first pixels of the next.
+        # Pixels beyond the end of a block are the first pixels of the next block.
         zeros = body.new_zeros(()).expand(*body.shape[:-3], 1, *body.shape[-2:])
         carried = functional.pad(beyond, (0, 0, 0, self.step - self.overlap, 1, 0))
         image = (torch.cat([body, zeros], dim=-3) + carried).flatten(-3, -2)

@@ -1,4 +1,7 @@
-"""The linear operators of a lattice of windows: means, their adjoint, moments, window vectors, and minima.
+"""The linear operators of a lattice of windows: windowed means, their adjoint, moments, window vectors, and minima.
+
+Every product is computed by compiled code where that may read the tensors, and by torch's matrix products elsewhere,
+for instance under autograd.
 
 Notation: weights ``w_k >= 0`` with sum 1 in a window ``p``; ``m_p(v) = sum w_k v_k``;
 ``V_p(v) = sum w_k (v_k - m_p)^2``; ``A_p v = sqrt(w) * v`` on the window, so that ``|R_p v|^2 = V_p(v)`` with
@@ -18,17 +21,16 @@ from solvers.windows.choose_backend import compiled_products
 from solvers.windows.lattice import BlockedBand, Lattice, covering
 from solvers.windows.quadratic import Bounds, WindowQuadratic
 
-# Side from which on torch's products go block by block: a dense matrix costs pixels times side.
-LARGEST_DENSE = 320
+# The largest side, in pixels, for which torch's products use a dense matrix, whose cost is pixels times side. Larger
+# images are multiplied block by block.
+MAX_DENSE_SIDE = 320
 
 
 class WindowOperator(Lattice):
     """Windowed means and their exact adjoint for one image size, dtype and device.
 
     All methods take any leading batch: images (..., H, W), window values (..., P_h, P_w), window vectors
-    (..., P_h, P_w, size*size). Weights are built once, with the lattice.
-
-    Attributes: those of :class:`~solvers.windows.lattice.Lattice`.
+    (..., P_h, P_w, size*size). The attributes are those of :class:`~solvers.windows.lattice.Lattice`.
     """
 
     # -- means ---------------------------------------------------------------------------------------------
@@ -39,7 +41,7 @@ class WindowOperator(Lattice):
         if kernels is not None:
             means: Tensor = kernels.mean_planes(_planes(image), self)
             return means.reshape(*image.shape[:-2], *self.shape)
-        if self._long:
+        if self._is_large:
             across = self._column_blocks.mean(image.mT).mT
             return self._row_blocks.mean(across)
         return self.rows @ (image @ self.columns_t)
@@ -50,7 +52,7 @@ class WindowOperator(Lattice):
         if kernels is not None:
             sums: Tensor = kernels.adjoint_planes(_planes(values), self)
             return sums.reshape(*values.shape[:-2], self.height, self.width)
-        if self._long:
+        if self._is_large:
             across = self._column_blocks.adjoint(values.mT).mT
             return self._row_blocks.adjoint(across)
         return self.rows_t @ (values @ self.columns)
@@ -64,9 +66,14 @@ class WindowOperator(Lattice):
         return self._squared_rows_t @ (values @ self._squared_columns)
 
     def normal(self, image: Tensor, diagonal: Tensor, weights: Tensor, out: Tensor | None = None) -> Tensor:
-        """``diagonal * v + M'(weights * M v)`` in one pass, for conjugate gradients: image and diagonal (..., H, W),
-        weights (..., P_h, P_w), all with the same leading shape -> (..., H, W), into ``out`` where given, which must
-        share no memory with the others."""
+        """The normal product ``diagonal * v + M'(weights * M v)`` in one pass, for conjugate gradients: (..., H, W).
+
+        Args:
+            image: v, (..., H, W).
+            diagonal: (..., H, W).
+            weights: (..., P_h, P_w), with the same leading shape.
+            out: where to write the product, (..., H, W), sharing no memory with the others; default: a new tensor.
+        """
         kernels = self._kernels(image, diagonal, weights)
         if kernels is not None:
             planes = _planes(image), _planes(diagonal), _planes(weights)
@@ -81,34 +88,37 @@ class WindowOperator(Lattice):
     def maximise(
         self, quadratic: WindowQuadratic, start: Tensor, bounds: Bounds, steps: Tensor, max_steps: int
     ) -> Tensor | None:
-        """:func:`solvers.methods.conjugate_gradients.maximise_window_quadratic`, compiled; ``None`` where the compiled
-        products don't serve.
+        """Move ``start`` towards the quadratic's maximum by conjugate gradients in compiled code: (..., H, W).
+
+        The iteration is that of :func:`solvers.methods.conjugate_gradients.maximise_window_quadratic`. ``None`` where
+        compiled code does not serve: the caller then iterates in torch.
 
         Args:
             quadratic: images (..., H, W) and weights (..., P_h, P_w).
             start: (..., H, W), within ``bounds``.
             bounds: (..., H, W) each.
-            steps: (...), long, the number of steps of each plane.
-            max_steps: the largest of ``steps``, as a number.
+            steps: (...), long, the number of conjugate gradient steps of each plane.
+            max_steps: the largest of ``steps``, as a Python number.
         """
         kernels = self._kernels(quadratic.weights, *quadratic.parts(), start, bounds.lower, bounds.upper)
         if kernels is None:
             return None
         counts = steps.reshape(-1).contiguous()
-        moved: Tensor = kernels.maximise_planes(
+        planes: Tensor = kernels.maximise_planes(
             self, quadratic.map(_planes), _planes(start), bounds.map(_planes), steps=counts, max_steps=max_steps
         )
-        return moved.reshape(start.shape)
+        return planes.reshape(start.shape)
 
     def _kernels(self, *values: Tensor) -> ModuleType | None:
-        """The compiled products that serve, on ordinary tensors without a gradient; ``None`` where torch's do."""
+        """The module of compiled products, where compiled code may read ``values``; ``None`` for torch's products."""
         if values[0].dtype != self.rows.dtype or not compiled_code_may_read(*values, self.rows):
             return None
         return compiled_products(self.rows.device, self.height * self.width)
 
     @property
-    def _long(self) -> bool:
-        return max(self.height, self.width) > LARGEST_DENSE
+    def _is_large(self) -> bool:
+        """Whether torch's products go block by block."""
+        return max(self.height, self.width) > MAX_DENSE_SIDE
 
     @cached_property
     def _row_blocks(self) -> BlockedBand:
@@ -145,8 +155,8 @@ class WindowOperator(Lattice):
         return roots.reshape(*self.shape, self.window.size**2)
 
     def vectors(self, image: Tensor) -> Tensor:
-        """``A_p v = sqrt(w) * v`` for every window: (..., H, W) -> (..., P_h, P_w, size*size). Memory: image x
-        size^2 / stride^2."""
+        """``A_p v = sqrt(w) * v`` for every window: (..., H, W) -> (..., P_h, P_w, size*size). The memory is that of
+        the image times size^2 / stride^2."""
         size, stride = self.window.size, self.window.stride
         padded = torch.nn.functional.pad(image, self._padding())
         patches = padded.unfold(-2, size, stride).unfold(-2, size, stride)
@@ -172,8 +182,8 @@ class WindowOperator(Lattice):
     # -- extremes ------------------------------------------------------------------------------------------
 
     def spread_min(self, values: Tensor) -> Tensor:
-        """For each pixel the smallest value of the windows over it: (..., P_h, P_w) -> (..., H, W); +inf where
-        no window lies."""
+        """For each pixel the smallest value of the windows over it: (..., P_h, P_w) -> (..., H, W); +inf for a pixel
+        in no window."""
         if self.rows.is_cpu and self._kernels(values) is not None:
             from solvers.windows.kernels_numba import spread_min_planes
 
@@ -185,14 +195,16 @@ class WindowOperator(Lattice):
 
     @cached_property
     def _row_windows(self) -> Tensor:
-        """Per pixel row the windows over it, for gathering: (H, most), padded by repetition."""
+        """For each pixel row the window rows over it, as :func:`covering` lists them."""
         return covering(self.window, self.row_starts, self.height).to(self.rows.device)
 
     @cached_property
     def _column_windows(self) -> Tensor:
+        """For each pixel column the window columns over it, as :func:`covering` lists them."""
         return covering(self.window, self.column_starts, self.width).to(self.rows.device)
 
     def _padding(self) -> tuple[int, int, int, int]:
+        """By how many pixels the windows hang over the image: left, right, top, bottom, as ``torch`` pads."""
         size, stride = self.window.size, self.window.stride
         top, left = -self.row_starts[0], -self.column_starts[0]
         bottom = stride * (self.shape[0] - 1) + size - top - self.height
@@ -201,6 +213,6 @@ class WindowOperator(Lattice):
 
 
 def _planes(values: Tensor) -> Tensor:
-    """Contiguous (N, H, W) without its history."""
+    """``values`` (..., H, W) as contiguous planes (N, H, W), detached from autograd."""
     plain_values = values.detach() if values.requires_grad else values
     return plain_values.reshape(-1, *values.shape[-2:]).contiguous()

@@ -1,4 +1,8 @@
-"""The concave quadratics that windows make, and the bounds that they are maximised within."""
+"""The concave quadratics that windows make, and the pixel bounds within which they are maximised.
+
+The inner problem of the methods for overlapping windows is such a quadratic: with a multiplier for every window, the
+Lagrangian is quadratic in d. Both classes are plain data, for the conjugate gradients in torch and in compiled code.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class WindowQuadratic:
-    """``right'd - d'Hd/2`` with ``H = diag(slope) + M' diag(weights) M``, M being the windowed means.
+    """The quadratic ``right'd - d'Hd/2`` with ``H = diag(slope) + M' diag(weights) M``.
 
-    H couples the pixels of a channel, and nothing across channels or images.
+    M maps an image to its windowed means. H couples the pixels of one channel only.
 
     Attributes:
-        slope: (..., H, W), the part of H that acts on each pixel alone.
-        weights: (..., P_h, P_w), one number a window.
+        slope: (..., H, W), the diagonal part of H, which acts on each pixel by itself.
+        weights: (..., P_h, P_w), one number for each window.
         right: (..., H, W), the linear part.
-        diagonal: (..., H, W), the diagonal of H, positive: the preconditioner.
+        diagonal: (..., H, W), the diagonal of all of H, positive; its inverse is the preconditioner.
     """
 
     slope: Tensor
@@ -27,7 +31,7 @@ class WindowQuadratic:
     diagonal: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> WindowQuadratic:
-        """The quadratic with ``function`` of each of its tensors."""
+        """The quadratic whose tensors are ``function`` of this one's."""
         return WindowQuadratic(*(function(part) for part in self.parts()))
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -37,15 +41,15 @@ class WindowQuadratic:
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """``lower <= d <= upper``, pixel by pixel: two images (..., H, W)."""
+    """Pixel bounds ``lower <= d <= upper``: two images (..., H, W)."""
 
     lower: Tensor
     upper: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Bounds:
-        """The bounds with ``function`` of both images."""
+        """The bounds that are ``function`` of these."""
         return Bounds(function(self.lower), function(self.upper))
 
     def clamp(self, image: Tensor) -> Tensor:
-        """``image`` (..., H, W), cut to the bounds."""
+        """``image`` (..., H, W), clipped to the bounds."""
         return image.clamp(self.lower, self.upper)

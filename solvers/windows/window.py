@@ -1,4 +1,8 @@
-"""Sliding windows: their size, stride, border and weights, and the operator for an image's size."""
+"""Sliding windows as a user describes them: size, stride, border and weights.
+
+A :class:`Window` knows no image. For an image's size, dtype and device it gives a
+:class:`~solvers.windows.operator.WindowOperator`, which is built once and kept.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ class Window:
         size: side in pixels, at least 2.
         stride: step between neighbouring windows, 1 <= stride <= size. ``stride == size`` gives tiles.
         border: ``"full"`` (default): windows also hang over the edges, cut there and their weights renormalised
-            to sum 1, so that no pixel escapes. ``"valid"``: whole windows only, the standard SSIM index; edge
-            pixels then lie in few windows, and a pixel that lies in none keeps its value.
+            to sum 1, so that every pixel lies in some window. ``"valid"``: whole windows only, the standard SSIM
+            index; pixels near the edge then lie in few windows, and a pixel that lies in none keeps its value.
         sigma: standard deviation of Gaussian weights in pixels; ``None`` for uniform weights.
     """
 
@@ -105,6 +109,6 @@ class Window:
 
 @lru_cache(maxsize=64)
 def _operator(window: Window, height: int, width: int, dtype: torch.dtype, device: torch.device) -> WindowOperator:
-    # The operator outlives the caller: built under inference_mode its tensors would refuse every later backward.
+    # The operator outlives the call. Tensors made under inference_mode would refuse every later backward pass.
     with torch.inference_mode(False):
         return WindowOperator(window, height, width, dtype=dtype, device=device)

@@ -1,4 +1,4 @@
-"""Oracles of the sets that see the image as one vector: pixel bounds, lp balls, global SSIM, feature balls."""
+"""Oracles of the sets for which an image is one vector: pixel bounds, lp balls, global SSIM, feature balls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from solvers.constraints import FeatureBall, GlobalSSIM
 
 
 class BoxOracle:
-    """Pixel bounds, and pixels that are fixed."""
+    """Pixel bounds ``lower <= d <= upper``; a pixel whose bounds agree is fixed."""
 
     def __init__(self, lower: Array, upper: Array) -> None:
         self.lower, self.upper, self.unit = lower, upper, 1.0
@@ -33,7 +33,7 @@ class BoxOracle:
         return box_support(direction, self.lower, self.upper)
 
     def parts(self, delta: Array, block: Any) -> DualParts:
-        raise TypeError("pixel bounds have no dual block; they are dealt with in the stationarity of d")
+        raise TypeError("pixel bounds have no dual block; stationarity of d takes them into account")
 
 
 class LpOracle:
@@ -72,7 +72,7 @@ class LpOracle:
 
 
 class GlobalOracle:
-    """One window over the image: ``sqrt(1 - S2) <= e`` with the mean kept."""
+    """One window over the whole image: ``sqrt(1 - S2) <= e`` with the image's mean kept."""
 
     def __init__(self, constraint: GlobalSSIM, image: Array) -> None:
         self.distance, self.unit = constraint.distance, 1.0
@@ -80,14 +80,14 @@ class GlobalOracle:
         self.image = image
         centred = image - image.mean()
         share = constraint.distance**2
-        # The ball of methods: |d - a x~|^2 <= k^2, from (1 - S2)(|x~|^2 + |y~|^2 + c2) = |d|^2 with d centred.
+        # The ball |d - a x~|^2 <= k^2, from (1 - S2)(|x~|^2 + |y~|^2 + c2) = |d|^2 for a d of mean 0.
         constant = constraint.constant / constraint.pixel_scale**2
         energy = float((centred**2).sum())
         self.center = share / (1 - share) * centred
         self.radius = math.sqrt((share * (2 * energy + constant)) / (1 - share) + (share / (1 - share)) ** 2 * energy)
 
     def excess(self, delta: Array) -> float:
-        # In the paper's own pixels, from the ratio of sums.
+        # By the paper's definition, in its pixel range.
         x, y = self.scale * self.image, self.scale * (self.image + delta)
         x, y = x - x.mean(), y - y.mean()
         similarity = (2 * (x * y).sum() + self.constant) / ((x * x).sum() + (y * y).sum() + self.constant)
@@ -116,20 +116,20 @@ class GlobalOracle:
 
 
 class FeatureOracle:
-    """``|J d| <= radius`` with J as the problem gives it: products are all that is known of it."""
+    """``|J d| <= radius``. Of J only products are known, as the problem gives them."""
 
     def __init__(self, constraint: FeatureBall, radius: float, reference: Tensor, image: int) -> None:
         self.jacobian, self.radius, self.unit = constraint.jacobian, radius, radius
         self.reference, self.image = reference, image
 
     def _apply(self, delta: Array) -> Array:
-        return self.jacobian.apply(self._wide(delta))[self.image].cpu().numpy()
+        return self.jacobian.apply(self._whole_batch(delta))[self.image].cpu().numpy()
 
-    def _wide(self, values: Array) -> Tensor:
-        # Products are known for the whole batch only.
-        wide = torch.zeros(len(self.reference), *values.shape, dtype=torch.float64, device=self.reference.device)
-        wide[self.image] = torch.from_numpy(np.ascontiguousarray(values))
-        return wide
+    def _whole_batch(self, values: Array) -> Tensor:
+        # J multiplies whole batches only.
+        batch = torch.zeros(len(self.reference), *values.shape, dtype=torch.float64, device=self.reference.device)
+        batch[self.image] = torch.from_numpy(np.ascontiguousarray(values))
+        return batch
 
     def excess(self, delta: Array) -> float:
         return float(np.linalg.norm(self._apply(delta))) - self.radius
@@ -145,11 +145,11 @@ class FeatureOracle:
 
     def parts(self, delta: Array, block: Any) -> DualParts:
         y = np.asarray(block, dtype=np.float64).ravel()
-        moved = self._apply(delta)
-        size, distance = np.linalg.norm(y), np.linalg.norm(moved)
+        features = self._apply(delta)
+        size, distance = np.linalg.norm(y), np.linalg.norm(features)
         return DualParts(
-            adjoint=self.jacobian.apply_adjoint(self._wide(y))[self.image].cpu().numpy(),
+            adjoint=self.jacobian.apply_adjoint(self._whole_batch(y))[self.image].cpu().numpy(),
             support=float(self.radius * size),
-            direction=float(size * distance - moved @ y),
+            direction=float(size * distance - features @ y),
             slackness=float(size * (self.radius - distance)),
         )

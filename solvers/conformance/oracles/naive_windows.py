@@ -1,7 +1,7 @@
-"""Sliding windows once more, written out in NumPy from their description, to check the library's against.
+"""Sliding windows a second time, written out in NumPy from their description, to check the library's windows against.
 
-Every window is listed with its pixels and weights; means and variances are sums over that list. Slow and memory
-hungry beside ``solvers.windows.window`` (image x window), and sharing no code with it.
+Every window is listed with its pixels and weights, and means and variances are sums over that list. The memory is that
+of image times window. No code is shared with ``solvers.windows``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class NaiveWindows:
     Attributes:
         index: (P, size^2) int, each window's pixels in the flattened image; 0 where it hangs over the edge.
         weights: (P, size^2), 0 where it hangs over the edge; every row sums to 1.
-        lattice: (P_h, P_w).
-        pixels: (P_h, P_w), how many pixels lie inside each window.
+        lattice: (P_h, P_w), the number of windows down and across.
+        pixels: (P_h, P_w), how many pixels of the image lie in each window.
         covered: (H, W) bool, whether any window has weight on the pixel.
         whole: (P_h, P_w) bool, whether the window lies inside the image.
     """
@@ -61,7 +61,7 @@ class NaiveWindows:
         return np.stack([self._mean.T @ channel for channel in flat]).reshape(-1, self.height, self.width)
 
     def covariance(self, first: Array, second: Array) -> Array:
-        """``sum_k w_k (u_k - m_p(u))(v_k - m_p(v))``, means taken off first so that nothing cancels."""
+        """``sum_k w_k (u_k - m_p(u))(v_k - m_p(v))``, with the means subtracted first, so that no digits cancel."""
         channels = []
         for u, v in zip(first.reshape(len(first), -1), second.reshape(len(second), -1), strict=True):
             u_in, v_in = u[self.index], v[self.index]
@@ -93,7 +93,7 @@ class NaiveWindows:
 
 
 def _starts(window: Window, length: int) -> Array:
-    """Left edges: whole windows only, or hanging over the edge until the last pixel is covered as centrally."""
+    """Left edges: of whole windows only, or of windows that hang over both edges of the image alike."""
     if window.border == "valid":
         return np.arange(0, length - window.size + 1, window.stride)
     return -((window.size - window.stride) // 2) + window.stride * np.arange(math.ceil(length / window.stride))

@@ -1,4 +1,4 @@
-"""Which oracle stands for which set."""
+"""The oracle that stands for a constraint set."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from solvers.constraints import WindowDual, WindowSSIM
 
 
 def loss_bounds(constraint: WindowSSIM) -> tuple[float, float]:
-    """(alpha, beta), the bounds on 1 - S2 and 1 - S1, with ``(1 - alpha)(1 - beta) = threshold``."""
+    """alpha and beta, the bounds on 1 - S2 and 1 - S1, with ``(1 - alpha)(1 - beta) = threshold``."""
     if constraint.luminance == "split":
         equal = 1 - math.sqrt(constraint.threshold)
         return equal, equal
@@ -47,7 +47,7 @@ class WindowOracle:
         self.alpha, self.beta = loss_bounds(constraint)
         count = self.windows.pixels.astype(np.float64)
         self.c1 = (0.01 * constraint.data_range) ** 2
-        # Sample covariance: variances times N/(N - 1), the same as C2 times (N - 1)/N.
+        # With sample covariance, variances are multiplied by N/(N - 1). Multiplying C2 by (N - 1)/N is the same.
         self.c2 = (0.03 * constraint.data_range) ** 2 * (
             (count - 1) / count if constraint.sample_covariance else np.ones_like(count)
         )
@@ -60,12 +60,12 @@ class WindowOracle:
 
     def factors(self, delta: Array) -> tuple[Array, Array]:
         """S1 and S2 of every window, by their definitions."""
-        moved = self.image + delta
-        mean, variance = self.windows.means(moved), self.windows.variance(moved)
-        covariance = self.windows.covariance(self.image, moved)
+        perturbed = self.image + delta
+        mean, variance = self.windows.means(perturbed), self.windows.variance(perturbed)
+        covariance = self.windows.covariance(self.image, perturbed)
         luminance = (2 * self.reference_mean * mean + self.c1) / (self.reference_mean**2 + mean**2 + self.c1)
         energy = self.reference_variance + variance + self.c2
-        # A window cut to one pixel has no variance and, by sample, no C2: nothing to compare, S2 = 1.
+        # A window that the edge cuts to one pixel has no variance, and with sample covariance no C2: then S2 = 1.
         empty = energy == 0
         structure = np.where(empty, 1.0, (2 * covariance + self.c2) / np.where(empty, 1.0, energy))
         return luminance, structure
@@ -81,10 +81,10 @@ class WindowOracle:
         return float(worst)
 
     def equality_error(self, delta: Array) -> float:
-        missed = np.abs(delta[:, ~self.windows.covered]).max(initial=0.0)
+        error = np.abs(delta[:, ~self.windows.covered]).max(initial=0.0)
         if self.beta == 0:
-            missed = max(missed, np.abs(self.windows.means(delta)).max())
-        return float(missed)
+            error = max(error, np.abs(self.windows.means(delta)).max())
+        return float(error)
 
     def bounds(self) -> tuple[Array, Array] | None:
         if self.windows.covered.all():
@@ -93,9 +93,12 @@ class WindowOracle:
         return -upper, upper
 
     def implied_bounds(self, lower: Array, upper: Array) -> tuple[Array, Array]:
-        """The box that windows and the given bounds imply together, from each pixel of each window: its distance
-        from the window's mean is at most the radius times sqrt((1 - w)/w), and the window's mean at most its end
-        when all other pixels are at their lower bounds."""
+        """The box that the windows and the given bounds imply together.
+
+        Each pixel of each window gives two bounds. The pixel's distance from the window's mean is at most the radius
+        times sqrt((1 - w)/w). And the window's mean stays below its upper end, where all other pixels are at their
+        lower bounds or above.
+        """
         windows = self.windows
         weights, index = windows.weights, windows.index
         inside = weights > 0
@@ -104,23 +107,23 @@ class WindowOracle:
         new_lower, new_upper = lower.copy(), upper.copy()
         for channel, image in enumerate(self.image.reshape(len(self.image), -1)):
             low, high = (bound[channel].ravel()[index] for bound in (lower, upper))
-            # An absent bound says nothing of the window's mean; as 0 it costs no digits.
+            # Where a bound is absent, the window's mean is not bounded by the box; 0 stands in for it without rounding.
             free_low, free_high = (inside & np.isinf(bound) for bound in (low, high))
             low, high = np.where(np.isinf(low), 0.0, low), np.where(np.isinf(high), 0.0, high)
-            least = np.where(free_low.any(axis=1), -np.inf, (weights * low).sum(axis=1))
-            most = np.where(free_high.any(axis=1), np.inf, (weights * high).sum(axis=1))
-            bottom = np.maximum(self.mean_lower[channel].ravel(), least)
-            top = np.minimum(self.mean_upper[channel].ravel(), most)
+            box_bottom = np.where(free_low.any(axis=1), -np.inf, (weights * low).sum(axis=1))
+            box_top = np.where(free_high.any(axis=1), np.inf, (weights * high).sum(axis=1))
+            bottom = np.maximum(self.mean_lower[channel].ravel(), box_bottom)
+            top = np.minimum(self.mean_upper[channel].ravel(), box_top)
             offset = self.center * (image[index] - self.reference_mean[channel].reshape(-1, 1))
             far = self.radius[channel].reshape(-1, 1) * reach
-            highest = np.minimum(top[:, None] + offset + far, low + (top - least)[:, None] / safe)
-            lowest = np.maximum(bottom[:, None] + offset - far, high - (most - bottom)[:, None] / safe)
+            highest = np.minimum(top[:, None] + offset + far, low + (top - box_bottom)[:, None] / safe)
+            lowest = np.maximum(bottom[:, None] + offset - far, high - (box_top - bottom)[:, None] / safe)
             np.minimum.at(new_upper[channel].reshape(-1), index[inside], highest[inside].clip(0))
             np.maximum.at(new_lower[channel].reshape(-1), index[inside], -(-lowest[inside]).clip(0))
         return new_lower, new_upper
 
     def reach(self, direction: Array) -> float:
-        # z spread over the windows in proportion to their weights on each pixel is a dual block with A'y = z.
+        # z, spread over the windows in proportion to their weights on each pixel, is a dual block with A'y = z.
         coverage = self.windows.spread(np.ones_like(self.radius))
         covered = self.windows.covered[None]
         share = np.where(covered, direction / np.where(coverage > 0, coverage, 1.0), 0.0)
@@ -158,7 +161,14 @@ class WindowOracle:
     def _collect(
         self, delta: Array, adjoint: Array, size: Array, along: Array, toward: Array, mean: Array
     ) -> DualParts:
-        """From ``|y_perp|``, ``y_perp'(R d - a R x)``, ``y_perp'R x`` and s of every window."""
+        """The block's terms at ``delta``.
+
+        Args:
+            delta: d, (C, H, W).
+            adjoint: A'y, (C, H, W).
+            size, along, toward, mean: ``|y_perp|``, ``y_perp'(R d - a R x)``, ``y_perp'R x`` and s of every window,
+                (C, P_h, P_w) each.
+        """
         distance = np.sqrt(self.windows.variance(delta - self.center * self.image))
         shift = self.windows.means(delta)
         interval = np.where(mean > 0, self.mean_upper, self.mean_lower)
@@ -166,6 +176,6 @@ class WindowOracle:
             adjoint=adjoint,
             support=float((self.center * toward + self.radius * size + mean * interval).sum()),
             direction=float((size * distance - along).sum()),
-            # A mean's multiplier of the wrong sign meets the far end of the interval: all of its width is slack.
+            # A multiplier of the wrong sign belongs to the interval's other end: then the slack is its whole width.
             slackness=float((size * (self.radius - distance) + mean * (interval - shift)).sum()),
         )

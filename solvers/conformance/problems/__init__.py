@@ -1,4 +1,4 @@
-"""The standard problems of the conformance suite."""
+"""The standard problems of the conformance suite: real photos with real gradients, and problems of known optimum."""
 
 from solvers.conformance.problems.standard import Posed, StandardProblem, standard_problems
 

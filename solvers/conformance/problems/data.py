@@ -10,9 +10,10 @@ from torch import Tensor
 from solvers.conformance.problems.photos import photo
 from solvers.constraints import LinearOperator
 
-# Constant images, given a photo's gradient, and photos spoilt so that they can't be solved.
-LEVELS = {"grey": 0.5, "black": 0.0, "white": 1.0}
-GROUPS = {"plain": ("grey", "black", "white"), "defect": ("chelsea-32", "nan", "outside")}
+# Constant images by their pixels' value; they get a photo's gradient.
+CONSTANT_IMAGES = {"grey": 0.5, "black": 0.0, "white": 1.0}
+# Several images under one name. "nan" and "outside" are photos with a defect.
+IMAGE_GROUPS = {"plain": ("grey", "black", "white"), "defect": ("chelsea-32", "nan", "outside")}
 
 
 def images(
@@ -25,10 +26,19 @@ def images(
     sizes: tuple[float, ...] = (1.0,),
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor]:
-    """Photos and gradients, (B, C, H, W): stretched about 1/2 by ``contrast`` and clipped, times ``scale``; the
-    gradients times ``sizes``, one per image or one for all."""
+    """Photos and gradients, (B, C, H, W) each, changed as asked.
+
+    Args:
+        names: of photos, constant images or images with a defect, or the name of a group of them.
+        crop: the side of the top left square to cut out, in pixels. Default: the whole photo.
+        channels: how many of the three channels to keep.
+        contrast: by how much pixels are stretched about 1/2, before they are clipped.
+        scale: what the stretched pixels are multiplied by.
+        sizes: what the gradients are multiplied by, one number per image or one for all.
+        dtype: of both tensors.
+    """
     if isinstance(names, str):
-        names = GROUPS.get(names, (names,))
+        names = IMAGE_GROUPS.get(names, (names,))
     pairs = [_pair(name) for name in names]
     image, gradient = (torch.cat(values)[:, :channels, :crop, :crop] for values in zip(*pairs, strict=True))
     image = ((image - 0.5) * contrast + 0.5).clamp(0, max(1.0, float(image.max()))) * scale
@@ -37,11 +47,11 @@ def images(
 
 
 def _pair(name: str) -> tuple[Tensor, Tensor]:
-    """One image and gradient: a photo, a constant image with a photo's gradient, or a photo spoilt."""
-    taken = photo("coffee-32" if name in (*LEVELS, "nan", "outside") else name)
-    image, gradient = taken.image.clone(), taken.gradient.clone()
-    if name in LEVELS:
-        image = torch.full_like(image, LEVELS[name])
+    """One image and its gradient: a photo, a constant image with a photo's gradient, or a photo with a defect."""
+    crop = photo("coffee-32" if name in (*CONSTANT_IMAGES, "nan", "outside") else name)
+    image, gradient = crop.image.clone(), crop.gradient.clone()
+    if name in CONSTANT_IMAGES:
+        image = torch.full_like(image, CONSTANT_IMAGES[name])
     if name == "nan":
         gradient[0, 1, 2, 3] = math.nan
     if name == "outside":
@@ -56,8 +66,10 @@ def disc(size: int) -> Tensor:
 
 
 def smooth_features(features: int = 24, size: int = 32, seed: int = 0) -> LinearOperator:
-    """A feature Jacobian as an explicit matrix (features, 3*size*size): random, smooth over the pixels as deep
-    features are, rows of norm 1."""
+    """A feature Jacobian that is an explicit matrix (features, 3*size*size) with rows of norm 1.
+
+    Its rows are random, and smooth over the pixels as those of deep features are.
+    """
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(features, 3, size // 4, size // 4, generator=generator, dtype=torch.float64)
     rows = torch.nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear").flatten(1)

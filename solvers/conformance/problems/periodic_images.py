@@ -1,4 +1,4 @@
-"""One period of a repeating photo and perturbation for which every whole window is tight."""
+"""One period of a periodic photo and perturbation for which every whole window is tight."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from solvers.conformance.oracles.naive_windows import NaiveWindows
 from solvers.conformance.oracles.window_ssim import loss_bounds
 from solvers.constraints import WindowSSIM
 
-# The share of pixels that the box shall hold.
-HELD = 0.15
+# The share of pixels that shall lie at a bound of the box.
+SHARE_AT_BOX = 0.15
 
 
 @dataclass(frozen=True, eq=False)
 class Period:
-    """One channel over one period, (period, period) each: x, and d = swing + level; ``at_box`` is +1 where x + d = 1,
-    -1 where x + d = 0, and 0 elsewhere."""
+    """One channel over one period; all arrays are (period, period).
+
+    Attributes:
+        image: x.
+        swing, level: the perturbation is d = swing + level, a pattern and a constant.
+        at_box: +1 where x + d = 1, -1 where x + d = 0, and 0 elsewhere.
+    """
 
     image: Array
     swing: Array
@@ -29,10 +34,20 @@ class Period:
 def draw_period(
     constraint: WindowSSIM, windows: NaiveWindows, rng: np.random.Generator, *, contrast: float, means: bool
 ) -> Period | None:
-    """A random period on which the ball of every whole window is tight, with ``means`` perhaps its mean too.
+    """A random period on which the ball of every whole window is tight, and with ``means`` perhaps its mean, too.
 
-    The pixels that the box holds are *placed* there: x = 1 - d, or -d, by a fixed point, since d depends on x through
-    the windows' radius. ``None`` where other pixels leave the box.
+    Some pixels shall lie at a bound of the box. Their x is set to 1 - d, or to -d, by a fixed-point iteration, since d
+    depends on x through the windows' radius.
+
+    Args:
+        constraint: the windows' set.
+        windows: its windows on images of the final size.
+        rng: draws the pattern, the photo, and the pixels at a bound.
+        contrast: of the photo, 0 to 1.
+        means: whether the window's mean may lie at an end of its interval.
+
+    Returns:
+        The period, or ``None`` where other pixels leave the box.
     """
     window = constraint.window
     # At stride 1 only a checkerboard gives Gaussian windows of every phase the same variance.
@@ -42,29 +57,29 @@ def draw_period(
     if checkers:
         pattern = np.array([[1.0, -1.0], [-1.0, 1.0]])
         free, side = 0.5 + contrast * pattern * rng.uniform(0.1, 0.3), 0
-        held = np.full((2, 2), rng.random() < 0.5)
+        fixed = np.full((2, 2), rng.random() < 0.5)
     else:
         pattern = rng.standard_normal(weights.shape)
-        # Rows and columns without a mean: windows that lie partly where d is weak then keep theirs small.
+        # Rows and columns have mean 0, so that windows which lie partly where d is weak have small means.
         pattern = pattern - pattern.mean(axis=0, keepdims=True)
         pattern = pattern - pattern.mean(axis=1, keepdims=True)
         pattern = pattern - (weights * pattern).sum()
         free, side = 0.5 + contrast * rng.uniform(-0.2, 0.2, weights.shape), int(rng.integers(-1, 2))
-        held = rng.random(weights.shape) < HELD
+        fixed = rng.random(weights.shape) < SHARE_AT_BOX
     pattern = pattern / np.sqrt(_covariance(weights, pattern, pattern))
     image = free
     for _ in range(500):
         size, level = _largest(constraint, weights, image, pattern, side if means else 0)
         swing = size * pattern
-        moved = np.where(held, np.where(swing + level > 0, 1.0, 0.0) - (swing + level), free)
-        change = float(np.abs(moved - image).max())
-        image = moved
+        next_image = np.where(fixed, np.where(swing + level > 0, 1.0, 0.0) - (swing + level), free)
+        change = float(np.abs(next_image - image).max())
+        image = next_image
         if change <= 1e-16:
             break
     delta = swing + level
     if ((image + delta < -1e-12) | (image + delta > 1 + 1e-12)).any():
         return None
-    return Period(image, swing, np.full_like(image, level), np.where(held, np.sign(delta), 0.0))
+    return Period(image, swing, np.full_like(image, level), np.where(fixed, np.sign(delta), 0.0))
 
 
 def _weights_on_period(windows: NaiveWindows, period: int) -> Array:

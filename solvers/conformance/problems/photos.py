@@ -1,7 +1,7 @@
 """Crops of real photos with real gradients, for the standard problems.
 
-Written by ``benchmarks/make_photos.py``: samples of scikit-image at 224x224 and the gradient of efficientnet-lite0's
-decision margin, cropped. Methods that look alike on noise differ on these.
+``benchmarks/make_photos.py`` writes them: crops of scikit-image's samples at 224x224, and of the gradient of
+efficientnet-lite0's decision margin there. Methods that do equally well on noise differ on photos.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A crop and the margin's gradient there, both (1, 3, size, size) float64; pixels in [0, 1], 8 bits deep."""
+    """A crop and the margin's gradient, both (1, 3, size, size) float64; pixels are multiples of 1/255 in [0, 1]."""
 
     name: str
     image: Tensor
@@ -26,12 +26,16 @@ class Photo:
 
 @lru_cache(maxsize=1)
 def photo_names() -> tuple[str, ...]:
-    """The crops there are, as ``content-size``; "dark" is a nearly black one."""
+    """The names of the crops, ``content-size`` each; "dark" is a nearly black photo."""
     return tuple(dict.fromkeys(key.split("/")[0] for key in _arrays()))
 
 
 def photo(name: str) -> Photo:
-    """The crop called ``name``. Raises KeyError, naming the crops there are."""
+    """The crop called ``name``.
+
+    Raises:
+        KeyError: there is no such crop; the message lists those there are.
+    """
     arrays = _arrays()
     if f"{name}/photo" not in arrays:
         raise KeyError(f"no photo {name!r}; there are {', '.join(photo_names())}")

@@ -1,4 +1,4 @@
-"""The standard problems: small, real and unlike one another. What a method claims to take, it is tried on."""
+"""The standard problems: small, real and unlike one another. A method is run on all problems that it claims to take."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from solvers.constraints import Box, Constraint, FeatureBall, GlobalSSIM, LpBall
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
 from solvers.windows import Window
 
-# Root mean square of the points to project: far enough out for every set to matter.
-STEP = 0.1
-# Images, and gradients or steps, of unlike size in one batch.
+# The root mean square of the points to project, in pixels: far enough from 0 for every set to matter.
+POINT_RMS = 0.1
+# Unlike images in one batch, and the sizes of their gradients or of the points to project.
 _UNLIKE = ("chelsea-32", "dark-32", "grey", "camera-32")
 _SIZES = (1.0, 1e-4, 1.0, 1e3)
 _STEPS = (1.0, 0.1, 3.0, 0.03)
@@ -26,7 +26,7 @@ _STEPS = (1.0, 0.1, 3.0, 0.03)
 
 @dataclass(frozen=True)
 class Posed:
-    """A problem and, where they are known, its optimal values, one per image."""
+    """A problem with its optimal values, one per image, where these are known."""
 
     problem: Problem
     optimum: tuple[float, ...] | None = None
@@ -39,8 +39,8 @@ class StandardProblem:
     Attributes:
         name: unique; projections begin with ``project:``.
         description: one line.
-        build: makes the problem, the same one every time.
-        slow: an interior-point method takes more than about a second for it.
+        build: makes the problem, the same at every call.
+        slow: whether an interior-point method takes more than about a second.
     """
 
     name: str
@@ -50,7 +50,7 @@ class StandardProblem:
 
 
 def standard_problems() -> tuple[StandardProblem, ...]:
-    """All of them: linear problems, projections, and generated ones with known optima."""
+    """All standard problems: linear problems, projections, and generated problems with known optima."""
     return (*_linear_problems(), *_projections(), *_known_optima())
 
 
@@ -225,9 +225,9 @@ def _linear(sets: tuple[Constraint, ...], **data: Any) -> Posed:
 def _projection(sets: tuple[Constraint, ...], **data: Any) -> Posed:
     image, gradient = images(**data)
     size = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().mean()
-    return Posed(ProjectionProblem(gradient * (STEP / size), image, sets))
+    return Posed(ProjectionProblem(gradient * (POINT_RMS / size), image, sets))
 
 
 def _known(window: Window, *, projection: bool) -> Posed:
-    known = known_optimum(window, shape=(3, 32, 32), projection=projection)
-    return Posed(known.problem, known.values)
+    generated = known_optimum(window, shape=(3, 32, 32), projection=projection)
+    return Posed(generated.problem, generated.values)

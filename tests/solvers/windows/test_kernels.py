@@ -118,7 +118,7 @@ def test_a_shape_or_dtype_that_is_not_the_operators_is_refused() -> None:
 
 @pytest.fixture
 def always_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose_backend, "SMALLEST_COMPILED", 0)
+    monkeypatch.setattr(choose_backend, "MIN_COMPILED_PIXELS", 0)
 
 
 @pytest.fixture
@@ -189,10 +189,10 @@ def test_gradients_transforms_and_inference_mode_are_served() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_blocked_products_equal_dense_ones_and_carry_gradients(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solvers.windows.lattice.BLOCK", 3)
+    monkeypatch.setattr("solvers.windows.lattice.WINDOWS_PER_BLOCK", 3)
     op, v, _, t = case(seed, torch.float64)
     op = WindowOperator(op.window, op.height, op.width, dtype=torch.float64, device=torch.device("cpu"))
-    monkeypatch.setattr(operator_module, "LARGEST_DENSE", 0)
+    monkeypatch.setattr(operator_module, "MAX_DENSE_SIDE", 0)
     torch.testing.assert_close(op.mean(v), dense_mean(op, v), rtol=0, atol=1e-13)
     torch.testing.assert_close(op.adjoint(t), dense_adjoint(op, t), rtol=0, atol=1e-13)
     (gradient,) = torch.autograd.grad((op.mean(v.requires_grad_()) * t).sum(), v)
@@ -204,7 +204,7 @@ def test_blocked_products_equal_dense_ones_and_carry_gradients(seed: int, monkey
 
 @pytest.fixture
 def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(numba_jit, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(numba_jit, "MIN_WORK_PER_THREAD", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield
@@ -244,7 +244,7 @@ FORKED = """
 import os, torch
 from solvers import Window
 from solvers.backends import numba_jit
-numba_jit.WORTH_A_THREAD = 1
+numba_jit.MIN_WORK_PER_THREAD = 1
 torch.set_num_threads(2)
 op = Window.uniform(7).operator(64, 64, dtype=torch.float64, device=torch.device("cpu"))
 image = torch.rand(2, 64, 64, dtype=torch.float64)
