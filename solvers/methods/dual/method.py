@@ -91,7 +91,7 @@ def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = 
     monitor.setup_done()
     warm_start = None if warm_start is None else _of_this_form(problem, warm_start)
     none: list[Any] = [None] * len(problem.constraints)
-    monitor.check(0, torch.zeros_like(exact.vector) if linear else exact.vector, none, together=_together(problem))
+    monitor.check(0, torch.zeros_like(exact.vector) if linear else exact.vector, none, chunk=_together(problem))
     if warm_start is not None:
         _check_start(monitor, warm_start)
     parts: list[_Part] = []
@@ -135,7 +135,7 @@ def _check_start(monitor: Monitor, warm_start: SolveResult) -> None:
     known = all(block is None or isinstance(block, WindowDual) for block in warm_start.dual)
     dual = warm_start.dual if known and len(warm_start.dual) == len(monitor.dual) else [None] * len(monitor.dual)
     if bool(delta.isfinite().all()) and all(block is None or bool(finite_images(block).all()) for block in dual):
-        monitor.check(0, delta, dual, together=_together(monitor.problem))
+        monitor.check(0, delta, dual, chunk=_together(monitor.problem))
 
 
 def _check(monitor: Monitor, parts: list[_Part], iteration: int) -> None:
