@@ -71,17 +71,20 @@ def maximise_window_quadratic(
     steps: Tensor,
     max_steps: int,
 ) -> Tensor:
-    """:func:`maximise_quadratic` where H is the windows' alone, which couples nothing across channels. Compiled where
-    the compiled products serve.
+    """:func:`maximise_quadratic` where H comes from the windows alone. Such an H couples nothing across channels, and
+    compiled code runs the iteration where it is available.
 
     Args:
         op: the windows.
         quadratic: images (K, C, H, W) and weights (K, C, P_h, P_w).
-        start, bounds, steps, max_steps: as in :func:`maximise_quadratic`.
+        start: (K, C, H, W), within the bounds.
+        bounds: (K, C, H, W) each.
+        steps: (K,), long, the number of conjugate gradients of each image.
+        max_steps: the largest of ``steps``, as a number.
     """
-    moved = op.maximise(quadratic, start, bounds, steps[:, None].expand(start.shape[:2]), max_steps)
-    if moved is not None:
-        return moved
+    compiled = op.maximise(quadratic, start, bounds, steps[:, None].expand(start.shape[:2]), max_steps)
+    if compiled is not None:
+        return compiled
 
     def product(image: Tensor) -> Tensor:
         return op.normal(image, quadratic.slope, quadratic.weights)

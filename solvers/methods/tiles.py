@@ -8,6 +8,7 @@ bound is active and by a root search in one multiplier elsewhere. The page docs/
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import torch
 
@@ -22,10 +23,6 @@ from solvers.result import MethodOutput, SolveResult, Status
 from solvers.settings import Settings
 
 
-def _refusal(problem: Problem) -> str | None:
-    return unless_single(problem, WindowSSIM)
-
-
 @register_method(
     "tiles",
     problems=(LinearProblem, ProjectionProblem),
@@ -33,7 +30,7 @@ def _refusal(problem: Problem) -> str | None:
     optional={"Box", "Support"},
     windows="tiles",
     exact=True,
-    accepts=_refusal,
+    accepts=partial(unless_single, kind=WindowSSIM),
 )
 def tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Exact, windows that don't overlap: closed form, or a root search where the box is active; all tiles at once."""
