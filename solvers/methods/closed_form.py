@@ -1,4 +1,8 @@
-"""``closed_form``: one ball over the whole image, with or without pixel bounds."""
+"""``closed_form``: one ball over the whole image, with or without pixel bounds.
+
+An l2 ball asks for one multiplier, found by sorting. An l1 ball is a fractional knapsack. GlobalSSIM is one window over
+all pixels. The page docs/methods/tiles.md has the formulas.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,11 @@ from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwi
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult, Status
 from solvers.settings import Settings
+from solvers.windows.quadratic import Bounds
 
 
-def _single_ball(problem: Problem) -> str | None:
+def _refusal(problem: Problem) -> str | None:
+    """Why the problem has no closed form here, or ``None``."""
     curved = [
         constraint
         for constraint in problem.constraints
@@ -42,21 +48,21 @@ def _single_ball(problem: Problem) -> str | None:
     any_of={"LpBall", "GlobalSSIM", "Box"},
     optional={"Support"},
     exact=True,
-    accepts=_single_ball,
+    accepts=_refusal,
 )
 def closed_form(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Exact, one ball over the image (l1, l2, l-infinity, GlobalSSIM): closed form, or a root search with a box."""
     started = time.perf_counter()
     exact = problem.to(dtype=torch.float64)
     sets = [constraint.bind(exact.reference) for constraint in exact.constraints]
-    lower, upper = elementwise_bounds(exact, sets)
+    bounds = Bounds(*elementwise_bounds(exact, sets))
     curved = [k for k, bound in enumerate(sets) if not bound.is_elementwise]
     setup_time = time.perf_counter() - started
     blocks: list[Tensor | None] = [None] * len(sets)
     if not curved:
-        delta = _elementwise(exact, lower, upper)
+        delta = _over_bounds(exact, bounds)
     else:
-        delta, blocks[curved[0]] = _ball(exact, sets[curved[0]], lower, upper)
+        delta, blocks[curved[0]] = _over_ball(exact, sets[curved[0]], bounds)
     return MethodOutput(
         delta=delta,
         dual=tuple(blocks),
@@ -66,31 +72,32 @@ def closed_form(problem: Problem, settings: Settings, warm_start: SolveResult | 
     )
 
 
-def _elementwise(problem: Problem, lower: Tensor, upper: Tensor) -> Tensor:
+def _over_bounds(problem: Problem, bounds: Bounds) -> Tensor:
+    """The optimum over the pixel bounds alone; a pixel with gradient 0 stays."""
     if isinstance(problem, ProjectionProblem):
-        return problem.point.clamp(lower, upper)
+        return bounds.clamp(problem.point)
     gradient = problem.vector
-    corner = torch.where(gradient > 0, upper, lower)
+    corner = torch.where(gradient > 0, bounds.upper, bounds.lower)
     return torch.where(gradient == 0, torch.zeros_like(corner), corner)
 
 
-def _ball(problem: Problem, bound: BoundConstraint, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """The optimum and the ball's dual block."""
+def _over_ball(problem: Problem, bound: BoundConstraint, bounds: Bounds) -> tuple[Tensor, Tensor]:
+    """The optimum over one ball and the pixel bounds, and the ball's dual block."""
     if isinstance(bound, BoundGlobalSSIM):
-        return _global_ssim(problem, bound, lower, upper)
+        return _global_ssim(problem, bound, bounds)
     assert isinstance(bound, BoundLpBall)
     if bound.p == 2:
         linear = isinstance(problem, LinearProblem)
-        delta, theta = l2_ball(problem.vector, bound.radius, lower, upper, linear=linear)
+        delta, theta = l2_ball(problem.vector, bound.radius, bounds, linear=linear)
         return delta, per_image(theta) * delta
     if isinstance(problem, ProjectionProblem):
         delta = bound.project(problem.point)
         return delta, problem.point - delta
-    return _l1(problem.vector, bound, lower, upper)
+    return _l1_ball(problem.vector, bound, bounds)
 
 
-def _global_ssim(problem: Problem, bound: BoundGlobalSSIM, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """The ball is one window over all pixels with equal weights and its mean kept."""
+def _global_ssim(problem: Problem, bound: BoundGlobalSSIM, bounds: Bounds) -> tuple[Tensor, Tensor]:
+    """GlobalSSIM is one window over all pixels, with equal weights and its mean kept."""
     linear = isinstance(problem, LinearProblem)
     shape, pixels = problem.reference.shape, problem.reference[0].numel()
     target = problem.vector.flatten(1)
@@ -102,8 +109,8 @@ def _global_ssim(problem: Problem, bound: BoundGlobalSSIM, lower: Tensor, upper:
         radius=bound.radius / math.sqrt(pixels),
         mean_lower=zero,
         mean_upper=zero,
-        lower=lower.flatten(1),
-        upper=upper.flatten(1),
+        lower=bounds.lower.flatten(1),
+        upper=bounds.upper.flatten(1),
     )
     solution = solve_groups(groups, linear=linear)
     delta = solution.delta.reshape(shape)
@@ -111,19 +118,31 @@ def _global_ssim(problem: Problem, bound: BoundGlobalSSIM, lower: Tensor, upper:
     return delta, block
 
 
-def l2_ball(vector: Tensor, radius: Tensor, lower: Tensor, upper: Tensor, *, linear: bool) -> tuple[Tensor, Tensor]:
-    """The optimum over an l2 ball and a box, for a gradient (``linear``) or a point to project, (B, C, H, W).
+def l2_ball(vector: Tensor, radius: Tensor, bounds: Bounds, *, linear: bool) -> tuple[Tensor, Tensor]:
+    """The optimum over an l2 ball and pixel bounds, and the ball's multiplier.
 
-    ``d = clip(tau g)``, or ``clip(q tau/(tau + 1))``, with tau from ``|d| = radius``; the norm grows with tau. Returned
-    with the ball's multiplier theta, (B,), whose dual block is ``theta d``; 0 where the box alone keeps d inside.
+    With a multiplier theta of ``(|d|^2 - radius^2)/2`` the optimum is ``d = clip(tau g)``, tau = 1/theta; for the
+    projection of q it is ``d = clip(tau q)``, tau = 1/(1 + theta). Either norm grows with tau, and tau follows from
+    ``|d| = radius`` by sorting.
+
+    Args:
+        vector: the gradient g (``linear``) or the point q to project, (B, C, H, W).
+        radius: (B,); may be infinite for a projection.
+        bounds: the pixel bounds, (B, C, H, W) each, which hold 0.
+        linear: whether ``vector`` is a gradient.
+
+    Returns:
+        d, (B, C, H, W), and theta, (B,). The ball's dual block is ``theta d``. Where the bounds alone keep d inside the
+        ball, theta is 0.
     """
-    limit = torch.where(vector > 0, upper, lower)
-    limit = torch.where(vector == 0, torch.zeros_like(limit), limit) if linear else vector.clamp(lower, upper)
+    # The optimum without the ball: the limit of clip(tau v) for large tau, or clip(q).
+    limit = torch.where(vector > 0, bounds.upper, bounds.lower)
+    limit = torch.where(vector == 0, torch.zeros_like(limit), limit) if linear else bounds.clamp(vector)
     size = norm(limit)
-    slack = size <= radius
+    inactive = size <= radius
     # |clip(tau v)|^2 = sum_i min(tau |v_i|, |limit_i|)^2: sort by the tau at which a pixel reaches its limit.
     magnitude = vector.flatten(1).abs()
-    reach = torch.where(vector > 0, upper, lower).flatten(1).abs() / magnitude.clamp_min(1e-300)
+    reach = torch.where(vector > 0, bounds.upper, bounds.lower).flatten(1).abs() / magnitude.clamp_min(1e-300)
     reach = torch.where(magnitude > 0, reach, torch.inf)
     order = reach.argsort(dim=1)
     sorted_reach = reach.gather(1, order)
@@ -137,16 +156,16 @@ def l2_ball(vector: Tensor, radius: Tensor, lower: Tensor, upper: Tensor, *, lin
     fits[:, -1] = True  # rounding may leave none where the ball only just cuts the corner
     first = fits.to(torch.int8).argmax(dim=1, keepdim=True)
     tau = trial.gather(1, first)[:, 0]
-    delta = (vector * per_image(tau)).clamp(lower, upper)
-    delta = torch.where(per_image(slack), limit, delta)
-    # Linear: g = y + z with y = d/tau on free pixels. Projection: q = d + y, y = theta d, theta = 1/tau - 1.
+    delta = bounds.clamp(vector * per_image(tau))
+    delta = torch.where(per_image(inactive), limit, delta)
+    # Linear: g = theta d on free pixels. Projection: q = d + theta d on free pixels.
     theta = 1 / tau.clamp_min(1e-300) if linear else 1 / tau.clamp_min(1e-300) - 1
-    return delta, torch.where(slack, 0.0, theta)
+    return delta, torch.where(inactive, 0.0, theta)
 
 
-def _l1(gradient: Tensor, bound: BoundLpBall, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+def _l1_ball(gradient: Tensor, bound: BoundLpBall, bounds: Bounds) -> tuple[Tensor, Tensor]:
     """A fractional knapsack: fill the pixels of largest |g| to their limits until the radius is spent."""
-    limit = torch.where(gradient > 0, upper, lower).flatten(1).abs()
+    limit = torch.where(gradient > 0, bounds.upper, bounds.lower).flatten(1).abs()
     magnitude = gradient.flatten(1).abs()
     order = magnitude.argsort(dim=1, descending=True, stable=True)
     room = torch.where(magnitude > 0, limit, 0.0).gather(1, order)
@@ -154,7 +173,7 @@ def _l1(gradient: Tensor, bound: BoundLpBall, lower: Tensor, upper: Tensor) -> t
     spent = room.cumsum(dim=1) - room
     filled = torch.minimum(room, (bound.radius[:, None] - spent).clamp_min(0))
     delta = torch.zeros_like(magnitude).scatter_(1, order, filled) * gradient.flatten(1).sign()
-    # The threshold: |g| of the pixel at which the radius is spent; 0 where it never is.
+    # The threshold is |g| of the pixel at which the radius is spent, and 0 where the radius is never spent.
     last = (spent + room < bound.radius[:, None]).sum(dim=1, keepdim=True)
     padded = torch.cat([magnitude.gather(1, order), torch.zeros_like(magnitude[:, :1])], dim=1)
     threshold = padded.gather(1, last)

@@ -1,4 +1,8 @@
-"""Conjugate gradients for a concave quadratic over a box, a few steps from a good start."""
+"""Conjugate gradients for a concave quadratic within pixel bounds: a few steps from a good start.
+
+The methods ``dual`` and ``energy_step`` maximise a Lagrangian again and again, each time from the last maximiser. The
+set of pixels at a bound is fixed for the few steps of a call, and is taken anew by the next call.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ def maximise_quadratic(
     """Move ``start`` towards the maximum of ``right'd - d'Hd/2`` within the bounds, by conjugate gradients.
 
     Only free pixels move. A pixel is free unless it lies on a bound and the gradient at ``start`` pushes it further.
-    The result is *not* clipped: its gradient vanishes on the free pixels, which is what a dual bound wants, and
-    clipping would spoil that.
+    The result is *not* clipped to the bounds. Its gradient nearly vanishes on the free pixels, which makes a dual bound
+    tight, and clipping would spoil that.
 
     Args:
         product: H times an image (K, C, H, W). H is symmetric and positive semi-definite.
@@ -33,7 +37,8 @@ def maximise_quadratic(
             itself is ``product``, which may hold more than the windows.
         start: (K, C, H, W), within the bounds.
         bounds: (K, C, H, W) each.
-        inner_product: inner products, broadcastable to images; separate ones for parts that H does not couple.
+        inner_product: inner products, broadcastable to images. Parts of an image that H does not couple may have
+            inner products of their own (:func:`inner_by_channel`).
         steps: (K,), long, the number of conjugate gradients of each image.
         max_steps: the largest of ``steps``, as a number: asking a GPU for it would wait.
     """
@@ -66,17 +71,20 @@ def maximise_window_quadratic(
     steps: Tensor,
     max_steps: int,
 ) -> Tensor:
-    """:func:`maximise_quadratic` where H is the windows' alone, which couples nothing across channels. Compiled where
-    the compiled products serve.
+    """:func:`maximise_quadratic` where H comes from the windows alone. Such an H couples nothing across channels, and
+    compiled code runs the iteration where it is available.
 
     Args:
         op: the windows.
         quadratic: images (K, C, H, W) and weights (K, C, P_h, P_w).
-        start, bounds, steps, max_steps: as in :func:`maximise_quadratic`.
+        start: (K, C, H, W), within the bounds.
+        bounds: (K, C, H, W) each.
+        steps: (K,), long, the number of conjugate gradients of each image.
+        max_steps: the largest of ``steps``, as a number.
     """
-    moved = op.maximise(quadratic, start, bounds, steps[:, None].expand(start.shape[:2]), max_steps)
-    if moved is not None:
-        return moved
+    compiled = op.maximise(quadratic, start, bounds, steps[:, None].expand(start.shape[:2]), max_steps)
+    if compiled is not None:
+        return compiled
 
     def product(image: Tensor) -> Tensor:
         return op.normal(image, quadratic.slope, quadratic.weights)

@@ -5,14 +5,17 @@
     monitor = Monitor(problem, settings)
     ...                                           # whatever is computed once
     monitor.setup_done()
-    while monitor.running.any():
-        ...                                       # iterate on the images that still run
+    while monitor.any_running:
+        keep = monitor.still_running(images)      # finished images leave
+        if keep is not None:
+            images, delta, dual = images[keep], delta[keep], ...
+        ...                                       # one iteration
         if monitor.due(iteration):
             monitor.check(iteration, delta, dual, images)
     return monitor.output()
 
-For each image the best feasible point and the best dual are kept *separately*: any point and any dual make a valid
-certificate together.
+All termination tests are in :meth:`Monitor.check`. The monitor keeps the best feasible point and the best dual of each
+image *separately*: any point and any dual make a valid certificate together.
 """
 
 from __future__ import annotations
@@ -34,21 +37,27 @@ from solvers.problem import LinearProblem, Problem
 from solvers.result import History, HistoryRow, MethodOutput, Status
 from solvers.settings import Progress, Settings
 
-# The final certificate is computed afresh from the best point; it may differ by rounding.
-ROUNDING = 1e-9
+# The final certificate is computed afresh from the best point. It may differ by this share, from rounding.
+CERTIFICATE_ROUNDING = 1e-9
 
 
 class Monitor:
-    """The best that is certified so far, per image, and who still runs.
+    """The best certified point and dual of each image, and which images still run.
 
     Attributes:
-        certifier: of the whole batch, float64.
-        running: (B,) bool, on the problem's device: images without a status.
-        delta: (B, C, H, W) float64, the best feasible point; at first 0.
-        dual: the best block per constraint, in the method's dtype; None before the first.
-        objective, bound, rel_gap: (B,) float64, of these; at first those of 0 and of no dual.
-        status: per image; None while it runs.
-        last: the certificate of the iterate given last, for the images that it was given for.
+        started: the time at which the method started, of :func:`time.perf_counter`.
+        settings: the limits, tolerances and the callback.
+        certifier: the certifier of the whole batch, float64.
+        problem: the problem of the whole batch, float64.
+        running: (B,) bool, on the problem's device: whether the image has no status yet.
+        delta: (B, C, H, W) float64, the best feasible point; 0 before the first check.
+        dual: the best block of each constraint, in the method's dtype; None before the first block.
+        objective, bound, rel_gap: (B,) float64, of ``delta`` and ``dual``. Before the first check: those of the point 0
+            and of no dual.
+        status: one per image; None while the image runs.
+        iterations: one per image, at its last check.
+        messages: one per image; empty where there is nothing to say.
+        last: the certificate of the last iterate given, for the images that the iterate was given for.
     """
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
@@ -69,7 +78,7 @@ class Monitor:
         self.last: Certificate | None = None
         self._rows: list[HistoryRow] = []
         self._setup_time = 0.0
-        self._parts = {tuple(range(problem.batch)): self.certifier}
+        self._certifiers = {tuple(range(problem.batch)): self.certifier}
 
     # -- the clock -----------------------------------------------------------------------------------------
 
@@ -83,13 +92,32 @@ class Monitor:
         self._setup_time = self.elapsed
 
     def out_of_time(self) -> bool:
-        """Whether the time limit is over; cheap, for inner loops. The next check then ends the run."""
+        """Whether the time limit has passed. Cheap enough for inner loops. The next check then ends the run."""
         return self.elapsed >= self.settings.time_limit
 
     def due(self, iteration: int) -> bool:
-        """Whether a check is due after ``iteration`` iterations."""
+        """Whether a check is due after ``iteration`` iterations: at the interval, and at either limit."""
         settings = self.settings
         return iteration % settings.check_interval == 0 or iteration >= settings.max_iter or self.out_of_time()
+
+    # -- who runs --------------------------------------------------------------------------------------------
+
+    @property
+    def any_running(self) -> bool:
+        """Whether any image still runs. Never waits for a GPU."""
+        return any(status is None for status in self.status)
+
+    def still_running(self, images: Tensor) -> Tensor | None:
+        """Which of ``images`` still run: their places in ``images``, long (K',). ``None`` where all of them run.
+
+        Only a check makes images finish, and between checks this question never waits for a GPU.
+
+        Args:
+            images: long (K,), image numbers in the batch. Every image that still runs must be among them.
+        """
+        if len(images) == sum(status is None for status in self.status):
+            return None
+        return self.running[images].nonzero()[:, 0]
 
     # -- checks ----------------------------------------------------------------------------------------------
 
@@ -99,25 +127,30 @@ class Monitor:
         delta: Tensor,
         dual: Sequence[DualBlock | None],
         images: Tensor | None = None,
-        together: int | None = None,
+        chunk: int | None = None,
     ) -> bool:
-        """Certify an iterate in float64, keep what is better, and decide who is done.
+        """Certify an iterate in float64, keep the better point and the better dual, and decide which images are done.
+
+        An image is done when its gap is within tolerance, when its iterate is not finite, when the callback stops the
+        run, or at a limit of iterations or time.
 
         Args:
-            iteration: iterations so far; 0 for a start.
+            iteration: the number of iterations so far; 0 for a start.
             delta: (K, C, H, W), not necessarily feasible; any float dtype.
             dual: one block per constraint, or None.
-            images: long (K,), the images that delta and dual are of; default: all. Others keep what they have.
-            together: certify so many of them at a time (what fits a CPU's cache); default: all at once.
+            images: long (K,), the images that ``delta`` and ``dual`` belong to; default: all images. Other images keep
+                their points and duals.
+            chunk: how many images are certified at a time (as many as fit a CPU's cache); default: all at once.
 
         Returns:
             Whether any image still runs.
         """
         if images is None:
             images = torch.arange(len(self.status), device=self.running.device)
-        certificate = self._certify(images, delta, dual, together or len(images))
+        certificate = self._certify(images, delta, dual, chunk or len(images))
         self.last = certificate
-        self._keep(images, certificate, dual)
+        self._keep_better(images, certificate, dual)
+        # All termination tests.
         finite = delta.isfinite().flatten(1).all(dim=1)
         for block in dual:
             if block is not None:
@@ -134,10 +167,10 @@ class Monitor:
             self._finish(self.running, Status.MAX_ITER)
         if self.out_of_time():
             self._finish(self.running, Status.TIME_LIMIT)
-        return any(status is None for status in self.status)
+        return self.any_running
 
     def output(self) -> MethodOutput:
-        """What the method returns: the best points and duals. An image that still runs ended by iterations."""
+        """What the method returns: the best points and duals. An image that still runs gets the status MAX_ITER."""
         return MethodOutput(
             delta=self.delta,
             dual=tuple(self.dual),
@@ -148,25 +181,29 @@ class Monitor:
             messages=tuple(self.messages),
         )
 
-    def _certify(self, images: Tensor, delta: Tensor, dual: Sequence[DualBlock | None], together: int) -> Certificate:
-        groups = images.split(together)
-        # Kept while the same images run: binding the sets costs as much as a certificate.
+    def _certify(self, images: Tensor, delta: Tensor, dual: Sequence[DualBlock | None], chunk: int) -> Certificate:
+        """The certificate of the images, made ``chunk`` images at a time."""
+        groups = images.split(chunk)
+        # Certifiers are kept while the same images run: binding the sets costs as much as a certificate.
         keys = [tuple(group.tolist()) for group in groups]
-        self._parts = {
-            key: self._parts.get(key) or self._certifier(group) for key, group in zip(keys, groups, strict=True)
+        self._certifiers = {
+            key: self._certifiers.get(key) or self._certifier(group) for key, group in zip(keys, groups, strict=True)
         }
-        parts = []
+        certificates = []
         for k, key in enumerate(keys):
-            own = slice(k * together, (k + 1) * together)
-            blocks = [block if block is None else map_dual_block(itemgetter(own), block) for block in dual]
-            parts.append(self._parts[key].certify(delta[own], blocks))
-        columns = ([getattr(part, field.name) for part in parts] for field in fields(Certificate))
-        return parts[0] if len(parts) == 1 else Certificate(*(torch.cat(column) for column in columns))
+            members = slice(k * chunk, (k + 1) * chunk)
+            blocks = [block if block is None else map_dual_block(itemgetter(members), block) for block in dual]
+            certificates.append(self._certifiers[key].certify(delta[members], blocks))
+        if len(certificates) == 1:
+            return certificates[0]
+        columns = ([getattr(entry, field.name) for entry in certificates] for field in fields(Certificate))
+        return Certificate(*(torch.cat(column) for column in columns))
 
     def _certifier(self, images: Tensor) -> Certifier:
         return self.certifier if len(images) == len(self.status) else self.certifier.select(images)
 
-    def _keep(self, images: Tensor, certificate: Certificate, dual: Sequence[DualBlock | None]) -> None:
+    def _keep_better(self, images: Tensor, certificate: Certificate, dual: Sequence[DualBlock | None]) -> None:
+        """Take the certified point where its objective is better, and the dual where its bound is tighter."""
         sign = 1.0 if isinstance(self.problem, LinearProblem) else -1.0
         better = sign * certificate.objective > sign * self.objective[images]
         self.delta[images[better]] = certificate.delta[better]
@@ -190,7 +227,8 @@ class Monitor:
                 map_dual_block(lambda part, new: part.index_copy_(0, target, new[tighter].to(part)), best, block)
 
     def _vectors(self, number: int, block: DualBlock, images: Tensor | None) -> Tensor:
-        """Window vectors in place of a :class:`WindowDual`: only they hold blocks of either form."""
+        """``block`` as window vectors. A :class:`WindowDual` and window vectors can only be stored together as the
+        latter."""
         if not isinstance(block, WindowDual):
             return block
         bound = (self.certifier if images is None else self._certifier(images)).sets[number]
@@ -198,16 +236,19 @@ class Monitor:
         return window_vectors(bound.operator, block)
 
     def _closes(self) -> Tensor:
+        """Whether the gap is within tolerance, (B,) bool."""
         best = Certificate(self.objective, self.bound, self.rel_gap, self.rel_gap, self.delta)
-        slack = 1 - ROUNDING
+        slack = 1 - CERTIFICATE_ROUNDING
         return best.closes(self.settings.eps_abs * slack, self.settings.eps_rel * slack)
 
     def _finish(self, which: Tensor, status: Status, message: str = "") -> None:
+        """Give ``status`` to the images of ``which`` (B,) bool that still run."""
         for image in (which & self.running).nonzero()[:, 0].tolist():
             self.status[image], self.messages[image] = status, message
         self.running = self.running & ~which
 
     def _note(self, iteration: int) -> float:
+        """Add a row to the history, print the row where that is asked for, and return the seconds so far."""
         seconds = self.elapsed
         row = HistoryRow(
             iteration,
@@ -218,11 +259,13 @@ class Monitor:
         )
         self._rows.append(row)
         if self.settings.verbose:
-            left = sum(status is None for status in self.status)
-            print(f"{iteration:7d} {seconds:9.2f} s  largest gap {max(row.rel_gap):.2e}  {left} images run", flush=True)
+            count = sum(status is None for status in self.status)
+            gap = max(row.rel_gap)
+            print(f"{iteration:7d} {seconds:9.2f} s  largest gap {gap:.2e}  {count} images run", flush=True)
         return seconds
 
     def _calls_off(self, iteration: int, seconds: float) -> bool:
+        """Show the progress to the callback; whether the callback stops the run."""
         if self.settings.callback is None:
             return False
         state = Progress(iteration, seconds, self.objective.clone(), self.bound.clone(), self.rel_gap.clone())
@@ -230,5 +273,5 @@ class Monitor:
 
 
 def _wide(values: Tensor, images: Tensor, like: Tensor) -> Tensor:
-    """``values`` (K,) bool of the images, True elsewhere: (B,)."""
+    """``values`` (K,) bool at ``images``, True at all other images: (B,)."""
     return torch.ones_like(like).index_copy_(0, images, values)

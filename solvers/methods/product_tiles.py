@@ -1,12 +1,18 @@
-"""``product_tiles``: SSIM at least a threshold in every tile, each with the best split of its loss.
+"""``product_tiles``: SSIM at least a threshold in every tile, each tile with the best split of its loss.
 
-What a tile gains at a split is a problem that :mod:`~solvers.constraints.ssim_windows.single_window_solver` solves
-exactly. Its multipliers say, through the support function of the tile's whole set, how much any *other* split could
-gain at most (:mod:`solvers.constraints.ssim_windows.loss_split`); the split at which that is largest is tried next,
-within a bracket that the slopes at the splits tried make. Where no other split promises more, the tile is solved to its
-global optimum, though its set is not convex, and the certificate's bound meets it. A gain may have a kink, at the split
-from which on the ball
-no longer matters: the bracket shrinks onto it, and the multipliers of its ends are mixed so that the slope vanishes.
+A tile's *split* is a point of the hyperbola ``(1 + A)(1 + B) = 1/t`` of its two levels, given as the contrast's share s
+in [0, 1] (:mod:`solvers.constraints.ssim_windows.loss_split`). At a fixed split the tile's problem is convex, and
+:mod:`~solvers.constraints.ssim_windows.single_window_solver` solves it exactly. Each step of the search
+
+1. solves every open tile at its split;
+2. bounds, by the multipliers found and by the support function of the tile's whole set, how much any *other* split
+   could gain. Where no split promises more, the tile is solved to its global optimum, though its set is not convex;
+3. moves an end of the tile's bracket to this split, the lower end if the most promising split lies above it, and goes
+   on to the most promising split, if it lies in the bracket, or else to the bracket's middle.
+
+A tile's gain may have a kink, at the split from which on the ball no longer matters. The bracket shrinks onto the kink,
+and the multipliers of its two ends are mixed so that the slope vanishes. The page docs/methods/tiles.md has the
+mathematics.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,23 +30,21 @@ from solvers.constraints.ssim_windows.loss_split import Loss, best_share, levels
 from solvers.constraints.ssim_windows.single_window_solver import Groups, GroupSolution, solve_groups
 from solvers.constraints.ssim_windows.tiles import from_tiles, to_tiles
 from solvers.constraints.ssim_windows.window_dual import WindowDual
+from solvers.methods.refusals import unless_single
 from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult, Status
 from solvers.settings import Settings
+from solvers.windows.quadratic import Bounds
 
-STEPS = 60
-# Of the tolerance asked, and at least: what another split may promise, relative to the multipliers' worth.
-SHARE, ROUNDING = 1e-2, 1e-13
-# Steps before splits are bisected, and the width of a bracket, an angle, at which that ends.
-FREE, NARROW = 4, 1e-11
-# Splits that are tried where no multipliers prove one the best, and steps from there.
-SCANNED, GOLDEN = 24, 20
-
-
-def _refuses(problem: Problem) -> str | None:
-    count = len(problem.find(ProductSSIM))
-    return None if count == 1 else f"takes one ProductSSIM, got {count}"
+MAX_STEPS = 60
+# A tile is solved when another split promises at most this share of the gap asked for, relative to what its multipliers
+# are worth, but at least MIN_PROMISE.
+PROMISE_SHARE, MIN_PROMISE = 1e-2, 1e-13
+# The step after which brackets are halved, and the width of a bracket (an angle) at which a tile is given up.
+BISECT_AFTER, NARROWEST_BRACKET = 4, 1e-11
+# Where no multipliers prove a split the best: the splits that are tried, and golden-section steps from the best one.
+SCANNED_SPLITS, GOLDEN_STEPS = 24, 20
 
 
 @register_method(
@@ -48,43 +53,81 @@ def _refuses(problem: Problem) -> str | None:
     required={"ProductSSIM"},
     optional={"Box", "Support"},
     windows="tiles",
-    accepts=_refuses,
+    accepts=partial(unless_single, kind=ProductSSIM),
 )
 def product_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Exact product of SSIM's terms on tiles, not convex: a search for each tile's split, with a global bound."""
+    # Bind the sets, in float64, and cut into tiles.
     started = time.perf_counter()
     exact = problem.to(dtype=torch.float64)
     position = exact.find(ProductSSIM)[0]
     sets = [constraint.bind(exact.reference) for constraint in exact.constraints]
     bound = sets[position]
     assert isinstance(bound, BoundProductSSIM)
-    tolerance = max(SHARE * settings.eps_rel, ROUNDING)
-    search = _Search(_Tiles.cut(bound, exact, elementwise_bounds(exact, sets)), tolerance)
+    tolerance = max(PROMISE_SHARE * settings.eps_rel, MIN_PROMISE)
+    search = _Search(_Tiles.cut(bound, exact, Bounds(*elementwise_bounds(exact, sets))), tolerance)
     setup_time = time.perf_counter() - started
-    steps = search.run(settings.max_iter, started + settings.time_limit)
-    late = Status.TIME_LIMIT if time.perf_counter() - started >= settings.time_limit else Status.MAX_ITER
-    delta, lattice = from_tiles(bound, search.best), bound.spread_base.shape
-    dual = search.dual
+
+    # Search for every tile's best split.
+    steps = _run(search, settings.max_iter, started + settings.time_limit)
+
+    # Put the tiles back together. The certificate turns the status to OPTIMAL where the gap closes.
+    timed_out = time.perf_counter() - started >= settings.time_limit
+    lattice = bound.spread_base.shape
     block = WindowDual(
         ball=torch.ones_like(bound.spread_base),
-        point=from_tiles(bound, dual.point),
-        mean=dual.mean.reshape(lattice),
-        reference=dual.tilt.reshape(lattice),
+        point=from_tiles(bound, search.dual.point),
+        mean=search.dual.mean.reshape(lattice),
+        reference=search.dual.tilt.reshape(lattice),
     )
     return MethodOutput(
-        delta=delta,
+        delta=from_tiles(bound, search.best),
         dual=tuple(block if k == position else None for k in range(len(sets))),
-        # The certificate turns it to OPTIMAL where the gap closes.
-        status=(late,) * problem.batch,
+        status=(Status.TIME_LIMIT if timed_out else Status.MAX_ITER,) * problem.batch,
         iterations=(steps,) * problem.batch,
         setup_time=setup_time,
         messages=("not convex; global bound by the tiles' support functions",) * problem.batch,
     )
 
 
+def _run(search: _Search, max_steps: int, deadline: float) -> int:
+    """Search until every tile is solved or given up, for at most ``max_steps`` steps and until ``deadline``, a time of
+    :func:`time.perf_counter`; the number of steps."""
+    share, step = search.best_share.clone(), 0
+    while bool(search.open.any()) and step < min(MAX_STEPS, max_steps):
+        # Solve every open tile at its split.
+        step += 1
+        tiles = search.open.nonzero()[:, 0]
+        trial = search.solve(tiles, share[tiles])
+
+        # Bound what other splits could gain, by the multipliers found; move an end of the bracket to this split; bound
+        # once more by multipliers mixed from both ends.
+        search.judge(tiles, trial.end)
+        search.move_bracket(tiles, trial)
+        search.judge_mixed(tiles)
+
+        # Close the tiles that are done, and choose the next splits.
+        share[tiles] = search.next_share(tiles, trial.best_share, bisect=step > BISECT_AFTER)
+        if time.perf_counter() >= deadline:
+            return step
+    # Where no multipliers prove a split the best there may be two peaks.
+    if step < max_steps:
+        search.scan((search.promise > search.tolerance).nonzero()[:, 0])
+    return step
+
+
 @dataclass(frozen=True)
 class _Tiles:
-    """All tiles of all images, G of them: their problems but for the split, (G, N) and (G,)."""
+    """All tiles of all images, G of them: their problems, except for the split.
+
+    Attributes:
+        groups: the problems, whose balls and intervals follow from a split.
+        centred: the reference less its mean, (G, N).
+        variance, mean: of the reference, (G,).
+        spread_base, mean_base: ``2 V(x) + C2`` and ``2 m(x)^2 + C1``, (G,).
+        threshold: t.
+        linear: whether the problem is a LinearProblem.
+    """
 
     groups: Groups
     centred: Tensor
@@ -96,7 +139,8 @@ class _Tiles:
     linear: bool
 
     @classmethod
-    def cut(cls, bound: BoundProductSSIM, problem: Problem, box: tuple[Tensor, Tensor]) -> _Tiles:
+    def cut(cls, bound: BoundProductSSIM, problem: Problem, bounds: Bounds) -> _Tiles:
+        """Cut the images of ``problem`` into tiles."""
         op, (batch, channels) = bound.operator, bound.reference.shape[:2]
         weights = op.root_weights.reshape(-1, op.window.size**2).square().repeat(batch * channels, 1)
         linear, target = isinstance(problem, LinearProblem), to_tiles(bound, problem.vector)
@@ -105,17 +149,27 @@ class _Tiles:
         variance, mean = bound.reference_variance.reshape(-1), bound.reference_mean.reshape(-1)
         bases = bound.spread_base.reshape(-1), bound.mean_base.reshape(-1)
         center = to_tiles(bound, bound.reference)
-        none = torch.zeros_like(mean)
-        lower, upper = (to_tiles(bound, limit) for limit in box)
-        groups = Groups(target, weights, center, none, none, none, lower, upper)
+        lower, upper = to_tiles(bound, bounds.lower), to_tiles(bound, bounds.upper)
+        unset = torch.zeros_like(mean)
+        groups = Groups(
+            target=target,
+            weights=weights,
+            center=center,
+            radius=unset,
+            mean_lower=unset,
+            mean_upper=unset,
+            lower=lower,
+            upper=upper,
+        )
         return cls(groups, groups.centred(center), variance, mean, *bases, bound.constraint.threshold, linear)
 
     def __getitem__(self, index: Tensor) -> _Tiles:
+        """The tiles at ``index``."""
         names = ("centred", "variance", "mean", "spread_base", "mean_base")
         return replace(self, groups=self.groups[index], **{name: getattr(self, name)[index] for name in names})
 
     def solve(self, share: Tensor) -> GroupSolution:
-        """Every tile at its split, (G,)."""
+        """Solve every tile at its split, ``share`` (G,)."""
         a, b = levels(share, self.threshold)
         middle = b * self.mean
         half = (b * (self.mean_base + middle * self.mean)).sqrt()
@@ -129,7 +183,7 @@ class _Tiles:
         return solve_groups(groups, linear=self.linear)
 
     def losses(self, solution: GroupSolution, share: Tensor) -> tuple[Loss, Loss]:
-        """What contrast and luminance are worth at the multipliers of a solution at ``share``."""
+        """What contrast and luminance are worth to the multipliers of a solution at ``share`` (G,)."""
         groups, a = self.groups, levels(share, self.threshold)[0]
         point = groups.centred(solution.delta) - a[:, None] * self.centred
         size = solution.ball.abs() * groups.mean(point.square()).sqrt()
@@ -137,7 +191,8 @@ class _Tiles:
         return self.worth(along, size, solution.mean)
 
     def worth(self, along: Tensor, size: Tensor, mean: Tensor) -> tuple[Loss, Loss]:
-        """What contrast and luminance are worth to multipliers, (G,) each."""
+        """What contrast and luminance are worth to multipliers, as functions of their levels. ``along``, ``size`` and
+        ``mean``: the dual vector's numbers, (G,) each (:mod:`~solvers.constraints.ssim_windows.loss_split`)."""
         contrast = Loss(along, size, self.spread_base, self.variance)
         return contrast, Loss(self.mean * mean, mean.abs(), self.mean_base, self.mean.square())
 
@@ -151,9 +206,19 @@ class _Tiles:
 
 @dataclass(frozen=True)
 class _End:
-    """What was found at one end of the tiles' brackets, (G,) each: the split, the dual vector ``R point + tilt R x +
-    mean sqrt(w)`` with points (G, N), what it is worth to contrast (along, size; see
-    :class:`~solvers.constraints.ssim_windows.loss_split.Loss`), the value less what it buys there, and the slope."""
+    """One end of the tiles' brackets: a split, and the multipliers found there.
+
+    The dual vector is ``R point + tilt R x + mean sqrt(w)``.
+
+    Attributes:
+        share: the split, (G,).
+        point: (G, N).
+        tilt, mean: (G,).
+        along, size: what the dual vector is worth to contrast, (G,)
+            (:class:`~solvers.constraints.ssim_windows.loss_split.Loss`).
+        remainder: the value at the split, less what the multipliers buy there, (G,).
+        slope: of what they buy, along the hyperbola, (G,).
+    """
 
     share: Tensor
     point: Tensor
@@ -161,16 +226,17 @@ class _End:
     mean: Tensor
     along: Tensor
     size: Tensor
-    rest: Tensor
+    remainder: Tensor
     slope: Tensor
 
     @classmethod
     def filled(cls, share: float, tiles: _Tiles, value: float) -> _End:
-        """The same split for all tiles, and ``value`` for all else."""
-        rest = (torch.full_like(tiles.mean, value) for _ in fields(cls)[2:])
-        return cls(torch.full_like(tiles.mean, share), torch.full_like(tiles.centred, value), *rest)
+        """The same split for all tiles, and ``value`` for everything else."""
+        numbers = (torch.full_like(tiles.mean, value) for _ in fields(cls)[2:])
+        return cls(torch.full_like(tiles.mean, share), torch.full_like(tiles.centred, value), *numbers)
 
     def __getitem__(self, index: Tensor) -> _End:
+        """The ends of the tiles at ``index``."""
         return _End(*(getattr(self, entry.name)[index] for entry in fields(self)))
 
     def put(self, index: Tensor, other: _End) -> None:
@@ -178,8 +244,8 @@ class _End:
         for entry in fields(self):
             getattr(self, entry.name)[index] = getattr(other, entry.name)
 
-    def mixed(self, other: _End, weight: Tensor) -> _End:
-        """Multipliers between two ends, (1 - weight) of this one; what they are worth, at most (h is convex)."""
+    def lerp(self, other: _End, weight: Tensor) -> _End:
+        """The multipliers ``self + weight (other - self)``, and what they are worth at most (h is convex)."""
 
         def between(first: Tensor, second: Tensor) -> Tensor:
             return torch.lerp(first, second, weight if first.ndim == 1 else weight[:, None])
@@ -187,105 +253,135 @@ class _End:
         return _End(*(between(getattr(self, entry.name), getattr(other, entry.name)) for entry in fields(self)))
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """What solving some tiles gave: a possible end of their brackets, and the split at which its multipliers promise
+    most, (K,)."""
+
+    end: _End
+    best_share: Tensor
+
+
 class _Search:
-    """The bracket, best split and best solution of every tile; splits as shares of contrast."""
+    """The bracket, the best split and the best solution of every tile; splits as shares of contrast.
+
+    Attributes:
+        tiles: the problems.
+        tolerance: the promise up to which a tile counts as solved.
+        low, high: the ends of the brackets; NaN before the first. (NaN compares with nothing.)
+        dual: the multipliers that promise least.
+        promise: how much another split may gain beyond the best solution, by ``dual``, relative to what ``dual`` buys,
+            (G,).
+        best, best_gain, best_share: the best solutions, (G, N), their gains and their splits, (G,).
+        open: whether a tile is still searched, (G,) bool.
+    """
 
     def __init__(self, tiles: _Tiles, tolerance: float) -> None:
         self.tiles, self.tolerance = tiles, tolerance
         zero = torch.zeros_like(tiles.mean)
-        # NaN: no tile has been solved there; it compares with nothing.
         self.low, self.high = _End.filled(0.0, tiles, torch.nan), _End.filled(1.0, tiles, torch.nan)
         self.dual = _End.filled(0.0, tiles, 0.0)
-        self.best_share = torch.full_like(zero, 0.5)
-        self.best_gain = torch.full_like(zero, -torch.inf)
+        self.promise = torch.full_like(zero, torch.inf)
         self.best = torch.zeros_like(tiles.groups.target)
-        self.least = torch.full_like(zero, torch.inf)
+        self.best_gain = torch.full_like(zero, -torch.inf)
+        self.best_share = torch.full_like(zero, 0.5)
         self.open = torch.ones_like(zero, dtype=torch.bool)
 
-    def run(self, most: int, until: float) -> int:
-        """Search, in at most ``most`` steps and until the clock (:func:`time.perf_counter`) says ``until``; the number
-        of steps that it took."""
-        share, step = self.best_share.clone(), 0
-        while bool(self.open.any()) and step < min(STEPS, most):
-            step += 1
-            index = self.open.nonzero()[:, 0]
-            share[index] = self._try(index, share[index], bisect=step > FREE)
-            if time.perf_counter() >= until:
-                return step
-        if step < most:
-            self._scan((self.least > self.tolerance).nonzero()[:, 0])
-        return step
-
-    def _try(self, index: Tensor, share: Tensor, *, bisect: bool) -> Tensor:
-        """Solve the tiles at ``index`` (K,) at their splits; the splits to try next."""
+    def solve(self, index: Tensor, share: Tensor) -> _Trial:
+        """Solve the tiles at ``index`` (K,) at their splits, and keep the solutions that are better."""
         part = self.tiles[index]
         solution = part.solve(share)
-        self._keep(index, share, solution, part.gain(solution))
+        gain = part.gain(solution)
+        self._keep_better(index, share, solution, gain)
         contrast, luminance = part.losses(solution, share)
-        slope = _slope(contrast, luminance, share, part.threshold)
-        rest = part.gain(solution) - _worth(contrast, luminance, share, part.threshold)
-        tilt = -solution.ball * levels(share, part.threshold)[0]
-        point = solution.ball[:, None] * solution.delta
-        new = _End(share, point, tilt, solution.mean, contrast.along, contrast.size, rest, slope)
-        wanted = best_share(contrast, luminance, part.threshold)
-        rising = wanted > share
-        self.low.put(index[rising], new[rising])
-        self.high.put(index[~rising], new[~rising])
-        self._judge(index, part, new)
+        end = _End(
+            share=share,
+            point=solution.ball[:, None] * solution.delta,
+            tilt=-solution.ball * levels(share, part.threshold)[0],
+            mean=solution.mean,
+            along=contrast.along,
+            size=contrast.size,
+            remainder=gain - _worth(contrast, luminance, share, part.threshold),
+            slope=_slope(contrast, luminance, share, part.threshold),
+        )
+        return _Trial(end, best_share(contrast, luminance, part.threshold))
+
+    def judge(self, index: Tensor, end: _End) -> None:
+        """Keep the multipliers of ``end`` for the tiles at ``index`` where they promise less than any before."""
+        part = self.tiles[index]
+        contrast, luminance = part.worth(end.along, end.size, end.mean)
+        share = best_share(contrast, luminance, part.threshold)
+        bought = _worth(contrast, luminance, share, part.threshold)
+        beyond_best = bought + end.remainder - self.best_gain[index]
+        promise = beyond_best / bought.clamp_min(torch.finfo(bought.dtype).tiny)
+        less = promise < self.promise[index]
+        self.promise[index[less]] = promise[less]
+        self.dual.put(index[less], end[less])
+
+    def move_bracket(self, index: Tensor, trial: _Trial) -> None:
+        """Move the lower end to the trial's split where its multipliers promise most above it, the upper end
+        elsewhere."""
+        rising = trial.best_share > trial.end.share
+        self.low.put(index[rising], trial.end[rising])
+        self.high.put(index[~rising], trial.end[~rising])
+
+    def judge_mixed(self, index: Tensor) -> None:
+        """Judge multipliers mixed from both ends of the bracket, so that the slope vanishes."""
         low, high = self.low[index], self.high[index]
         weight = low.slope / (low.slope - high.slope)
         between = (weight > 0) & (weight < 1)
-        self._judge(index[between], part[between], low[between].mixed(high[between], weight[between]))
-        first, last, aim = _angle(low.share), _angle(high.share), _angle(wanted)
-        self.open[index] = (self.least[index] > self.tolerance) & (last - first > NARROW)
+        self.judge(index[between], low[between].lerp(high[between], weight[between]))
+
+    def next_share(self, index: Tensor, promising: Tensor, *, bisect: bool) -> Tensor:
+        """Close the tiles that are solved, or whose bracket is too narrow, and choose the next splits, (K,).
+
+        Args:
+            index: the tiles, (K,).
+            promising: the splits at which the last multipliers promise most, (K,).
+            bisect: take the middle of the bracket in any case.
+        """
+        first, last, aim = _angle(self.low.share[index]), _angle(self.high.share[index]), _angle(promising)
+        self.open[index] = (self.promise[index] > self.tolerance) & (last - first > NARROWEST_BRACKET)
         inside = (aim > first) & (aim < last)
         return torch.where(inside & (not bisect), aim, (first + last) / 2).sin().square()
 
-    def _keep(self, index: Tensor, share: Tensor, solution: GroupSolution, gain: Tensor) -> None:
-        better = gain > self.best_gain[index]
-        at = index[better]
-        self.best[at], self.best_gain[at], self.best_share[at] = solution.delta[better], gain[better], share[better]
-
-    def _judge(self, index: Tensor, part: _Tiles, end: _End) -> None:
-        """Keep multipliers that promise less than any before: what any split may gain beyond the best, as a share of
-        what they buy."""
-        contrast, luminance = part.worth(end.along, end.size, end.mean)
-        wanted = best_share(contrast, luminance, part.threshold)
-        bought = _worth(contrast, luminance, wanted, part.threshold)
-        promise = (bought + end.rest - self.best_gain[index]) / bought.clamp_min(torch.finfo(bought.dtype).tiny)
-        less = promise < self.least[index]
-        self.least[index[less]] = promise[less]
-        self.dual.put(index[less], end[less])
-
-    def _scan(self, index: Tensor) -> None:
-        """Where no multipliers prove the best split, there may be two peaks: try many splits, then between the best
-        one's neighbours by golden section. Multipliers stay as they are."""
+    def scan(self, index: Tensor) -> None:
+        """Try many splits of the tiles at ``index``, then splits between the best one's neighbours by golden section.
+        Multipliers stay as they are."""
         if not index.numel():
             return
-        part, width = self.tiles[index], math.pi / 2 / SCANNED
+        part, width = self.tiles[index], math.pi / 2 / SCANNED_SPLITS
 
         def gain(angle: Tensor) -> Tensor:
             share = angle.sin().square()
             solution = part.solve(share)
             value = part.gain(solution)
-            self._keep(index, share, solution, value)
+            self._keep_better(index, share, solution, value)
             return value
 
-        for k in range(SCANNED + 1):
+        for k in range(SCANNED_SPLITS + 1):
             gain(torch.full_like(part.mean, k * width))
         low, high = ((_angle(self.best_share[index]) + side * width).clamp(0, math.pi / 2) for side in (-1, 1))
         golden = (5**0.5 - 1) / 2
-        for _ in range(GOLDEN):
+        for _ in range(GOLDEN_STEPS):
             first, second = high - golden * (high - low), low + golden * (high - low)
-            left = gain(first) > gain(second)
-            low, high = torch.where(left, low, first), torch.where(left, second, high)
+            lower_half = gain(first) > gain(second)
+            low, high = torch.where(lower_half, low, first), torch.where(lower_half, second, high)
+
+    def _keep_better(self, index: Tensor, share: Tensor, solution: GroupSolution, gain: Tensor) -> None:
+        """Take the solutions of the tiles at ``index`` that gain more than the best so far."""
+        better = gain > self.best_gain[index]
+        at = index[better]
+        self.best[at], self.best_gain[at], self.best_share[at] = solution.delta[better], gain[better], share[better]
 
 
 def _angle(share: Tensor) -> Tensor:
+    """The angle in [0, pi/2] whose squared sine is ``share``: brackets are halved on it."""
     return torch.atan2(share.sqrt(), (1 - share).clamp_min(0).sqrt())
 
 
 def _worth(contrast: Loss, luminance: Loss, share: Tensor, threshold: float) -> Tensor:
+    """``F(A) + G(B)`` at a split."""
     a, b = levels(share, threshold)
     return contrast.value(a) + luminance.value(b)
 

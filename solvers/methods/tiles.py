@@ -1,8 +1,14 @@
-"""``tiles``: the exact solver for SSIM windows that do not overlap."""
+"""``tiles``: the exact solver for SSIM windows that do not overlap.
+
+Without overlap the problem falls apart into one small problem a tile: a ball, an interval on the mean, pixel bounds.
+:mod:`solvers.constraints.ssim_windows.single_window_solver` solves all of them at once, in closed form where no pixel
+bound is active and by a root search in one multiplier elsewhere. The page docs/methods/tiles.md has the mathematics.
+"""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import torch
 
@@ -10,16 +16,11 @@ from solvers.constraints.ssim_windows.single_window_solver import solve_groups
 from solvers.constraints.ssim_windows.tiles import from_tiles, tile_groups
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.constraints.window_ssim import BoundWindowSSIM, WindowSSIM
+from solvers.methods.refusals import unless_single
 from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult, Status
 from solvers.settings import Settings
-
-
-def _single_tiling(problem: Problem) -> str | None:
-    if len(problem.find(WindowSSIM)) != 1:
-        return f"takes one WindowSSIM, got {len(problem.find(WindowSSIM))}"
-    return None
 
 
 @register_method(
@@ -29,10 +30,11 @@ def _single_tiling(problem: Problem) -> str | None:
     optional={"Box", "Support"},
     windows="tiles",
     exact=True,
-    accepts=_single_tiling,
+    accepts=partial(unless_single, kind=WindowSSIM),
 )
 def tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Exact, windows that don't overlap: closed form, or a root search where the box is active; all tiles at once."""
+    # Bind the sets, in float64.
     started = time.perf_counter()
     exact = problem.to(dtype=torch.float64)
     position = exact.find(WindowSSIM)[0]
@@ -42,10 +44,11 @@ def tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None =
     lower, upper = elementwise_bounds(exact, sets)
     linear = isinstance(exact, LinearProblem)
     setup_time = time.perf_counter() - started
+    # Cut into tiles, solve them, put them back. Pixels in no window are fixed by the bounds.
     groups = tile_groups(bound, bound.window_balls, exact.vector, lower, upper, linear=linear)
     solution = solve_groups(groups, linear=linear)
     delta = from_tiles(bound, solution.delta)
-    # Pixels in no window (border "valid" cuts no tiles) are fixed by the bounds.
+    # The tiles' multipliers are the dual.
     lattice = bound.radius.shape
     block = WindowDual(
         ball=solution.ball.reshape(lattice),

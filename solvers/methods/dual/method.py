@@ -115,7 +115,7 @@ def _check_trivial_point(problem: Problem, monitor: Monitor, chunk: int) -> None
     vector = monitor.problem.vector
     none: list[Any] = [None] * len(problem.constraints)
     point = torch.zeros_like(vector) if isinstance(problem, LinearProblem) else vector
-    monitor.check(0, point, none, together=chunk)
+    monitor.check(0, point, none, chunk=chunk)
 
 
 def _check(monitor: Monitor, groups: list[ImageGroup], iteration: int, chunk: int) -> None:

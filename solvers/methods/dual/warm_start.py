@@ -56,7 +56,7 @@ def certify_start(monitor: Monitor, warm_start: SolveResult, chunk: int) -> None
     )
     dual = warm_start.dual if usable else [None] * len(monitor.dual)
     if bool(delta.isfinite().all()) and all(block is None or bool(finite_images(block).all()) for block in dual):
-        monitor.check(0, delta, dual, together=chunk)
+        monitor.check(0, delta, dual, chunk=chunk)
 
 
 def resumed(

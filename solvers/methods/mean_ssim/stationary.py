@@ -1,43 +1,55 @@
 """``mean_windows``: mean SSIM over windows that overlap, by convex steps to a stationary point.
 
-Around the point it has, every step replaces the constraint by one ellipsoid
-(:mod:`solvers.constraints.mean_index.ellipsoid`), solves that convex problem to a certified gap, and brings the
-solution back onto the exact index by scaling; it goes further along the step as long as that pays. Objectives never
-fall. The end is *stationary*: the convex problem around it has a certified optimum that is hardly better. It is no
-global optimum, and the only bound is the box's.
+Around the point d_k it has, every step
+
+1. replaces the constraint by one ellipsoid (:mod:`solvers.constraints.mean_index.ellipsoid`) and solves that convex
+   problem to a certified gap (:mod:`.ellipsoid_step`): a point s and an upper bound B;
+2. tries ``d_k + t (s - d_k)``, brought into the box and scaled onto the exact index: longer steps t as long as they
+   pay, shorter ones where t = 1 does not pay. The objective never falls.
+
+An image ends where B is hardly more than its objective. That end is *stationary*: no feasible direction of first order
+gains more. It is no global optimum, and the only global bound is the box's. The page docs/methods/mean-ssim.md has the
+mathematics.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from solvers.batch_algebra import per_image
+from solvers.constraints.base import DualBlock
 from solvers.constraints.mean_ssim import BoundMeanSSIM, MeanSSIM
 from solvers.methods.mean_ssim.ellipsoid_step import energy_step
+from solvers.methods.refusals import unless_single
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
 from solvers.settings import Progress, Settings
 
-STEP_GAP = 0.25  # certified, of each convex step: a share of the tolerance of stationarity
-STEP_ITERATIONS = 200
-# How far along a step is tried: 1 is its solution; further as long as that pays, less far where 1 does not.
-FURTHER = (1.0, 2.0, 4.0, 8.0)
-SHORTER = (0.5, 0.25, 0.125, 0.0625)
-# What a step must gain, relative to the objective, or the image ends.
-RISE = 1e-5
+# The convex problem of a step: its certified gap, as a share of the tolerance of stationarity; its limit and checks.
+STEP_GAP_SHARE, STEP_ITERATIONS, STEP_CHECK_INTERVAL = 0.25, 200, 5
+# The lengths t that are tried. At 1 the step ends at the convex problem's solution.
+LONGER_STEPS = (1.0, 2.0, 4.0, 8.0)
+SHORTER_STEPS = (0.5, 0.25, 0.125, 0.0625)
+# An image whose objective rises by no more than this share in a step ends.
+MIN_RELATIVE_RISE = 1e-5
+# The smallest tolerance of stationarity.
+MIN_TOLERANCE = 1e-5
 
 
-def _refuses(problem: Problem) -> str | None:
-    sets = [problem.constraints[k] for k in problem.find(MeanSSIM)]
-    if len(sets) != 1:
-        return f"takes one MeanSSIM, got {len(sets)}"
-    assert isinstance(sets[0], MeanSSIM)
-    if sets[0].luminance is not None:
-        return f"takes MeanSSIM with luminance=None, got {sets[0].luminance!r} (tiles take it)"
+def _refusal(problem: Problem) -> str | None:
+    """Why the method can't take the problem, or ``None``."""
+    reason = unless_single(problem, MeanSSIM)
+    if reason is not None:
+        return reason
+    constraint = problem.constraints[problem.find(MeanSSIM)[0]]
+    assert isinstance(constraint, MeanSSIM)
+    if constraint.luminance is not None:
+        return f"takes MeanSSIM with luminance=None, got {constraint.luminance!r} (tiles take it)"
     return None
 
 
@@ -48,7 +60,7 @@ def _refuses(problem: Problem) -> str | None:
     optional={"Support"},
     warm_start=True,
     certifies="stationary",
-    accepts=_refuses,
+    accepts=_refusal,
 )
 def mean_windows(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Mean SSIM, any windows, not convex: certified convex steps to a stationary point; no global bound."""
@@ -59,34 +71,61 @@ def mean_windows(problem: Problem, settings: Settings, warm_start: SolveResult |
     if warm_start is not None:
         state.accept(torch.as_tensor(warm_start.delta).to(state.delta), state.running)
     setup_time = time.perf_counter() - started
-    rows: list[HistoryRow] = []
-    infinite = (float("inf"),) * problem.batch
+    history: list[HistoryRow] = []
+    iteration = 0
     while bool(state.running.any()):
-        state.step()
-        seconds = time.perf_counter() - started
-        objective = state.objective
-        rows.append(HistoryRow(state.steps, seconds, tuple(objective.tolist()), infinite, infinite))
-        if settings.callback is not None:
-            nothing = torch.full_like(objective, torch.inf)
-            if settings.callback(Progress(state.steps, seconds, objective.clone(), nothing, nothing)):
-                state.end(Status.STOPPED, "stopped by the callback")
-        if state.steps >= settings.max_iter:
-            state.end(Status.MAX_ITER, "not stationary yet")
-        if seconds >= settings.time_limit:
-            state.end(Status.TIME_LIMIT, "not stationary yet")
+        # Solve the convex problem around the present points.
+        iteration += 1
+        images = state.running.nonzero()[:, 0]
+        before = state.objective[images]
+        convex = state.solve_convex_problem(images)
+
+        # Go along the step as far as it pays.
+        state.search_along(images, convex.delta)
+
+        # All termination tests: stationary or stuck; stopped by the callback; the limits.
+        state.end_stationary(images, before, convex.bound, iteration)
+        history.append(_history_row(iteration, time.perf_counter() - started, state.objective))
+        if _calls_off(settings, history[-1], state.objective):
+            state.end_all(Status.STOPPED, "stopped by the callback")
+        if iteration >= settings.max_iter:
+            state.end_all(Status.MAX_ITER, "not stationary yet")
+        if history[-1].time >= settings.time_limit:
+            state.end_all(Status.TIME_LIMIT, "not stationary yet")
     return MethodOutput(
         delta=state.delta,
         dual=(None,) * len(exact.constraints),
         status=tuple(state.status),
         iterations=tuple(state.iterations),
-        history=History(rows),
+        history=History(history),
         setup_time=setup_time,
         messages=tuple(f"{message}; no global bound" for message in state.messages),
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _ConvexSolution:
+    """What the convex problem around the present points gave for K images: its point, (K, C, H, W), and the certified
+    upper bound on its optimum, (K,)."""
+
+    delta: Tensor
+    bound: Tensor
+
+
 class _State:
-    """The best feasible point of every image, and who still runs."""
+    """The best feasible point of every image, and which images still run.
+
+    Attributes:
+        problem: the problem of the whole batch, float64.
+        position: the position of MeanSSIM among the constraints.
+        lower, upper: the pixel bounds, (B, C, H, W) each.
+        delta, objective: the best feasible points, (B, C, H, W), and their objectives, (B,).
+        running: (B,) bool.
+        status, iterations, messages: one per image.
+        step_duals: the dual block of each image's last convex problem, (B, 1 + C*H*W); NaN before the first.
+        tolerance: of stationarity: the relative gain that the convex problem may still promise.
+        step_settings: the settings of the convex problems.
+    """
 
     def __init__(self, problem: LinearProblem, settings: Settings, dtype: torch.dtype) -> None:
         self.problem = problem
@@ -97,58 +136,63 @@ class _State:
         self.running = torch.ones(batch, dtype=torch.bool, device=self.delta.device)
         self.status = [Status.MAX_ITER] * batch
         self.iterations, self.messages = [0] * batch, [""] * batch
-        self.steps = 0
         sets = [constraint.bind(problem.reference) for constraint in problem.constraints]
         self.lower, self.upper = elementwise_bounds(problem, sets)
-        self.warm = torch.full((batch, 1 + self.delta[0].numel()), torch.nan, dtype=self.delta.dtype).to(self.delta)
-        self.tolerance = max(settings.eps_rel, 1e-5)
-        self.settings = Settings(
-            eps_rel=STEP_GAP * self.tolerance, max_iter=STEP_ITERATIONS, check_interval=5, dtype=dtype
+        block_shape = (batch, 1 + self.delta[0].numel())
+        self.step_duals = torch.full(block_shape, torch.nan, dtype=self.delta.dtype).to(self.delta)
+        self.tolerance = max(settings.eps_rel, MIN_TOLERANCE)
+        self.step_settings = Settings(
+            eps_rel=STEP_GAP_SHARE * self.tolerance,
+            max_iter=STEP_ITERATIONS,
+            check_interval=STEP_CHECK_INTERVAL,
+            dtype=dtype,
         )
 
-    def step(self) -> None:
-        """One convex step of the images that run, and what comes of it."""
-        images = self.running.nonzero()[:, 0]
+    def solve_convex_problem(self, images: Tensor) -> _ConvexSolution:
+        """Replace the index by an ellipsoid around the points of ``images`` (long) and solve that problem, from the
+        dual of the last one."""
         part = self.problem.select(images)
         constraint = part.constraints[self.position]
         assert isinstance(constraint, MeanSSIM)
-        model = constraint.step(part.reference, self.delta[images])
-        sets = [model if k == self.position else c for k, c in enumerate(part.constraints)]
+        ellipsoid = constraint.step(part.reference, self.delta[images])
+        sets = [ellipsoid if k == self.position else other for k, other in enumerate(part.constraints)]
         convex = LinearProblem(part.gradient, part.reference, sets)
-        output = energy_step(convex, self.settings, self._start(images, len(sets)))
+        output = energy_step(convex, self.step_settings, self._as_warm_start(images, len(sets)))
         block = output.dual[self.position]
         if block is not None:
-            self.warm[images] = block.to(self.warm)
-        before = self.objective[images]
-        move = output.delta.to(self.delta) - self.delta[images]
-        start = self.delta[images]
-        for reaches, repeat in ((FURTHER, True), (SHORTER, False)):
-            trying = self.running.clone()
-            if not repeat:
-                trying[images] = self.objective[images] <= before
-            for reach in reaches:
-                own = trying[images]
-                if not bool(own.any()):
-                    break
-                better = self.accept(start[own] + reach * move[own], trying)
-                trying = trying & (better if repeat else ~better)
-        self.steps += 1
-        rise = self.objective[images] - before
-        stuck = rise <= RISE * self.objective[images].abs()
-        # The convex problem's own bound: no feasible direction of first order gains more.
-        bound = torch.tensor(output.history[-1].bound, dtype=before.dtype, device=before.device)
-        promise = (bound - before) / bound.abs().clamp_min(torch.finfo(bound.dtype).tiny)
-        for k, image in enumerate(images.tolist()):
-            self.iterations[image] = self.steps
-            gain = f"the convex problem around it promises {max(float(promise[k]), 0.0):.1e} more at most"
-            if float(promise[k]) <= self.tolerance:
-                self._finish(image, Status.STOPPED, f"stationary: {gain}")
-            elif bool(stuck[k]):
-                self._finish(image, Status.STOPPED, f"not stationary, but no step gains: {gain}")
+            self.step_duals[images] = block.to(self.step_duals)
+        bound = torch.tensor(output.history[-1].bound, dtype=self.objective.dtype, device=self.objective.device)
+        return _ConvexSolution(output.delta.to(self.delta), bound)
+
+    def search_along(self, images: Tensor, solution: Tensor) -> None:
+        """Try points on the way from the present points to ``solution`` (K, C, H, W) and beyond: longer and longer
+        steps while each is better than the last, or, where the whole step is not better, shorter ones until one is."""
+        before, start = self.objective[images], self.delta[images]
+        move = solution - start
+        trying = self.running.clone()
+        for length in LONGER_STEPS:
+            chosen = trying[images]
+            if not bool(chosen.any()):
+                break
+            trying = trying & self.accept(start[chosen] + length * move[chosen], trying)
+        trying = self.running.clone()
+        trying[images] = self.objective[images] <= before
+        for length in SHORTER_STEPS:
+            chosen = trying[images]
+            if not bool(chosen.any()):
+                break
+            trying = trying & ~self.accept(start[chosen] + length * move[chosen], trying)
 
     def accept(self, delta: Tensor, which: Tensor) -> Tensor:
-        """Take points for the images ``which`` (B,) bool, brought into the box and onto the index, where they are
-        better; whether they were, (B,). ``delta``: (number of which, C, H, W)."""
+        """Bring points into the box and onto the index, and take those that are better than the best so far.
+
+        Args:
+            delta: one point for each image of ``which``, (K, C, H, W).
+            which: (B,) bool.
+
+        Returns:
+            which images have a better point now, (B,) bool.
+        """
         images = which.nonzero()[:, 0]
         lower, upper = self.lower[images], self.upper[images]
         bound = self.problem.select(images).constraints[self.position].bind(self.problem.reference[images])
@@ -162,22 +206,58 @@ class _State:
         result[images] = better
         return result
 
-    def end(self, status: Status, message: str) -> None:
+    def end_stationary(self, images: Tensor, before: Tensor, bound: Tensor, iteration: int) -> None:
+        """End the images that are stationary, and those whose objective has hardly risen.
+
+        Args:
+            images: the images of this iteration, long (K,).
+            before: their objectives before the step, (K,).
+            bound: the convex problems' own bounds, (K,): no feasible direction of first order gains more.
+            iteration: the number of iterations so far.
+        """
+        promise = (bound - before) / bound.abs().clamp_min(torch.finfo(bound.dtype).tiny)
+        rise = self.objective[images] - before
+        stuck = rise <= MIN_RELATIVE_RISE * self.objective[images].abs()
+        for k, image in enumerate(images.tolist()):
+            self.iterations[image] = iteration
+            gain = f"the convex problem around it promises {max(float(promise[k]), 0.0):.1e} more at most"
+            if float(promise[k]) <= self.tolerance:
+                self._end(image, Status.STOPPED, f"stationary: {gain}")
+            elif bool(stuck[k]):
+                self._end(image, Status.STOPPED, f"not stationary, but no step gains: {gain}")
+
+    def end_all(self, status: Status, message: str) -> None:
         """End all images that still run."""
         for image in self.running.nonzero()[:, 0].tolist():
-            self._finish(image, status, message)
+            self._end(image, status, message)
 
-    def _finish(self, image: int, status: Status, message: str) -> None:
+    def _end(self, image: int, status: Status, message: str) -> None:
         self.status[image], self.messages[image] = status, message
         self.running[image] = False
 
-    def _start(self, images: Tensor, sets: int) -> SolveResult:
-        """The last step's multipliers and points, in the form of a warm start."""
-        nothing = self.objective[images]
-        dual = tuple(self.warm[images] if k == self.position else None for k in range(sets))
+    def _as_warm_start(self, images: Tensor, set_count: int) -> SolveResult:
+        """The duals of the last convex problems in the form of an earlier result."""
+        unused = self.objective[images]
+        dual: tuple[DualBlock | None, ...] = tuple(
+            self.step_duals[images] if k == self.position else None for k in range(set_count)
+        )
         count = len(images)
         return SolveResult(
-            delta=self.delta[images], status=(Status.MAX_ITER,) * count, objective=nothing, bound=nothing,
-            rel_gap=nothing, max_violation=nothing, iterations=(0,) * count, setup_time=0.0, solve_time=0.0,
+            delta=self.delta[images], status=(Status.MAX_ITER,) * count, objective=unused, bound=unused,
+            rel_gap=unused, max_violation=unused, iterations=(0,) * count, setup_time=0.0, solve_time=0.0,
             history=History(), dual=dual, method="energy_step", messages=("",) * count,
         )  # fmt: skip
+
+
+def _history_row(iteration: int, seconds: float, objective: Tensor) -> HistoryRow:
+    """A row without bounds: there is no global bound."""
+    infinite = (float("inf"),) * len(objective)
+    return HistoryRow(iteration, seconds, tuple(objective.tolist()), infinite, infinite)
+
+
+def _calls_off(settings: Settings, row: HistoryRow, objective: Tensor) -> bool:
+    """Show the progress to the callback; whether the callback stops the run."""
+    if settings.callback is None:
+        return False
+    infinite = torch.full_like(objective, torch.inf)
+    return bool(settings.callback(Progress(row.iteration, row.time, objective.clone(), infinite, infinite)))

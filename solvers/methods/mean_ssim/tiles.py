@@ -1,10 +1,14 @@
 """``mean_tiles``: mean SSIM over windows that do not overlap, to a global bound.
 
-The set is not convex, but its Lagrangian falls apart into tiles, each of which has two numbers to choose: the levels of
-its two losses (:mod:`solvers.constraints.mean_index.tile_losses`). Points at many levels are collected as in Dantzig
-and Wolfe's
-column generation: the multiplier at which the points chosen spend the budget tells every tile the levels to try next.
-What the points leave of the budget is spent in the end (:mod:`.tiles_rounding`).
+The set is not convex. Its Lagrangian, with one multiplier mu of the index, falls apart into tiles::
+
+    D(mu) = mu (1 - t) + sum_p max { g_p'd_p - mu (1 - SSIM_p(d_p))/n : d_p in the box }
+
+D(mu) bounds every feasible objective (weak duality). A tile chooses two numbers, the levels of its two losses
+(:mod:`solvers.constraints.mean_index.tile_losses`). Points at many levels are collected as in the column generation of
+Dantzig and Wolfe: the multiplier at which the chosen points spend the budget tells every tile the levels to try next.
+What the points leave of the budget is spent in the end (:mod:`.tiles_rounding`). The page docs/methods/mean-ssim.md has
+the mathematics.
 """
 
 from __future__ import annotations
@@ -19,21 +23,25 @@ from solvers.constraints.mean_index.tile_losses import TileLevels
 from solvers.constraints.mean_ssim import BoundMeanSSIM, MeanSSIM
 from solvers.constraints.ssim_windows.tiles import from_tiles
 from solvers.methods.mean_ssim.tiles_rounding import choice_at, spend
+from solvers.methods.refusals import unless_single
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult, Status
 from solvers.settings import Settings
 
-ROUNDS = 60
-# Of the bound: with less between it and the points there is no use in another round. Nor with less than this share of
-# the gap asked; the rest of it is for what spending the budget tile by tile leaves.
-ENOUGH, SHARE = 3e-4, 0.25
+MAX_ROUNDS = 60
+# The search ends when bound and points differ by this share of the bound, or, where that is more, by this share of the
+# gap asked for. The remainder of that gap is left to the rounding, which spends the budget tile by tile.
+MIN_SEARCH_GAP, SEARCH_GAP_SHARE = 3e-4, 0.25
+# Halvings of the interval of log mu.
+MULTIPLIER_HALVINGS = 60
 
 
-def _refuses(problem: Problem) -> str | None:
-    count = len(problem.find(MeanSSIM))
-    if count != 1:
-        return f"takes one MeanSSIM, got {count}"
+def _refusal(problem: Problem) -> str | None:
+    """Why the method can't take the problem, or ``None``."""
+    reason = unless_single(problem, MeanSSIM)
+    if reason is not None:
+        return reason
     bounds = [constraint.bind(problem.reference) for constraint in problem.constraints]
     bound = next(entry for entry in bounds if isinstance(entry, BoundMeanSSIM))
     if not bound.keeps_luminance(elementwise_bounds(problem, bounds)[0]):
@@ -47,10 +55,11 @@ def _refuses(problem: Problem) -> str | None:
     required={"MeanSSIM", "Box"},
     optional={"Support"},
     windows="tiles",
-    accepts=_refuses,
+    accepts=_refusal,
 )
 def mean_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Mean SSIM over tiles, not convex: Lagrangian in one multiplier, with a global bound."""
+    # Bind the sets, in float64, and cut into tiles.
     started = time.perf_counter()
     exact = problem.to(dtype=torch.float64)
     assert isinstance(exact, LinearProblem)
@@ -60,8 +69,10 @@ def mean_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | N
     assert isinstance(bound, BoundMeanSSIM)
     levels = TileLevels(bound, exact.gradient, *elementwise_bounds(exact, sets))
     setup_time = time.perf_counter() - started
-    enough = max(ENOUGH, SHARE * settings.eps_rel)
-    delta, multiplier, rounds = _search(levels, min(ROUNDS, settings.max_iter), enough)
+    # Search for the multiplier, and round to points that spend the budget.
+    tolerance = max(MIN_SEARCH_GAP, SEARCH_GAP_SHARE * settings.eps_rel)
+    multiplier, rounds = _search(levels, min(MAX_ROUNDS, settings.max_iter), tolerance)
+    delta = spend(levels, _balance(levels))
     return MethodOutput(
         delta=from_tiles(bound, delta),
         dual=tuple(multiplier if k == position else None for k in range(len(sets))),
@@ -73,36 +84,43 @@ def mean_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | N
     )
 
 
-def _search(levels: TileLevels, rounds: int, enough: float) -> tuple[Tensor, Tensor, int]:
-    """Points (G, N), the best multiplier (B,), and the rounds that it took until all but ``enough`` of the bound was
-    attained."""
+def _search(levels: TileLevels, max_rounds: int, tolerance: float) -> tuple[Tensor, int]:
+    """Add points and bounds until all but ``tolerance`` of the bound is attained, or the bound stalls.
+
+    Returns:
+        the multiplier of the best bound, (B,), and the number of rounds.
+    """
     first_cuts(levels)
     best_bound = torch.full_like(levels.sum(levels.mean), torch.inf)
     best_multiplier = torch.zeros_like(best_bound)
     bounds: list[Tensor] = []
-    number = 0
-    while number < rounds:
-        number += 1
+    rounds, done = 0, False
+    while rounds < max_rounds and not done:
+        # The multiplier at which the points collected so far spend the budget.
+        rounds += 1
         multiplier = _balance(levels)
+
+        # Every tile's Lagrangian value there, from above and as attained; new points where the two differ.
         budget = multiplier * (1 - levels.bound.constraint.threshold)
-        most, attained = sharpen(levels, multiplier, BOUND_SLACK)
-        bound, reached = budget + levels.sum(most), budget + levels.sum(attained)
+        tile_bounds, tile_values = sharpen(levels, multiplier, BOUND_SLACK)
+        bound, attained = budget + levels.sum(tile_bounds), budget + levels.sum(tile_values)
+
+        # Keep the best bound.
         best_multiplier = torch.where(bound < best_bound, multiplier, best_multiplier)
         best_bound = torch.minimum(bound, best_bound)
         bounds.append(best_bound)
-        if bool(((bound - reached <= enough * bound.abs()) | stalled(bounds, BOUND_SLACK)).all()):
-            break
-    return spend(levels, _balance(levels)), best_multiplier, number
+        done = bool(((bound - attained <= tolerance * bound.abs()) | stalled(bounds, BOUND_SLACK)).all())
+    return best_multiplier, rounds
 
 
-def _balance(levels: TileLevels, halvings: int = 60) -> Tensor:
-    """The least multiplier (B,) at which the points chosen keep the budget."""
+def _balance(levels: TileLevels) -> Tensor:
+    """The smallest multiplier (B,) at which the chosen points keep the budget, by bisection of its logarithm."""
     value = torch.stack([cut.value for cut in levels.cuts]).abs()
     loss = torch.stack([cut.loss for cut in levels.cuts])
     rate = levels.bound.count * (value / loss.clamp_min(1e-12)).amax(dim=0)
     high = 4 * rate.reshape(levels.batch, -1).amax(dim=1) + torch.finfo(rate.dtype).tiny
     low = 1e-15 * high
-    for _ in range(halvings):
+    for _ in range(MULTIPLIER_HALVINGS):
         middle = (low * high).sqrt()
         spent = levels.sum(selected(levels.cuts, choice_at(levels, middle), "loss"))
         fits = spent <= levels.budget

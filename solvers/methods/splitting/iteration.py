@@ -1,21 +1,28 @@
-"""The iteration that ``admm`` and ``pdhg`` share, batched, on the images that still run.
+"""The iteration that ``admm`` and ``pdhg`` share: one primal-dual step of all images that still run.
 
-    d+   = prox(d - tau (A'y - g)),      clipped to the pixel bounds
-    y_p+ = prox_{sigma_p h}(y_p + sigma_p A_p (2 d+ - d)),      1/tau = A' sigma A
+For ``max g'd`` over sets ``{d : A_i d in S_i}``, d within the pixel bounds, with one block y_p of duals per group p::
 
-Weights ``sigma_p`` are per window and ``tau`` per pixel. Windows and images have ``A_i'A_i`` diagonal, so ``tau^-1 =
-A' sigma A`` *exactly*, and then the primal-dual hybrid gradient method (Chambolle and Pock 2011; diagonal
-preconditioning, 2011) and ADMM with penalties ``sigma_p`` are the same iteration. The methods differ in what they make
-of it: over-relaxation or anchored restarts. Feature balls enter through the largest eigenvalue of ``J'J``.
+    d+   = clip(d + tau (g - A'y))                              tau = 1/diag(A' Sigma A), pixel by pixel
+    y_p+ = prox_{sigma_p h_p}(y_p + sigma_p A_p (2 d+ - d))     Sigma = diag(sigma_p), h_p the support function
 
-The weights adapt per window, at intervals that double: ``sigma_p *= ((|dy_p|/|A_p dd|)/sigma_p)^(1/4)``, with dy and
-dd the moves since the last time: a spectral step size (Xu, Figueiredo and Goldstein, AISTATS 2017), window by window.
+For a projection of q the first line is ``d+ = clip((d + tau (q - A'y))/(1 + tau))``.
 
-Memory: some five copies of image x window in the iterations' dtype.
+Windows and images have ``A_i'A_i`` diagonal, so ``1/tau = A' Sigma A`` *exactly*. Then the primal-dual hybrid gradient
+method (Chambolle and Pock 2011; with diagonal preconditioning, Pock and Chambolle 2011) and ADMM with the penalties
+sigma_p are the same iteration. Feature balls enter tau through the largest eigenvalue of ``J'J``. The two methods
+differ in what they make of the iteration: ``admm`` over-relaxes it, ``pdhg`` restarts it from an anchor.
+
+The weights adapt per group, at intervals that double: ``sigma_p *= ((|dy_p|/|A_p dd|)/sigma_p)^(1/4)``, where dy and dd
+are the moves since the last adaptation. That is a spectral step size (Xu, Figueiredo and Goldstein, AISTATS 2017),
+taken window by window.
+
+Memory: some five copies of image x window in the iterations' dtype. The page docs/methods/splitting.md says why a fixed
+point is optimal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,19 +31,33 @@ from torch import Tensor
 from solvers.constraints.base import DualBlock
 from solvers.methods.monitor import Monitor
 from solvers.methods.splitting.blocks import Block, FeatureBlock, block_of
-from solvers.problem import LinearProblem, Problem, elementwise_bounds
+from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
+from solvers.registry import Method, register_method
 from solvers.result import SolveResult
 from solvers.settings import Settings
 
 # The weights first adapt after so many iterations, then after twice as many, and so on.
 FIRST_ADAPTATION = 20
-# What a feature ball adds to the curvature at first, of the harmonic mean of what the other sets have.
-FEATURE_SHARE = 0.05
-# A weight changes by at most this to the power of 1/4 at a time.
-SPAN = 16.0
+# A weight is multiplied by the fourth root of a ratio. The ratio is kept between 1/MAX_WEIGHT_RATIO and
+# MAX_WEIGHT_RATIO.
+MAX_WEIGHT_RATIO = 16.0
+# A feature ball at first adds this share of the other sets' curvature (of its harmonic mean) to the curvature.
+FEATURE_CURVATURE_SHARE = 0.05
 
 
-def refuses(problem: Problem) -> str | None:
+def register_splitting_method(name: str) -> Callable[[Method], Method]:
+    """Register a splitting method under ``name``: all of them take the same problems."""
+    return register_method(
+        name,
+        problems=(LinearProblem, ProjectionProblem),
+        any_of={"WindowSSIM", "LpBall", "GlobalSSIM", "FeatureBall"},
+        optional={"Box", "Support"},
+        warm_start=True,
+        accepts=_refusal,
+    )
+
+
+def _refusal(problem: Problem) -> str | None:
     """Why a splitting method can't take the problem: elementwise sets alone leave nothing to split."""
     for constraint in problem.constraints:
         if constraint.kind in ("WindowSSIM", "GlobalSSIM", "FeatureBall") or getattr(constraint, "p", None) in (1, 2):
@@ -45,46 +66,58 @@ def refuses(problem: Problem) -> str | None:
 
 
 def begin(problem: Problem, settings: Settings, warm_start: SolveResult | None) -> tuple[Monitor, Splitting, Point]:
-    """A monitor that has seen the start, the problem of all images in the iterations' dtype, and the start."""
+    """Set up a splitting method: a monitor that has certified the start, the splitting of all images in the
+    iterations' dtype, and the start."""
     monitor = Monitor(problem, settings)
-    whole = torch.arange(problem.batch, device=problem.reference.device)
-    split = Splitting(problem.to(dtype=settings.dtype or problem.reference.dtype), whole)
+    all_images = torch.arange(problem.batch, device=problem.reference.device)
+    split = Splitting(problem.to(dtype=settings.dtype or problem.reference.dtype), all_images)
     point = split.start(warm_start)
     monitor.setup_done()
-    monitor.check(0, point.delta, split.blocks_of(point))
+    monitor.check(0, point.delta, split.dual_blocks(point))
     return monitor, split, point
 
 
 @dataclass
 class Point:
-    """A primal-dual pair: d (K, C, H, W) and one block's values per non-elementwise set."""
+    """A primal-dual pair z = (d, y).
+
+    Attributes:
+        delta: d, (K, C, H, W).
+        dual: y, the values of one block per set that is not elementwise.
+    """
 
     delta: Tensor
     dual: list[Tensor]
 
     def __getitem__(self, index: Tensor) -> Point:
+        """The pairs of the images at ``index`` (long)."""
         return Point(self.delta[index], [values[index] for values in self.dual])
 
     def minus(self, other: Point) -> Point:
-        """The move from ``other`` to here."""
+        """``self - other``, the move from ``other`` to this point."""
         return Point(self.delta - other.delta, [a - b for a, b in zip(self.dual, other.dual, strict=True)])
 
-    def towards(self, other: Point, share: float | Tensor) -> Point:
-        """``self + share (other - self)``, a number or one per image (K,)."""
+    def lerp(self, other: Point, weight: float | Tensor) -> Point:
+        """``self + weight (other - self)``; the weight is a number, or one number per image (K,)."""
         return Point(
-            torch.lerp(self.delta, other.delta, _like(share, self.delta)),
-            [torch.lerp(a, b, _like(share, a)) for a, b in zip(self.dual, other.dual, strict=True)],
+            torch.lerp(self.delta, other.delta, _like(weight, self.delta)),
+            [torch.lerp(a, b, _like(weight, a)) for a, b in zip(self.dual, other.dual, strict=True)],
         )
 
 
 class Splitting:
-    """The problem of the images that still run, bound, with weights and step sizes.
+    """The bound problem of the images that still run, with weights and step sizes.
 
     Attributes:
-        images: long (K,), their numbers.
-        blocks: one per non-elementwise set; numbers: these sets' positions.
+        problem: the problem of these images.
+        images: long (K,), the numbers of these images in the batch.
+        linear: whether the problem is a LinearProblem.
+        lower, upper: the pixel bounds, (K, C, H, W) each.
+        blocks: one block per set that is not elementwise.
+        positions: the positions of these sets in the problem's constraints.
+        set_count: the number of all sets.
         weights: sigma, one tensor per block.
-        tau: step sizes, broadcastable to (K, C, H, W).
+        tau: the primal step sizes, broadcastable to (K, C, H, W).
     """
 
     def __init__(self, problem: Problem, images: Tensor, weights: list[Tensor] | None = None) -> None:
@@ -93,23 +126,24 @@ class Splitting:
         reference = problem.reference
         sets = [constraint.bind(reference) for constraint in problem.constraints]
         self.lower, self.upper = elementwise_bounds(problem, sets)
-        found = [(k, block_of(bound, reference)) for k, bound in enumerate(sets)]
-        self.blocks: list[Block] = [block for _, block in found if block is not None]
-        self.numbers = [k for k, block in found if block is not None]
-        self.total = len(sets)
-        self.weights = weights or self._first_weights()
+        numbered = [(k, block_of(bound, reference)) for k, bound in enumerate(sets)]
+        self.blocks: list[Block] = [block for _, block in numbered if block is not None]
+        self.positions = [k for k, block in numbered if block is not None]
+        self.set_count = len(sets)
+        self.weights = weights or self._initial_weights()
         self._set_steps()
 
     def start(self, warm_start: SolveResult | None) -> Point:
-        """Zeros, or an earlier result; a warm start also sets the weights, by the sizes of its blocks."""
+        """The first point: zeros, or an earlier result. A warm start also sets the weights, by the sizes of its
+        blocks; images whose earlier result is not finite start from zeros."""
         point = Point(torch.zeros_like(self.problem.reference), [block.zeros() for block in self.blocks])
-        if warm_start is None or len(warm_start.dual) != self.total:
+        if warm_start is None or len(warm_start.dual) != self.set_count:
             return point
         warm = Point(torch.as_tensor(warm_start.delta).to(point.delta), list(point.dual))
-        for k, (block, number) in enumerate(zip(self.blocks, self.numbers, strict=True)):
-            given = warm_start.dual[number]
-            if given is not None:
-                values = block.values_of(given)
+        for k, (block, position) in enumerate(zip(self.blocks, self.positions, strict=True)):
+            earlier = warm_start.dual[position]
+            if earlier is not None:
+                values = block.values_of(earlier)
                 if values.shape == point.dual[k].shape:
                     warm.dual[k] = values
         finite = warm.delta.isfinite().flatten(1).all(dim=1)
@@ -123,29 +157,39 @@ class Splitting:
         return warm
 
     def advance(self, point: Point) -> Point:
-        """One plain iteration."""
-        pull = self.blocks[0].adjoint(point.dual[0])
+        """One plain iteration, T z; the equations at the top of this file."""
+        # A'y
+        adjoint = self.blocks[0].adjoint(point.dual[0])
         for block, values in zip(self.blocks[1:], point.dual[1:], strict=True):
-            pull = pull + block.adjoint(values)
+            adjoint = adjoint + block.adjoint(values)
+        # d+
         if self.linear:
-            delta = point.delta - self.tau * (pull - self.problem.vector)
+            delta = point.delta - self.tau * (adjoint - self.problem.vector)
         else:
-            delta = (point.delta + self.tau * (self.problem.vector - pull)) / (1 + self.tau)
+            delta = (point.delta + self.tau * (self.problem.vector - adjoint)) / (1 + self.tau)
         delta = torch.minimum(torch.maximum(delta, self.lower), self.upper)
-        ahead = 2 * delta - point.delta
+        # y+
+        extrapolated = 2 * delta - point.delta
         dual = [
-            block.step(values, weight, ahead)
+            block.step(values, weight, extrapolated)
             for block, values, weight in zip(self.blocks, point.dual, self.weights, strict=True)
         ]
         return Point(delta, dual)
 
     def adapt(self, move: Point, images: Tensor | None = None) -> None:
-        """Draw the weights towards ``|dy|/|A dd|``, group by group, for the images where ``images`` (K,) is True."""
+        """Draw the weights towards ``|dy|/|A dd|``, group by group, and set the step sizes that follow.
+
+        Args:
+            move: (dd, dy), the move since the last adaptation.
+            images: (K,) bool, the images whose weights adapt; default: all images.
+        """
         for k, block in enumerate(self.blocks):
             primal, dual = block.size(block.apply(move.delta)), block.size(move.dual[k])
             weight = self.weights[k]
-            # Windows that are not active, dual 0, give way to their neighbours; where neither moved nothing is learnt.
-            ratio = (dual / (weight * primal)).nan_to_num(1.0, posinf=SPAN).clamp(1 / SPAN, SPAN)
+            # A window that is not active has dual 0, and its weight falls: it gives way to its neighbours. Where
+            # neither d nor y moved (0/0), the weight stays.
+            ratio = (dual / (weight * primal)).nan_to_num(1.0, posinf=MAX_WEIGHT_RATIO)
+            ratio = ratio.clamp(1 / MAX_WEIGHT_RATIO, MAX_WEIGHT_RATIO)
             if images is not None:
                 ratio = torch.where(_like(images, ratio), ratio, 1.0)
             self.weights[k] = weight * ratio**0.25
@@ -159,46 +203,52 @@ class Splitting:
             total = total - 2 * (block.apply(move.delta) * values).flatten(1).sum(dim=1)
         return total.clamp_min(0).sqrt()
 
-    def blocks_of(self, point: Point) -> list[DualBlock | None]:
-        """The dual as the certificate takes it."""
-        blocks: list[DualBlock | None] = [None] * self.total
-        for number, values in zip(self.numbers, point.dual, strict=True):
-            blocks[number] = values
+    def dual_blocks(self, point: Point) -> list[DualBlock | None]:
+        """The dual in the form that the certificate takes: one block per set, ``None`` for elementwise sets."""
+        blocks: list[DualBlock | None] = [None] * self.set_count
+        for position, values in zip(self.positions, point.dual, strict=True):
+            blocks[position] = values
         return blocks
 
-    def narrowed(self, keep: Tensor) -> Splitting:
-        """The same for the images at ``keep`` (long) only: finished images cost nothing."""
+    def select(self, keep: Tensor) -> Splitting:
+        """The splitting of the images at ``keep`` (long) alone, with their weights: finished images cost nothing."""
         return Splitting(self.problem.select(keep), self.images[keep], [weight[keep] for weight in self.weights])
 
-    def _first_weights(self) -> list[Tensor]:
-        """Each block's own; those of feature balls so that they shorten the steps that the other sets allow by little:
-        J'J has few large eigenvalues, and a scalar weight pays for the largest."""
-        weights = [block.first_weight(self.problem.vector) for block in self.blocks]
-        others = [
+    def _initial_weights(self) -> list[Tensor]:
+        """Each block's own first weight; but where feature balls stand beside other sets, theirs are smaller.
+
+        J'J has few large eigenvalues, and a scalar weight shortens the steps by the largest one. So a feature ball adds
+        FEATURE_CURVATURE_SHARE of the other sets' typical curvature to the curvature, and no more.
+        """
+        weights = [block.initial_weight(self.problem.vector) for block in self.blocks]
+        curvatures = [
             block.curvature(weight)
             for block, weight in zip(self.blocks, weights, strict=True)
             if not isinstance(block, FeatureBlock)
         ]
-        if not others:
+        if not curvatures:
             return weights
-        curvature = torch.zeros_like(self.problem.reference) + sum(others)
+        curvature = torch.zeros_like(self.problem.reference) + sum(curvatures)
         typical = 1 / (1 / curvature.clamp_min(torch.finfo(curvature.dtype).tiny)).flatten(1).mean(dim=1)
+        tiny = torch.finfo(typical.dtype).tiny
         return [
-            (FEATURE_SHARE * typical / block.largest.clamp_min(torch.finfo(typical.dtype).tiny))[:, None]
+            (FEATURE_CURVATURE_SHARE * typical / block.largest_eigenvalue.clamp_min(tiny))[:, None]
             if isinstance(block, FeatureBlock)
             else weight
             for block, weight in zip(self.blocks, weights, strict=True)
         ]
 
     def _set_steps(self) -> None:
+        """tau = 1/diag(A' Sigma A) for the present weights."""
         curvature = self.blocks[0].curvature(self.weights[0])
         for block, weight in zip(self.blocks[1:], self.weights[1:], strict=True):
             curvature = curvature + block.curvature(weight)
-        # Pixels in no set are fixed by the bounds: any step will do.
+        # A pixel in no set is fixed by the bounds. Any step size will do for it.
         self.tau = torch.where(curvature > 0, 1 / curvature, 0.0)
 
 
 def _like(value: float | Tensor, tensor: Tensor) -> Tensor:
+    """A number, or one number per image (K,), shaped to multiply ``tensor`` (K, ...)."""
     if isinstance(value, Tensor):
         return value.reshape(-1, *[1] * (tensor.ndim - 1))
     return torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device)

@@ -1,13 +1,15 @@
-"""``pdhg``: the primal-dual hybrid gradient method with anchored restarts (:mod:`solvers.methods.splitting.iteration`).
+"""``pdhg``: the splitting iteration with anchored restarts (primal-dual hybrid gradient).
 
-Restarted reflected Halpern iteration (Lu and Yang, "Restarted Halpern PDHG for linear programming", 2024): with T the
-plain iteration and k the iterations since the last restart at z0,
+Restarted reflected Halpern iteration (Lu and Yang, "Restarted Halpern PDHG for linear programming", 2024). With T the
+plain iteration (:mod:`solvers.methods.splitting.iteration`), rho = REFLECTION, z0 the point of the last restart and k
+the iterations since that restart::
 
-    z <- ((k + 1) (z + rho (T z - z)) + z0)/(k + 2).
+    z  <-  ((k + 1) (z + rho (T z - z)) + z0) / (k + 2)
 
-An image restarts, at T z, when the size of ``T z - z`` has fallen to SUFFICIENT of what it was after the last restart,
-or to NECESSARY of it and no longer falls, or when the stretch has become ARTIFICIAL of all its iterations. Its weights
-adapt at restarts, at intervals that at least double.
+An image restarts at T z in three cases: the size of ``T z - z`` has fallen to SUFFICIENT_DECREASE of its size after the
+last restart; or to NECESSARY_DECREASE of it, and no longer falls; or the image's stretch since the last restart has
+become LONGEST_STRETCH of all its iterations. The weights adapt at restarts, at intervals that at least double. The page
+docs/methods/splitting.md has the mathematics.
 """
 
 from __future__ import annotations
@@ -15,46 +17,52 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solvers.methods.splitting.iteration import FIRST_ADAPTATION, Point, Splitting, begin, refuses
-from solvers.problem import LinearProblem, Problem, ProjectionProblem
-from solvers.registry import register_method
+from solvers.methods.splitting.iteration import (
+    FIRST_ADAPTATION,
+    Point,
+    Splitting,
+    begin,
+    register_splitting_method,
+)
+from solvers.problem import Problem
 from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
 
-# The reflection rho, and when to restart.
+# The reflection rho.
 REFLECTION = 2.0
-SUFFICIENT, NECESSARY, ARTIFICIAL = 0.5, 0.8, 0.36
-# Iterations between looks at the residual, and the fewest between restarts.
-LOOK = 5
+# When an image restarts: shares of the first residual of the stretch, and of all iterations.
+SUFFICIENT_DECREASE, NECESSARY_DECREASE, LONGEST_STRETCH = 0.5, 0.8, 0.36
+# Iterations between two evaluations of the residual. Restarts are at least so far apart.
+RESIDUAL_INTERVAL = 5
 
 
-@register_method(
-    "pdhg",
-    problems=(LinearProblem, ProjectionProblem),
-    any_of={"WindowSSIM", "LpBall", "GlobalSSIM", "FeatureBall"},
-    optional={"Box", "Support"},
-    warm_start=True,
-    accepts=refuses,
-)
+@register_splitting_method("pdhg")
 def pdhg(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Any windows, l1, l2 and feature balls: primal-dual hybrid gradient with restarts; memory image x window."""
     monitor, split, point = begin(problem, settings, warm_start)
     stretch = _Stretch(split, point)
     iteration = 0
-    while bool(monitor.running.any()):
-        keep = monitor.running[split.images]
-        if not bool(keep.all()):
-            keep = keep.nonzero()[:, 0]
-            split, point = split.narrowed(keep), point[keep]
-            stretch.narrow(split, keep)
-        checked = False
-        while not checked:
-            iteration += 1
-            new = split.advance(point)
-            checked = monitor.due(iteration)
-            if checked:
-                monitor.check(iteration, new.delta, split.blocks_of(new), split.images)
-            point = stretch.next(iteration, point, new)
+    while monitor.any_running:
+        # Finished images leave.
+        keep = monitor.still_running(split.images)
+        if keep is not None:
+            split, point = split.select(keep), point[keep]
+            stretch.select(split, keep)
+
+        # One plain iteration.
+        iteration += 1
+        new = split.advance(point)
+
+        # Certify.
+        if monitor.due(iteration):
+            monitor.check(iteration, new.delta, split.dual_blocks(new), split.images)
+
+        # Reflect and draw towards the anchor; restart the images whose residual has fallen enough.
+        stretch.length = stretch.length + 1
+        restart = stretch.restarts(iteration, new.minus(point)) if iteration % RESIDUAL_INTERVAL == 0 else None
+        point = point.lerp(new, REFLECTION).lerp(stretch.anchor, 1 / (stretch.length + 2))
+        if restart is not None and bool(restart.any()):
+            point = stretch.restart(iteration, restart, point, new)
     return monitor.output()
 
 
@@ -62,49 +70,47 @@ class _Stretch:
     """The iterations since the last restart, image by image.
 
     Attributes:
-        anchor: z0.
-        length: k, (K,).
-        first, last: residuals, at the first look and at the last one, (K,).
-        adapt_at: the iteration from which on a restart adapts the weights again, (K,).
+        anchor: z0, the point of the last restart.
+        length: k, the iterations since then, (K,).
+        first_residual, last_residual: the sizes of ``T z - z`` at the first evaluation since the restart and at the
+            last one, (K,); infinite before the first.
+        adapt_from: the iteration from which on a restart adapts the weights again, (K,).
     """
 
     def __init__(self, split: Splitting, anchor: Point) -> None:
         self.split, self.anchor = split, anchor
         self.length = torch.zeros(split.images.shape[0], dtype=anchor.delta.dtype, device=anchor.delta.device)
-        self.first = torch.full_like(self.length, torch.inf)
-        self.last = torch.full_like(self.length, torch.inf)
-        self.adapt_at = torch.full_like(self.length, FIRST_ADAPTATION)
+        self.first_residual = torch.full_like(self.length, torch.inf)
+        self.last_residual = torch.full_like(self.length, torch.inf)
+        self.adapt_from = torch.full_like(self.length, FIRST_ADAPTATION)
 
-    def narrow(self, split: Splitting, keep: Tensor) -> None:
-        """Go on with the images at ``keep``."""
+    def select(self, split: Splitting, keep: Tensor) -> None:
+        """Go on with the images at ``keep`` (long), whose splitting is ``split``."""
         self.split, self.anchor = split, self.anchor[keep]
-        self.length, self.adapt_at = self.length[keep], self.adapt_at[keep]
-        self.first, self.last = self.first[keep], self.last[keep]
+        self.length, self.adapt_from = self.length[keep], self.adapt_from[keep]
+        self.first_residual, self.last_residual = self.first_residual[keep], self.last_residual[keep]
 
-    def next(self, iteration: int, point: Point, new: Point) -> Point:
-        """The next iterate after ``point`` with T point = ``new``."""
-        self.length = self.length + 1
-        restart = self._restarts(iteration, point, new) if iteration % LOOK == 0 else None
-        reflected = point.towards(new, REFLECTION)
-        point = reflected.towards(self.anchor, 1 / (self.length + 2))
-        if restart is None or not bool(restart.any()):
-            return point
-        adapt = restart & (iteration >= self.adapt_at)
-        self.split.adapt(new.minus(self.anchor), adapt)
-        self.adapt_at = torch.where(adapt, 2 * iteration, self.adapt_at)
-        point = point.towards(new, restart.to(self.length.dtype))
-        self.anchor = self.anchor.towards(new, restart.to(self.length.dtype))
-        self.length = torch.where(restart, 0.0, self.length)
-        self.first = torch.where(restart, torch.inf, self.first)
-        self.last = torch.where(restart, torch.inf, self.last)
-        return point
-
-    def _restarts(self, iteration: int, point: Point, new: Point) -> Tensor:
-        residual = self.split.residual(new.minus(point))
-        fresh = self.first.isinf()
-        restart = residual <= SUFFICIENT * self.first
-        restart |= (residual <= NECESSARY * self.first) & (residual > self.last)
-        restart |= self.length >= ARTIFICIAL * iteration
-        self.first = torch.where(fresh, residual, self.first)
-        self.last = residual
+    def restarts(self, iteration: int, move: Point) -> Tensor:
+        """Which images restart, (K,) bool, by the size of ``move = T z - z``."""
+        residual = self.split.residual(move)
+        fresh = self.first_residual.isinf()
+        restart = residual <= SUFFICIENT_DECREASE * self.first_residual
+        restart |= (residual <= NECESSARY_DECREASE * self.first_residual) & (residual > self.last_residual)
+        restart |= self.length >= LONGEST_STRETCH * iteration
+        self.first_residual = torch.where(fresh, residual, self.first_residual)
+        self.last_residual = residual
         return restart & ~fresh
+
+    def restart(self, iteration: int, restart: Tensor, point: Point, new: Point) -> Point:
+        """Begin a stretch at ``new`` = T z for the images of ``restart`` (K,) bool, and adapt their weights where that
+        is due. The other images keep ``point``. Returns the next iterate of all images."""
+        adapt = restart & (iteration >= self.adapt_from)
+        self.split.adapt(new.minus(self.anchor), adapt)
+        self.adapt_from = torch.where(adapt, 2 * iteration, self.adapt_from)
+        chosen = restart.to(self.length.dtype)
+        point = point.lerp(new, chosen)
+        self.anchor = self.anchor.lerp(new, chosen)
+        self.length = torch.where(restart, 0.0, self.length)
+        self.first_residual = torch.where(restart, torch.inf, self.first_residual)
+        self.last_residual = torch.where(restart, torch.inf, self.last_residual)
+        return point

@@ -9,7 +9,7 @@ from torch import Tensor
 import solvers
 from solvers import Box, Constraint, GlobalSSIM, LinearProblem, LpBall, ProjectionProblem, Settings, Window, WindowSSIM
 from solvers.certificate import Certifier
-from solvers.methods.frank_wolfe import _nearest
+from solvers.methods.frank_wolfe import _nearest_in_triangle
 from tests.solvers.conftest import Photos
 
 TILES = WindowSSIM(0.95, Window.uniform(8, stride=8))
@@ -57,7 +57,7 @@ def test_nearest_point_of_a_triangle() -> None:
     shape = (200, 1, 1, 3)
     target, a, b, c = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(4))
     c[:20], b[20:40] = a[:20], a[20:40]  # degenerate ones
-    found = _nearest(target, a, b, c)
+    found = _nearest_in_triangle(target, a, b, c)
     line = torch.linspace(0, 1, 101, dtype=torch.float64)
     best = torch.full((200,), torch.inf, dtype=torch.float64)
     for u in line:

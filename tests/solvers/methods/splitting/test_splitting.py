@@ -255,7 +255,7 @@ def test_sets_with_nothing_to_split_are_refused(method: str, photos: Photos) -> 
 def test_blocks_are_bound_to_the_images_that_run(photos: Photos) -> None:
     """Compaction keeps weights and steps of the images that go on."""
     split = Splitting(batch_of(photos), torch.arange(3))
-    narrow = split.narrowed(torch.tensor([2]))
+    narrow = split.select(torch.tensor([2]))
     assert narrow.images.tolist() == [2]
     torch.testing.assert_close(narrow.tau, split.tau[2:])
     start = split.start(None)
