@@ -18,13 +18,13 @@ from ssimpert.models.forward_passes import Model
 from ssimpert.models.mixed_precision import InMixedPrecision, MixedPrecision
 from ssimpert.perturbation.engines import loop
 from ssimpert.perturbation.engines.batching import BatchSize, check_batch_size, in_parts
-from ssimpert.perturbation.engines.catalog import HELD, Engine, check_engine, check_projectable
-from ssimpert.perturbation.engines.oracle import Oracle
+from ssimpert.perturbation.engines.catalog import ENGINES_AROUND_ORIGINAL, Engine, check_engine, check_projectable
 from ssimpert.perturbation.engines.recentred import recentred as recentred_move
 from ssimpert.perturbation.engines.released import ReleasedMargin, released_step_rule
+from ssimpert.perturbation.engines.step_solver import StepSolver
 from ssimpert.perturbation.evaluation import measure, require_sound_gradients, require_sound_margins
-from ssimpert.perturbation.inputs import check_image, labels_of, region_of, share_of
-from ssimpert.perturbation.quantization.quantize import quantize as to_grid
+from ssimpert.perturbation.inputs import check_image, checked_goal, support_set, support_share
+from ssimpert.perturbation.quantization.quantize import quantize as quantize_result
 from ssimpert.perturbation.results import ConstraintRule, PerturbResult
 from ssimpert.records import describe, describe_settings
 
@@ -105,64 +105,64 @@ def perturb(
         raise InputError("quantisation may move pixels outside the support: drop quantize=True or support")
     if support is not None and faithful:
         raise InputError("the released method perturbs the whole image: drop faithful=True or support")
-    region = region_of(support, image)
+    region = support_set(support, image)
     if not hasattr(margin, "check") or isinstance(margin, type):
         raise InputError(
             f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
         )
     check_batch_size(batch_size)
-    linearised = model if mixed_precision is None else InMixedPrecision(model, mixed_precision)
-    label_given, own = label, labels_of(model, image, label, margin)
-    driven_by: Margin = ReleasedMargin(margin) if faithful else margin
-    made = {
+    gradient_model = model if mixed_precision is None else InMixedPrecision(model, mixed_precision)
+    goal = checked_goal(model, image, label, margin)
+    run_settings = {
         "constraint": describe(constraint),
         "steps": steps,
         "margin": describe(margin),
         "engine": engine,
         "recentred": recentred,
         "faithful": faithful,
-        "support": share_of(support),
+        "support": support_share(support),
         "stop_at_success": stop_at_success,
         "method": method,
         "mixed_precision": mixed_precision,
         "solver": describe_settings(settings),
-        "label": None if label_given is None else own.tolist(),
+        "label": None if label is None else goal.label.tolist(),
     }
 
     def run(part: slice) -> PerturbResult:
-        some, label = image[part], own[part]
-        index = torch.arange(len(image), device=image.device)[part]
-        limit = constraint.select(index, len(image)) if isinstance(constraint, Constraint) else constraint
-        inside = None if region is None else region.select(index, len(image))
-        rule = Oracle(limit, len(some), method, settings, inside)
-        state = loop.start(model, some, label, driven_by, stop_at_success=stop_at_success)
+        original, part_goal = image[part], goal.select(part)
+        indices = torch.arange(len(image), device=image.device)[part]
+        part_constraint = constraint.select(indices, len(image)) if isinstance(constraint, Constraint) else constraint
+        part_region = None if region is None else region.select(indices, len(image))
+        climbed = replace(part_goal, margin=ReleasedMargin(margin)) if faithful else part_goal
+        solver = StepSolver(part_constraint, len(original), method, settings, part_region)
         if faithful:
             assert isinstance(constraint, solvers.GlobalSSIM)
-            move = recentred_move(model, label, driven_by, released_step_rule(constraint, method, settings))
+            move = recentred_move(climbed, released_step_rule(constraint, method, settings))
         elif recentred:
-            move = recentred_move(model, label, driven_by, rule, rule.hold)
+            move = recentred_move(climbed, solver.linear_optimum, solver.retract)
         else:
-            oracle = Oracle(limit, len(some), method, settings, inside, tightening=True)
-            move = HELD[engine](model, label, driven_by, oracle, some)
-        ascent = loop.ascend(linearised, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
+            # Tolerances that tighten are for the steps only; the result is measured at the tolerance of the settings.
+            tightening = StepSolver(part_constraint, len(original), method, settings, part_region, tightening=True)
+            move = ENGINES_AROUND_ORIGINAL[engine](climbed, tightening, original)
+        state = loop.start(climbed, original, stop_at_success=stop_at_success)
+        ascent = loop.ascend(
+            replace(climbed, model=gradient_model), state, move, steps=steps, stop_at_success=stop_at_success
+        )
         for reached in ascent:
             if observer is not None:
                 observer(reached)
         if not recentred:
             state.return_to_best()
         result = measure(
-            model,
-            some,
-            state,
-            label,
-            margin,
-            rule=None if recentred else rule,
-            constraint=limit,
+            part_goal,
+            original,
+            state.final(),
+            step_solver=None if recentred else solver,
+            constraint=part_constraint,
             name=name or _default_name(constraint, recentred=recentred, faithful=faithful),
-            settings=made,
-            seconds=0.0,
+            settings=run_settings,
         )
-        made["certified"] = None if faithful else rule.certified
+        run_settings["certified"] = None if faithful else solver.certified
         return result
 
     if isinstance(constraint, Constraint):
@@ -170,8 +170,9 @@ def perturb(
     result = in_parts(run, len(image), batch_size)
     require_sound_margins(result.margin_before)
     require_sound_gradients(result)
-    result = replace(result, constraint=constraint, seconds=time.perf_counter() - began)
-    return to_grid(model, image, result) if quantize else result
+    # The parts' constraints are for their own images; the settings are those of the whole batch already.
+    result = replace(result, constraint=constraint, settings=run_settings, seconds=time.perf_counter() - began)
+    return quantize_result(model, image, result) if quantize else result
 
 
 def _engine_of(engine: Engine | None, *, recentred: bool) -> Engine:

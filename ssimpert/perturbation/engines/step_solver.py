@@ -1,15 +1,15 @@
-"""What the engines ask the solvers: the linear optimum of a set, and the nearest point of it, for some images.
+"""The steps that the engines ask the solvers for: the linear optimum over a set, and the set's nearest point.
 
-One oracle serves one run: it remembers its last answers, and starts the next solves from them. Images may have sets of
-their own; those with equal sets are solved together.
+One :class:`StepSolver` serves one run of an engine. It remembers the last solution of each image, and the next solve of
+the image starts from there. Images may have sets of their own; images with equal sets are solved together.
 
-Where a set is not convex, what is solved is its convex step around the point where an image stands, unless the solvers
-take the set itself, and what came of it is brought back onto the set by :meth:`Oracle.hold`.
+A set that is not convex is replaced by its convex step around the image's iterate, unless a method takes the set
+itself. :meth:`StepSolver.retract` then brings the result back onto the set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -23,28 +23,32 @@ from ssimpert.errors import InputError
 from ssimpert.perturbation.results import ConstraintRule
 
 Certified = Literal["global bound", "convex step", "stationary"]
-PIXELS = solvers.Box(0.0, 1.0)
-# Solves begin this loose: the first linearisations deserve no more, and the settings' own tolerance is the last.
-LOOSEST = 0.03
-# Below this tolerance single precision does not carry the iterations.
-SINGLE = 1e-4
+# A solve of the images at these indices of the batch, (K,) long, and its result.
+Solve = tuple[Tensor, solvers.SolveResult]
+
+PIXEL_BOX = solvers.Box(0.0, 1.0)
+# The relative tolerance of the first round. The first linearisations deserve no finer one.
+FIRST_TOLERANCE = 0.03
+# Below this relative tolerance single precision is too coarse for the iterations.
+SINGLE_PRECISION_TOLERANCE = 1e-4
 
 
 @dataclass
-class Oracle:
-    """Certified steps within sets around the images' originals.
-
-    Attributes:
-        constraint: for all images, or a rule from references (K, C, H, W), or one per image.
-        batch: B, images of the whole run.
-        method, settings: of the solver; iterative methods iterate in float32 unless ``settings.dtype`` says
-            otherwise or the tolerance is under 1e-4. Certificates are float64.
-        support: where the perturbation may live, for all images or one mask each; everywhere without.
-        tightening: whether tolerances start at 0.03 and halve with every round.
-        certified: what the certificates of the steps spoke of; None before the first.
+class StepSolver:
+    """Certified steps within sets around the images' references.
 
     A :class:`~solvers.MeanSSIM` that bounds the index alone is solved by its convex steps, unless ``method`` names one
     that takes the set itself: ``mean_tiles`` or ``mean_windows``.
+
+    Attributes:
+        constraint: one set for all images, or a rule from references (K, C, H, W) to a set, or one set per image.
+        batch: B, the number of images of the whole run.
+        method: the solver's method.
+        settings: the solver's settings. Iterative methods iterate in float32 unless ``settings.dtype`` says otherwise
+            or the tolerance is under 1e-4. Certificates are float64.
+        support: where the perturbation may live, for all images or one mask each; default everywhere.
+        tightening: whether the tolerance starts at 0.03 and halves with every round, down to that of ``settings``.
+        certified: what the certificates of the last steps speak of; ``None`` before the first.
     """
 
     constraint: ConstraintRule | Sequence[Constraint]
@@ -54,113 +58,134 @@ class Oracle:
     support: solvers.Support | None = None
     tightening: bool = False
     certified: Certified | None = None
-    _known: dict[type, list[tuple[Tensor, solvers.SolveResult]]] = field(default_factory=dict, repr=False)
+    _previous: dict[type, list[Solve]] = field(default_factory=dict, repr=False)
 
-    def __call__(
+    def linear_optimum(
         self,
         gradient: Tensor,
         reference: Tensor,
-        moving: Tensor,
+        image_indices: Tensor,
         *,
-        around: Tensor | None = None,
+        expansion_point: Tensor | None = None,
         round_number: int | None = None,
     ) -> solvers.SolveResult:
-        """``argmax g'd`` over the set and the pixel box, for the images ``moving`` (long, (K,)) of the batch.
+        """``argmax g'd`` over the set and the pixel box.
 
-        ``around``: the perturbations (K, C, H, W) that convex steps are made around; default 0.
+        Args:
+            gradient: g, (K, C, H, W).
+            reference: (K, C, H, W), the images that the sets are around.
+            image_indices: the images' indices in the batch, (K,) long.
+            expansion_point: the perturbations (K, C, H, W) that convex steps are made around; default 0.
+            round_number: from 1; decides the tolerance where ``tightening``.
         """
-        return self._solve(solvers.LinearProblem, gradient, reference, moving, around, round_number)
+        return self._solve(
+            solvers.LinearProblem, gradient, reference, image_indices, expansion_point, self._settings(round_number)
+        )
 
     def nearest(
         self,
         point: Tensor,
         reference: Tensor,
-        moving: Tensor,
+        image_indices: Tensor,
         *,
-        around: Tensor | None = None,
+        expansion_point: Tensor | None = None,
         round_number: int | None = None,
     ) -> solvers.SolveResult:
-        """The d of the set and the pixel box nearest to ``point`` (K, C, H, W)."""
-        return self._solve(solvers.ProjectionProblem, point, reference, moving, around, round_number)
+        """The d of the set and the pixel box that is nearest to ``point``.
 
-    def hold(self, delta: Tensor, reference: Tensor, moving: Tensor) -> Tensor:
-        """Perturbations (K, C, H, W) of the pixel box brought onto sets that are not convex, by scaling; others, whose
-        segments lie in them, as they are."""
-        for constraint, at in self.set_of(reference, moving):
+        Args:
+            point: (K, C, H, W).
+            reference, image_indices, expansion_point, round_number: as for :meth:`linear_optimum`.
+        """
+        return self._solve(
+            solvers.ProjectionProblem, point, reference, image_indices, expansion_point, self._settings(round_number)
+        )
+
+    def retract(self, delta: Tensor, reference: Tensor, image_indices: Tensor) -> Tensor:
+        """Perturbations (K, C, H, W) of the pixel box, scaled towards 0 until they lie in sets that are not convex.
+
+        Perturbations in convex sets come back as they are, since the engines move along segments within these sets.
+        """
+        for constraint, positions in self.sets_of(reference, image_indices):
             if not constraint.is_convex:
-                factor = constraint.bind(reference[at]).scale_factor(delta[at])
-                delta = delta.index_copy(0, at, delta[at] * per_image(factor))
+                factor = constraint.bind(reference[positions]).scale_factor(delta[positions])
+                delta = delta.index_copy(0, positions, delta[positions] * per_image(factor))
         return delta
 
-    def holding(self, original: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """:meth:`hold` of images (K, C, H, W) with their numbers in the batch (K,); ``original``: (B, C, H, W)."""
-
-        def onto(images: Tensor, moving: Tensor) -> Tensor:
-            return original[moving] + self.hold(images - original[moving], original[moving], moving)
-
-        return onto
-
-    def set_of(self, reference: Tensor, moving: Tensor) -> list[tuple[Constraint, Tensor]]:
-        """The distinct sets of the images ``moving`` and the positions, in ``moving``, of theirs."""
-        everyone = torch.arange(len(moving), device=moving.device)
+    def sets_of(self, reference: Tensor, image_indices: Tensor) -> list[tuple[Constraint, Tensor]]:
+        """The distinct sets of the images at ``image_indices``, each with the positions there of its images."""
+        everyone = torch.arange(len(image_indices), device=image_indices.device)
         if isinstance(self.constraint, Constraint):
-            return [(self.constraint.select(moving, self.batch), everyone)]
+            return [(self.constraint.select(image_indices, self.batch), everyone)]
         if not isinstance(self.constraint, Sequence):
-            made = self.constraint(reference)
-            if not isinstance(made, Constraint):
-                raise InputError(f"the rule for a constraint must return a set such as solvers.LpBall, got {made!r}")
-            return [(made, everyone)]
-        own = [self.constraint[k] for k in moving.tolist()]
+            constraint = self.constraint(reference)
+            if not isinstance(constraint, Constraint):
+                raise InputError(
+                    f"the rule for a constraint must return a set such as solvers.LpBall, got {constraint!r}"
+                )
+            return [(constraint, everyone)]
         groups: dict[Constraint, list[int]] = {}
-        for position, constraint in enumerate(own):
-            groups.setdefault(constraint, []).append(position)
-        return [(constraint, torch.tensor(at, device=moving.device)) for constraint, at in groups.items()]
+        for position, index in enumerate(image_indices.tolist()):
+            groups.setdefault(self.constraint[index], []).append(position)
+        return [
+            (constraint, torch.tensor(positions, device=image_indices.device))
+            for constraint, positions in groups.items()
+        ]
 
     def _solve(
         self,
         kind: type[solvers.LinearProblem] | type[solvers.ProjectionProblem],
         vector: Tensor,
         reference: Tensor,
-        moving: Tensor,
-        around: Tensor | None,
-        round_number: int | None,
+        image_indices: Tensor,
+        expansion_point: Tensor | None,
+        settings: solvers.Settings,
     ) -> solvers.SolveResult:
-        settings = self._settings(round_number)
-        groups = self.set_of(reference, moving)
-        known = self._known.get(kind, [])
-        parts = [(constraint, part) for constraint, whole in groups for part in _by_answer(known, moving, whole)]
-        answers = []
-        for constraint, at in parts:
-            self.certified = certified(constraint, self.method)
-            if self.certified == "convex step":
-                assert isinstance(constraint, solvers.MeanSSIM)
-                here = torch.zeros_like(reference[at]) if around is None else around[at]
-                sets: list[Constraint] = [constraint.step(reference[at], here), PIXELS]
-            else:
-                sets = [constraint, PIXELS]
-            if self.support is not None:
-                sets.append(self.support.select(moving[at], self.batch))
-            problem = kind(vector[at], reference[at], sets)
-            start = _start(known, moving[at])
-            answers.append((at, solvers.solve(problem, self.method, settings, warm_start=start)))
-        self._known[kind] = [(moving[at], result) for at, result in answers] + _left(known, moving)
-        if len(answers) == 1:
-            return answers[0][1]
-        order = torch.argsort(torch.cat([at for at, _ in answers]))
-        return _joined([result for _, result in answers], order)
+        """One solve for each distinct set and each previous solve; the results as one, in the images' order."""
+        previous = self._previous.get(kind, [])
+        solves = []
+        for constraint, positions in self.sets_of(reference, image_indices):
+            for group in _split_by_solve(previous, image_indices, positions):
+                around = torch.zeros_like(reference[group]) if expansion_point is None else expansion_point[group]
+                sets = self._convex_sets(constraint, reference[group], image_indices[group], around)
+                problem = kind(vector[group], reference[group], sets)
+                warm_start = _previous_result(previous, image_indices[group])
+                solves.append((group, solvers.solve(problem, self.method, settings, warm_start=warm_start)))
+        self._previous[kind] = [(image_indices[group], result) for group, result in solves]
+        self._previous[kind] += _without(previous, image_indices)
+        if len(solves) == 1:
+            return solves[0][1]
+        order = torch.argsort(torch.cat([group for group, _ in solves]))
+        return _concatenate_solves([result for _, result in solves], order)
+
+    def _convex_sets(
+        self, constraint: Constraint, reference: Tensor, image_indices: Tensor, around: Tensor
+    ) -> list[Constraint]:
+        """The sets of one problem: the constraint or its convex step ``around`` a perturbation, pixels, support."""
+        self.certified = certified(constraint, self.method)
+        if self.certified == "convex step":
+            assert isinstance(constraint, solvers.MeanSSIM)
+            constraint = constraint.step(reference, around)
+        sets: list[Constraint] = [constraint, PIXEL_BOX]
+        if self.support is not None:
+            sets.append(self.support.select(image_indices, self.batch))
+        return sets
 
     def _settings(self, round_number: int | None) -> solvers.Settings:
         settings = self.settings
         if self.tightening and round_number is not None:
-            settings = replace(settings, eps_rel=max(settings.eps_rel, LOOSEST * 0.5 ** (round_number - 1)))
-        if settings.dtype is None and settings.eps_rel >= SINGLE:
+            settings = replace(settings, eps_rel=max(settings.eps_rel, FIRST_TOLERANCE * 0.5 ** (round_number - 1)))
+        if settings.dtype is None and settings.eps_rel >= SINGLE_PRECISION_TOLERANCE:
             settings = replace(settings, dtype=torch.float32)
         return settings
 
 
 def certified(constraint: Constraint, method: str) -> Certified:
-    """``"global bound"``: of the set itself. ``"convex step"``: of the convex set that stands for it around the point
-    where the image is. ``"stationary"``: of nothing; ``mean_windows`` ends where no convex step gains."""
+    """What a certificate of ``method`` speaks of.
+
+    ``"global bound"``: the set itself. ``"convex step"``: the convex set that replaces it around an iterate.
+    ``"stationary"``: nothing; ``mean_windows`` ends where no convex step gains.
+    """
     if constraint.is_convex:
         return "global bound"
     if isinstance(constraint, solvers.MeanSSIM) and constraint.luminance is None and method in ("auto", "energy_step"):
@@ -168,45 +193,46 @@ def certified(constraint: Constraint, method: str) -> Certified:
     return "stationary" if method == "mean_windows" else "global bound"
 
 
-def _start(known: list[tuple[Tensor, solvers.SolveResult]], images: Tensor) -> solvers.SolveResult | None:
-    """The earlier answer for ``images``, where one solve answered for all of them."""
-    for answered, result in known:
-        place = {image: k for k, image in enumerate(answered.tolist())}
-        if all(image in place for image in images.tolist()):
-            return result.select(torch.tensor([place[image] for image in images.tolist()]))
+def _previous_result(previous: list[Solve], image_indices: Tensor) -> solvers.SolveResult | None:
+    """The result for these images of the solve that had all of them; ``None`` where no solve had."""
+    for solved, result in previous:
+        position_of = {image: k for k, image in enumerate(solved.tolist())}
+        if all(image in position_of for image in image_indices.tolist()):
+            return result.select(torch.tensor([position_of[image] for image in image_indices.tolist()]))
     return None
 
 
-def _by_answer(known: list[tuple[Tensor, solvers.SolveResult]], moving: Tensor, at: Tensor) -> list[Tensor]:
-    """The positions ``at`` in parts, one for the images of each earlier answer and one for those without any: no
-    image's start may depend on which others are solved with it."""
-    owner = {image: number for number, (answered, _) in enumerate(known) for image in answered.tolist()}
-    parts: dict[int | None, list[int]] = {}
-    for position in at.tolist():
-        parts.setdefault(owner.get(int(moving[position])), []).append(position)
-    return [torch.tensor(part, device=at.device) for part in parts.values()]
+def _split_by_solve(previous: list[Solve], image_indices: Tensor, positions: Tensor) -> list[Tensor]:
+    """``positions`` in groups: one for the images of each previous solve, and one for the images without any.
+
+    So the start of an image never depends on the images that are solved with it.
+    """
+    solve_of = {image: number for number, (solved, _) in enumerate(previous) for image in solved.tolist()}
+    groups: dict[int | None, list[int]] = {}
+    for position in positions.tolist():
+        groups.setdefault(solve_of.get(int(image_indices[position])), []).append(position)
+    return [torch.tensor(group, device=positions.device) for group in groups.values()]
 
 
-def _left(known: list[tuple[Tensor, solvers.SolveResult]], moving: Tensor) -> list[tuple[Tensor, solvers.SolveResult]]:
-    """Earlier answers for the images that are not ``moving``."""
-    solved, left = set(moving.tolist()), []
-    for answered, result in known:
-        keep = torch.tensor([k for k, image in enumerate(answered.tolist()) if image not in solved], dtype=torch.long)
-        if len(keep):
-            left.append((answered[keep.to(answered.device)], result.select(keep)))
-    return left
+def _without(previous: list[Solve], image_indices: Tensor) -> list[Solve]:
+    """The previous solves, without the images at ``image_indices``."""
+    solved_again, remaining = set(image_indices.tolist()), []
+    for solved, result in previous:
+        kept = torch.tensor([k for k, image in enumerate(solved.tolist()) if image not in solved_again]).long()
+        if len(kept):
+            remaining.append((solved[kept.to(solved.device)], result.select(kept)))
+    return remaining
 
 
-def _joined(results: list[solvers.SolveResult], order: Tensor) -> solvers.SolveResult:
-    """Results of groups as one, images in ``order``; duals, which may differ in form, are left out."""
-    places = order.tolist()
+def _concatenate_solves(results: list[solvers.SolveResult], order: Tensor) -> solvers.SolveResult:
+    """The results as one, images in ``order``. Duals, whose forms may differ, and histories are left out."""
 
     def tensors(name: str) -> Tensor:
         return torch.cat([torch.as_tensor(getattr(result, name)) for result in results])[order]
 
     def column(name: str) -> tuple[Any, ...]:
         values = [value for result in results for value in getattr(result, name)]
-        return tuple(values[k] for k in places)
+        return tuple(values[k] for k in order.tolist())
 
     return replace(
         results[0],
