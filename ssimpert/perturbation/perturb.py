@@ -52,43 +52,45 @@ def perturb(
     name: str | None = None,
     observer: Observer | None = None,
 ) -> PerturbResult:
-    """Perturb images until the decision changes, keeping to a constraint set.
+    """Perturb images within a constraint set until the decision changes.
 
     Args:
         model: a classifier on [0, 1] images that returns logits; see :func:`ssimpert.load_model`.
         image: (B, C, H, W) in [0, 1], float32 or float64.
-        constraint: a set of :mod:`solvers`, or a function from references (B, C, H, W) to one. The pixel box
-            [0, 1] is always added; several convex sets go into a :class:`~solvers.Intersection`. Sets that are not
-            convex are kept to exactly: :class:`~solvers.MeanSSIM` by convex steps, :class:`~solvers.ProductSSIM` by
-            its own solvers, whose bounds are global all the same; ``certified`` of the result says what the
+        constraint: a set of :mod:`solvers`, or a function from references (B, C, H, W) to one. The pixel box [0, 1] is
+            always added. Several convex sets go into a :class:`~solvers.Intersection`. Iterates keep exactly to sets
+            that are not convex, too: to :class:`~solvers.MeanSSIM` by convex steps, to :class:`~solvers.ProductSSIM`
+            by solvers for this set, whose bounds are global all the same. ``certified`` of the result says what the
             certificates speak of.
         steps: most steps per image, at least 1.
         margin: the goal; default :class:`~ssimpert.Untargeted`.
         label: the classes (B,) that the margin is measured against; default: the model's own labels, for
-            :class:`~ssimpert.LeastLikely` its least likely ones.
+            :class:`~ssimpert.LeastLikely` the least likely classes.
         engine: the loop. ``"projected_gradient"`` (default, the best by measurement), ``"sequential_convex"`` and
-            ``"frank_wolfe"`` keep every iterate in the set around the *original* image and return the best.
+            ``"frank_wolfe"`` keep every iterate in the set around the *original* image and return the best iterate.
             ``"recentred"`` is the method of Pochimireddy et al. (arXiv 2106.12731): each step keeps to the set around
             the *current* iterate, so distances add up (for GlobalSSIM to at most ``steps * distance``).
         recentred: ``True`` is short for ``engine="recentred"``.
-        faithful: the released behaviour of that method, faults included; needs ``"recentred"`` and GlobalSSIM.
-        support: where pixels may change, bool, (H, W), (C, H, W) or (B, C or 1, H, W), for instance a composite's
-            mask or its complement; the others keep their values exactly. Default: everywhere.
-        stop_at_success: freeze an image once its goal is reached (minimal effort). ``False`` spends all steps on
-            the largest margin.
+        faithful: reproduce the code that Pochimireddy et al. released, faults included; needs ``"recentred"`` and
+            GlobalSSIM.
+        support: where pixels may change, bool, (H, W), (C, H, W) or (B, C or 1, H, W), for instance a composite's mask
+            or its complement. All other pixels keep their values exactly. Default: everywhere.
+        stop_at_success: stop an image once its goal is reached (minimal effort). ``False`` spends all steps on the
+            largest margin.
         method: the solver's method, for each step.
         settings: the solver's settings.
-        batch_size: most images at once; ``"auto"`` is all, halved where memory runs out, going on from there.
-        mixed_precision: ``"float16"`` or ``"bfloat16"``: the gradient of every step is computed under autocast and
-            handed on in the images' precision; line searches and success ask the model as it is. Default: none.
-        quantize: move the result onto 8-bit pixels, still fooling and inside the set where that can be: see
-            :func:`~ssimpert.quantize`, whose result is returned. Not beside ``support``, which it would not keep to.
+        batch_size: most images at once; ``"auto"`` means all. Where memory runs out, the number is halved, and the
+            work goes on from there.
+        mixed_precision: ``"float16"`` or ``"bfloat16"``. The gradient of every step is then computed under autocast,
+            and used in the images' precision. Line searches and success use the model without autocast. Default: none.
+        quantize: move the result onto 8-bit pixels, with goal and constraint kept where that is possible; the result is
+            that of :func:`~ssimpert.quantize`. Not together with ``support``, which quantisation would not keep to.
         name: what tables call it; default made from the constraint.
         observer: called with the state after every step, for progress bars.
 
     Returns:
-        One entry per image; an image that fails comes back with ``success`` false and its best iterate, where it is
-        re-centred with its last.
+        One entry per image. An image that fails has ``success`` false, and comes back as its best iterate; with
+        ``"recentred"`` as its last iterate.
 
     Raises:
         InputError: images, labels or options that can't be used; raised before any step.

@@ -198,7 +198,7 @@ class PerturbResult:
             elif entry.name in IMAGE_TUPLES:
                 columns[entry.name] = tuple(chain.from_iterable(values))
         history: tuple[StepRow, ...] = ()
-        offset = 0
+        offset = 0  # images in the parts so far
         for result in results:
             batch = len(result.success)
             history += _renumbered(result.history, {image: image + offset for image in range(batch)})

@@ -27,9 +27,9 @@ from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.results import StepRow
 
 # The first step length, as a share of the perturbation's l2 norm.
-FIRST_LENGTH = 0.1
-# A length is multiplied by LENGTH_GROWTH after a gain and by LENGTH_CUT after none.
-LENGTH_GROWTH, LENGTH_CUT = 1.5, 0.5
+FIRST_WALK_LENGTH = 0.1
+# A length is multiplied by WALK_LENGTH_GROWTH after a gain and by WALK_LENGTH_CUT after none.
+WALK_LENGTH_GROWTH, WALK_LENGTH_CUT = 1.5, 0.5
 # So many lengths are tried along one direction.
 LENGTHS_TRIED = 4
 # The last direction's share in the next one: across a curved boundary plain gradients zigzag.
@@ -79,7 +79,7 @@ class BoundaryWalk:
         """Spend at most ``steps`` gradients per image; an image ends where they gain no more (``WALK_PATIENCE``)."""
         sets = self.attempt.sets(points.level, self.image_indices)
         step_solver = self.attempt.step_solver(sets, self.image_indices)
-        length = FIRST_LENGTH * norm(points.delta)
+        length = FIRST_WALK_LENGTH * norm(points.delta)
         direction = torch.zeros_like(points.delta)
         levels = [points.level.clone()]
         unfinished = torch.ones_like(points.level, dtype=torch.bool)
@@ -139,7 +139,7 @@ class BoundaryWalk:
             solution = step_solver.nearest(step, original, remaining, expansion_point=delta, round_number=number)
             projected = step_solver.retract(torch.as_tensor(solution.delta), original, remaining)
             lower = self._take_if_lower(points, original + projected, remaining)
-            length[remaining] *= torch.where(lower, LENGTH_GROWTH, LENGTH_CUT).to(length)
+            length[remaining] *= torch.where(lower, WALK_LENGTH_GROWTH, WALK_LENGTH_CUT).to(length)
             remaining = remaining[~lower]
         return remaining
 

@@ -226,11 +226,11 @@ class BracketSearch:
             if not bool(reached[k]):
                 brackets.failed[index].append(tried)
                 continue
-            least = least_level(
+            found_level = least_level(
                 self.attempt.families[index], reference[k : k + 1], shortened[k : k + 1], LEVEL_ROOM * tried
             )
-            if least < float(brackets.high[index]):
-                brackets.high[index], brackets.delta[index], brackets.walked[index] = least, shortened[k], False
+            if found_level < float(brackets.high[index]):
+                brackets.high[index], brackets.delta[index], brackets.walked[index] = found_level, shortened[k], False
                 improved.append(index)
         return improved
 

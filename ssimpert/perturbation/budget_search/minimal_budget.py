@@ -108,8 +108,8 @@ def minimal_budget(
     brackets = Brackets.widest(reference, clean_margin)
     search = BracketSearch(attempt, goal, image, clean_margin, target, rounds, tolerance, observer)
     search.run(brackets, (clean_margin <= 0).nonzero()[:, 0])  # without images whose margin is NaN
-    found = brackets.high.isfinite()
-    levels = torch.where(found & (brackets.high > 0), brackets.high, family.first)
+    succeeded = brackets.high.isfinite()
+    levels = torch.where(succeeded & (brackets.high > 0), brackets.high, family.first)
     final_sets = attempt.sets(levels, torch.arange(len(image)))
     step_solver = StepSolver(final_sets, len(image), method, settings, region)
     result = measure(
@@ -144,14 +144,14 @@ def minimal_budget(
         for k, member in enumerate(final_sets)
     ]
     # The search leaves room for the logits' rounding. Where that was not enough, the level would be a false promise.
-    lost = found & ~result.success & clean_margin.isfinite()
+    lost = succeeded & ~result.success & clean_margin.isfinite()
     messages = tuple(
         "the goal was reached by less than the logits' rounding" if gone else message
         for gone, message in zip(lost.tolist(), result.messages, strict=True)
     )
     return MinimalBudgetResult.extending(
         replace(result, violation=torch.cat(excess).clamp_min(0).to(image.dtype), messages=messages),
-        level=torch.where(found & ~lost, brackets.high, torch.nan),
+        level=torch.where(succeeded & ~lost, brackets.high, torch.nan),
         failed_level=brackets.low,
         rounds=brackets.rounds,
     )

@@ -56,9 +56,9 @@ def class_distances(
         ``candidates``, or the number of other classes where that is smaller.
     """
     logits = forward(model, image)
-    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
+    own_class = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
     count = min(candidates, logits.shape[1] - 1)
-    classes = logits.masked_fill(own, -torch.inf).topk(count, dim=1).indices
+    classes = logits.masked_fill(own_class, -torch.inf).topk(count, dim=1).indices
     reference = image.to(torch.float64)
     bound = constraint.bind(reference)
     reaches, sizes, margins, distances = [], [], [], []

@@ -21,10 +21,10 @@ from ssimpert.perturbation.engines.step_solver import StepSolver
 from ssimpert.perturbation.goal import Goal
 
 # An image stops where its trust region is smaller than this share of the set.
-SMALLEST_REGION = 2.0**-9
+SMALLEST_TRUST_REGION = 2.0**-9
 # The next region: so many times the length that served, or this share of the region in which no length served (half
 # of the shortest length tried).
-REGION_GROWTH, REGION_CUT = 2, 1 / 32
+TRUST_REGION_GROWTH, TRUST_REGION_CUT = 2, 1 / 32
 
 
 def sequential_convex(goal: Goal, solver: StepSolver, original: Tensor) -> Move:
@@ -35,9 +35,9 @@ def sequential_convex(goal: Goal, solver: StepSolver, original: Tensor) -> Move:
     def move(state: AscentState, active: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
         step = steps.towards_linear_optimum(state, active, gradient)
         length = line_search(goal, state, active, step.direction, longest=region[active], retract=steps.retract)
-        next_region = torch.where(length > 0, REGION_GROWTH * length, region[active] * REGION_CUT)
+        next_region = torch.where(length > 0, TRUST_REGION_GROWTH * length, region[active] * TRUST_REGION_CUT)
         region[active] = next_region.clamp_max(1)
-        vanished = (region[active] < SMALLEST_REGION) & ~step.unsolved
+        vanished = (region[active] < SMALLEST_TRUST_REGION) & ~step.unsolved
         state.stop(active[vanished], "no step length tried raises the margin any more")
         return step.solution, length
 

@@ -142,12 +142,12 @@ class StepSolver:
         settings: solvers.Settings,
     ) -> solvers.SolveResult:
         """One solve for each distinct set and each previous solve; the results as one, in the images' order."""
+        expansion_point = torch.zeros_like(reference) if expansion_point is None else expansion_point
         previous = self._previous.get(kind, [])
         solves = []
         for constraint, positions in self.sets_of(reference, image_indices):
             for group in _split_by_solve(previous, image_indices, positions):
-                around = torch.zeros_like(reference[group]) if expansion_point is None else expansion_point[group]
-                sets = self._convex_sets(constraint, reference[group], image_indices[group], around)
+                sets = self._convex_sets(constraint, reference[group], image_indices[group], expansion_point[group])
                 problem = kind(vector[group], reference[group], sets)
                 warm_start = _previous_result(previous, image_indices[group])
                 solves.append((group, solvers.solve(problem, self.method, settings, warm_start=warm_start)))
@@ -159,13 +159,13 @@ class StepSolver:
         return _concatenate_solves([result for _, result in solves], order)
 
     def _convex_sets(
-        self, constraint: Constraint, reference: Tensor, image_indices: Tensor, around: Tensor
+        self, constraint: Constraint, reference: Tensor, image_indices: Tensor, expansion_point: Tensor
     ) -> list[Constraint]:
-        """The sets of one problem: the constraint or its convex step ``around`` a perturbation, pixels, support."""
+        """The sets of one problem: the constraint or its convex step, the pixels, the support."""
         self.certified = certified(constraint, self.method)
         if self.certified == "convex step":
             assert isinstance(constraint, solvers.MeanSSIM)
-            constraint = constraint.step(reference, around)
+            constraint = constraint.step(reference, expansion_point)
         sets: list[Constraint] = [constraint, PIXEL_BOX]
         if self.support is not None:
             sets.append(self.support.select(image_indices, self.batch))

@@ -42,9 +42,9 @@ from ssimpert.validation import check_count, check_positive
 
 Observer = Callable[[loop.AscentState], None]
 # An image stops where its step region is smaller than this share of the first one.
-SMALLEST_REGION = 2.0**-6
+SMALLEST_STEP_REGION = 2.0**-6
 # The region is multiplied by these: where no length serves, and where the whole step serves.
-REGION_CUT, REGION_GROWTH = 0.5, 2.0
+STEP_REGION_CUT, STEP_REGION_GROWTH = 0.5, 2.0
 # rho is never smaller than this share of the radius.
 SMALLEST_RHO = 0.05
 
@@ -66,7 +66,7 @@ def perceptual_ball_constrained(
     name: str | None = None,
     observer: Observer | None = None,
 ) -> FeatureBallResult:
-    """Raise the margin within ``|phi(x') - phi(x)| <= radius``.
+    """Raise the margin while the feature distance stays within the radius: ``|phi(x') - phi(x)| <= radius``.
 
     Args:
         model: a :class:`~ssimpert.Classifier`, or a module on [0, 1] images that returns logits (B, K).
@@ -188,7 +188,7 @@ class FeatureBallMove:
         whole_distance = self._distance((state.images[active] + direction).clamp(0, 1), active)
         length = loop.line_search(self.goal, state, active, direction, allowed=self._within_radius)
         self._resize(active, length, whole_distance)
-        exhausted = (length == 0) & ~unsolved & (self.region[active] < SMALLEST_REGION * self.step_norm)
+        exhausted = (length == 0) & ~unsolved & (self.region[active] < SMALLEST_STEP_REGION * self.step_norm)
         state.stop(active[exhausted], "no step, however short, raises the margin within the feature distance any more")
         return solution, length
 
@@ -205,8 +205,8 @@ class FeatureBallMove:
 
     def _resize(self, active: Tensor, length: Tensor, whole_distance: Tensor) -> None:
         """Set region and rho from the lengths that served, (K,), and the whole steps' true distances, (K,)."""
-        factor = torch.where(length == 1, REGION_GROWTH, 1.0)
-        self.region[active] *= torch.where(length == 0, REGION_CUT, factor)
+        factor = torch.where(length == 1, STEP_REGION_GROWTH, 1.0)
+        self.region[active] *= torch.where(length == 0, STEP_REGION_CUT, factor)
         share = (self.radius[active] / whole_distance.clamp_min(1e-300)).clamp(SMALLEST_RHO, 1)
         self.rho[active] = torch.minimum(self.rho[active], self.radius[active] * share)
 

@@ -29,7 +29,7 @@ Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 # Armijo's rule: the value must fall by this share of what the slope promises.
 SUFFICIENT_DECREASE = 1e-4
 # A step length found too long is multiplied by a factor between these two.
-SMALLEST_CUT, LARGEST_CUT = 0.1, 0.5
+SMALLEST_LENGTH_CUT, LARGEST_LENGTH_CUT = 0.1, 0.5
 MAX_BACKTRACKS = 20
 # The relative change of the value is judged only after so many steps, since the first steps are short.
 FIRST_STEPS = 5
@@ -267,7 +267,7 @@ def _backtrack(
         for name in vars(step):
             getattr(step, name)[remaining[accepted]] = getattr(trial, name)[accepted]
         vertex = -promised / (2 * (trial.value - value[remaining] - promised))
-        cut = vertex.nan_to_num(SMALLEST_CUT).clamp(SMALLEST_CUT, LARGEST_CUT)
+        cut = vertex.nan_to_num(SMALLEST_LENGTH_CUT).clamp(SMALLEST_LENGTH_CUT, LARGEST_LENGTH_CUT)
         step.length[remaining[~accepted]] *= cut[~accepted]
     return step
 

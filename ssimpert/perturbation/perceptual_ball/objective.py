@@ -141,7 +141,17 @@ def ball_objective(
 
     (original_features,) = in_chunks(features_of, original, chunk=CHUNK)
     weight = torch.full((len(label),), gamma, dtype=original_features.dtype, device=original_features.device)
-    return BallObjective(features, original, original_features, label, targets, weight, s, v, margin_term)
+    return BallObjective(
+        features=features,
+        original=original,
+        original_features=original_features,
+        label=label,
+        targets=targets,
+        gamma=weight,
+        s=s,
+        v=v,
+        margin_term=margin_term,
+    )
 
 
 def success_margin(targets: tuple[int, ...] | None) -> Untargeted | Membership:

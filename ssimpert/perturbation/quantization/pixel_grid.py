@@ -9,7 +9,7 @@ from torch import Tensor
 
 LARGEST_GREY_VALUE = 255
 # An excess up to this, in a set's own unit, counts as inside: the rounding of float32 pixels.
-TOLERANCE = 1e-6
+INSIDE_TOLERANCE = 1e-6
 # Trials of the bisection for a perturbation's scale.
 SCALE_TRIALS = 12
 
@@ -56,7 +56,7 @@ class ScaledRounding:
         if self.bound is None:
             return True
         delta = pixels_of(grey, self.dtype).double() - self.image
-        return bool(self.bound.excess(delta) <= TOLERANCE)
+        return bool(self.bound.excess(delta) <= INSIDE_TOLERANCE)
 
     def settle(self, grey: Tensor, perturbed: Tensor) -> Tensor:
         """Grey values inside the set, near to a perturbed image.

@@ -18,7 +18,7 @@ from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.inputs import check_image
 from ssimpert.perturbation.quantization.feature_limit import FeatureLimit
 from ssimpert.perturbation.quantization.pixel_grid import (
-    TOLERANCE,
+    INSIDE_TOLERANCE,
     Excess,
     ScaledRounding,
     nearest_grey_values,
@@ -191,14 +191,14 @@ def _excess(quantized: PerturbResult, bound: Excess | None, image: Tensor) -> tu
     if isinstance(bound, BoundWindowSSIM):
         luminance, contrast = bound.losses(delta)
         worst = torch.maximum(luminance - bound.constraint.beta, contrast - bound.constraint.alpha)
-        windows_outside = (worst > TOLERANCE).flatten(1).sum(dim=1)
+        windows_outside = (worst > INSIDE_TOLERANCE).flatten(1).sum(dim=1)
     return bound.excess(delta).cpu(), windows_outside
 
 
 def _verdict(bound: Excess | None, excess: float, least_ssim: float) -> Verdict:
     if bound is None:
         return "no constraint"
-    if excess <= TOLERANCE:
+    if excess <= INSIDE_TOLERANCE:
         return "kept"
     if isinstance(bound, BoundWindowSSIM) and least_ssim >= bound.constraint.threshold - ALLOWANCE:
         return "within allowance"
