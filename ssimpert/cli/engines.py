@@ -53,7 +53,7 @@ def check_engine_fits(constraint: Constraint, engine: EngineName | HeldEngineNam
         UsageError: a mean SSIM that nothing projects onto.
     """
     import solvers
-    from ssimpert.perturbation.engines.oracle import certified
+    from ssimpert.perturbation.engines.step_solver import certified
 
     projects = engine.value == EngineName.PROJECTED_GRADIENT.value
     if projects and isinstance(constraint, solvers.MeanSSIM) and certified(constraint, method) != "convex step":

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,82 +11,61 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin, linearize
 from ssimpert.metrics import contrast_distance, min_window_ssim, ssim
-from ssimpert.models.forward_passes import Model, forward
-from ssimpert.perturbation.engines.oracle import Oracle
-from ssimpert.perturbation.results import ConstraintRule, PerturbResult, StepRow
+from ssimpert.models.forward_passes import Model
+from ssimpert.perturbation.engines.step_solver import StepSolver
+from ssimpert.perturbation.goal import Goal
+from ssimpert.perturbation.results import ConstraintRule, FinalIterate, PerturbResult
 
-
-class Endpoint(Protocol):
-    """Where a method ended, and how it got there."""
-
-    @property
-    def images(self) -> Tensor:
-        """(B, C, H, W) in the pixels of [0, 1], any floating dtype."""
-        ...
-
-    @property
-    def steps(self) -> Tensor:
-        """(B,) long."""
-        ...
-
-    @property
-    def messages(self) -> Sequence[str]: ...
-
-    @property
-    def history(self) -> Sequence[StepRow]: ...
-
-
-@dataclass(frozen=True)
-class End:
-    """An :class:`Endpoint` of methods that keep no state of their own to hand over."""
-
-    images: Tensor
-    steps: Tensor
-    messages: Sequence[str]
-    history: Sequence[StepRow] = ()
+# The sets that bound the SSIM of every window; each has a window of its own.
+WINDOWED_SETS = (solvers.WindowSSIM, solvers.ProductSSIM)
 
 
 def measure(
-    model: Model,
+    goal: Goal,
     image: Tensor,
-    state: Endpoint,
-    label: Tensor,
-    margin: Margin,
+    final: FinalIterate,
     *,
-    rule: Oracle | None,
+    step_solver: StepSolver | None,
     constraint: ConstraintRule | None,
     name: str,
     settings: dict[str, Any],
-    seconds: float,
+    seconds: float = 0.0,
 ) -> PerturbResult:
-    """Round the iterates to the images' dtype and measure what came of it, by fresh forward passes. ``rule`` is that
-    of a set around the original image, else ``None``."""
-    adversarial = state.images.to(image.dtype)
-    before = linearize(model, image, label, margin)
-    after = forward(model, adversarial)
-    margin_after = margin(after, label)
+    """Round the final iterates to the images' dtype, and measure the rounded images by fresh forward passes.
+
+    Args:
+        goal: what was to be reached.
+        image: the clean images, (B, C, H, W) in [0, 1].
+        final: where the method ended.
+        step_solver: solves the steps within a set around the original images; ``None`` where there is no such set.
+        constraint: the set, or the rule that makes one; ``None`` for a perturbation that has none.
+        name: what tables call the perturbation.
+        settings: how it was made, as plain values.
+        seconds: wall-clock time of the whole batch.
+    """
+    adversarial = final.images.to(image.dtype)
+    before, after = goal.linearize(image), goal.decide(adversarial)
     return PerturbResult(
         adversarial=adversarial,
         delta=adversarial - image,
-        success=margin_after > 0,
-        label=label,
+        success=after.success,
+        label=goal.label,
         label_before=before.logits.argmax(dim=1),
-        label_after=after.argmax(dim=1),
+        label_after=after.label,
         margin_before=before.value,
-        margin_after=margin_after,
+        margin_after=after.margin,
         ssim=ssim(image, adversarial, data_range=1.0),
         min_window_ssim=least_window_ssim(image, adversarial, constraint),
-        violation=_violation(image, adversarial, constraint, held=rule is not None),
+        violation=_violation(image, adversarial, None if step_solver is None else constraint),
         contrast_distance=contrast_distance(image, adversarial),
         gradient=before.gradient,
-        stationarity_gap=_stationarity_gap(model, image, state, label, margin, rule),
-        steps=state.steps,
-        messages=tuple(state.messages),
-        history=tuple(state.history),
+        stationarity_gap=_stationarity_gap(goal, image, final.images, step_solver),
+        steps=final.steps,
+        messages=tuple(final.messages),
+        history=tuple(final.history),
         name=name,
-        margin=margin,
+        margin=goal.margin,
         constraint=constraint,
         settings=settings,
         seconds=seconds,
@@ -95,30 +73,36 @@ def measure(
 
 
 def remeasure(
-    model: Model, image: Tensor, result: PerturbResult, adversarial: Tensor, *, measured: ConstraintRule | None
+    model: Model, image: Tensor, result: PerturbResult, adversarial: Tensor, *, window_of: ConstraintRule | None
 ) -> PerturbResult:
-    """``result`` with other perturbed images (B, C, H, W) in its place, measured afresh; its history stays.
-    ``measured`` is the constraint whose window ``min_window_ssim`` uses."""
+    """``result`` with other perturbed images in the place of its own, measured afresh; its history stays.
+
+    Args:
+        model: the classifier that ``result`` is about.
+        image: the clean images, (B, C, H, W).
+        result: the perturbation of these images.
+        adversarial: the perturbed images, (B, C, H, W).
+        window_of: the constraint whose window ``min_window_ssim`` uses.
+    """
     adversarial = adversarial.to(image.dtype)
-    after = forward(model, adversarial)
-    margin_after = result.margin(after, result.label)
+    after = result.goal(model).decide(adversarial)
     return replace(
         result,
         adversarial=adversarial,
         delta=adversarial - image,
-        success=margin_after > 0,
-        label_after=after.argmax(dim=1),
-        margin_after=margin_after,
+        success=after.success,
+        label_after=after.label,
+        margin_after=after.margin,
         ssim=ssim(image, adversarial, data_range=1.0),
-        min_window_ssim=least_window_ssim(image, adversarial, measured),
-        violation=_violation(image, adversarial, result.constraint, held=True),
+        min_window_ssim=least_window_ssim(image, adversarial, window_of),
+        violation=_violation(image, adversarial, result.constraint),
         contrast_distance=contrast_distance(image, adversarial),
-        stationarity_gap=torch.full_like(margin_after, float("nan")),
+        stationarity_gap=torch.full_like(after.margin, float("nan")),
     )
 
 
 def require_sound_margins(margin: Tensor) -> None:
-    """Raise :class:`InputError` where no clean image has a finite margin, (B,): nothing can be perturbed."""
+    """Raise :class:`InputError` where no clean image has a finite margin, (B,). Nothing can be perturbed then."""
     if not bool(margin.isfinite().any()):
         raise InputError(
             f"the margin at image 0 is {float(margin[0])}: the model gives NaN or infinite logits for every image"
@@ -126,7 +110,7 @@ def require_sound_margins(margin: Tensor) -> None:
 
 
 def require_sound_gradients(result: PerturbResult) -> None:
-    """Raise :class:`InputError` where no image has a finite gradient, so that none was moved."""
+    """Raise :class:`InputError` where no image has a finite gradient. No image was perturbed then."""
     bad = (~result.gradient.isfinite()).flatten(1).sum(dim=1)
     if bool((bad > 0).all()):
         raise InputError(
@@ -136,12 +120,15 @@ def require_sound_gradients(result: PerturbResult) -> None:
 
 
 def least_window_ssim(image: Tensor, adversarial: Tensor, constraint: ConstraintRule | None) -> Tensor:
-    """The least SSIM of any whole window, (B,): of the constraint's own kind where it is a WindowSSIM or a
-    ProductSSIM, or has one among its sets, else of the published Gaussian one."""
+    """The least SSIM of any whole window, (B,).
+
+    The window is that of the constraint where the constraint is a WindowSSIM or a ProductSSIM, or has one among its
+    sets. Else the window is the published Gaussian one.
+    """
     if isinstance(constraint, solvers.Intersection):
-        windowed = (one for one in constraint.sets if isinstance(one, (solvers.WindowSSIM, solvers.ProductSSIM)))
+        windowed = (member for member in constraint.sets if isinstance(member, WINDOWED_SETS))
         constraint = next(windowed, None)
-    if isinstance(constraint, (solvers.WindowSSIM, solvers.ProductSSIM)):
+    if isinstance(constraint, WINDOWED_SETS):
         return min_window_ssim(
             image,
             adversarial,
@@ -152,31 +139,26 @@ def least_window_ssim(image: Tensor, adversarial: Tensor, constraint: Constraint
     return min_window_ssim(image, adversarial, data_range=1.0)
 
 
-def _violation(image: Tensor, adversarial: Tensor, constraint: ConstraintRule | None, *, held: bool) -> Tensor:
-    if not held or constraint is None:
+def _violation(image: Tensor, adversarial: Tensor, constraint: ConstraintRule | None) -> Tensor:
+    """The excess over the set around the original images, at least 0, (B,); NaN without a set."""
+    if constraint is None:
         return torch.full_like(image[:, 0, 0, 0], float("nan"))
     original = image.to(torch.float64)
-    limit = constraint if isinstance(constraint, Constraint) else constraint(original)
-    return limit.bind(original).excess(adversarial.to(torch.float64) - original).clamp_min(0).to(image.dtype)
+    constraint_set = constraint if isinstance(constraint, Constraint) else constraint(original)
+    return constraint_set.bind(original).excess(adversarial.to(torch.float64) - original).clamp_min(0).to(image.dtype)
 
 
-def _stationarity_gap(
-    model: Model,
-    image: Tensor,
-    state: Endpoint,
-    label: Tensor,
-    margin: Margin,
-    rule: Oracle | None,
-) -> Tensor:
+def _stationarity_gap(goal: Goal, image: Tensor, perturbed: Tensor, step_solver: StepSolver | None) -> Tensor:
+    """``max <g, s - d>`` over the set, by the solver's certificate, (B,); NaN without a set or a finite gradient."""
     gap = torch.full((len(image),), float("nan"), dtype=torch.float64, device=image.device)
-    if rule is None:
+    if step_solver is None:
         return gap.to(image.dtype)
-    gradient = linearize(model, state.images, label, margin).gradient
+    gradient = goal.linearize(perturbed).gradient
     sound = gradient.isfinite().flatten(1).all(dim=1).nonzero()[:, 0]
     if sound.numel():
         original = image.to(torch.float64)[sound]
-        delta = state.images[sound].to(torch.float64) - original
-        bound = torch.as_tensor(rule(gradient[sound], original, sound, around=delta).bound)
+        delta = perturbed[sound].to(torch.float64) - original
+        optimum = step_solver.linear_optimum(gradient[sound], original, sound, expansion_point=delta)
         attained = (gradient[sound] * delta).flatten(1).sum(dim=1)
-        gap[sound] = bound - attained
+        gap[sound] = torch.as_tensor(optimum.bound) - attained
     return gap.to(image.dtype)

@@ -1,4 +1,4 @@
-"""What the methods of this package accept: images, labels, and where a perturbation may live."""
+"""What the methods of this package accept: images, labels and margins, and masks of pixels that may change."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from ssimpert.linearization import Margin
 from ssimpert.linearization.margins import Criterion
 from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.models.forward_passes import Model, forward
+from ssimpert.perturbation.goal import Goal
+from ssimpert.validation import check_images
 
 
 def check_image(image: Tensor) -> None:
     """Raise :class:`InputError` unless ``image`` is (B, C, H, W), float32 or float64, finite and in [0, 1]."""
-    if not isinstance(image, Tensor):
-        raise InputError(f"image must be a torch tensor (B, C, H, W), got {type(image).__name__}")
-    if image.ndim != 4 or 0 in image.shape:
-        raise InputError(f"image must have shape (B, C, H, W), got {tuple(image.shape)}")
-    if image.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"image must be float32 or float64, got {image.dtype}")
-    bad = (~image.isfinite()).flatten(1).sum(dim=1)
-    if bool(bad.any()):
-        first = int(bad.argmax())
-        raise InputError(f"image {first} has {int(bad[first])} NaN or infinite pixels")
+    check_images("image", image)
+    bad_count = (~image.isfinite()).flatten(1).sum(dim=1)
+    if bool(bad_count.any()):
+        first = int(bad_count.argmax())
+        raise InputError(f"image {first} has {int(bad_count[first])} NaN or infinite pixels")
     low, high = float(image.min()), float(image.max())
     if low < 0 or high > 1:
         raise InputError(f"image pixels reach from {low:.6g} to {high:.6g}; they must lie in [0, 1]")
@@ -37,55 +34,75 @@ def check_image(image: Tensor) -> None:
         )
 
 
-def labels_of(model: Model, image: Tensor, label: Tensor | None, margin: Margin) -> Tensor:
-    """The classes (B,) that ``margin`` is measured against: ``label``, or the model's own; both checked."""
+def checked_goal(model: Model, image: Tensor, label: Tensor | None, margin: Margin) -> Goal:
+    """The goal of perturbing ``image`` (B, C, H, W).
+
+    Args:
+        model: must return logits (B, K).
+        image: the clean images.
+        label: the classes that the margin is measured against, (B,) long; default those that the margin takes, which
+            are the model's own labels for most margins.
+        margin: must fit the model's number of classes.
+
+    Raises:
+        InputError: logits, labels or a margin that can't be used.
+    """
     logits = forward(model, image)
     if logits.ndim != 2 or logits.shape[0] != image.shape[0]:
         raise InputError(
             f"the model must return logits (B, K) for {image.shape[0]} images, got shape {tuple(logits.shape)}"
         )
-    label = _own_label(logits, label, margin)
-    margin.check(logits.shape[1])
-    return label
-
-
-def _own_label(logits: Tensor, label: Tensor | None, margin: Margin) -> Tensor:
-    own = margin.labels(logits) if isinstance(margin, Criterion) else logits.argmax(dim=1)
+    default = margin.labels(logits) if isinstance(margin, Criterion) else logits.argmax(dim=1)
     if label is None:
-        return own
+        label = default
+    else:
+        _check_label(label, logits)
+    margin.check(logits.shape[1])
+    return Goal(model, label.to(logits.device), margin)
+
+
+def _check_label(label: Tensor, logits: Tensor) -> None:
+    shape = tuple(logits.shape[:1])
     if not isinstance(label, Tensor):
-        raise InputError(f"label must be a long tensor of shape {tuple(own.shape)}, got {label!r}")
-    if label.shape != own.shape or label.dtype != torch.long:
-        raise InputError(
-            f"label must be a long tensor of shape {tuple(own.shape)}, got {label.dtype} {tuple(label.shape)}"
-        )
+        raise InputError(f"label must be a long tensor of shape {shape}, got {label!r}")
+    if tuple(label.shape) != shape or label.dtype != torch.long:
+        raise InputError(f"label must be a long tensor of shape {shape}, got {label.dtype} {tuple(label.shape)}")
     if bool(((label < 0) | (label >= logits.shape[1])).any()):
         raise InputError(f"label {label.tolist()} is out of range; classes are 0 to {logits.shape[1] - 1}")
-    return label.to(own.device)
 
 
-def region_of(support: Tensor | None, image: Tensor) -> solvers.Support | None:
+def support_set(support: Tensor | None, image: Tensor) -> solvers.Support | None:
     """The set of perturbations that vanish where ``support`` is False; ``None`` where there is no mask.
 
     Args:
         support: bool, (H, W), (C, H, W) or (B, C or 1, H, W), True where pixels may change.
+        image: the images that are perturbed, (B, C, H, W).
 
     Raises:
-        InputError: not a mask, or one that leaves an image no pixel.
-        solvers.ProblemError: a shape that does not fit ``image`` (B, C, H, W).
+        InputError: not a mask, or a mask that leaves an image no pixel.
+        solvers.ProblemError: a shape that does not fit ``image``.
     """
     if support is None:
         return None
+    if not bool(support_mask(support, image).flatten(1).any(dim=1).all()):
+        raise InputError("support is False everywhere for an image: no pixel may change")
+    return solvers.Support(support)
+
+
+def support_mask(support: Tensor, image: Tensor) -> Tensor:
+    """The mask ``support``, as for :func:`support_set`, in the shape of ``image`` (B, C, H, W) and on its device.
+
+    Raises:
+        InputError: not a mask.
+        solvers.ProblemError: a shape that does not fit ``image``.
+    """
     if not isinstance(support, Tensor) or support.dtype != torch.bool:
         got = f"a tensor of {support.dtype}" if isinstance(support, Tensor) else type(support).__name__
         raise InputError(f"support must be a bool tensor, True where pixels may change, got {got}")
-    region = solvers.Support(support)
-    region.check(image)
-    if not bool(support.expand(image.shape).flatten(1).any(dim=1).all()):
-        raise InputError("support is False everywhere for an image: no pixel may change")
-    return region
+    solvers.Support(support).check(image)
+    return support.to(image.device).expand(image.shape)
 
 
-def share_of(support: Tensor | None) -> float | None:
-    """The share of pixels that may change, for records."""
+def support_share(support: Tensor | None) -> float | None:
+    """The share of pixels that may change, for records; ``None`` where there is no mask."""
     return None if support is None else float(support.to(torch.float64).mean())

@@ -18,13 +18,13 @@ from ssimpert.models.forward_passes import Model
 from ssimpert.models.mixed_precision import InMixedPrecision, MixedPrecision
 from ssimpert.perturbation.engines import loop
 from ssimpert.perturbation.engines.batching import BatchSize, check_batch_size, in_parts
-from ssimpert.perturbation.engines.catalog import HELD, Engine, check_engine, check_projectable
-from ssimpert.perturbation.engines.oracle import Oracle
+from ssimpert.perturbation.engines.catalog import ENGINES_AROUND_ORIGINAL, Engine, check_engine, check_projectable
 from ssimpert.perturbation.engines.recentred import recentred as recentred_move
 from ssimpert.perturbation.engines.released import ReleasedMargin, released_step_rule
+from ssimpert.perturbation.engines.step_solver import StepSolver
 from ssimpert.perturbation.evaluation import measure, require_sound_gradients, require_sound_margins
-from ssimpert.perturbation.inputs import check_image, labels_of, region_of, share_of
-from ssimpert.perturbation.quantization.quantize import quantize as to_grid
+from ssimpert.perturbation.inputs import check_image, checked_goal, support_set, support_share
+from ssimpert.perturbation.quantization.quantize import quantize as quantize_result
 from ssimpert.perturbation.results import ConstraintRule, PerturbResult
 from ssimpert.records import describe, describe_settings
 
@@ -52,43 +52,45 @@ def perturb(
     name: str | None = None,
     observer: Observer | None = None,
 ) -> PerturbResult:
-    """Perturb images until the decision changes, keeping to a constraint set.
+    """Perturb images within a constraint set until the decision changes.
 
     Args:
         model: a classifier on [0, 1] images that returns logits; see :func:`ssimpert.load_model`.
         image: (B, C, H, W) in [0, 1], float32 or float64.
-        constraint: a set of :mod:`solvers`, or a function from references (B, C, H, W) to one. The pixel box
-            [0, 1] is always added; several convex sets go into a :class:`~solvers.Intersection`. Sets that are not
-            convex are kept to exactly: :class:`~solvers.MeanSSIM` by convex steps, :class:`~solvers.ProductSSIM` by
-            its own solvers, whose bounds are global all the same; ``certified`` of the result says what the
+        constraint: a set of :mod:`solvers`, or a function from references (B, C, H, W) to one. The pixel box [0, 1] is
+            always added. Several convex sets go into a :class:`~solvers.Intersection`. Iterates keep exactly to sets
+            that are not convex, too: to :class:`~solvers.MeanSSIM` by convex steps, to :class:`~solvers.ProductSSIM`
+            by solvers for this set, whose bounds are global all the same. ``certified`` of the result says what the
             certificates speak of.
         steps: most steps per image, at least 1.
         margin: the goal; default :class:`~ssimpert.Untargeted`.
         label: the classes (B,) that the margin is measured against; default: the model's own labels, for
-            :class:`~ssimpert.LeastLikely` its least likely ones.
+            :class:`~ssimpert.LeastLikely` the least likely classes.
         engine: the loop. ``"projected_gradient"`` (default, the best by measurement), ``"sequential_convex"`` and
-            ``"frank_wolfe"`` keep every iterate in the set around the *original* image and return the best.
+            ``"frank_wolfe"`` keep every iterate in the set around the *original* image and return the best iterate.
             ``"recentred"`` is the method of Pochimireddy et al. (arXiv 2106.12731): each step keeps to the set around
             the *current* iterate, so distances add up (for GlobalSSIM to at most ``steps * distance``).
         recentred: ``True`` is short for ``engine="recentred"``.
-        faithful: the released behaviour of that method, faults included; needs ``"recentred"`` and GlobalSSIM.
-        support: where pixels may change, bool, (H, W), (C, H, W) or (B, C or 1, H, W), for instance a composite's
-            mask or its complement; the others keep their values exactly. Default: everywhere.
-        stop_at_success: freeze an image once its goal is reached (minimal effort). ``False`` spends all steps on
-            the largest margin.
+        faithful: reproduce the code that Pochimireddy et al. released, faults included; needs ``"recentred"`` and
+            GlobalSSIM.
+        support: where pixels may change, bool, (H, W), (C, H, W) or (B, C or 1, H, W), for instance a composite's mask
+            or its complement. All other pixels keep their values exactly. Default: everywhere.
+        stop_at_success: stop an image once its goal is reached (minimal effort). ``False`` spends all steps on the
+            largest margin.
         method: the solver's method, for each step.
         settings: the solver's settings.
-        batch_size: most images at once; ``"auto"`` is all, halved where memory runs out, going on from there.
-        mixed_precision: ``"float16"`` or ``"bfloat16"``: the gradient of every step is computed under autocast and
-            handed on in the images' precision; line searches and success ask the model as it is. Default: none.
-        quantize: move the result onto 8-bit pixels, still fooling and inside the set where that can be: see
-            :func:`~ssimpert.quantize`, whose result is returned. Not beside ``support``, which it would not keep to.
+        batch_size: most images at once; ``"auto"`` means all. Where memory runs out, the number is halved, and the
+            work goes on from there.
+        mixed_precision: ``"float16"`` or ``"bfloat16"``. The gradient of every step is then computed under autocast,
+            and used in the images' precision. Line searches and success use the model without autocast. Default: none.
+        quantize: move the result onto 8-bit pixels, with goal and constraint kept where that is possible; the result is
+            that of :func:`~ssimpert.quantize`. Not together with ``support``, which quantisation would not keep to.
         name: what tables call it; default made from the constraint.
         observer: called with the state after every step, for progress bars.
 
     Returns:
-        One entry per image; an image that fails comes back with ``success`` false and its best iterate, where it is
-        re-centred with its last.
+        One entry per image. An image that fails has ``success`` false, and comes back as its best iterate; with
+        ``"recentred"`` as its last iterate.
 
     Raises:
         InputError: images, labels or options that can't be used; raised before any step.
@@ -105,64 +107,64 @@ def perturb(
         raise InputError("quantisation may move pixels outside the support: drop quantize=True or support")
     if support is not None and faithful:
         raise InputError("the released method perturbs the whole image: drop faithful=True or support")
-    region = region_of(support, image)
+    region = support_set(support, image)
     if not hasattr(margin, "check") or isinstance(margin, type):
         raise InputError(
             f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
         )
     check_batch_size(batch_size)
-    linearised = model if mixed_precision is None else InMixedPrecision(model, mixed_precision)
-    label_given, own = label, labels_of(model, image, label, margin)
-    driven_by: Margin = ReleasedMargin(margin) if faithful else margin
-    made = {
+    gradient_model = model if mixed_precision is None else InMixedPrecision(model, mixed_precision)
+    goal = checked_goal(model, image, label, margin)
+    run_settings = {
         "constraint": describe(constraint),
         "steps": steps,
         "margin": describe(margin),
         "engine": engine,
         "recentred": recentred,
         "faithful": faithful,
-        "support": share_of(support),
+        "support": support_share(support),
         "stop_at_success": stop_at_success,
         "method": method,
         "mixed_precision": mixed_precision,
         "solver": describe_settings(settings),
-        "label": None if label_given is None else own.tolist(),
+        "label": None if label is None else goal.label.tolist(),
     }
 
     def run(part: slice) -> PerturbResult:
-        some, label = image[part], own[part]
-        index = torch.arange(len(image), device=image.device)[part]
-        limit = constraint.select(index, len(image)) if isinstance(constraint, Constraint) else constraint
-        inside = None if region is None else region.select(index, len(image))
-        rule = Oracle(limit, len(some), method, settings, inside)
-        state = loop.start(model, some, label, driven_by, stop_at_success=stop_at_success)
+        original, part_goal = image[part], goal.select(part)
+        indices = torch.arange(len(image), device=image.device)[part]
+        part_constraint = constraint.select(indices, len(image)) if isinstance(constraint, Constraint) else constraint
+        part_region = None if region is None else region.select(indices, len(image))
+        climbed = replace(part_goal, margin=ReleasedMargin(margin)) if faithful else part_goal
+        solver = StepSolver(part_constraint, len(original), method, settings, part_region)
         if faithful:
             assert isinstance(constraint, solvers.GlobalSSIM)
-            move = recentred_move(model, label, driven_by, released_step_rule(constraint, method, settings))
+            move = recentred_move(climbed, released_step_rule(constraint, method, settings))
         elif recentred:
-            move = recentred_move(model, label, driven_by, rule, rule.hold)
+            move = recentred_move(climbed, solver.linear_optimum, solver.retract)
         else:
-            oracle = Oracle(limit, len(some), method, settings, inside, tightening=True)
-            move = HELD[engine](model, label, driven_by, oracle, some)
-        ascent = loop.ascend(linearised, state, label, driven_by, move, steps=steps, stop_at_success=stop_at_success)
+            # Tolerances that tighten are for the steps only; the result is measured at the tolerance of the settings.
+            tightening = StepSolver(part_constraint, len(original), method, settings, part_region, tightening=True)
+            move = ENGINES_AROUND_ORIGINAL[engine](climbed, tightening, original)
+        state = loop.start(climbed, original, stop_at_success=stop_at_success)
+        ascent = loop.ascend(
+            replace(climbed, model=gradient_model), state, move, steps=steps, stop_at_success=stop_at_success
+        )
         for reached in ascent:
             if observer is not None:
                 observer(reached)
         if not recentred:
             state.return_to_best()
         result = measure(
-            model,
-            some,
-            state,
-            label,
-            margin,
-            rule=None if recentred else rule,
-            constraint=limit,
+            part_goal,
+            original,
+            state.final(),
+            step_solver=None if recentred else solver,
+            constraint=part_constraint,
             name=name or _default_name(constraint, recentred=recentred, faithful=faithful),
-            settings=made,
-            seconds=0.0,
+            settings=run_settings,
         )
-        made["certified"] = None if faithful else rule.certified
+        run_settings["certified"] = None if faithful else solver.certified
         return result
 
     if isinstance(constraint, Constraint):
@@ -170,8 +172,9 @@ def perturb(
     result = in_parts(run, len(image), batch_size)
     require_sound_margins(result.margin_before)
     require_sound_gradients(result)
-    result = replace(result, constraint=constraint, seconds=time.perf_counter() - began)
-    return to_grid(model, image, result) if quantize else result
+    # The parts' constraints are for their own images; the settings are those of the whole batch already.
+    result = replace(result, constraint=constraint, settings=run_settings, seconds=time.perf_counter() - began)
+    return quantize_result(model, image, result) if quantize else result
 
 
 def _engine_of(engine: Engine | None, *, recentred: bool) -> Engine:

@@ -1,11 +1,12 @@
-"""What every perturbation returns, and whether a result was made from given images."""
+"""What every perturbation returns: results, their parts, and whether a result was made from given images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import Any, Literal, Self, TypedDict
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch import Tensor
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
+from ssimpert.models.forward_passes import Model
+from ssimpert.perturbation.goal import Goal
 
 # A constraint set, or a rule that makes one for the current references (B, C, H, W).
 ConstraintRule = Constraint | Callable[[Tensor], Constraint]
@@ -23,9 +26,12 @@ Verdict = Literal["kept", "within allowance", "outside", "no constraint"]
 # How far the clean images of a result, in float32, may be from the images given.
 SAME_IMAGE = 1e-5
 
+# The fields that are tuples of one entry per image, and the settings that may be lists of one entry per image.
+IMAGE_TUPLES, IMAGE_SETTINGS = ("messages", "verdict", "notes"), ("label", "radius")
+
 
 class StepRow(TypedDict):
-    """One step of one image: the margin and label *after* the step."""
+    """One step of one image. Margin and label are those *after* the step."""
 
     step: int
     image: int
@@ -36,14 +42,14 @@ class StepRow(TypedDict):
 
 
 class SolverRow(StepRow):
-    """A step that a solver found, and what it said of it."""
+    """A step that a solver found, with the solver's relative gap and status."""
 
     rel_gap: float
     status: str
 
 
 class ObjectiveRow(StepRow):
-    """A step of descent, and the objective's terms after it, weights included."""
+    """A step of descent, with the objective and its weighted terms after the step."""
 
     objective: float
     feature_term: float
@@ -53,8 +59,27 @@ class ObjectiveRow(StepRow):
 
 
 @dataclass(frozen=True, eq=False)
+class FinalIterate:
+    """Where a method ended, and how it got there.
+
+    :func:`~ssimpert.perturbation.evaluation.measure` makes a result of it.
+
+    Attributes:
+        images: (B, C, H, W) in the pixels of [0, 1], any floating dtype.
+        steps: (B,) long, steps taken.
+        messages: (B,), why an image stopped early, or empty.
+        history: rows per step and image.
+    """
+
+    images: Tensor
+    steps: Tensor
+    messages: Sequence[str]
+    history: Sequence[StepRow] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class PerturbResult:
-    """Perturbed images and what is true of them, one entry per image; failures are returned too.
+    """Perturbed images and what was measured on them, one entry per image; failures are returned too.
 
     Every number is measured on ``adversarial`` as returned, after rounding to its dtype, by a fresh forward pass.
 
@@ -66,21 +91,21 @@ class PerturbResult:
         label_before, label_after: (B,) long, the model's own labels.
         margin_before, margin_after: (B,), on logits; positive where the goal is reached.
         ssim: (B,), mean SSIM to the clean image (Gaussian 11x11, sigma 1.5, valid region).
-        min_window_ssim: (B,), the least SSIM of any whole window at stride 1 (so for tiles also of the windows
-            across their borders, which the tiles don't constrain). The window is the constraint's own, with its
-            covariance and range, where it is a WindowSSIM or ProductSSIM; else the Gaussian of the index.
+        min_window_ssim: (B,), the least SSIM of any whole window at stride 1. For tiles this includes the windows
+            across their borders, which tiles do not constrain. The window, its covariance and its range are those of
+            the constraint where the constraint is a WindowSSIM or ProductSSIM; else it is the Gaussian of the index.
         violation: (B,), the excess of ``delta`` over the constraint set around the original image, in the set's own
-            unit, at least 0: what rounding to the dtype cost. NaN for re-centred perturbations and without a set.
+            unit, at least 0. Rounding to the dtype may cause it. NaN for re-centred perturbations and without a set.
         contrast_distance: (B,), d2 to the clean image over the whole image (methods B).
         gradient: (B, C, H, W), the margin's gradient at the clean image.
-        stationarity_gap: (B,), ``max <grad, s - d>`` over the set at the returned point, bounded from above by the
-            solver's certificate: the linear model promises no more margin than this. With :attr:`certified`
-            ``"convex step"`` it is the maximum over the convex set that stands for a set which is not convex, around
-            the returned point, and no bound over the set itself. NaN for re-centred perturbations, whose set moves
+        stationarity_gap: (B,), an upper bound, by the solver's certificate, on ``max <grad, s - d>`` over the set at
+            the returned point: the linear model promises no more margin than this. Where :attr:`certified` is
+            ``"convex step"``, the maximum is over the convex set that replaces a set which is not convex, around the
+            returned point; it bounds nothing over the set itself. NaN for re-centred perturbations, whose set moves
             along, and without a set.
         steps: (B,) long, steps taken.
         messages: (B,), why an image stopped early, or empty.
-        history: one row per step and image; more than the margin where the method knows more.
+        history: one row per step and image: a :class:`StepRow`, or one of the rows that add to it.
         name: what to call the perturbation in tables.
         margin: the goal.
         constraint: the set, or the rule that makes one; ``None`` for a perturbation that has none.
@@ -113,11 +138,87 @@ class PerturbResult:
 
     @property
     def certified(self) -> str | None:
-        """What the solver's certificates of the steps speak of. ``"global bound"``: the linear optimum over the set
-        itself. ``"convex step"``: over the convex set that stands for a set which is not convex, around each iterate.
-        ``"stationary"``: steps end where no convex step gains more, with no bound. ``None`` where no solver took part.
-        The margin itself is not concave: of it, they say nothing."""
+        """What the solver's certificates of the steps speak of.
+
+        ``"global bound"``: the linear optimum over the set itself. ``"convex step"``: the linear optimum over the
+        convex set that replaces a set which is not convex, around each iterate. ``"stationary"``: steps end where no
+        convex step gains more, with no bound. ``None`` where no solver took part. No certificate speaks of the margin
+        itself, which is not concave.
+        """
         return self.settings.get("certified")
+
+    @classmethod
+    def extending(cls, result: PerturbResult, **fields_added: Any) -> Self:
+        """``result`` as one of this class, which adds these fields."""
+        return cls(**{entry.name: getattr(result, entry.name) for entry in fields(PerturbResult)}, **fields_added)
+
+    def select(self, index: Tensor) -> Self:
+        """The images at ``index``, (K,) long, in this order; each image at most once."""
+        chosen, batch = index.tolist(), len(self.success)
+        number_of = {image: number for number, image in enumerate(chosen)}
+        columns: dict[str, Any] = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, Tensor):
+                columns[entry.name] = value[index.to(value.device)]
+            elif entry.name in IMAGE_TUPLES:
+                columns[entry.name] = tuple(value[image] for image in chosen)
+        constraint = self.constraint
+        if isinstance(constraint, Constraint):
+            constraint = constraint.select(index, batch)
+        lists = {key: self.settings[key] for key in IMAGE_SETTINGS if isinstance(self.settings.get(key), list)}
+        return replace(
+            self,
+            **columns,
+            history=_renumbered(self.history, number_of),
+            constraint=constraint,
+            settings=self.settings | {key: [values[image] for image in chosen] for key, values in lists.items()},
+        )
+
+    @classmethod
+    def concatenate(cls, results: Sequence[Self]) -> Self:
+        """Results of the parts of a batch, in order, as one: what :meth:`select` took apart.
+
+        The name, the goal, the constraint and the settings are those of the first part, except for labels and radii in
+        the settings. Where the constraint has numbers of its own for every image, give the whole one by
+        :func:`dataclasses.replace`.
+
+        Raises:
+            InputError: no results, or results of different classes.
+        """
+        kinds = {type(result).__name__ for result in results}
+        if len(kinds) != 1:
+            raise InputError(f"concatenate needs results of one class, got {', '.join(sorted(kinds)) or 'none'}")
+        first = results[0]
+        columns: dict[str, Any] = {}
+        for entry in fields(first):
+            values = [getattr(result, entry.name) for result in results]
+            if isinstance(values[0], Tensor):
+                columns[entry.name] = torch.cat(values)
+            elif entry.name in IMAGE_TUPLES:
+                columns[entry.name] = tuple(chain.from_iterable(values))
+        history: tuple[StepRow, ...] = ()
+        offset = 0  # images in the parts so far
+        for result in results:
+            batch = len(result.success)
+            history += _renumbered(result.history, {image: image + offset for image in range(batch)})
+            offset += batch
+        lists = {
+            key: list(chain.from_iterable(result.settings[key] for result in results))
+            for key in IMAGE_SETTINGS
+            if isinstance(first.settings.get(key), list)
+        }
+        return replace(
+            first,
+            **columns,
+            history=history,
+            settings=first.settings | lists,
+            seconds=sum(result.seconds for result in results),
+        )
+
+    def goal(self, model: Model) -> Goal:
+        """What the perturbation was to reach; ``model`` is the classifier that it was made for."""
+        return Goal(model, self.label, self.margin)
 
     def rows(self) -> list[dict[str, Any]]:
         """The numbers, one dictionary of plain values per image, ready for a table or JSON."""
@@ -153,10 +254,10 @@ class PerceptualBallResult(PerturbResult):
 
     Attributes:
         layers: names of the feature layers.
-        gamma: (B,), the weight of the features that the returned image was found with.
-        objective_before, objective_after: (B,), with that weight, at the clean and at the perturbed image. The clean
-            image has a margin term only.
-        feature_term, pixel_term, margin_term: (B,), what ``objective_after`` is the sum of, weights included.
+        gamma: (B,), the weight of the features with which the returned image was found.
+        objective_before, objective_after: (B,), the objective with that weight at the clean and at the perturbed
+            image. At the clean image only the margin term is not 0.
+        feature_term, pixel_term, margin_term: (B,), the weighted terms, whose sum is ``objective_after``.
         feature_distance: (B,), ``|phi(x') - phi(x)|``, the root of the sum over layers of mean squared errors.
     """
 
@@ -170,7 +271,7 @@ class PerceptualBallResult(PerturbResult):
     feature_distance: Tensor
 
     def rows(self) -> list[dict[str, Any]]:
-        """As :meth:`PerturbResult.rows`, with the objective beside."""
+        """The rows of :meth:`PerturbResult.rows`, with the objective and its terms."""
         names = ("gamma", "objective_before", "objective_after", "feature_term", "pixel_term", "margin_term")
         return [
             row | {name: float(getattr(self, name)[k]) for name in (*names, "feature_distance")}
@@ -193,7 +294,7 @@ class FeatureBallResult(PerturbResult):
     feature_distance: Tensor
 
     def rows(self) -> list[dict[str, Any]]:
-        """As :meth:`PerturbResult.rows`, with the feature distance beside."""
+        """The rows of :meth:`PerturbResult.rows`, with the radius and the feature distance."""
         return [
             row | {"radius": float(self.radius[k]), "feature_distance": float(self.feature_distance[k])}
             for k, row in enumerate(super().rows())
@@ -202,13 +303,12 @@ class FeatureBallResult(PerturbResult):
 
 @dataclass(frozen=True, eq=False)
 class MinimalBudgetResult(PerturbResult):
-    """What :func:`ssimpert.minimal_budget` returns: for each image the end of its bracket that is feasible and
-    successful.
+    """What :func:`ssimpert.minimal_budget` returns: for each image the successful end of its bracket.
 
     Attributes:
         level: (B,) float64, the least level at which the goal was reached; NaN where it never was.
-        failed_level: (B,) float64, the largest level, below ``level`` where there is one, at which the engine failed;
-            0 where it never did. The engine is no proof: the goal may be reachable there.
+        failed_level: (B,) float64, the largest level at which the engine failed, below ``level`` where there is one;
+            0 where it never did. A failure of the engine proves nothing: the goal may be reachable at this level.
         rounds: (B,) long, levels tried.
     """
 
@@ -217,7 +317,7 @@ class MinimalBudgetResult(PerturbResult):
     rounds: Tensor
 
     def rows(self) -> list[dict[str, Any]]:
-        """As :meth:`PerturbResult.rows`, with the levels beside."""
+        """The rows of :meth:`PerturbResult.rows`, with the levels."""
         return [
             row
             | {
@@ -231,9 +331,10 @@ class MinimalBudgetResult(PerturbResult):
 
 @dataclass(frozen=True, eq=False)
 class QuantizedResult(PerturbResult):
-    """A perturbation on the grid of 8-bit pixels. Every number is of ``adversarial`` as a PNG of it would be read.
+    """What :func:`ssimpert.quantize` returns: a perturbation on the grid of 8-bit pixels.
 
-    ``success`` says whether it still fools, ``violation`` by how much it is outside, where there is a set to keep.
+    Every number is measured on ``adversarial`` as it is read back from a PNG file. ``success`` says whether the
+    quantised image still reaches the goal, ``violation`` how far outside the set it is, where there is a set.
 
     Attributes:
         verdict: (B,), ``"kept"``: inside the constraint set; ``"within allowance"``: outside, but the least SSIM of
@@ -241,10 +342,10 @@ class QuantizedResult(PerturbResult):
             :data:`~ssimpert.perturbation.quantization.quantize.ALLOWANCE`; ``"outside"``; ``"no constraint"``:
             without a set around the original image. A :class:`FeatureBallResult` keeps to its radius.
         feasible: (B,) bool, whether the verdict is ``"kept"``.
-        excess: (B,) float64, how far outside in the set's own unit, 0 or less inside; NaN without a set.
-        windows_outside: (B,) long, windows of a WindowSSIM that don't keep to it; 0 for other sets.
+        excess: (B,) float64, how far outside the set, in the set's own unit; 0 or less inside, NaN without a set.
+        windows_outside: (B,) long, windows of a WindowSSIM that violate it; 0 for other sets.
         float_margin: (B,), the margin before quantisation.
-        notes: (B,), in words what could not be kept, or empty.
+        notes: (B,), in words what quantisation could not keep, or empty.
     """
 
     verdict: tuple[Verdict, ...]
@@ -255,7 +356,7 @@ class QuantizedResult(PerturbResult):
     notes: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
-        """As :meth:`PerturbResult.rows`, with what quantisation kept beside."""
+        """The rows of :meth:`PerturbResult.rows`, with what quantisation kept."""
         return [
             row
             | {
@@ -270,21 +371,38 @@ class QuantizedResult(PerturbResult):
         ]
 
 
+def _renumbered(history: tuple[StepRow, ...], number_of: dict[int, int]) -> tuple[StepRow, ...]:
+    """The rows of the images in ``number_of``, with their new numbers."""
+    rows = ({**row, "image": number_of[row["image"]]} for row in history if row["image"] in number_of)
+    return tuple(rows)  # type: ignore[arg-type]
+
+
 def apart_from(image: Tensor, result: PerturbResult) -> Tensor:
-    """How far the clean images of a result, ``adversarial - delta``, are from ``image`` (B, C, H, W): the largest
-    difference of a pixel, (B,) float64; NaN where there is one."""
+    """How far the clean images of a result, ``adversarial - delta``, are from ``image`` (B, C, H, W).
+
+    Returns:
+        The largest difference of a pixel, (B,) float64; NaN where a pixel is NaN.
+    """
     return (result.adversarial.double() - result.delta.double() - image.double()).abs().flatten(1).amax(dim=1)
 
 
-def check_matched(image: Tensor, matched_to: PerturbResult, name: str = "matched_to") -> None:
-    """Raise :class:`InputError` unless ``matched_to``, which errors call ``name``, perturbs ``image`` (B, C, H, W) and
-    is finite."""
-    shape = tuple(matched_to.adversarial.shape)
-    if shape != tuple(image.shape):
-        raise InputError(f"{name} has images of shape {shape}, image has {tuple(image.shape)}")
-    if matched_to.adversarial.device != image.device:
-        raise InputError(f"{name} is on {matched_to.adversarial.device}, image on {image.device}")
-    for k, distance in enumerate(apart_from(image, matched_to).tolist()):
+def check_made_from(image: Tensor, result: PerturbResult, name: str = "result") -> None:
+    """Raise :class:`InputError` unless ``result`` is a finite perturbation of the images ``image``.
+
+    Args:
+        image: the clean images, (B, C, H, W).
+        result: the perturbation.
+        name: what errors call ``result``.
+    """
+    if not isinstance(result, PerturbResult):
+        raise InputError(f"{name} must be a PerturbResult, got {type(result).__name__}")
+    for field, what in (("adversarial", "images"), ("delta", "delta"), ("gradient", "gradient")):
+        values = getattr(result, field)
+        if values.shape != image.shape:
+            raise InputError(f"{name} has {what} of shape {tuple(values.shape)}, image has {tuple(image.shape)}")
+        if values.device != image.device:
+            raise InputError(f"{name} is on {values.device}, image on {image.device}; bring both to one device")
+    for k, distance in enumerate(apart_from(image, result).tolist()):
         if not math.isfinite(distance):
             raise InputError(f"{name} has pixels that are NaN or infinite in image {k}")
         if distance > SAME_IMAGE:

@@ -1,9 +1,10 @@
-"""foolbox's attacks as :func:`ssimpert.foolbox_baseline` runs them: a radius per image, FMN's projection mended, every
-gradient counted. Import it after
-:func:`~ssimpert.perturbation.baselines.foolbox_import.require_foolbox`.
+"""foolbox's attacks as :func:`ssimpert.foolbox_baseline` runs them.
+
+PGD takes a radius per image, the projection of FMN is mended, and every gradient is counted. Losses, loops and step
+rules are foolbox's. Import this file after :func:`~ssimpert.perturbation.baselines.foolbox_import.require_foolbox`.
 
 Rauber, Brendel, Bethge, "Foolbox: a Python toolbox to benchmark the robustness of machine learning models", 2017;
-Rauber, Zimmermann, Bethge, Brendel, "Foolbox Native", JOSS 2020. Losses, loops and step rules are foolbox's own.
+Rauber, Zimmermann, Bethge, Brendel, "Foolbox Native", JOSS 2020.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ import torch
 from torch import Tensor, nn
 
 from solvers.batch_algebra import norm, per_image
-from ssimpert.linearization import Margin, Targeted
+from ssimpert.linearization import Targeted
 from ssimpert.models.forward_passes import Model, model_dtype
+from ssimpert.perturbation.goal import Goal
 
-# As foolbox's own guard against division by zero.
-_TINY = 1e-12
-# A step, as a share of the radius, is this by the number of steps (Madry et al. 2018, section 5): the ball's border is
-# reached from anywhere within. foolbox's own defaults don't depend on the number: 40 steps of .025 stop short of it.
+# A norm is divided by no less than this, as in foolbox.
+_MIN_NORM = 1e-12
+# A step, as a share of the radius, is this number divided by the number of steps (Madry et al. 2018, section 5). So the
+# steps reach the sphere from anywhere in the ball. foolbox's defaults do not depend on the number of steps: 40 steps of
+# .025 do not reach it.
 STEP_SHARE = 2.5
 
 
 class CountedModel(nn.Module):
-    """``model`` for foolbox: counts the backward passes through it and keeps them from its parameters' ``grad``.
+    """``model`` for foolbox. Backward passes through the model are counted, and do not reach its parameters' ``grad``.
 
-    It is no submodule: foolbox neither moves it to a device nor sees its mode.
+    The model is no submodule, so that foolbox neither moves it to a device nor sees its mode.
 
     Attributes:
         gradient_calls: backward passes so far.
@@ -68,7 +71,10 @@ class _Counted(torch.autograd.Function):
 
 
 class _Radii:
-    """PGD with radii (B,); foolbox's takes one number. Run with ``epsilon=1``: steps are shares of the radius."""
+    """PGD with a radius per image, (B,); foolbox's PGD takes one number.
+
+    Run it with ``epsilon=1``: steps are then shares of the radius.
+    """
 
     def __init__(self, radius: Tensor, steps: int) -> None:
         super().__init__(rel_stepsize=STEP_SHARE / steps, steps=steps, random_start=False)  # type: ignore[call-arg]
@@ -93,7 +99,7 @@ class LinfPGD(_Radii, foolbox.attacks.LinfProjectedGradientDescentAttack):
 
 
 class FMN(foolbox.attacks.L2FMNAttack):
-    """With its projection: foolbox 3.3.4 divides the norm by itself there, so that no step is ever projected."""
+    """FMN with its projection. foolbox 3.3.4 divides the norm by itself there, so that it never projects a step."""
 
     def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
         return _within_l2(x, x0, per_image(epsilon.raw))
@@ -101,31 +107,33 @@ class FMN(foolbox.attacks.L2FMNAttack):
 
 def _within_l2(x: Any, x0: Any, radius: Tensor) -> Any:
     """``x`` projected on the ball of ``radius`` (B, 1, 1, 1) around ``x0``; eagerpy tensors."""
-    size = per_image(norm((x - x0).raw)).clamp_min(_TINY)
+    size = per_image(norm((x - x0).raw)).clamp_min(_MIN_NORM)
     return x0 + (x - x0) * (radius / size).clamp_max(1)
 
 
-def run_attack(
-    attack: str,
-    model: Model,
-    image: Tensor,
-    label: Tensor,
-    margin: Margin,
-    *,
-    radius: Tensor,
-    steps: int,
-) -> tuple[Tensor, int]:
-    """The images (B, C, H, W) that foolbox returns, and the gradients taken of each. ``radius`` (B,) is PGD's."""
-    counted = CountedModel(model)
-    watched = foolbox.PyTorchModel(counted, bounds=(0, 1), device=image.device)
-    if isinstance(margin, Targeted):
-        criterion = foolbox.criteria.TargetedMisclassification(torch.full_like(label, margin.target))
+def run_attack(attack: str, goal: Goal, image: Tensor, *, radius: Tensor, steps: int) -> tuple[Tensor, int]:
+    """Run one attack of foolbox.
+
+    Args:
+        attack: "l2-pgd", "linf-pgd", "ddn" or "fmn".
+        goal: untargeted or targeted.
+        image: the clean images, (B, C, H, W).
+        radius: of PGD, (B,); the other attacks do without.
+        steps: of the attack.
+
+    Returns:
+        The images (B, C, H, W) that foolbox returns, and the number of gradients taken of each.
+    """
+    counted = CountedModel(goal.model)
+    foolbox_model = foolbox.PyTorchModel(counted, bounds=(0, 1), device=image.device)
+    if isinstance(goal.margin, Targeted):
+        criterion = foolbox.criteria.TargetedMisclassification(torch.full_like(goal.label, goal.margin.target))
     else:
-        criterion = foolbox.criteria.Misclassification(label)
+        criterion = foolbox.criteria.Misclassification(goal.label)
     if attack in ("l2-pgd", "linf-pgd"):
         method = (L2PGD if attack == "l2-pgd" else LinfPGD)(radius.to(image.dtype), steps)
-        found = method.run(watched, image, criterion, epsilon=1.0)
+        attacked = method.run(foolbox_model, image, criterion, epsilon=1.0)
     else:
         method = (foolbox.attacks.DDNAttack if attack == "ddn" else FMN)(steps=steps)
-        found = method.run(watched, image, criterion)
-    return found.detach(), counted.gradient_calls
+        attacked = method.run(foolbox_model, image, criterion)
+    return attacked.detach(), counted.gradient_calls

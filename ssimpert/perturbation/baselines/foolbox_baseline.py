@@ -16,24 +16,25 @@ from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization import Margin, Targeted, Untargeted
 from ssimpert.models.forward_passes import CHUNK, Model, in_chunks
 from ssimpert.perturbation.baselines.foolbox_import import require_foolbox
-from ssimpert.perturbation.baselines.l2_control import VANISHING
+from ssimpert.perturbation.baselines.l2_control import VANISHING_RADIUS
 from ssimpert.perturbation.baselines.matching import l2_size, rescale, ssim_size
-from ssimpert.perturbation.engines.oracle import Oracle
-from ssimpert.perturbation.evaluation import End, measure
-from ssimpert.perturbation.inputs import check_image, labels_of
-from ssimpert.perturbation.results import PerturbResult, check_matched
+from ssimpert.perturbation.engines.step_solver import StepSolver
+from ssimpert.perturbation.evaluation import measure
+from ssimpert.perturbation.goal import Goal
+from ssimpert.perturbation.inputs import check_image, checked_goal
+from ssimpert.perturbation.results import FinalIterate, PerturbResult, check_made_from
 from ssimpert.records import describe
-from ssimpert.validation import check_seed
+from ssimpert.validation import check_count, check_seed
 
 Attack = Literal["l2-pgd", "linf-pgd", "ddn", "fmn"]
 Match = Literal["l2", "ssim"]
 FIXED_BUDGET, MINIMAL_NORM = ("l2-pgd", "linf-pgd"), ("ddn", "fmn")
 MATCHES = ("l2", "ssim")
 PGD_STEPS, MINIMAL_NORM_STEPS = 40, 100
-# Relative: of an l2 norm, and of 1 - SSIM.
+# How exactly sizes are matched, relative: of an l2 norm, and of 1 - SSIM.
 _L2_TOLERANCE, _SSIM_TOLERANCE = 1e-9, 1e-6
 NOT_FOUND = "no adversarial found"
-_SAME: dict[Match | None, str] = {"l2": " (same l2 norm)", "ssim": " (same SSIM)"}
+_NAME_SUFFIX: dict[Match | None, str] = {"l2": " (same l2 norm)", "ssim": " (same SSIM)"}
 
 
 def foolbox_baseline(
@@ -58,25 +59,26 @@ def foolbox_baseline(
     - "ddn": Rony, Hafemann, Oliveira, Ben Ayed, Sabourin, Granger, "Decoupling direction and norm for efficient
       gradient-based l2 adversarial attacks and defenses", CVPR 2019: the least l2 norm found.
     - "fmn": Pintor, Roli, Brendel, Biggio, "Fast minimum-norm adversarial attacks through adaptive norm constraints",
-      NeurIPS 2021: likewise, in l2. foolbox 3.3.4 never projects in it (it divides the norm by itself), and the norms
-      found are then many times too large; the projection is mended here. As published it aims at the border itself
-      and may hover there without crossing it.
+      NeurIPS 2021: the least l2 norm found. foolbox 3.3.4 never projects in this attack, since it divides the norm by
+      itself, and its norms are then many times too large; the projection is mended here. As published the attack aims
+      at the decision boundary itself, and may stay next to it without crossing it.
 
-    Where ddn and fmn find no adversarial, foolbox returns the clean image, and so does this; ``messages`` says
-    "no adversarial found". An attack that leaves pixels that aren't finite gives the clean image likewise.
+    Where ddn and fmn find no adversarial, foolbox returns the clean image. This function returns the clean image too,
+    and ``messages`` says "no adversarial found". It also returns the clean image where an attack leaves pixels that are
+    not finite.
 
-    To compare with another perturbation of the same images, give it as ``matched_to``. PGD then runs in the ball of
-    that perturbation's own l2 norm, image by image (linf-pgd: of that norm by the root of the number of values), and
-    its end is multiplied by a scalar per image, clipped to the pixels; ddn and fmn run as ever and are multiplied
-    likewise, adversarial ones only. The scalar is such that
+    To compare with another perturbation of the same images, give that perturbation as ``matched_to``. PGD then runs in
+    the ball whose radius is that perturbation's l2 norm, image by image (linf-pgd: that norm divided by the root of the
+    number of values). ddn and fmn run as without it. Then every perturbation that was found is multiplied by a scalar
+    per image, and clipped to the pixel range. The scalar makes
 
-    - ``match="l2"``: the l2 norm is that of ``matched_to``, as far as the range [0, 1] allows;
-    - ``match="ssim"``: the mean SSIM (Gaussian 11x11, as in ``PerturbResult.ssim``) is. The scalar is found by
-      bisection, to 1e-6 of ``1 - SSIM``; it may be above 1. The attack itself knows nothing of SSIM.
+    - for ``match="l2"`` the l2 norm equal to that of ``matched_to``, as far as the pixel range allows;
+    - for ``match="ssim"`` the mean SSIM equal (Gaussian 11x11, as in ``PerturbResult.ssim``). Bisection finds this
+      scalar, to 1e-6 of ``1 - SSIM``; it may be above 1. The attack itself does not see SSIM.
 
     Args:
-        model: a classifier on [0, 1] images that returns logits (B, K). foolbox sees it as it is: whether it is in
-            eval mode is the caller's affair, and so is its device.
+        model: a classifier on [0, 1] images that returns logits (B, K). The caller puts it in eval mode and on its
+            device.
         image: (B, C, H, W) in [0, 1], float32 or float64.
         attack: "l2-pgd", "linf-pgd", "ddn" or "fmn".
         margin: :class:`~ssimpert.Untargeted` or :class:`~ssimpert.Targeted`; default that of ``matched_to``, else
@@ -84,10 +86,11 @@ def foolbox_baseline(
         label: the images' classes (B,); default those of ``matched_to``, else the model's own labels.
         steps: at least 1; default 40 for PGD, 100 for ddn and fmn. One gradient a step.
         radius: for PGD, unless matched: of the ball, positive; one number, or one per image, a tensor (B,).
-        match, matched_to: see above; both or neither.
+        match: "l2" or "ssim"; needs ``matched_to``.
+        matched_to: the perturbation to match, of the same images; needs ``match``.
         name: what tables call it; default made from the attack.
-        seed: of the noise that ddn takes for a gradient that vanishes. Nothing else is drawn at random. The global
-            generators are left as they were.
+        seed: of the noise that ddn takes in the place of a gradient that vanishes. Nothing else is drawn at random. The
+            states of the global generators do not change.
 
     Returns:
         One entry per image; failures are returned too. ``constraint`` is the ball, ``None`` for ddn, fmn and a matched
@@ -103,105 +106,112 @@ def foolbox_baseline(
         attack, len(image), steps=steps, radius=radius, match=match, matched_to=matched_to, seed=seed
     )
     if matched_to is not None:
-        check_matched(image, matched_to)
+        check_made_from(image, matched_to, "matched_to")
         margin = matched_to.margin if margin is None else margin
         label = matched_to.label if label is None else label
     margin = Untargeted() if margin is None else margin
-    check_goal(margin)
+    check_margin(margin)
     require_foolbox()
-    own = labels_of(model, image, label, margin)
+    goal = checked_goal(model, image, label, margin)
     steps = steps or (PGD_STEPS if attack in FIXED_BUDGET else MINIMAL_NORM_STEPS)
-    budget = _budget(image, attack, radius, matched_to)
-    found, gradient_calls = _run(model, image, own, margin, attack, budget, steps, seed)
-    sound = found.isfinite().flatten(1).all(dim=1)
+    radii = _radii(image, attack, radius, matched_to)
+    attacked, gradient_calls = _run(goal, image, attack, radii, steps, seed)
     clean = image.double()
-    # x + d may exceed 1 by a rounding error.
-    images = torch.where(per_image(sound), found.double().clamp(0, 1), clean)
-    reached = torch.ones_like(sound)
+    finite = attacked.isfinite().flatten(1).all(dim=1)
+    # foolbox's x + d may exceed 1 by a rounding error.
+    images = torch.where(per_image(finite), attacked.double().clamp(0, 1), clean)
+    matched = torch.ones_like(finite)
     constraint: solvers.LpBall | None = None
     if matched_to is not None:
-        changed = matched_to.adversarial.double()
+        other = matched_to.adversarial.double()
         size, tolerance = (l2_size, _L2_TOLERANCE) if match == "l2" else (ssim_size, _SSIM_TOLERANCE)
-        images, reached = rescale(clean, images - clean, size, size(clean, changed), tolerance=tolerance)
+        images, matched = rescale(clean, images - clean, size, size(clean, other), tolerance=tolerance)
         if match == "l2":
-            constraint = solvers.LpBall(2, l2_size(clean, changed).clamp_min(VANISHING))
+            constraint = solvers.LpBall(2, l2_size(clean, other).clamp_min(VANISHING_RADIUS))
     elif attack in FIXED_BUDGET:
-        constraint = solvers.LpBall(2 if attack == "l2-pgd" else torch.inf, budget)
-    solver = solvers.Settings()
+        constraint = solvers.LpBall(2 if attack == "l2-pgd" else torch.inf, radii)
     result = measure(
-        model,
+        goal,
         image,
-        End(images, torch.full_like(own, steps), [""] * len(image)),
-        own,
-        margin,
-        rule=None if constraint is None else Oracle(constraint, len(image), "auto", solver),
+        FinalIterate(images, torch.full_like(goal.label, steps), [""] * len(image)),
+        step_solver=None if constraint is None else StepSolver(constraint, len(image)),
         constraint=constraint,
-        name=name or attack + _SAME.get(match, ""),
+        name=name or attack + _NAME_SUFFIX.get(match, ""),
         settings={
             "method": "foolbox_baseline",
             "attack": attack,
             "steps": steps,
             "gradient_calls": gradient_calls,
             "margin": describe(margin),
-            "radius": None if attack not in FIXED_BUDGET else budget.tolist(),
+            "radius": None if attack not in FIXED_BUDGET else radii.tolist(),
             "match": match,
             "matched_to": None if matched_to is None else matched_to.name,
             "recentred": False,
             "stop_at_success": False,
             "seed": seed,
-            "label": None if label is None else own.tolist(),
+            "label": None if label is None else goal.label.tolist(),
         },
-        seconds=0.0,
     )
-    # ddn and fmn leave the clean image where they find nothing, and where it is what they look for.
-    moved = (found.double() != clean).flatten(1).any(dim=1) | result.success | (attack in FIXED_BUDGET)
+    # ddn and fmn return the clean image where they find nothing, and also where the clean image is what they look for.
+    found = (attacked.double() != clean).flatten(1).any(dim=1) | result.success | (attack in FIXED_BUDGET)
     messages = tuple(
-        _message(match, sound=bool(sound[k]), found=bool(moved[k]), reached=bool(reached[k])) for k in range(len(image))
+        _message(match, finite=bool(finite[k]), found=bool(found[k]), matched=bool(matched[k]))
+        for k in range(len(image))
     )
     return replace(result, messages=messages, seconds=time.perf_counter() - began)
 
 
-def _budget(image: Tensor, attack: Attack, radius: float | Tensor | None, matched_to: PerturbResult | None) -> Tensor:
-    """PGD's radii, (B,) float64."""
+def _radii(image: Tensor, attack: Attack, radius: float | Tensor | None, matched_to: PerturbResult | None) -> Tensor:
+    """PGD's radii, (B,) float64; 1 for the attacks that take none."""
     if matched_to is not None:
-        radius = l2_size(image.double(), matched_to.adversarial.double()).clamp_min(VANISHING)
+        radius = l2_size(image.double(), matched_to.adversarial.double()).clamp_min(VANISHING_RADIUS)
         if attack == "linf-pgd":
             radius = radius / image[0].numel() ** 0.5
-    given = torch.as_tensor(1.0 if radius is None else radius, dtype=torch.float64, device=image.device)
-    return given.expand(len(image))
+    radii = torch.as_tensor(1.0 if radius is None else radius, dtype=torch.float64, device=image.device)
+    return radii.expand(len(image))
 
 
-def _run(
-    model: Model, image: Tensor, label: Tensor, margin: Margin, attack: Attack, budget: Tensor, steps: int, seed: int
-) -> tuple[Tensor, int]:
-    """foolbox's images, and the gradients taken of each; in slices of the batch, from one seed each."""
+def _run(goal: Goal, image: Tensor, attack: Attack, radii: Tensor, steps: int, seed: int) -> tuple[Tensor, int]:
+    """Run the attack on slices of the batch, each from the same seed.
+
+    Args:
+        goal: of the whole batch.
+        image: the clean images, (B, C, H, W).
+        attack: its name.
+        radii: of PGD, (B,) float64.
+        steps: of the attack.
+        seed: of every slice.
+
+    Returns:
+        The images that foolbox returns, (B, C, H, W), and the number of gradients taken of each.
+    """
     from ssimpert.perturbation.baselines.foolbox_attacks import run_attack
 
-    calls = 0
+    gradient_calls = 0
 
-    def one(images: Tensor, labels: Tensor, radii: Tensor) -> tuple[Tensor]:
-        nonlocal calls
+    def attack_slice(images: Tensor, label: Tensor, radius: Tensor) -> tuple[Tensor]:
+        nonlocal gradient_calls
         # foolbox draws on the images' device; torch.manual_seed would reset the generators of all others too.
         if images.is_cuda:
             with torch.cuda.device(images.device):
                 torch.cuda.manual_seed(seed)
         else:
             torch.default_generator.manual_seed(seed)
-        found, taken = run_attack(attack, model, images, labels, margin, radius=radii, steps=steps)
-        calls = max(calls, taken)
-        return (found,)
+        attacked, calls = run_attack(attack, replace(goal, label=label), images, radius=radius, steps=steps)
+        gradient_calls = max(gradient_calls, calls)
+        return (attacked,)
 
     with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
-        (found,) = in_chunks(one, image, label, budget, chunk=CHUNK)
-    return found, calls
+        (attacked,) = in_chunks(attack_slice, image, goal.label, radii, chunk=CHUNK)
+    return attacked, gradient_calls
 
 
-def _message(match: Match | None, *, sound: bool, found: bool, reached: bool) -> str:
-    if not sound:
+def _message(match: Match | None, *, finite: bool, found: bool, matched: bool) -> str:
+    if not finite:
         return "the attack left pixels that are not finite: this is the clean image"
     if not found:
         return NOT_FOUND
-    if not reached:
+    if not matched:
         return f"the pixel range does not allow the matched {'l2 norm' if match == 'l2' else 'SSIM'} along this line"
     return ""
 
@@ -216,11 +226,16 @@ def check_baseline_options(
     matched_to: PerturbResult | None,
     seed: int,
 ) -> None:
-    """Raise :class:`InputError` unless the options fit one another and ``batch`` images."""
+    """Raise :class:`InputError` unless the options fit one another and ``batch`` images.
+
+    Args:
+        attack, steps, radius, match, matched_to, seed: as for :func:`foolbox_baseline`.
+        batch: B, the number of images.
+    """
     if attack not in FIXED_BUDGET + MINIMAL_NORM:
         raise unknown_name("attack", str(attack), FIXED_BUDGET + MINIMAL_NORM)
-    if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
-        raise InputError(f"steps must be an integer of at least 1, got {steps!r}")
+    if steps is not None:
+        check_count("steps", steps)
     check_seed(seed)
     if match is not None and match not in MATCHES:
         raise InputError(f"match must be one of {', '.join(MATCHES)} or None, got {match!r}")
@@ -244,8 +259,8 @@ def check_baseline_options(
         _check_radius(attack, batch, radius)
 
 
-def check_goal(margin: Margin) -> None:
-    """Raise :class:`InputError` unless foolbox knows the goal."""
+def check_margin(margin: Margin) -> None:
+    """Raise :class:`InputError` unless foolbox has a criterion for the margin."""
     if not isinstance(margin, (Untargeted, Targeted)):
         raise InputError(
             f"foolbox's attacks take margin=ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"

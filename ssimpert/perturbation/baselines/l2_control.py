@@ -1,4 +1,4 @@
-"""The l2 control: what does the constraint add beyond where the gradient lies?"""
+"""The l2 control: an ascent within l2 balls of the same norm. It shows what the perceptual constraint adds."""
 
 from __future__ import annotations
 
@@ -12,36 +12,43 @@ import solvers
 from solvers.batch_algebra import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
 from ssimpert.models.forward_passes import Model
-from ssimpert.perturbation.engines.batching import joined, reordered
-from ssimpert.perturbation.engines.catalog import HELD
+from ssimpert.perturbation.engines.catalog import ENGINES_AROUND_ORIGINAL
 from ssimpert.perturbation.evaluation import remeasure
 from ssimpert.perturbation.perturb import perturb
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.records import describe
 
 CONTROL_NAME = "l2 control"
-VANISHING = 1e-12
+# A radius of 0 makes no ball; this one makes a ball that no image's dtype can tell from its centre.
+VANISHING_RADIUS = 1e-12
 
 
 def seed_radius(distance: float, reference: Tensor) -> Tensor:
-    """``sqrt(2) e |x~|`` per image, (B,): to within 1e-4 the radius of the GlobalSSIM ball (methods B)."""
+    """``sqrt(2) e |x~|`` per image, (B,), with e the distance and ``x~`` the reference less its mean.
+
+    To within 1e-4 this is the radius of the GlobalSSIM ball (methods B).
+    """
     return math.sqrt(2) * distance * norm(remove_mean(reference))
 
 
 def l2_control(model: Model, image: Tensor, result: PerturbResult, *, support: Tensor | None = None) -> PerturbResult:
-    """l2 ascent to set beside ``result``, in the same loop, with the same goal, on the same images.
+    """An ascent within l2 balls, to compare with ``result``: in the same loop, with the same goal, on the same images.
 
-    For a re-centred GlobalSSIM perturbation: l2 balls of radius ``sqrt(2) e |x~|`` around each iterate, as many steps
-    at most, stopping at success likewise. For any other: the l2 ball around the image whose radius is the norm of
-    ``result.delta``, by as many steps as the image's perturbation took, without stopping at success, so that both
-    spend the same norm.
+    For a re-centred GlobalSSIM perturbation the balls have radius ``sqrt(2) e |x~|`` around each iterate. The control
+    takes at most as many steps, and stops at success where the perturbation did.
+
+    For any other perturbation the ball is around the image, and its radius is the norm of ``result.delta``. The control
+    takes as many steps as the image's perturbation took, without stopping at success, so that both have the same norm.
 
     An image whose perturbation is zero gets a control of vanishing norm.
 
     Args:
-        model, image, result: the perturbation and what it was made of.
+        model: the classifier that ``result`` is about.
+        image: the clean images, (B, C, H, W).
+        result: a perturbation of these images.
         support: where the control's pixels may change, as for :func:`~ssimpert.perturb`; default everywhere. A result
-            does not keep its own: give it for a perturbation that was confined, so that both have the same room.
+            does not hold its own mask: give it for a perturbation that was confined, so that both may change the same
+            pixels.
     """
     made, constraint = result.settings, result.constraint
     if made["recentred"] and isinstance(constraint, solvers.GlobalSSIM):
@@ -58,34 +65,45 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult, *, support: T
             stop_at_success=bool(made["stop_at_success"]),
             name=CONTROL_NAME,
         )
-    engine = made.get("engine")
-    radius = norm(result.delta.to(torch.float64)).clamp_min(VANISHING)
+    control = _control_of_same_norm(model, image, result, support)
+    # The line search may stop short of the sphere. Stretch the control to the full norm, as far as the pixels allow.
+    radius, step = _radius(result), control.delta.to(torch.float64)
+    stretched = step * per_image(radius / norm(step).clamp_min(VANISHING_RADIUS))
+    adversarial = (image.to(torch.float64) + stretched).clamp(0, 1)
+    return remeasure(model, image, control, adversarial, window_of=constraint)
+
+
+def _radius(result: PerturbResult) -> Tensor:
+    return norm(result.delta.to(torch.float64)).clamp_min(VANISHING_RADIUS)
+
+
+def _control_of_same_norm(model: Model, image: Tensor, result: PerturbResult, support: Tensor | None) -> PerturbResult:
+    """The control within the l2 balls whose radii are the perturbations' norms.
+
+    Images are perturbed in groups of equal numbers of steps, so that no image's control depends on the other images.
+    """
+    radius, steps = _radius(result), result.steps.clamp_min(1)
     region = None if support is None else solvers.Support(support)
-    steps = result.steps.clamp_min(1)
-    parts, order = [], []
-    # By their number of steps, so that no image's control depends on those beside it.
-    for count in steps.unique().tolist():
-        chosen = (steps == count).nonzero()[:, 0]
-        parts.append(
-            perturb(
-                model,
-                image[chosen],
-                solvers.LpBall(2, radius[chosen]),
-                steps=count,
-                margin=result.margin,
-                label=result.label[chosen],
-                engine=engine if engine in HELD else None,
-                support=None if region is None else region.select(chosen, len(image)).mask,
-                stop_at_success=False,
-                name=CONTROL_NAME,
-            )
+    engine = result.settings.get("engine")
+    groups = [(steps == count).nonzero()[:, 0] for count in steps.unique().tolist()]
+    controls = [
+        perturb(
+            model,
+            image[group],
+            solvers.LpBall(2, radius[group]),
+            steps=int(steps[group[0]]),
+            margin=result.margin,
+            label=result.label[group],
+            engine=engine if engine in ENGINES_AROUND_ORIGINAL else None,
+            support=None if region is None else region.select(group, len(image)).mask,
+            stop_at_success=False,
+            name=CONTROL_NAME,
         )
-        order.append(chosen)
-    control = reordered(joined(parts), torch.cat(order).argsort())
-    control = replace(control, constraint=solvers.LpBall(2, radius))
+        for group in groups
+    ]
+    in_groups = torch.cat(groups)
+    control = replace(PerturbResult.concatenate(controls), constraint=solvers.LpBall(2, radius[in_groups]))
+    control = control.select(in_groups.argsort())
     whole = {"constraint": describe(control.constraint), "steps": int(steps.max()), "label": result.label.tolist()}
-    control.settings.update(whole)
-    # The line search may stop short of the sphere: stretch to the full norm, as far as the pixel range allows.
-    step = control.delta.to(torch.float64)
-    stretched = step * per_image(radius / norm(step).clamp_min(VANISHING))
-    return remeasure(model, image, control, (image.to(torch.float64) + stretched).clamp(0, 1), measured=constraint)
+    history = sorted(control.history, key=lambda row: (row["step"], row["image"]))
+    return replace(control, history=tuple(history), settings=control.settings | whole)

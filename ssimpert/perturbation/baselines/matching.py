@@ -1,4 +1,4 @@
-"""A perturbation stretched or shrunk, within the pixel range, until it has a wanted size."""
+"""Perturbations scaled, within the pixel range, until they have a wanted size: for comparisons at equal size."""
 
 from __future__ import annotations
 
@@ -10,59 +10,61 @@ from torch import Tensor
 from solvers.batch_algebra import norm, per_image
 from ssimpert.metrics import ssim
 
-# Of clean and changed images (N, C, H, W), float64, to (N,): 0 for equal images.
+# From clean and perturbed images (N, C, H, W), float64, to (N,): 0 for equal images.
 Size = Callable[[Tensor, Tensor], Tensor]
-# Doublings before a size counts as out of reach: by then a pixel that moves by 1e-9 of the range is at its end.
-_DOUBLINGS = 30
-_HALVINGS = 100
+# After so many doublings a size counts as out of reach: by then a pixel that moves by 1e-9 of the range is at its end.
+MAX_DOUBLINGS = 30
+MAX_BISECTIONS = 100
 
 
-def l2_size(clean: Tensor, changed: Tensor) -> Tensor:
+def l2_size(clean: Tensor, perturbed: Tensor) -> Tensor:
     """``|x' - x|``."""
-    return norm(changed - clean)
+    return norm(perturbed - clean)
 
 
-def ssim_size(clean: Tensor, changed: Tensor) -> Tensor:
+def ssim_size(clean: Tensor, perturbed: Tensor) -> Tensor:
     """``1 - SSIM``, mean over the windows of the published index."""
-    return 1 - ssim(clean, changed, data_range=1.0)
+    return 1 - ssim(clean, perturbed, data_range=1.0)
 
 
 def rescale(image: Tensor, delta: Tensor, size: Size, target: Tensor, *, tolerance: float) -> tuple[Tensor, Tensor]:
-    """``clip(x + t d)`` in [0, 1] with a scalar t >= 0 per image, so that its size is ``target``.
+    """The images ``clip(x + t d)`` in [0, 1], with a scalar t >= 0 per image, whose size is ``target``.
 
-    t is bracketed by doubling from 1, then bisected; each image stops on its own. ``size`` must be continuous in t;
-    where it isn't increasing (SSIM need not fall along a line) the t found is one of several.
+    t is bracketed by doubling from 1, then bisected; each image stops on its own. ``size`` must be continuous in t.
+    Where the size does not increase with t (SSIM need not fall along a line), the t found is one of several.
 
     Args:
-        image: x, (B, C, H, W) in [0, 1]; delta: d, likewise. Both in float64.
+        image: x, (B, C, H, W) in [0, 1], float64.
+        delta: d, (B, C, H, W), float64.
+        size: the size of perturbed images.
         target: (B,), at least 0; 0 gives t = 0.
         tolerance: relative, on the size.
 
     Returns:
-        The images, float64, and a mask (B,) of those whose target the pixel range allows; the others are stretched
-        as far as it goes.
+        The images, float64, and a mask (B,) of those whose target the pixel range allows. The other images are
+        stretched as far as the range allows.
     """
 
     scale = (target > 0).to(torch.float64)
 
     def excess(index: Tensor) -> Tensor:
-        changed = (image[index] + per_image(scale[index]) * delta[index]).clamp(0, 1)
-        return size(image[index], changed) - target[index]
+        perturbed = (image[index] + per_image(scale[index]) * delta[index]).clamp(0, 1)
+        return size(image[index], perturbed) - target[index]
 
-    short = (target > 0).nonzero()[:, 0]
-    for _ in range(_DOUBLINGS):
-        short = short[excess(short) < 0] if short.numel() else short
-        scale[short] *= 2
+    too_small = (target > 0).nonzero()[:, 0]
+    for _ in range(MAX_DOUBLINGS):
+        too_small = too_small[excess(too_small) < 0] if too_small.numel() else too_small
+        scale[too_small] *= 2
     reached = torch.ones_like(target, dtype=torch.bool)
-    reached[short] = False
+    reached[too_small] = False
     low, high = torch.where(scale > 1, scale / 2, 0), scale.clone()
-    moving = (reached & (target > 0)).nonzero()[:, 0]
-    for _ in range(_HALVINGS):
-        if not moving.numel():
+    active = (reached & (target > 0)).nonzero()[:, 0]
+    for _ in range(MAX_BISECTIONS):
+        if not active.numel():
             break
-        scale[moving] = (low[moving] + high[moving]) / 2
-        beyond = excess(moving)
-        low[moving] = torch.where(beyond < 0, scale[moving], low[moving])
-        high[moving] = torch.where(beyond < 0, high[moving], scale[moving])
-        moving = moving[beyond.abs() > tolerance * target[moving]]
+        scale[active] = (low[active] + high[active]) / 2
+        difference = excess(active)
+        low[active] = torch.where(difference < 0, scale[active], low[active])
+        high[active] = torch.where(difference < 0, high[active], scale[active])
+        active = active[difference.abs() > tolerance * target[active]]
     return (image + per_image(scale) * delta).clamp(0, 1), reached

@@ -1,4 +1,4 @@
-"""Perturbations cut to the border of the decision: the shortest share of them that still reaches the goal."""
+"""Perturbations shortened to the decision boundary: the shortest share of them that still reaches the goal."""
 
 from __future__ import annotations
 
@@ -6,66 +6,71 @@ import torch
 from torch import Tensor
 
 from solvers.batch_algebra import per_image
-from ssimpert.linearization import Margin
-from ssimpert.models.forward_passes import Model, forward, model_dtype
+from ssimpert.models.forward_passes import model_dtype
+from ssimpert.perturbation.goal import Goal
 
 # The share is found to within this.
-RESOLUTION = 2.0**-12
-# A margin is positive from so many roundings of the largest logit, and of 1, on: in other batches logits round
-# otherwise.
-ROUNDINGS = 16
-# Trials by false position, along nearly linear margins three or four suffice; bisection ends what is left.
-SECANTS = 6
+SHARE_RESOLUTION = 2.0**-12
+# A margin counts as positive only above so many roundings of the largest logit, and of 1: in another batch the logits
+# of an image round differently.
+LOGIT_ROUNDINGS = 16
+# So many trials are by false position: three or four suffice along nearly linear margins. The later ones bisect.
+FALSE_POSITION_TRIALS = 6
 
 
-def cut_to_border(
-    model: Model, image: Tensor, moved: Tensor, label: Tensor, margin: Margin, clean: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Perturbations shortened to where the margin vanishes, where it is positive, and whether it is, (B,) bool.
+def shorten_to_boundary(goal: Goal, image: Tensor, perturbed: Tensor, clean_margin: Tensor) -> tuple[Tensor, Tensor]:
+    """The perturbations, shortened to where the margin vanishes, on the side where it is positive.
+
+    A bracket of shares is closed by false position with the Illinois rule, then by bisection.
 
     Args:
-        image, moved: (B, C, H, W), the latter perturbed.
-        clean: (B,), the margins of ``image``, at most 0.
+        goal: of these images.
+        image: the clean images, (B, C, H, W).
+        perturbed: the perturbed images, (B, C, H, W).
+        clean_margin: the margins of ``image``, (B,), at most 0.
 
     Returns:
-        (B, C, H, W) float64, but such that image + delta is what the images' dtype holds, and positive margins there,
-        by more than the logits' rounding. What does not reach the goal is returned whole.
+        Perturbations (B, C, H, W) float64, and whether they reach the goal, (B,) bool. ``image`` plus a perturbation is
+        exactly what the images' dtype holds. The margins there are positive by more than the logits' rounding. A
+        perturbation that does not reach the goal comes back whole.
     """
     reference = image.to(torch.float64)
-    whole = moved - reference
+    whole = perturbed - reference
+    rounding = LOGIT_ROUNDINGS * torch.finfo(model_dtype(goal.model)).eps
 
-    def at(share: Tensor, which: Tensor) -> Tensor:
-        there = reference[which] + per_image(share) * whole[which]
-        return there.clamp(0, 1).to(image.dtype).to(torch.float64)
+    def shortened(share: Tensor, indices: Tensor) -> Tensor:
+        """The images at ``indices`` with this share (K,) of their perturbations, rounded to the images' dtype."""
+        images = reference[indices] + per_image(share) * whole[indices]
+        return images.clamp(0, 1).to(image.dtype).to(torch.float64)
 
-    rounding = ROUNDINGS * torch.finfo(model_dtype(model)).eps
-
-    def beyond_rounding(moved: Tensor, label: Tensor) -> Tensor:
-        logits = forward(model, moved)
-        return (margin(logits, label) - rounding * (1 + logits.abs().amax(dim=1))).to(torch.float64)
+    def sure_margin(share: Tensor, indices: Tensor) -> Tensor:
+        """The margin there, less what rounding may change, (K,)."""
+        decision = goal.select(indices).decide(shortened(share, indices))
+        return (decision.margin - rounding * (1 + decision.logits.abs().amax(dim=1))).to(torch.float64)
 
     everyone = torch.arange(len(image), device=image.device)
     low, high = torch.zeros(len(image), dtype=torch.float64, device=image.device), reference.new_ones(len(image))
-    below = clean.to(torch.float64)
-    above = beyond_rounding(at(high, everyone), label)
-    reached = above > 0
-    last = torch.zeros_like(everyone)  # the side that moved last: 1 the upper, -1 the lower
+    low_margin, high_margin = clean_margin.to(torch.float64), sure_margin(high, everyone)
+    reached = high_margin > 0
+    moved_last = torch.zeros_like(everyone)  # the end of the bracket that moved last: 1 the upper, -1 the lower
     trial = 0
     while True:
-        open_ = (reached & (high - low > RESOLUTION)).nonzero()[:, 0]
-        if not open_.numel():
+        wide = (reached & (high - low > SHARE_RESOLUTION)).nonzero()[:, 0]
+        if not wide.numel():
             break
         trial += 1
-        lo, hi, f, g = low[open_], high[open_], below[open_], above[open_]
-        share = lo + (hi - lo) * (-f / (g - f))
-        # Half the resolution off either end, a trial near the border closes the bracket from the other side.
-        share = share.clamp(lo + RESOLUTION / 2, hi - RESOLUTION / 2)
-        share = torch.where(share.isfinite() & (trial <= SECANTS), share, (lo + hi) / 2)
-        value = beyond_rounding(at(share, open_), label[open_])
-        up = value > 0
-        # Illinois: an end that stays twice counts half, or false position would creep.
-        below[open_] = torch.where(up, torch.where(last[open_] == 1, f / 2, f), value)
-        above[open_] = torch.where(up, value, torch.where(last[open_] == -1, g / 2, g))
-        high[open_], low[open_] = torch.where(up, share, hi), torch.where(up, lo, share)
-        last[open_] = torch.where(up, 1, -1)
-    return at(high, everyone) - reference, reached
+        a, b, margin_a, margin_b = low[wide], high[wide], low_margin[wide], high_margin[wide]
+        share = a + (b - a) * (-margin_a / (margin_b - margin_a))
+        # A trial keeps half the resolution from either end, so that near the boundary it closes the bracket.
+        share = share.clamp(a + SHARE_RESOLUTION / 2, b - SHARE_RESOLUTION / 2)
+        share = torch.where(share.isfinite() & (trial <= FALSE_POSITION_TRIALS), share, (a + b) / 2)
+        margin = sure_margin(share, wide)
+        success = margin > 0
+        # The Illinois rule: the margin of an end that stays twice counts half, or false position would creep.
+        halved_a = torch.where(moved_last[wide] == 1, margin_a / 2, margin_a)
+        halved_b = torch.where(moved_last[wide] == -1, margin_b / 2, margin_b)
+        low_margin[wide] = torch.where(success, halved_a, margin)
+        high_margin[wide] = torch.where(success, margin, halved_b)
+        high[wide], low[wide] = torch.where(success, share, b), torch.where(success, a, share)
+        moved_last[wide] = torch.where(success, 1, -1)
+    return shortened(high, everyone) - reference, reached

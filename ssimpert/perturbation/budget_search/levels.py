@@ -1,4 +1,4 @@
-"""Families of nested sets: one number, the level, says how much a set allows."""
+"""Families of nested sets. One number, the level, says how large a set of the family is."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 
-# Halvings when looking for the least level that holds a perturbation: a relative error of 1e-9.
-HALVINGS = 40
-# Excess, in the set's own unit and as a share of the level, that counts as none: levels may be as small as 1e-8.
-ROUNDING = 1e-10
-# A perturbation found at a level may need this much more: rounding to the images' dtype may leave the set by a little.
-ROOM = 1.001
+# Bisections when looking for the least level that holds a perturbation, and the relative width at which they end.
+LEVEL_HALVINGS, LEVEL_RESOLUTION = 40, 1e-9
+# An excess of this share of the level, in the set's own unit, counts as none. Levels may be as small as 1e-8.
+LEVEL_ROUNDING = 1e-10
+# A perturbation found at a level lies in the set of this multiple of the level. Rounding to the images' dtype may have
+# moved the perturbation out of the level's own set by a little.
+LEVEL_ROOM = 1.001
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Family:
     """Sets that grow with their level.
 
     Attributes:
-        at: from a level, positive, to the set.
+        at: maps a positive level to the set.
         first: the level to begin with.
-        largest: no level beyond it makes sense (or, for images in [0, 1], adds anything).
+        largest: a larger level makes no sense, or adds nothing for images in [0, 1].
         unit: what the level is, in words.
     """
 
@@ -38,7 +39,7 @@ class Family:
     unit: str
 
     def for_image(self, number: int, batch: int) -> Family:
-        """The same family for one image of a batch alone: feature balls have a Jacobian per image."""
+        """The family for the image ``number`` of a batch alone: feature balls have a Jacobian per image."""
         index = torch.tensor([number])
         return replace(self, at=lambda level: self.at(level).select(index, batch))
 
@@ -46,8 +47,8 @@ class Family:
 def family_of(template: Constraint) -> Family:
     """The family that ``template`` belongs to, beginning at its own level.
 
-    The level is ``1 - threshold`` for WindowSSIM, ProductSSIM and MeanSSIM (a numeric luminance bound keeps its share
-    of it), ``distance`` for GlobalSSIM, ``radius`` for LpBall and FeatureBall.
+    The level is ``1 - threshold`` for WindowSSIM, ProductSSIM and MeanSSIM, ``distance`` for GlobalSSIM, and ``radius``
+    for LpBall and FeatureBall. A numeric luminance bound keeps its share of the level.
 
     Raises:
         InputError: a set without a level, or with one per image.
@@ -72,35 +73,46 @@ def family_of(template: Constraint) -> Family:
 
 
 def _window_family(template: solvers.WindowSSIM | solvers.ProductSSIM | solvers.MeanSSIM) -> Family:
-    whole = 1 - template.threshold
+    own_level = 1 - template.threshold
     luminance = None if isinstance(template, solvers.ProductSSIM) else template.luminance
-    if isinstance(luminance, float) and luminance >= (1 - 1e-9) * whole:
-        # At other levels rounding would decide whether such a set exists.
+    if isinstance(luminance, float) and luminance >= (1 - 1e-9) * own_level:
+        # At other levels the rounding of 1 - threshold would decide whether such a set exists.
         raise InputError(
-            f"luminance {luminance:g} is all of 1 - threshold {whole:g}: nothing is left for contrast and structure; "
-            "give a smaller luminance"
+            f"luminance {luminance:g} is all of 1 - threshold {own_level:g}: nothing is left for contrast and "
+            "structure; give a smaller luminance"
         )
 
     def at(level: float) -> Constraint:
         changes: dict[str, Any] = {"threshold": 1 - level}
         if isinstance(luminance, float):
-            changes["luminance"] = luminance * level / whole
+            changes["luminance"] = luminance * level / own_level
         return replace(template, **changes)
 
     unit = "1 - mean SSIM" if isinstance(template, solvers.MeanSSIM) else "1 - SSIM of the least window"
-    return Family(at, whole, 0.95, unit)
+    return Family(at, own_level, 0.95, unit)
 
 
-def least_level(family: Family, reference: Tensor, delta: Tensor, enough: float) -> float:
-    """The least level, to HALVINGS halvings, whose set holds ``delta`` (1, C, H, W); at most ``enough``, which does."""
-    low, high = 0.0, enough
-    # What rounding leaves over at the level that is enough may be left over at any.
-    slack = max(ROUNDING * enough, float(family.at(enough).bind(reference).excess(delta)))
-    for _ in range(HALVINGS):
+def least_level(family: Family, reference: Tensor, delta: Tensor, sufficient: float) -> float:
+    """The least level whose set holds a perturbation, by bisection to a relative width of 1e-9.
+
+    Args:
+        family: of the sets.
+        reference: the clean image, (1, C, H, W) float64.
+        delta: its perturbation, (1, C, H, W) float64.
+        sufficient: a level whose set holds the perturbation up to rounding; the largest level returned.
+    """
+
+    def excess(level: float) -> float:
+        return float(family.at(level).bind(reference).excess(delta))
+
+    low, high = 0.0, sufficient
+    # The excess that rounding leaves at the sufficient level is allowed at every level.
+    allowed = max(LEVEL_ROUNDING * sufficient, excess(sufficient))
+    for _ in range(LEVEL_HALVINGS):
         middle = (low + high) / 2
-        if high - low <= 1e-9 * high:
+        if high - low <= LEVEL_RESOLUTION * high:
             break
-        if float(family.at(middle).bind(reference).excess(delta)) <= slack:
+        if excess(middle) <= allowed:
             high = middle
         else:
             low = middle

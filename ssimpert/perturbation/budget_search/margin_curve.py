@@ -1,4 +1,4 @@
-"""``margin_curve``: how much margin each level of a set buys."""
+"""``margin_curve``: the largest margin found at each level of a set."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, Untargeted
-from ssimpert.models.forward_passes import Model, forward
+from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.budget_search.attempt import Attempt, check_level_options
+from ssimpert.perturbation.budget_search.levels import Family
 from ssimpert.perturbation.engines.catalog import Engine
 from ssimpert.perturbation.evaluation import require_sound_margins
-from ssimpert.perturbation.inputs import check_image, labels_of, region_of
+from ssimpert.perturbation.inputs import check_image, checked_goal, support_set
 
 
 def margin_curve(
@@ -34,36 +35,51 @@ def margin_curve(
     method: str = "auto",
     settings: solvers.Settings | dict[str, Any] | None = None,
 ) -> Tensor:
-    """The largest margin found at each level, (L, B), by ``steps`` steps from the best perturbation of the level below:
-    it never falls along ``levels``, which must rise. Arguments as for :func:`minimal_budget`.
+    """The largest margin found at each level of a set, by steps from the best perturbation of the level below.
+
+    The margin never falls along the levels.
+
+    Args:
+        model, image, margin, label, support, method, settings: as for :func:`~ssimpert.perturb`.
+        constraint: a set of the family, as for :func:`~ssimpert.minimal_budget`.
+        levels: positive, finite and rising; L of them.
+        steps: steps at each level, at least 1.
+        engine: one that keeps to the set around the original image.
+
+    Returns:
+        (L, B), in the images' dtype.
 
     Raises:
-        InputError: before any step.
+        InputError: images, labels or options that can't be used; raised before any step.
     """
     margin = margin if margin is not None else Untargeted()
     settings = solvers.Settings.of(settings)
     check_image(image)
-    region = region_of(support, image)
+    region = support_set(support, image)
     family = check_level_options(constraint, steps, 1, 0.1, engine, method)
     constraint.check(image)
-    rising = all(a < b for a, b in zip([0.0, *levels], levels, strict=False))  # NaN does not
-    if not levels or not rising or levels[-1] == math.inf:
-        raise InputError(f"levels must be positive, finite and rise, got {list(levels)}")
-    try:
-        for level in levels:
-            family.at(level)
-    except solvers.ProblemError as error:
-        raise InputError(f"level {level} makes no set: {error}") from error
-    label = labels_of(model, image, label, margin)
-    require_sound_margins(margin(forward(model, image), label))
-    reference, delta = image.to(torch.float64), torch.zeros_like(image, dtype=torch.float64)
+    _check_levels(family, levels)
+    goal = checked_goal(model, image, label, margin)
+    require_sound_margins(goal.decide(image).margin)
     families = [family.for_image(k, len(image)) for k in range(len(image))]
-    attempt = Attempt(model, families, steps, engine, method, settings, region)
+    attempt = Attempt(families, steps, engine, method, settings, region)
     everyone = torch.arange(len(image))
-    rows = []
+    reference, delta = image.to(torch.float64), torch.zeros_like(image, dtype=torch.float64)
+    margins = []
     for level in levels:
         sets = attempt.sets(torch.full((len(image),), level, dtype=torch.float64), everyone)
-        state = attempt.run(reference, label, margin, sets, delta, everyone, stop=False)
+        state = attempt.run(goal, reference, sets, delta, everyone, stop_at_success=False)
         delta = state.images - reference
-        rows.append(state.margin)
-    return torch.stack(rows).to(image.dtype)
+        margins.append(state.margin)
+    return torch.stack(margins).to(image.dtype)
+
+
+def _check_levels(family: Family, levels: Sequence[float]) -> None:
+    rising = all(a < b for a, b in zip([0.0, *levels], levels, strict=False))  # false where a level is NaN
+    if not levels or not rising or levels[-1] == math.inf:
+        raise InputError(f"levels must be positive, finite and rise, got {list(levels)}")
+    for level in levels:
+        try:
+            family.at(level)
+        except solvers.ProblemError as error:
+            raise InputError(f"level {level} makes no set: {error}") from error

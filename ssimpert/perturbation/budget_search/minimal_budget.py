@@ -1,14 +1,15 @@
-"""``minimal_budget``: the least level of a set at which the decision changes, by brackets and walks along the border.
+"""``minimal_budget``: the least level of a set at which the decision changes.
 
-The question of minimal-norm attacks (Moosavi-Dezfooli et al., DeepFool, CVPR 2016; Rony et al., DDN, CVPR 2019), for
-any family of nested sets. ``perturb`` asks the other one: the largest margin at a given level.
+This is the question of minimal-norm attacks (Moosavi-Dezfooli et al., DeepFool, CVPR 2016; Rony et al., DDN, CVPR
+2019), for any family of nested sets. ``perturb`` asks the other question: the largest margin at a given level.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,16 +19,18 @@ import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import LabelWins, Margin, Untargeted
-from ssimpert.models.forward_passes import Model, forward
+from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.budget_search.attempt import Attempt, check_level_options
-from ssimpert.perturbation.budget_search.bracketing import Aim, LevelSearch, Search
+from ssimpert.perturbation.budget_search.bracketing import Brackets, BracketSearch, Target
 from ssimpert.perturbation.budget_search.nearest_class import class_distances
 from ssimpert.perturbation.engines.catalog import Engine
-from ssimpert.perturbation.engines.oracle import Oracle
-from ssimpert.perturbation.evaluation import End, measure, require_sound_gradients
-from ssimpert.perturbation.inputs import check_image, labels_of, region_of, share_of
-from ssimpert.perturbation.results import MinimalBudgetResult
+from ssimpert.perturbation.engines.step_solver import StepSolver
+from ssimpert.perturbation.evaluation import measure, require_sound_gradients
+from ssimpert.perturbation.goal import Goal
+from ssimpert.perturbation.inputs import check_image, checked_goal, support_set, support_share
+from ssimpert.perturbation.results import FinalIterate, MinimalBudgetResult
 from ssimpert.records import describe, describe_settings
+from ssimpert.validation import check_count
 
 
 def minimal_budget(
@@ -46,15 +49,15 @@ def minimal_budget(
     method: str = "auto",
     settings: solvers.Settings | dict[str, Any] | None = None,
     name: str | None = None,
-    observer: Callable[[Search], None] | None = None,
+    observer: Callable[[Brackets], None] | None = None,
 ) -> MinimalBudgetResult:
     """The smallest SSIM distance, norm or feature distance that changes the decision, image by image.
 
-    A level is tried by at most ``steps`` steps of the engine, stopping at success or where there is no hope of it,
-    from the best perturbation so far scaled into the set. A success is cut to where the margin vanishes, and its level
-    measured. From there a walk along the border of the decision lowers the level until it gains no more
-    (``projected_gradient`` only; the other engines bisect), and a level just below closes the bracket. In the end other
-    classes that are about as near, to first order, get their try from the clean image.
+    An attempt at a level takes at most ``steps`` steps of the engine, from the best perturbation so far scaled into the
+    set. It stops at success, or where success is out of reach. A success is shortened to where the margin vanishes, and
+    its level is measured. From there a walk along the decision boundary lowers the level until it gains no more
+    (``projected_gradient`` only; the other engines bisect). An attempt just below closes the bracket. In the end other
+    classes that are nearly as near, to first order, are tried from the clean image.
 
     Args:
         model, image, margin, label, support, method, settings: as for :func:`~ssimpert.perturb`.
@@ -62,75 +65,58 @@ def minimal_budget(
             :func:`~ssimpert.perturbation.budget_search.levels.family_of` for what the level is.
         steps: most steps per level, at least 1; a walk may take twice as many.
         rounds: most levels tried per image, at least 1.
-        tolerance: an image is done once its bracket is within this relative width, > 0.
+        tolerance: an image is done once its bracket is within this relative width; between 0 and 1.
         candidates: for the untargeted margin, the engine climbs towards the class that is nearest to first order
             among so many of largest logit (:func:`~ssimpert.perturbation.budget_search.nearest_class.class_distances`),
-            and at the end towards up to two others; 1 for the runner-up, chosen anew at every step. Any other class
-            counts as success all the same.
+            and in the end towards up to two others. With 1 it climbs towards the runner-up, chosen anew at every step.
+            Any other class counts as success all the same.
         engine: one that keeps to the set around the original image.
         name: what tables call it; default made from the constraint.
-        observer: called after every level tried, with the search so far: ``high`` (B,), the least levels that
+        observer: called after every level tried, with the brackets so far: ``high`` (B,), the least levels that
             succeeded, infinite for none yet; ``low``, ``rounds`` and ``steps`` likewise. For progress bars.
 
+    Returns:
+        One entry per image: the perturbation of the least level found. Failures are returned too.
+
     Raises:
-        InputError: before any step.
+        InputError: images, labels or options that can't be used; raised before any step.
     """
     began = time.perf_counter()
     margin = margin if margin is not None else Untargeted()
     settings = solvers.Settings.of(settings)
     check_image(image)
-    region = region_of(support, image)
+    region = support_set(support, image)
     family = check_level_options(constraint, steps, rounds, tolerance, engine, method)
     constraint.check(image)
-    if not isinstance(candidates, int) or isinstance(candidates, bool) or candidates < 1:
-        raise InputError(f"candidates must be an integer of at least 1, got {candidates!r}")
-    label_given, label = label, labels_of(model, image, label, margin)
+    check_count("candidates", candidates)
+    goal = checked_goal(model, image, label, margin)
     reference = image.to(torch.float64)
-    clean = margin(forward(model, reference), label)
-    if not bool(clean.isfinite().any()):
+    clean_margin = goal.decide(reference).margin
+    if not bool(clean_margin.isfinite().any()):
         raise InputError("the model gives NaN or infinite logits for every image")
-    search = Search.of(reference, clean)
-    families = [family.for_image(k, len(image)) for k in range(len(image))]
-    attempt = Attempt(model, families, steps, engine, method, settings, region)
-    none = torch.zeros(len(image), 0, dtype=torch.long, device=image.device)
-    aim = Aim(margin, label, none, none.to(torch.float64))
-    if isinstance(margin, Untargeted) and candidates > 1 and bool((clean <= 0).any()):
-        at = family.at(family.first)
-        near, distance = class_distances(model, image, label, at, candidates=candidates, support=support)
-        aim = Aim(LabelWins(), near[:, 0], near[:, 1:], distance[:, 1:] / distance[:, :1])
-    wanted = (clean <= 0).nonzero()[:, 0]  # a NaN is not <= 0
-    levels_below = LevelSearch(
-        attempt,
-        image,
-        label,
-        margin,
-        clean,
-        aim,
-        family.first,
-        family.largest,
-        rounds=rounds,
-        tolerance=tolerance,
-        observer=observer,
+    attempt = Attempt(
+        families=[family.for_image(k, len(image)) for k in range(len(image))],
+        steps=steps,
+        engine=engine,
+        method=method,
+        settings=settings,
+        support=region,
     )
-    levels_below.run(search, wanted)
-    found = search.high.isfinite()
-    levels = torch.where(found & (search.high > 0), search.high, family.first)
-    final = attempt.sets(levels, torch.arange(len(image)))
-    messages = [
-        "" if value > 0 else "the goal is reached by the clean image already" if value == 0 else "logits are NaN"
-        for value in torch.where(clean.isnan(), torch.nan, search.high).tolist()
-    ]
-    for k in (~found & clean.isfinite()).nonzero()[:, 0].tolist():
-        messages[k] = f"no level up to {float(search.low[k]):.4g} changes the decision"
-    end = End(reference + search.delta, search.steps, messages, search.history)
-    oracle = Oracle(final, len(image), method, settings, region)
+    target = Target(goal, goal.label.new_zeros(len(image), 0), clean_margin.new_zeros(len(image), 0))
+    if isinstance(margin, Untargeted) and candidates > 1 and bool((clean_margin <= 0).any()):
+        target = _nearest_classes(goal, image, family.at(family.first), candidates, support)
+    brackets = Brackets.widest(reference, clean_margin)
+    search = BracketSearch(attempt, goal, image, clean_margin, target, rounds, tolerance, observer)
+    search.run(brackets, (clean_margin <= 0).nonzero()[:, 0])  # without images whose margin is NaN
+    succeeded = brackets.high.isfinite()
+    levels = torch.where(succeeded & (brackets.high > 0), brackets.high, family.first)
+    final_sets = attempt.sets(levels, torch.arange(len(image)))
+    step_solver = StepSolver(final_sets, len(image), method, settings, region)
     result = measure(
-        model,
+        goal,
         image,
-        end,
-        label,
-        margin,
-        rule=oracle,
+        FinalIterate(reference + brackets.delta, brackets.steps, _messages(brackets, clean_margin), brackets.history),
+        step_solver=step_solver,
         constraint=constraint,
         name=name or f"minimal {constraint.kind}",
         settings={
@@ -143,26 +129,56 @@ def minimal_budget(
             "margin": describe(margin),
             "engine": engine,
             "recentred": False,
-            "support": share_of(support),
+            "support": support_share(support),
             "stop_at_success": True,
             "method": method,
             "solver": describe_settings(settings),
-            "label": None if label_given is None else label.tolist(),
+            "label": None if label is None else goal.label.tolist(),
         },
         seconds=time.perf_counter() - began,
     )
+    result.settings["certified"] = step_solver.certified
+    require_sound_gradients(result)
     excess = [
-        at.bind(reference[k : k + 1]).excess(result.delta[k : k + 1].to(torch.float64)) for k, at in enumerate(final)
+        member.bind(reference[k : k + 1]).excess(result.delta[k : k + 1].to(torch.float64))
+        for k, member in enumerate(final_sets)
     ]
-    result.settings["certified"] = oracle.certified
-    values = {entry.name: getattr(result, entry.name) for entry in fields(result)}
-    values["violation"] = torch.cat(excess).clamp_min(0).to(image.dtype)
-    # The search leaves room for the logits' rounding; were it not enough, the level would promise what is not there.
-    lost = found & ~result.success & clean.isfinite()
-    values["messages"] = tuple(
+    # The search leaves room for the logits' rounding. Where that was not enough, the level would be a false promise.
+    lost = succeeded & ~result.success & clean_margin.isfinite()
+    messages = tuple(
         "the goal was reached by less than the logits' rounding" if gone else message
         for gone, message in zip(lost.tolist(), result.messages, strict=True)
     )
-    level = torch.where(found & ~lost, search.high, torch.nan)
-    require_sound_gradients(result)
-    return MinimalBudgetResult(**values, level=level, failed_level=search.low, rounds=search.rounds)
+    return MinimalBudgetResult.extending(
+        replace(result, violation=torch.cat(excess).clamp_min(0).to(image.dtype), messages=messages),
+        level=torch.where(succeeded & ~lost, brackets.high, torch.nan),
+        failed_level=brackets.low,
+        rounds=brackets.rounds,
+    )
+
+
+def _nearest_classes(
+    goal: Goal, image: Tensor, constraint: Constraint, candidates: int, support: Tensor | None
+) -> Target:
+    """The nearest class of each image, to first order, as the class to climb to; the next ones as its rivals."""
+    classes, distance = class_distances(
+        goal.model, image, goal.label, constraint, candidates=candidates, support=support
+    )
+    nearest = Goal(goal.model, classes[:, 0], LabelWins())
+    return Target(nearest, classes[:, 1:], distance[:, 1:] / distance[:, :1])
+
+
+def _messages(brackets: Brackets, clean_margin: Tensor) -> list[str]:
+    """Why an image has no level above 0, or empty."""
+    messages = []
+    for k, margin in enumerate(clean_margin.tolist()):
+        high = float(brackets.high[k])
+        if math.isnan(margin):
+            messages.append("logits are NaN")
+        elif high == 0:
+            messages.append("the goal is reached by the clean image already")
+        elif math.isinf(high) and math.isfinite(margin):
+            messages.append(f"no level up to {float(brackets.low[k]):.4g} changes the decision")
+        else:
+            messages.append("")
+    return messages

@@ -20,9 +20,10 @@ def nearest_class(
     candidates: int = 10,
     support: Tensor | None = None,
 ) -> Tensor:
-    """The class k != y with the least ``(f_y - f_k) / max <grad (f_k - f_y), d>`` over the set, per image, (B,) long.
+    """The class k != y with the least ``(f_y - f_k) / max <grad (f_k - f_y), d>`` over the set, (B,) long.
 
-    Arguments as for :func:`class_distances`, whose first class it is.
+    Args:
+        model, image, label, constraint, candidates, support: as for :func:`class_distances`, whose first class this is.
     """
     return class_distances(model, image, label, constraint, candidates=candidates, support=support)[0][:, 0]
 
@@ -36,21 +37,28 @@ def class_distances(
     candidates: int = 10,
     support: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Other classes, nearest first to first order, and how far they are: (B, N) long and (B, N) float64, in units of
-    the set's size; N is ``candidates`` or all other classes.
+    """Other classes by their distance to first order, the nearest first.
 
-    The step of DeepFool (Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016, equation 8) for any set. The runner-up is often
-    *not* the nearest: rocket's is 0.049 away in l2, to first order, its third class 0.015 (efficientnet-lite0).
+    The distance of class k is ``(f_y - f_k) / max <grad (f_k - f_y), d>`` over the set. This is the step of DeepFool
+    (Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016, equation 8) for any set. The runner-up is often *not* the nearest
+    class: of the photo rocket the runner-up is at l2 distance 0.049, the third class at 0.015 (efficientnet-lite0).
 
     Args:
-        image: (B, C, H, W); label: y, (B,) long, the model's own labels.
+        model: maps images to logits (B, K).
+        image: (B, C, H, W).
+        label: y, (B,) long, the model's own labels.
+        constraint: the set.
         candidates: so many classes are tried, those of largest logits.
         support: where pixels may change, as for :func:`~ssimpert.perturb`; default everywhere.
+
+    Returns:
+        The classes, (B, N) long, and their distances, (B, N) float64, as multiples of the set's size. N is
+        ``candidates``, or the number of other classes where that is smaller.
     """
     logits = forward(model, image)
-    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
+    own_class = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
     count = min(candidates, logits.shape[1] - 1)
-    classes = logits.masked_fill(own, -torch.inf).topk(count, dim=1).indices
+    classes = logits.masked_fill(own_class, -torch.inf).topk(count, dim=1).indices
     reference = image.to(torch.float64)
     bound = constraint.bind(reference)
     reaches, sizes, margins, distances = [], [], [], []
@@ -61,9 +69,9 @@ def class_distances(
         reaches.append(torch.full_like(linear.value, torch.inf) if reach is None else reach)
         sizes.append(norm(gradient))
         margins.append(-linear.value)
-    # A set that is unbounded by itself says nothing; the gradient's norm does, then for all classes of an image.
-    sound = [reach.isfinite() | ~size.isfinite() for reach, size in zip(reaches, sizes, strict=True)]
-    bounded = torch.stack(sound).all(dim=0)
+    # An unbounded set gives no distance. The gradient's norm then takes its place, for all classes of an image.
+    usable = [reach.isfinite() | ~size.isfinite() for reach, size in zip(reaches, sizes, strict=True)]
+    bounded = torch.stack(usable).all(dim=0)
     for reach, size, margin in zip(reaches, sizes, margins, strict=True):
         reach = torch.where(bounded, reach, size)
         distance = margin / reach.clamp_min(torch.finfo(reach.dtype).tiny)

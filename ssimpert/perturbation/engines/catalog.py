@@ -1,4 +1,4 @@
-"""The engines by name: loops that keep to the set around the original image at every iterate."""
+"""The engines by name, and which sets they can be used with."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin
-from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.engines.frank_wolfe import frank_wolfe
 from ssimpert.perturbation.engines.loop import Move
-from ssimpert.perturbation.engines.oracle import Oracle, certified
 from ssimpert.perturbation.engines.projected_gradient import projected_gradient
 from ssimpert.perturbation.engines.sequential_convex import sequential_convex
+from ssimpert.perturbation.engines.step_solver import StepSolver, certified
+from ssimpert.perturbation.goal import Goal
 
 Engine = Literal["sequential_convex", "frank_wolfe", "projected_gradient", "recentred"]
-HELD: dict[str, Callable[[Model, Tensor, Margin, Oracle, Tensor], Move]] = {
+# The engines whose every iterate lies in the set around the original images (B, C, H, W).
+ENGINES_AROUND_ORIGINAL: dict[str, Callable[[Goal, StepSolver, Tensor], Move]] = {
     "sequential_convex": sequential_convex,
     "frank_wolfe": frank_wolfe,
     "projected_gradient": projected_gradient,

@@ -1,6 +1,12 @@
-"""The loop that all engines share: linearise the margin, move, stop who is done, remember the best.
+"""The loop that all engines share. It raises the margin of a batch of images step by step::
 
-Per-image state advances with masks: an image that is done is neither linearised nor moved again.
+    for k = 0, 1, ...:
+        g_k     = gradient of the margin at x_k                        linearize_active
+        x_{k+1} = the engine's step from x_k along g_k                 move
+        best    = x_{k+1} if its margin is the largest so far          keep_best
+        stop the images that are done                                  stop_finished
+
+Every image has its own state. An image that has stopped is neither linearised nor moved again.
 """
 
 from __future__ import annotations
@@ -13,28 +19,32 @@ import torch
 from torch import Tensor
 
 import solvers
-from ssimpert.linearization import Margin, linearize
-from ssimpert.models.forward_passes import Model, forward
-from ssimpert.perturbation.results import SolverRow, StepRow
+from solvers.batch_algebra import per_image
+from ssimpert.perturbation.goal import Goal
+from ssimpert.perturbation.results import FinalIterate, SolverRow, StepRow
 
-# Gradient, references and the images' numbers in the batch, (K,), to a step and the solver's verdict on it.
+# From gradients (K, C, H, W), references (K, C, H, W) and the images' indices in the batch (K,) to a solver's step.
 StepRule = Callable[[Tensor, Tensor, Tensor], solvers.SolveResult]
-# Step lengths that a line search tries, longest first, against the true margin.
+# From candidates (K, C, H, W) and the images' indices (K,) to images that lie in the constraint set.
+Retraction = Callable[[Tensor, Tensor], Tensor]
+# The step lengths that the line search tries, the longest first, against the true margin.
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 
 
 @dataclass
 class AscentState:
-    """Where a batch stands. ``images`` is float64 so that many small steps don't add up rounding.
+    """Where a batch stands. ``images`` is float64, so that the rounding errors of many small steps do not add up.
 
     Attributes:
         images: the iterates, (B, C, H, W) in [0, 1].
         margin: (B,), at the iterates.
         label: (B,), the model's label of the iterates.
-        active: (B,) bool, images still moving.
+        active: (B,) bool, images that have not stopped.
         steps: (B,) long, steps taken.
-        messages: why an image stopped early.
-        best: the iterates of largest margin so far, (B, C, H, W), and ``best_margin``, ``best_label``, (B,).
+        messages: why an image stopped early, or empty.
+        best: the iterates of largest margin so far, (B, C, H, W).
+        best_margin, best_label: (B,), margin and label of ``best``.
+        history: one row per step and image.
     """
 
     images: Tensor
@@ -48,191 +58,196 @@ class AscentState:
     best_label: Tensor
     history: list[StepRow] = field(default_factory=list)
 
-    def keep_best(self, moved: Tensor) -> None:
-        """Note which of the images at ``moved`` (long, (K,)) are better than ever."""
-        margin = self.margin[moved]
-        better = moved[margin.isfinite() & (margin > self.best_margin[moved])]
+    def keep_best(self, indices: Tensor) -> None:
+        """Compare the images at ``indices`` (long, (K,)) with the best ones, and keep the better of the two."""
+        margin = self.margin[indices]
+        better = indices[margin.isfinite() & (margin > self.best_margin[indices])]
         self.best[better], self.best_margin[better] = self.images[better], self.margin[better]
         self.best_label[better] = self.label[better]
 
-    def stop(self, images: Tensor, message: str) -> None:
-        """Stop the images at ``images`` (long, (K,)), for a reason unless they have one."""
-        for k in images.tolist():
+    def stop(self, indices: Tensor, message: str) -> None:
+        """Stop the images at ``indices`` (long, (K,)). Images that have a message already keep that one."""
+        for k in indices.tolist():
             self.messages[k] = self.messages[k] or message
-        self.active[images] = False
+        self.active[indices] = False
 
     def return_to_best(self) -> None:
         """Make the best iterates the current ones."""
         self.images, self.margin, self.label = self.best, self.best_margin, self.best_label
 
+    def final(self) -> FinalIterate:
+        """The current iterates, ready to be measured."""
+        return FinalIterate(self.images, self.steps, self.messages, self.history)
 
-# Moves the images at these numbers, (K,), along gradients (K, C, H, W); the solver's verdict and step lengths, (K,).
+
+# The engine's step. It moves the images at ``active`` (long, (K,)) along gradients (K, C, H, W). It returns the
+# solver's result and the step lengths, (K,).
 Move = Callable[[AscentState, Tensor, Tensor], tuple[solvers.SolveResult, Tensor]]
 
 
-def start(model: Model, image: Tensor, label: Tensor, margin: Margin, *, stop_at_success: bool) -> AscentState:
-    """The state at the clean images."""
-    images = image.detach().to(torch.float64, copy=True)  # advanced in place: never the caller's own tensor
-    logits = forward(model, images)
-    value = margin(logits, label)
-    finite = value.isfinite()
-    active = finite & (value <= 0) if stop_at_success else finite
+def start(goal: Goal, image: Tensor, *, stop_at_success: bool) -> AscentState:
+    """The state at the clean images (B, C, H, W)."""
+    images = image.detach().to(torch.float64, copy=True)  # the loop changes this tensor, never the caller's
+    clean = goal.decide(images)
+    finite = clean.margin.isfinite()
+    active = finite & (clean.margin <= 0) if stop_at_success else finite
     messages = ["" if sound else "logits are NaN or infinite" for sound in finite.tolist()]
     if stop_at_success:
-        for k in (value > 0).nonzero()[:, 0].tolist():
+        for k in clean.success.nonzero()[:, 0].tolist():
             messages[k] = "the goal is reached by the clean image already"
-    own = logits.argmax(dim=1)
     return AscentState(
         images=images,
-        margin=value,
-        label=own,
+        margin=clean.margin,
+        label=clean.label,
         best=images.clone(),
-        best_margin=value.clone(),
-        best_label=own.clone(),
+        best_margin=clean.margin.clone(),
+        best_label=clean.label,
         active=active,
-        steps=torch.zeros_like(label),
+        steps=torch.zeros_like(goal.label),
         messages=messages,
     )
 
 
 def ascend(
-    model: Model,
-    state: AscentState,
-    label: Tensor,
-    margin: Margin,
-    move: Move,
-    *,
-    steps: int,
-    stop_at_success: bool = True,
+    goal: Goal, state: AscentState, move: Move, *, steps: int, stop_at_success: bool = True
 ) -> Iterator[AscentState]:
-    """Linearise the images that still move, move them, stop those that are done; yields the state after every step.
-    Of ``model`` only gradients are asked, which need not be exact."""
+    """Run the loop for at most ``steps`` steps. Yields the state after every step.
+
+    Args:
+        goal: the margin to raise. Only its gradients are asked for here, and they need not be exact.
+        state: where the batch stands; changed in place.
+        move: the engine's step.
+        steps: most steps, at least 1.
+        stop_at_success: whether an image stops once its goal is reached.
+    """
     for number in range(1, steps + 1):
         began = time.perf_counter()
-        sound = _sound_gradients(model, state, label, margin)
-        if sound is None:
+        active, gradient = linearize_active(goal, state)
+        if not active.numel():
             return
-        moving, gradient = sound
-        solution, length = move(state, moving, gradient)
-        state.keep_best(moving)
-        _stop_where_done(state, moving, stop_at_success=stop_at_success)
-        _record(state, number, moving, length, solution, began)
+        solution, length = move(state, active, gradient)
+        state.keep_best(active)
+        stop_finished(state, active, stop_at_success=stop_at_success)
+        _record(state, active, number, length, solution, time.perf_counter() - began)
         yield state
 
 
-def stop_where_unsolved(state: AscentState, moving: Tensor, solution: solvers.SolveResult) -> Tensor:
-    """Stop the images for which the solver found no step, with its own word; which of ``moving`` they are, (K,)
-    bool."""
+def linearize_active(goal: Goal, state: AscentState) -> tuple[Tensor, Tensor]:
+    """The indices of the active images, (K,), and the margin's gradients there, (K, C, H, W).
+
+    An image whose gradient is zero, or not finite, stops with a message and is left out.
+    """
+    active = state.active.nonzero()[:, 0]
+    if not active.numel():
+        return active, state.images[active]
+    gradient = goal.select(active).linearize(state.images[active]).gradient
+    bad_count = (~gradient.isfinite()).flatten(1).sum(dim=1)
+    flat = (gradient == 0).flatten(1).all(dim=1)
+    for k, image in enumerate(active.tolist()):
+        if bad_count[k]:
+            state.messages[image] = f"gradient has {int(bad_count[k])} NaN or infinite values; last sound iterate kept"
+        elif flat[k]:
+            state.messages[image] = "gradient is zero everywhere: the network is saturated here"
+    sound = (bad_count == 0) & ~flat
+    state.active[active[~sound]] = False
+    return active[sound], gradient[sound]
+
+
+def stop_finished(state: AscentState, active: Tensor, *, stop_at_success: bool) -> None:
+    """Stop those of the images at ``active`` that reached their goal or whose margin is not finite any more."""
+    margin = state.margin[active]
+    for k in active[~margin.isfinite()].tolist():
+        state.messages[k] = "logits became NaN or infinite"
+    unfinished = margin.isfinite()
+    if stop_at_success:
+        unfinished &= margin <= 0
+    state.active[active] &= unfinished
+
+
+def stop_unsolved(state: AscentState, active: Tensor, solution: solvers.SolveResult) -> Tensor:
+    """Stop the images for which the solver found no step, with the solver's own message.
+
+    Returns:
+        Which of the images at ``active`` these are, (K,) bool.
+    """
     unsolved = (torch.as_tensor(solution.delta) == 0).flatten(1).all(dim=1)
     for k in unsolved.nonzero()[:, 0].tolist():
-        word = solution.messages[k] or f"{solution.method} returned no step"
-        state.messages[int(moving[k])] = f"{solution.status[k].value}: {word}"
-    state.active[moving[unsolved]] = False
+        reason = solution.messages[k] or f"{solution.method} returned no step"
+        state.messages[int(active[k])] = f"{solution.status[k].value}: {reason}"
+    state.active[active[unsolved]] = False
     return unsolved
 
 
-def _stop_where_done(state: AscentState, moving: Tensor, *, stop_at_success: bool) -> None:
-    """Stop the images that reached their goal, and those whose margin is not finite any more."""
-    margin = state.margin[moving]
-    for k in moving[~margin.isfinite()].tolist():
-        state.messages[k] = "logits became NaN or infinite"
-    going = margin.isfinite()
-    if stop_at_success:
-        going &= margin <= 0
-    state.active[moving] &= going
-
-
-def search(
-    model: Model,
+def line_search(
+    goal: Goal,
     state: AscentState,
-    label: Tensor,
-    margin: Margin,
-    moving: Tensor,
-    towards: Tensor,
-    allowed: Callable[[Tensor, Tensor], Tensor] | None = None,
+    active: Tensor,
+    direction: Tensor,
+    *,
     longest: Tensor | None = None,
-    onto: Callable[[Tensor, Tensor], Tensor] | None = None,
+    retract: Retraction | None = None,
+    allowed: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Move each image by the longest step length that raises its margin; returns the lengths, (K,), 0 for none.
+    """Move each image by the longest step length tried that raises its true margin.
 
     Args:
-        allowed: says of candidates (K, C, H, W) and their numbers in the batch (K,) which may be taken, (K,) bool;
-            default: all.
+        goal: of the whole batch.
+        state: where the batch stands; changed in place.
+        active: indices of the images to move, (K,) long.
+        direction: the whole step of each image, (K, C, H, W).
         longest: the first length tried, (K,); the others are shares of it. Default 1.
-        onto: brings candidates onto the set where it is not convex, before they are judged; default: as they are.
+        retract: brings candidates onto a set that is not convex, before they are judged; default: as they are.
+        allowed: says of candidates (K, C, H, W) and their images' indices (K,) which may be taken, (K,) bool;
+            default: all.
+
+    Returns:
+        The lengths taken, (K,); 0 where no length raises the margin.
     """
-    length = torch.zeros_like(state.margin[moving])
+    length = torch.zeros_like(state.margin[active])
     longest = torch.ones_like(length) if longest is None else longest
-    base = state.images[moving]
-    for trial in STEP_LENGTHS:
-        rest = (length == 0).nonzero()[:, 0]
-        if not rest.numel():
+    base = state.images[active]
+    for share in STEP_LENGTHS:
+        remaining = (length == 0).nonzero()[:, 0]
+        if not remaining.numel():
             break
-        reach = trial * longest[rest]
-        candidate = (base[rest] + reach[:, None, None, None] * towards[rest]).clamp(0, 1)
-        if onto is not None:
-            candidate = onto(candidate, moving[rest])
-        logits = forward(model, candidate)
-        value = margin(logits, label[moving[rest]])
-        better = value > state.margin[moving[rest]]
+        indices, trial = active[remaining], share * longest[remaining]
+        candidate = (base[remaining] + per_image(trial) * direction[remaining]).clamp(0, 1)
+        if retract is not None:
+            candidate = retract(candidate, indices)
+        decision = goal.select(indices).decide(candidate)
+        better = decision.margin > state.margin[indices]
         if allowed is not None:
-            better &= allowed(candidate, moving[rest])
-        chosen = moving[rest[better]]
-        state.images[chosen], state.margin[chosen] = candidate[better], value[better]
-        state.label[chosen] = logits.argmax(dim=1)[better]
-        state.steps[chosen] += 1
-        length[rest[better]] = reach[better]
+            better &= allowed(candidate, indices)
+        taken = indices[better]
+        state.images[taken], state.margin[taken] = candidate[better], decision.margin[better]
+        state.label[taken] = decision.label[better]
+        state.steps[taken] += 1
+        length[remaining[better]] = trial[better]
     return length
 
 
-def _sound_gradients(model: Model, state: AscentState, label: Tensor, margin: Margin) -> tuple[Tensor, Tensor] | None:
-    """The active images' numbers and gradients; an image whose gradient is zero or not finite stops with a message."""
-    moving = state.active.nonzero()[:, 0]
-    if not moving.numel():
-        return None
-    gradient = linearize(model, state.images[moving], label[moving], margin).gradient
-    bad = (~gradient.isfinite()).flatten(1).sum(dim=1)
-    flat = (gradient == 0).flatten(1).all(dim=1)
-    for k, image in enumerate(moving.tolist()):
-        if bad[k]:
-            state.messages[image] = f"gradient has {int(bad[k])} NaN or infinite values; last sound iterate kept"
-        elif flat[k]:
-            state.messages[image] = "gradient is zero everywhere: the network is saturated here"
-    sound = (bad == 0) & ~flat
-    state.active[moving[~sound]] = False
-    moving = moving[sound]
-    return (moving, gradient[sound]) if moving.numel() else None
-
-
-def advance(model: Model, state: AscentState, label: Tensor, margin: Margin, moving: Tensor, moved: Tensor) -> None:
-    """Put the images ``moved`` (K, C, H, W) in the place of those at ``moving`` (K,)."""
-    logits = forward(model, moved)
-    state.images[moving] = moved
-    state.margin[moving] = margin(logits, label[moving])
-    state.label[moving] = logits.argmax(dim=1)
-    state.steps[moving] += 1
+def advance(goal: Goal, state: AscentState, indices: Tensor, images: Tensor) -> None:
+    """Put ``images`` (K, C, H, W) in the place of those at ``indices`` (K,), whatever their margin."""
+    decision = goal.select(indices).decide(images)
+    state.images[indices] = images
+    state.margin[indices] = decision.margin
+    state.label[indices] = decision.label
+    state.steps[indices] += 1
 
 
 def _record(
-    state: AscentState,
-    number: int,
-    moving: Tensor,
-    length: Tensor,
-    solution: solvers.SolveResult,
-    began: float,
+    state: AscentState, active: Tensor, number: int, length: Tensor, solution: solvers.SolveResult, seconds: float
 ) -> None:
-    seconds = time.perf_counter() - began
     gaps = torch.as_tensor(solution.rel_gap).tolist()
-    for k, image in enumerate(moving.tolist()):
-        state.history.append(
-            SolverRow(
-                step=number,
-                image=image,
-                margin=float(state.margin[image]),
-                label=int(state.label[image]),
-                step_length=float(length[k]),
-                rel_gap=gaps[k],
-                status=solution.status[k].value,
-                seconds=seconds,
-            )
+    for k, image in enumerate(active.tolist()):
+        row = SolverRow(
+            step=number,
+            image=image,
+            margin=float(state.margin[image]),
+            label=int(state.label[image]),
+            step_length=float(length[k]),
+            rel_gap=gaps[k],
+            status=solution.status[k].value,
+            seconds=seconds,
         )
+        state.history.append(row)

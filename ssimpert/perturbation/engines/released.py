@@ -1,4 +1,4 @@
-"""The step of Pochimireddy et al.'s released code, faults included (methods B), for comparison with ours."""
+"""The step of the code that Pochimireddy et al. released, faults included (methods B), for comparison with ours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from solvers.batch_algebra import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
 from ssimpert.linearization import Margin
 from ssimpert.perturbation.engines.loop import StepRule
-from ssimpert.perturbation.engines.oracle import PIXELS
+from ssimpert.perturbation.engines.step_solver import PIXEL_BOX
 
 # The released objective is -ReLU(f_y - max f_j + 50): flat once the margin exceeds 50 logits.
 RELU_OFFSET = 50.0
@@ -21,8 +21,10 @@ RELU_OFFSET = 50.0
 
 @dataclass(frozen=True)
 class ReleasedMargin:
-    """``-ReLU(50 - margin)`` shifted by 50: the released objective. Its gradient is the margin's, and zero where the
-    margin exceeds 50 logits; its sign is the margin's below that."""
+    """The released objective: ``50 - ReLU(50 - margin)``.
+
+    Up to 50 logits it equals the margin. Beyond that its gradient is zero.
+    """
 
     margin: Margin
 
@@ -34,30 +36,36 @@ class ReleasedMargin:
 
 
 def released_step_rule(constraint: solvers.GlobalSSIM, method: str, settings: solvers.Settings) -> StepRule:
-    """``x = m + x~/(1 - e^2) + k1 G/|G|``, then clipped.
+    """The released step ``x = m + x~/(1 - e^2) + k1 G/|G|``, clipped to the pixel range afterwards.
 
-    Its faults, kept here: G is not centred, so the mean drifts and the bound is missed by a little; clipping after
-    the step is not jointly optimal; and with a conic method a solver's failure gives the image minus its mean.
+    Here m is the image's mean, ``x~`` the image less its mean, e the distance and G the gradient. The faults of the
+    released code are kept:
+
+    - G is not centred, so the mean drifts, and the bound is missed by a little;
+    - clipping after the step is not jointly optimal;
+    - with a conic method, a failure of the solver gives the image minus its mean.
     """
 
     if method not in ("auto", "closed_form") and not method.startswith("cvxpy:"):
         raise solvers.MethodError(f"the released behaviour takes method 'closed_form' or 'cvxpy:NAME', got {method!r}")
 
-    def step(gradient: Tensor, reference: Tensor, moving: Tensor) -> solvers.SolveResult:
-        problem = solvers.LinearProblem(gradient, reference, [constraint, PIXELS])
+    def step(gradient: Tensor, reference: Tensor, image_indices: Tensor) -> solvers.SolveResult:
+        problem = solvers.LinearProblem(gradient, reference, [constraint, PIXEL_BOX])
         if method.startswith("cvxpy:"):
-            return _conic(problem, method, settings)
+            return _released_conic_step(problem, method, settings)
         began = time.perf_counter()
         bound = constraint.bind(reference)
         direction = gradient / per_image(norm(gradient))
-        moved = reference + bound.center + per_image(bound.radius) * direction
-        delta = moved.clamp(0, 1) - reference
+        image = reference + bound.center + per_image(bound.radius) * direction
+        delta = image.clamp(0, 1) - reference
         return _uncertified(problem, delta, "closed_form (released)", time.perf_counter() - began)
 
     return step
 
 
-def _conic(problem: solvers.LinearProblem, method: str, settings: solvers.Settings) -> solvers.SolveResult:
+def _released_conic_step(
+    problem: solvers.LinearProblem, method: str, settings: solvers.Settings
+) -> solvers.SolveResult:
     result = solvers.solve(problem, method=method, settings=settings)
     failed = torch.tensor([status.is_failure for status in result.status])
     if not bool(failed.any()):
@@ -70,7 +78,7 @@ def _conic(problem: solvers.LinearProblem, method: str, settings: solvers.Settin
 
 
 def _uncertified(problem: solvers.LinearProblem, delta: Tensor, method: str, seconds: float) -> solvers.SolveResult:
-    """A result around a step that is returned as it is, not repaired: its violation is reported instead."""
+    """A result that reports the violation of a step instead of repairing it."""
     certificate = solvers.certify(problem, delta, (remove_mean(problem.gradient), None))
     return solvers.SolveResult(
         delta=delta,

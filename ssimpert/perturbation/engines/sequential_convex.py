@@ -1,9 +1,12 @@
-"""``sequential_convex``: linearise, solve within the set around the original, go as far as the true margin rises.
+"""``sequential_convex``: linearise, solve within the set around the original, go as far as the true margin rises::
 
-With s the linear optimum over the set K and d_k the iterate, the step is to ``d_k + t (s - d_k)``: the optimum of the
-linear model over the trust region ``d_k + t (K - d_k)``, which has the set's own shape and lies in it, K being convex.
-Its size t is remembered from step to step, as trust regions are (Conn, Gould, Toint, "Trust-Region Methods", 2000).
-Where K is not convex, its convex step around d_k stands for it, and what is tried is first brought back onto K.
+    s       = argmax over K of g_k's
+    d_{k+1} = d_k + t (s - d_k),   t the longest of a few lengths, at most t_k, that raises the true margin
+
+``d_k + t (s - d_k)`` is the optimum of the linear model over the trust region ``d_k + t (K - d_k)``. The region has the
+set's own shape, and lies in K where K is convex. Its size t_k is remembered from step to step, as trust regions are
+(Conn, Gould, Toint, "Trust-Region Methods", 2000). Where K is not convex, its convex step around d_k replaces it, and
+what is tried is first brought back onto K.
 """
 
 from __future__ import annotations
@@ -12,35 +15,30 @@ import torch
 from torch import Tensor
 
 import solvers
-from ssimpert.linearization import Margin
-from ssimpert.models.forward_passes import Model
-from ssimpert.perturbation.engines.loop import AscentState, Move, search, stop_where_unsolved
-from ssimpert.perturbation.engines.oracle import Oracle
+from ssimpert.perturbation.engines.around_original import StepsAroundOriginal
+from ssimpert.perturbation.engines.loop import AscentState, Move, line_search
+from ssimpert.perturbation.engines.step_solver import StepSolver
+from ssimpert.perturbation.goal import Goal
 
-# Trust regions smaller than this share of the set are given up.
-SMALLEST = 2.0**-9
+# An image stops where its trust region is smaller than this share of the set.
+SMALLEST_TRUST_REGION = 2.0**-9
+# The next region: so many times the length that served, or this share of the region in which no length served (half
+# of the shortest length tried).
+TRUST_REGION_GROWTH, TRUST_REGION_CUT = 2, 1 / 32
 
 
-def sequential_convex(model: Model, label: Tensor, margin: Margin, oracle: Oracle, original: Tensor) -> Move:
-    """Towards the linear optimum, by the longest step tried that raises the true margin; an image stops where its
-    trust region vanishes."""
-    original = original.to(torch.float64)
+def sequential_convex(goal: Goal, solver: StepSolver, original: Tensor) -> Move:
+    """The step towards the linear optimum; an image stops where its trust region vanishes."""
+    steps = StepsAroundOriginal(solver, original)
     region = torch.ones(len(original), dtype=torch.float64, device=original.device)
-    onto = oracle.holding(original)
-    rounds = 0
 
-    def move(state: AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
-        nonlocal rounds
-        rounds += 1
-        here = state.images[moving] - original[moving]
-        solution = oracle(gradient, original[moving], moving, around=here, round_number=rounds)
-        towards = torch.as_tensor(solution.delta) - here
-        unsolved = stop_where_unsolved(state, moving, solution)
-        towards[unsolved] = 0
-        length = search(model, state, label, margin, moving, towards, longest=region[moving], onto=onto)
-        # Twice what served, or half of the shortest that did not.
-        region[moving] = torch.where(length > 0, 2 * length, region[moving] / 32).clamp_max(1)
-        state.stop(moving[(region[moving] < SMALLEST) & ~unsolved], "no step length tried raises the margin any more")
-        return solution, length
+    def move(state: AscentState, active: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
+        step = steps.towards_linear_optimum(state, active, gradient)
+        length = line_search(goal, state, active, step.direction, longest=region[active], retract=steps.retract)
+        next_region = torch.where(length > 0, TRUST_REGION_GROWTH * length, region[active] * TRUST_REGION_CUT)
+        region[active] = next_region.clamp_max(1)
+        vanished = (region[active] < SMALLEST_TRUST_REGION) & ~step.unsolved
+        state.stop(active[vanished], "no step length tried raises the margin any more")
+        return step.solution, length
 
     return move

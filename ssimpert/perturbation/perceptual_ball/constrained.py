@@ -1,23 +1,26 @@
 """``perceptual_ball_constrained``: the largest margin within a ball of deep features, by certified convex steps.
 
-The constrained counterpart of the perceptual ball (Elliott, Law, Russell, CVPR 2021): where that method weighs the
-feature distance against the margin, this one bounds it. J, the derivative of the features at the clean image, is taken
-once. At an iterate ``x + d_k`` a step is a convex problem with a certificate,
+The constrained counterpart of the perceptual ball (Elliott, Law, Russell, CVPR 2021): that method weighs the feature
+distance against the margin, this one bounds the feature distance. J, the derivative of the features at the clean image,
+is computed once. The step at an iterate ``x + d_k`` solves a convex problem, with a certificate::
 
-    s = argmax g_k's    subject to    |J s| <= rho,   |s|_2 <= R,   0 <= x + s <= 1,
+    s       = argmax g_k's    subject to    |J s| <= rho,   |s|_2 <= R,   0 <= x + s <= 1
+    d_{k+1} = d_k + t (s - d_k)
 
-and the iterate moves towards s by the longest of a few step lengths that raises the true margin while the *true*
-feature distance ``|phi(x + d) - phi(x)|`` is within the radius. rho and R are the image's own. rho starts at the
-radius; where the whole step's true distance exceeds the radius by a factor, rho becomes the radius by that factor. R is
-``|d_k|`` and a region's size, which is halved where no length will do and doubled where the whole step will.
+where t is the longest of a few step lengths that raises the true margin and keeps the *true* feature distance
+``|phi(x + d) - phi(x)|`` within the radius. rho and R are each image's own:
+
+- rho starts at the radius. Where the true distance of the whole step is a multiple of the radius, rho becomes the
+  radius divided by that multiple.
+- R is ``|d_k|`` plus the size of a region. The region is halved where no length serves, and doubled where the whole
+  step serves.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -25,20 +28,24 @@ from torch import Tensor, nn
 import solvers
 from solvers.batch_algebra import norm
 from ssimpert.errors import InputError
-from ssimpert.linearization import Features, Margin, Untargeted, deep_features, feature_jacobian
+from ssimpert.linearization import FeatureJacobian, Features, Margin, Untargeted, deep_features, feature_jacobian
 from ssimpert.linearization.features import Normalization
 from ssimpert.metrics import feature_distance
 from ssimpert.perturbation.engines import loop
-from ssimpert.perturbation.engines.oracle import PIXELS
+from ssimpert.perturbation.engines.step_solver import PIXEL_BOX
 from ssimpert.perturbation.evaluation import measure, require_sound_gradients, require_sound_margins
-from ssimpert.perturbation.inputs import check_image, labels_of
+from ssimpert.perturbation.goal import Goal
+from ssimpert.perturbation.inputs import check_image, checked_goal
 from ssimpert.perturbation.results import FeatureBallResult, PerturbResult
 from ssimpert.records import describe
+from ssimpert.validation import check_count, check_positive
 
 Observer = Callable[[loop.AscentState], None]
-# The step region never falls below this share of the first one: the linear model has nothing more to say there.
-SMALLEST_REGION = 2.0**-6
-# rho falls to no less than this share of the radius.
+# An image stops where its step region is smaller than this share of the first one.
+SMALLEST_STEP_REGION = 2.0**-6
+# The region is multiplied by these: where no length serves, and where the whole step serves.
+STEP_REGION_CUT, STEP_REGION_GROWTH = 0.5, 2.0
+# rho is never smaller than this share of the radius.
 SMALLEST_RHO = 0.05
 
 
@@ -59,7 +66,7 @@ def perceptual_ball_constrained(
     name: str | None = None,
     observer: Observer | None = None,
 ) -> FeatureBallResult:
-    """Raise the margin within ``|phi(x') - phi(x)| <= radius``.
+    """Raise the margin while the feature distance stays within the radius: ``|phi(x') - phi(x)| <= radius``.
 
     Args:
         model: a :class:`~ssimpert.Classifier`, or a module on [0, 1] images that returns logits (B, K).
@@ -67,20 +74,21 @@ def perceptual_ball_constrained(
         radius: positive, one number or one per image (B,), in the features' own unit. To match an L-BFGS solution:
             its ``feature_distance``, with the same ``layers`` and ``normalization="mse"``.
         layers, normalization: of the features; see :func:`~ssimpert.deep_features`.
-        step_norm: R at first, an l2 norm in [0, 1] pixels (a root mean square of 0.0006 at 3x224x224). A small
-            region is linear, and its steps are quick to solve; it grows where that holds.
-        steps: most steps per image.
+        step_norm: R at first, an l2 norm in [0, 1] pixels; 0.25 is a root mean square of 0.0006 at 3x224x224. In a
+            small region the network is nearly linear, and steps are quick to solve; the region grows where that holds.
+        steps: most steps per image, at least 1.
         margin: the goal; default :class:`~ssimpert.Untargeted`.
         label: the images' classes (B,); default: the model's own labels.
         stop_at_success: freeze an image once its goal is reached; ``False`` spends all steps on the largest margin.
-        method, settings: of the solver, for each step; default ``eps_rel=0.03, max_iter=200``. ``history`` has the gap
-            that every step was certified to.
+        method: the solver's method, for each step.
+        settings: the solver's settings; default ``eps_rel=0.03, max_iter=200``. ``history`` has the relative gap of
+            every step.
         name: what tables call it.
         observer: called with the state after every step.
 
     Returns:
-        One entry per image, failures included. ``violation`` is the excess of the true feature distance of the image
-        as returned; every iterate kept to the radius, so only rounding to the images' dtype can exceed it.
+        One entry per image, failures included. ``violation`` is the excess of the true feature distance of the returned
+        image over the radius. Every iterate keeps to the radius, so only rounding to the images' dtype can exceed it.
 
     Raises:
         InputError: images, layers, radius or options that can't be used; raised before any step.
@@ -89,31 +97,27 @@ def perceptual_ball_constrained(
     margin = margin if margin is not None else Untargeted()
     settings = solvers.Settings(eps_rel=0.03, max_iter=200) if settings is None else solvers.Settings.of(settings)
     check_image(image)
-    for option, value in (("steps", steps), ("step_norm", step_norm)):
-        bad = isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0
-        if bad or (option == "steps" and not isinstance(value, int)):
-            what = "an integer of at least 1" if option == "steps" else "a positive number"
-            raise InputError(f"{option} must be {what}, got {value!r}")
-    limit = _radii(radius, image)
+    check_count("steps", steps)
+    check_positive("step_norm", step_norm)
+    radii = _radii(radius, image)
     features = deep_features(model, layers, normalization)
-    own = labels_of(model, image, label, margin)
-    state = loop.start(model, image, own, margin, stop_at_success=stop_at_success)
-    move = _Move(model, features, image, own, margin, limit, step_norm, method, settings)
-    for reached in loop.ascend(model, state, own, margin, move, steps=steps, stop_at_success=stop_at_success):
+    goal = checked_goal(model, image, label, margin)
+    state = loop.start(goal, image, stop_at_success=stop_at_success)
+    jacobian = feature_jacobian(features, image)
+    move = FeatureBallMove(goal, features, jacobian, image.to(torch.float64), radii, step_norm, method, settings)
+    for reached in loop.ascend(goal, state, move, steps=steps, stop_at_success=stop_at_success):
         if observer is not None:
             observer(reached)
     result = measure(
-        model,
+        goal,
         image,
-        state,
-        own,
-        margin,
-        rule=None,
+        state.final(),
+        step_solver=None,
         constraint=None,
         name=name or "feature ball",
         settings={
             "method": "perceptual_ball_constrained",
-            "radius": limit.tolist(),
+            "radius": radii.tolist(),
             "layers": list(features.layers),
             "normalization": normalization,
             "step_norm": step_norm,
@@ -122,17 +126,17 @@ def perceptual_ball_constrained(
             "recentred": False,
             "stop_at_success": stop_at_success,
             "solver": {"method": method, "eps_rel": settings.eps_rel, "max_iter": settings.max_iter},
-            "label": None if label is None else own.tolist(),
+            "label": None if label is None else goal.label.tolist(),
         },
-        seconds=0.0,
     )
     require_sound_margins(result.margin_before)
     require_sound_gradients(result)
-    return _with_distance(result, features, image, limit, time.perf_counter() - began)
+    result = replace(result, seconds=time.perf_counter() - began)
+    return _with_distance(result, features, image, radii)
 
 
 def _radii(radius: float | Tensor, image: Tensor) -> Tensor:
-    """(B,) float64."""
+    """The radii, checked, (B,) float64."""
     try:
         values = torch.as_tensor(radius, dtype=torch.float64, device=image.device)
     except (TypeError, ValueError, RuntimeError):
@@ -144,75 +148,82 @@ def _radii(radius: float | Tensor, image: Tensor) -> Tensor:
     return values.expand(len(image)).clone()
 
 
-class _Move:
+@dataclass
+class FeatureBallMove:
     """The step of :func:`perceptual_ball_constrained`; a move for :func:`~ssimpert.perturbation.engines.loop.ascend`.
 
     Attributes:
-        rho, region: rho and R, (B,) float64.
-        limit: the radius, (B,) float64.
+        goal: whose margin is raised.
+        features: phi.
+        jacobian: J, the derivative of ``features`` at ``original``.
+        original: the clean images, (B, C, H, W) float64.
+        radius: the feature distance allowed, (B,) float64.
+        step_norm: the first size of the region.
+        method, settings: of the solver.
+        rho: the bound on ``|J s|`` in the next step, (B,) float64.
+        region: the size of the next step's region, (B,) float64.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        features: Features,
-        image: Tensor,
-        label: Tensor,
-        margin: Margin,
-        limit: Tensor,
-        step_norm: float,
-        method: str,
-        settings: solvers.Settings,
-    ) -> None:
-        self.model, self.features, self.label, self.margin = model, features, label, margin
-        self.limit, self.method, self.settings = limit, method, settings
-        self.original = image.to(torch.float64)
-        self.jacobian = feature_jacobian(features, image)
-        self.rho, self.region = limit.clone(), torch.full_like(limit, step_norm)
-        self.least = SMALLEST_REGION * step_norm
+    goal: Goal
+    features: Features
+    jacobian: FeatureJacobian
+    original: Tensor
+    radius: Tensor
+    step_norm: float
+    method: str
+    settings: solvers.Settings
+    rho: Tensor = field(init=False)
+    region: Tensor = field(init=False)
 
-    def __call__(self, state: loop.AscentState, moving: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
-        jacobian = self.jacobian.select(moving, len(self.limit))
-        reference = self.original[moving]
-        here = state.images[moving] - reference
-        # The region is around the iterate, the ball around the original: R holds d_k and a step of the region.
-        problem = solvers.LinearProblem(
-            gradient,
-            reference,
-            [
-                solvers.FeatureBall(self.rho[moving], jacobian),
-                solvers.LpBall(2, norm(here) + self.region[moving]),
-                PIXELS,
-            ],
-        )
-        solution = solvers.solve(problem, method=self.method, settings=self.settings)
-        towards = torch.as_tensor(solution.delta) - here
-        unsolved = loop.stop_where_unsolved(state, moving, solution)
-        towards[unsolved] = 0
-        whole = self._distance((state.images[moving] + towards).clamp(0, 1), moving)
-        length = loop.search(self.model, state, self.label, self.margin, moving, towards, self._allowed)
-        stuck = length == 0
-        self.region[moving] *= torch.where(stuck, 0.5, torch.where(length == 1, 2.0, 1.0))
-        # Where the whole step went too far in the features, the next is asked for so much less.
-        exceeds = (self.limit[moving] / whole.clamp_min(1e-300)).clamp(SMALLEST_RHO, 1)
-        self.rho[moving] = torch.minimum(self.rho[moving], self.limit[moving] * exceeds)
-        over = stuck & ~unsolved & (self.region[moving] < self.least)
-        state.stop(moving[over], "no step, however short, raises the margin within the feature distance any more")
+    def __post_init__(self) -> None:
+        self.rho, self.region = self.radius.clone(), torch.full_like(self.radius, self.step_norm)
+
+    def __call__(self, state: loop.AscentState, active: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
+        """Solve the convex step, search along it, and set rho and the region for the next one."""
+        delta = state.images[active] - self.original[active]
+        solution = self._solve(active, delta, gradient)
+        direction = torch.as_tensor(solution.delta) - delta
+        unsolved = loop.stop_unsolved(state, active, solution)
+        direction[unsolved] = 0
+        whole_distance = self._distance((state.images[active] + direction).clamp(0, 1), active)
+        length = loop.line_search(self.goal, state, active, direction, allowed=self._within_radius)
+        self._resize(active, length, whole_distance)
+        exhausted = (length == 0) & ~unsolved & (self.region[active] < SMALLEST_STEP_REGION * self.step_norm)
+        state.stop(active[exhausted], "no step, however short, raises the margin within the feature distance any more")
         return solution, length
 
-    def _distance(self, images: Tensor, numbers: Tensor) -> Tensor:
-        return feature_distance(self.features, self.original[numbers], images)
+    def _solve(self, active: Tensor, delta: Tensor, gradient: Tensor) -> solvers.SolveResult:
+        """``argmax g's`` for the images at ``active``, (K,), which stand at ``delta`` (K, C, H, W)."""
+        # The region is around the iterate, the ball around the original: R holds d_k and a step of the region.
+        sets = [
+            solvers.FeatureBall(self.rho[active], self.jacobian.select(active, len(self.radius))),
+            solvers.LpBall(2, norm(delta) + self.region[active]),
+            PIXEL_BOX,
+        ]
+        problem = solvers.LinearProblem(gradient, self.original[active], sets)
+        return solvers.solve(problem, method=self.method, settings=self.settings)
 
-    def _allowed(self, images: Tensor, numbers: Tensor) -> Tensor:
-        return self._distance(images, numbers) <= self.limit[numbers]
+    def _resize(self, active: Tensor, length: Tensor, whole_distance: Tensor) -> None:
+        """Set region and rho from the lengths that served, (K,), and the whole steps' true distances, (K,)."""
+        factor = torch.where(length == 1, STEP_REGION_GROWTH, 1.0)
+        self.region[active] *= torch.where(length == 0, STEP_REGION_CUT, factor)
+        share = (self.radius[active] / whole_distance.clamp_min(1e-300)).clamp(SMALLEST_RHO, 1)
+        self.rho[active] = torch.minimum(self.rho[active], self.radius[active] * share)
+
+    def _distance(self, images: Tensor, indices: Tensor) -> Tensor:
+        return feature_distance(self.features, self.original[indices], images)
+
+    def _within_radius(self, images: Tensor, indices: Tensor) -> Tensor:
+        return self._distance(images, indices) <= self.radius[indices]
 
 
-def _with_distance(
-    result: PerturbResult, features: Features, image: Tensor, limit: Tensor, seconds: float
-) -> FeatureBallResult:
+def _with_distance(result: PerturbResult, features: Features, image: Tensor, radii: Tensor) -> FeatureBallResult:
+    """``result`` with the true feature distance of its images, and their excess over the radii (B,)."""
     distance = feature_distance(features, image.double(), result.adversarial.double())
-    measured = {entry.name: getattr(result, entry.name) for entry in fields(result)}
-    measured |= {"seconds": seconds, "violation": (distance - limit).clamp_min(0).to(image.dtype)}
-    return FeatureBallResult(
-        **measured, layers=features.layers, radius=limit.to(image.dtype), feature_distance=distance.to(image.dtype)
+    violation = (distance - radii).clamp_min(0).to(image.dtype)
+    return FeatureBallResult.extending(
+        replace(result, violation=violation),
+        layers=features.layers,
+        radius=radii.to(image.dtype),
+        feature_distance=distance.to(image.dtype),
     )

@@ -1,129 +1,66 @@
-"""L-BFGS on a batch of independent problems, in step with ``torch.optim.LBFGS`` where no box or line search is asked.
+"""L-BFGS on a batch of independent problems. Without box and line search it takes the steps of ``torch.optim.LBFGS``::
 
-Every problem has its own curvature pairs, step length and end; one that is done is neither evaluated nor moved again.
+    for k = 0, 1, ...:
+        d_k     = -H_k g_k, H_k from the curvature pairs               _descent_direction
+        x_{k+1} = x_k + t_k d_k, t_k by backtracking or the full step  _full_step, _backtrack
+        add the pair (x_{k+1} - x_k, g_{k+1} - g_k)                    _take
+        stop the problems that are done                                _stop_finished
+
+Every problem has its own curvature pairs, step length and end. A problem that has stopped is neither evaluated nor
+moved again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ssimpert.perturbation.perceptual_ball.curvature_pairs import CurvaturePairs
+
 LineSearch = Literal["none", "backtracking"]
-# Points (K, n) and their problems' numbers (K,) to values (K,), gradients (K, n), and (K, q) further numbers that the
-# caller wants kept of each iterate (q may be 0).
+# From points (K, n) and their problems' indices (K,) to values (K,), gradients (K, n), and notes (K, q). Notes are
+# further numbers that the caller wants to keep of each iterate; q may be 0.
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
+# Armijo's rule: the value must fall by this share of what the slope promises.
 SUFFICIENT_DECREASE = 1e-4
-LEAST_CURVATURE = 1e-10
-SHORTER, SHORTEST = 0.5, 0.1  # a step length found too long falls to between these fractions of itself
-MOST_TRIALS = 20
-SHORT_STEPS = 5
+# A step length found too long is multiplied by a factor between these two.
+SMALLEST_LENGTH_CUT, LARGEST_LENGTH_CUT = 0.1, 0.5
+MAX_BACKTRACKS = 20
+# The relative change of the value is judged only after so many steps, since the first steps are short.
+FIRST_STEPS = 5
 CONVERGED = "the objective hardly falls any more"
 ZERO_GRADIENT = "the gradient is zero everywhere at the start"
 
 
 @dataclass(frozen=True)
 class LBFGSSettings:
-    """How to descend; the defaults are those of ``torch.optim.LBFGS``, the number of iterations aside.
+    """How to descend. All defaults except the number of iterations are those of ``torch.optim.LBFGS``.
 
     Attributes:
         iterations: most iterations, at least 1.
         history_size: curvature pairs kept of each problem, at least 1.
-        line_search: "none" takes every step at full length (the first one at ``min(1, 1/|g|_1)``);
-            "backtracking" shortens it until the value falls by the rule of Armijo.
-        most_evaluations: stop a problem at this many; ``None``: no limit.
+        line_search: "none" takes every step at full length, except the first, of length ``min(1, 1/|g|_1)``.
+            "backtracking" shortens each step until the value falls by Armijo's rule.
+        max_evaluations: stop a problem after this many evaluations; ``None``: no limit.
         tolerance_gradient: stop where no entry of the gradient is larger.
-        tolerance_change: stop where no entry, or the value, changes by more, or the slope is less steep.
-        relative_change: stop where the value changes by less than this part of itself, from the sixth step on (the
-            first ones are short); 0 (torch's): never.
+        tolerance_change: stop where no entry of the iterate changes by more, or the value does not, or the slope along
+            the direction is less steep.
+        relative_change: stop where the value changes by less than this share of itself, from the sixth step on; 0,
+            which is torch's behaviour: never.
     """
 
     iterations: int = 100
     history_size: int = 100
     line_search: LineSearch = "none"
-    most_evaluations: int | None = None
+    max_evaluations: int | None = None
     tolerance_gradient: float = 1e-7
     tolerance_change: float = 1e-9
     relative_change: float = 0.0
-
-
-@dataclass
-class CurvaturePairs:
-    """The last curvature pairs of B problems in n unknowns, and the two-loop recursion on them.
-
-    Each problem has a ring of its own. Memory is for ``2 m B n`` numbers, touched only as pairs arrive. Nocedal and
-    Wright, Numerical Optimization, 2nd ed., algorithm 7.4, with the rules of ``torch.optim.LBFGS``: a pair is kept if
-    ``y's > 1e-10``; the inverse Hessian starts from ``(y's / y'y) I`` of the last pair kept.
-
-    Attributes:
-        moves, changes: s and y, (m, B, n): the steps, and the changes of the gradient along them.
-        inverse_curvature: ``1 / y's``, (m, B).
-        count: (B,) long, pairs held, at most m.
-        head: (B,) long, the slot that the next pair goes to.
-        scale: (B,), ``y's / y'y`` of the last pair; 1 at first.
-    """
-
-    moves: Tensor
-    changes: Tensor
-    inverse_curvature: Tensor
-    count: Tensor
-    head: Tensor
-    scale: Tensor
-
-    @classmethod
-    def none_yet(cls, history_size: int, like: Tensor) -> Self:
-        """Empty rings of ``history_size`` slots for unknowns ``like``, (B, n)."""
-        batch = like.shape[0]
-        zeros = torch.zeros(batch, dtype=torch.long, device=like.device)
-        return cls(
-            moves=like.new_zeros(history_size, *like.shape),
-            changes=like.new_zeros(history_size, *like.shape),
-            inverse_curvature=like.new_zeros(history_size, batch),
-            count=zeros,
-            head=zeros.clone(),
-            scale=like.new_ones(batch),
-        )
-
-    def add(self, problems: Tensor, move: Tensor, change: Tensor) -> None:
-        """Take up a pair (K, n) for each of ``problems``, (K,), over its oldest; without curvature it is left out."""
-        curvature = (change * move).sum(dim=1)
-        sound = (curvature > LEAST_CURVATURE) & curvature.isfinite()
-        chosen, curvature = problems[sound], curvature[sound]
-        slot = self.head[chosen]
-        self.moves[slot, chosen] = move[sound]
-        self.changes[slot, chosen] = change[sound]
-        self.inverse_curvature[slot, chosen] = 1 / curvature
-        self.scale[chosen] = curvature / change[sound].square().sum(dim=1)
-        size = self.moves.shape[0]
-        self.head[chosen] = (slot + 1) % size
-        self.count[chosen] = (self.count[chosen] + 1).clamp_max(size)
-
-    def drop(self, problems: Tensor) -> None:
-        """Forget all pairs of ``problems``, (K,)."""
-        self.count[problems] = 0
-        self.scale[problems] = 1
-
-    def times_negative(self, gradient: Tensor, problems: Tensor) -> Tensor:
-        """``-H g`` for gradients (K, n) of ``problems``, (K,); H the inverse Hessian that the pairs stand for."""
-        size, held = self.moves.shape[0], self.count[problems]
-        direction = -gradient
-        weights: list[tuple[Tensor, Tensor, Tensor]] = []
-        for age in range(int(held.max()) if held.numel() else 0):
-            slot = (self.head[problems] - 1 - age) % size
-            # A problem with fewer pairs than the others takes part with weight 0.
-            inverse = torch.where(age < held, self.inverse_curvature[slot, problems], 0)
-            weight = (self.moves[slot, problems] * direction).sum(dim=1) * inverse
-            direction = direction - weight[:, None] * self.changes[slot, problems]
-            weights.append((slot, inverse, weight))
-        direction = direction * self.scale[problems, None]
-        for slot, inverse, weight in reversed(weights):
-            back = (self.changes[slot, problems] * direction).sum(dim=1) * inverse
-            direction = direction + (weight - back)[:, None] * self.moves[slot, problems]
-        return direction
 
 
 @dataclass
@@ -133,10 +70,10 @@ class LBFGSState:
     Attributes:
         points: (B, n), the last iterates with finite value and gradient.
         value, gradient, notes: (B,), (B, n), (B, q), as evaluated there.
-        best_points, best_value, best_notes: of each problem's iterates, the one of least value.
-        active: (B,) bool, problems still moving.
-        failed: (B,) bool, problems stopped by NaN or infinity.
-        steps, evaluations: (B,) long.
+        best_points, best_value, best_notes: the iterate of least value so far.
+        active: (B,) bool, problems that have not stopped.
+        failed: (B,) bool, problems that stopped at a value or gradient that is not finite.
+        steps, evaluations: (B,) long, how many so far.
         step_length: (B,), of the last step.
         messages: (B,), why a problem stopped, or empty.
     """
@@ -156,7 +93,7 @@ class LBFGSState:
     messages: list[str]
 
     def stop(self, problems: Tensor, message: str) -> None:
-        """End ``problems``, (K,), with this word unless they have one."""
+        """Stop ``problems``, (K,). Problems that have a message already keep that one."""
         self.active[problems] = False
         for k in problems.tolist():
             self.messages[k] = self.messages[k] or message
@@ -164,22 +101,27 @@ class LBFGSState:
 
 @dataclass(frozen=True)
 class Bounds:
-    """A box for the unknowns; ``lower`` and ``upper`` broadcast to (B, n)."""
+    """A box for the unknowns.
+
+    Attributes:
+        lower, upper: broadcast to (B, n).
+    """
 
     lower: Tensor
     upper: Tensor
 
     def clip(self, points: Tensor) -> Tensor:
+        """The nearest points of the box."""
         return torch.maximum(torch.minimum(points, self.upper), self.lower)
 
     def free(self, points: Tensor, gradient: Tensor) -> Tensor:
-        """Entries that descent does not press against a bound, as 0 and 1."""
-        held = ((points <= self.lower) & (gradient > 0)) | ((points >= self.upper) & (gradient < 0))
-        return (~held).to(points.dtype)
+        """1 for the entries that descent along ``-gradient`` may move, 0 for those that it presses against a bound."""
+        blocked = ((points <= self.lower) & (gradient > 0)) | ((points >= self.upper) & (gradient < 0))
+        return (~blocked).to(points.dtype)
 
 
 def start(evaluate: Evaluate, points: Tensor, settings: LBFGSSettings, bounds: Bounds | None = None) -> LBFGSState:
-    """The state at the starting points (B, n), evaluated once; within ``bounds`` if there are any."""
+    """The state at the starting points (B, n), clipped to ``bounds`` and evaluated once."""
     points = points.detach().clone() if bounds is None else bounds.clip(points.detach())
     everyone = torch.arange(points.shape[0], device=points.device)
     value, gradient, notes = evaluate(points, everyone)
@@ -215,41 +157,47 @@ def descend(
     bounds: Bounds | None = None,
     before_evaluation: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[LBFGSState]:
-    """Move the problems that are not done, evaluate them, stop those that are; yields the state after every iteration.
+    """Run the iteration. Yields the state after every iteration.
 
-    With ``bounds``, iterates are projected: entries that press against a bound take no part in the direction, the step
-    is clipped, and pairs are made from the steps as clipped (Bertsekas, SIAM J. Control Optim. 20(2), 1982).
-    ``before_evaluation`` is what a closure of ``torch.optim.LBFGS`` may do to its parameters: it changes points (K, n),
-    unseen by the pairs, before all evaluations but that of the last iteration, which torch does not make.
+    Args:
+        evaluate: values, gradients and notes at points.
+        state: from :func:`start`; changed in place.
+        settings: how to descend.
+        bounds: a box that iterates are projected onto. Entries that press against a bound take no part in the
+            direction, the step is clipped, and pairs are made from the clipped steps (Bertsekas, SIAM J. Control
+            Optim. 20(2), 1982).
+        before_evaluation: changes points (K, n) before they are evaluated, as a closure of ``torch.optim.LBFGS`` may
+            change its parameters. The pairs do not see the change. It is not called in the last iteration, which torch
+            does not evaluate.
     """
     pairs = CurvaturePairs.none_yet(settings.history_size, state.points)
-    afresh = torch.ones_like(state.active)  # next step: along the negative gradient, carefully
+    steepest = torch.ones_like(state.active)  # the next step is a short one along the negative gradient
     for number in range(1, settings.iterations + 1):
-        moving = state.active.nonzero()[:, 0]
-        if not moving.numel():
+        active = state.active.nonzero()[:, 0]
+        if not active.numel():
             return
-        direction = _direction(state, pairs, afresh, moving, bounds)
-        steep = (state.gradient[moving] * direction).sum(dim=1) <= -settings.tolerance_change
-        state.stop(moving[~steep], "no steeper descent is left")
-        moving, direction = moving[steep], direction[steep]
-        if not moving.numel():
+        direction = _descent_direction(state, pairs, steepest, active, bounds)
+        steep = (state.gradient[active] * direction).sum(dim=1) <= -settings.tolerance_change
+        state.stop(active[~steep], "no steeper descent is left")
+        active, direction = active[steep], direction[steep]
+        if not active.numel():
             return
-        total = direction.abs().sum(dim=1)
-        length = torch.where(afresh[moving], (1 / total).clamp_max(1), torch.ones_like(total))
+        absolute = direction.abs().sum(dim=1)
+        length = torch.where(steepest[active], (1 / absolute).clamp_max(1), torch.ones_like(absolute))
         if settings.line_search == "none":
             hook = before_evaluation if number < settings.iterations else None
-            step = _full_step(evaluate, state, moving, direction, length, bounds, hook)
+            step = _full_step(evaluate, state, active, direction, length, bounds, hook)
         else:
-            step = _backtrack(evaluate, state, moving, direction, length, bounds)
-        before = state.value[moving]
-        _take(state, pairs, afresh, moving, step, settings)
-        _stop_where_done(state, moving, step, before, settings, bounds)
+            step = _backtrack(evaluate, state, active, direction, length, bounds)
+        value_before = state.value[active]
+        _take(state, pairs, steepest, active, step, settings)
+        _stop_finished(state, active, step, value_before, settings, bounds)
         yield state
 
 
 @dataclass
 class _Step:
-    """What a step of K problems led to. ``moves`` is what their pairs are made from."""
+    """Where a step of K problems led; ``moves`` are the steps that the curvature pairs are made from."""
 
     points: Tensor
     moves: Tensor
@@ -260,27 +208,29 @@ class _Step:
     accepted: Tensor
 
 
-def _direction(
-    state: LBFGSState, pairs: CurvaturePairs, afresh: Tensor, moving: Tensor, bounds: Bounds | None
+def _descent_direction(
+    state: LBFGSState, pairs: CurvaturePairs, steepest: Tensor, active: Tensor, bounds: Bounds | None
 ) -> Tensor:
-    gradient = state.gradient[moving]
+    """``-H g``, or ``-g`` where a problem is ``steepest``; 0 for entries that press against a bound."""
+    gradient = state.gradient[active]
     if bounds is None:
-        return torch.where(afresh[moving, None], -gradient, pairs.times_negative(gradient, moving))
+        return torch.where(steepest[active, None], -gradient, pairs.times_negative(gradient, active))
     # H restricted to the free entries is positive definite, so this is still a direction of descent.
-    free = bounds.free(state.points[moving], gradient)
-    return torch.where(afresh[moving, None], -gradient, pairs.times_negative(gradient * free, moving)) * free
+    free = bounds.free(state.points[active], gradient)
+    return torch.where(steepest[active, None], -gradient, pairs.times_negative(gradient * free, active)) * free
 
 
 def _full_step(
     evaluate: Evaluate,
     state: LBFGSState,
-    moving: Tensor,
+    active: Tensor,
     direction: Tensor,
     length: Tensor,
     bounds: Bounds | None,
     before_evaluation: Callable[[Tensor], Tensor] | None = None,
 ) -> _Step:
-    base = state.points[moving]
+    """The step of this length; accepted where value and gradient are finite."""
+    base = state.points[active]
     moves = length[:, None] * direction
     points = base + moves
     if bounds is not None:
@@ -288,81 +238,90 @@ def _full_step(
         moves = points - base
     if before_evaluation is not None:
         points = before_evaluation(points)
-    value, gradient, notes = evaluate(points, moving)
-    state.evaluations[moving] += 1
+    value, gradient, notes = evaluate(points, active)
+    state.evaluations[active] += 1
     return _Step(points, moves, value, gradient, notes, length.clone(), _finite(value, gradient))
 
 
 def _backtrack(
     evaluate: Evaluate,
     state: LBFGSState,
-    moving: Tensor,
+    active: Tensor,
     direction: Tensor,
     length: Tensor,
     bounds: Bounds | None,
 ) -> _Step:
-    """Shorten each problem's step, by the parabola through what is known, until the value falls enough."""
-    base, slope = state.value[moving], state.gradient[moving]
-    points, notes = state.points[moving], state.notes[moving]
-    none = torch.zeros_like(base, dtype=torch.bool)
-    found = _Step(points, torch.zeros_like(points), base.clone(), slope.clone(), notes, length.clone(), none)
-    for _ in range(MOST_TRIALS):
-        rest = (~found.accepted).nonzero()[:, 0]
-        if not rest.numel():
+    """The step, shortened until the value falls enough, by the parabola through value, slope and trial value."""
+    value, slope = state.value[active], state.gradient[active]
+    points, notes = state.points[active], state.notes[active]
+    none = torch.zeros_like(value, dtype=torch.bool)
+    step = _Step(points, torch.zeros_like(points), value.clone(), slope.clone(), notes, length.clone(), none)
+    for _ in range(MAX_BACKTRACKS):
+        remaining = (~step.accepted).nonzero()[:, 0]
+        if not remaining.numel():
             break
-        tried = _full_step(evaluate, state, moving[rest], direction[rest], found.length[rest], bounds)
-        promised = (slope[rest] * tried.moves).sum(dim=1).clamp_max(0)
-        good = tried.accepted & (tried.value <= base[rest] + SUFFICIENT_DECREASE * promised)
-        tried.accepted = good
-        for name in vars(found):
-            getattr(found, name)[rest[good]] = getattr(tried, name)[good]
-        ratio = -promised / (2 * (tried.value - base[rest] - promised))
-        shorter = ratio.nan_to_num(SHORTEST).clamp(SHORTEST, SHORTER)
-        found.length[rest[~good]] *= shorter[~good]
-    return found
+        trial = _full_step(evaluate, state, active[remaining], direction[remaining], step.length[remaining], bounds)
+        promised = (slope[remaining] * trial.moves).sum(dim=1).clamp_max(0)
+        trial.accepted &= trial.value <= value[remaining] + SUFFICIENT_DECREASE * promised
+        accepted = trial.accepted
+        for name in vars(step):
+            getattr(step, name)[remaining[accepted]] = getattr(trial, name)[accepted]
+        vertex = -promised / (2 * (trial.value - value[remaining] - promised))
+        cut = vertex.nan_to_num(SMALLEST_LENGTH_CUT).clamp(SMALLEST_LENGTH_CUT, LARGEST_LENGTH_CUT)
+        step.length[remaining[~accepted]] *= cut[~accepted]
+    return step
 
 
 def _take(
-    state: LBFGSState, pairs: CurvaturePairs, afresh: Tensor, moving: Tensor, step: _Step, settings: LBFGSSettings
+    state: LBFGSState, pairs: CurvaturePairs, steepest: Tensor, active: Tensor, step: _Step, settings: LBFGSSettings
 ) -> None:
-    """Move where a step was found; elsewhere begin afresh without pairs, and stop where that was tried already."""
-    good = step.accepted
-    chosen = moving[good]
-    pairs.add(chosen, step.moves[good], step.gradient[good] - state.gradient[chosen])
-    state.points[chosen], state.value[chosen] = step.points[good], step.value[good]
-    state.gradient[chosen], state.notes[chosen] = step.gradient[good], step.notes[good]
-    state.steps[chosen] += 1
-    state.step_length[moving] = torch.where(good, step.length, 0)
-    better = chosen[state.value[chosen] < state.best_value[chosen]]
+    """Move the problems whose step was accepted.
+
+    The other problems drop their pairs and go along the negative gradient next. They stop where they did so already.
+    """
+    accepted = step.accepted
+    moved = active[accepted]
+    pairs.add(moved, step.moves[accepted], step.gradient[accepted] - state.gradient[moved])
+    state.points[moved], state.value[moved] = step.points[accepted], step.value[accepted]
+    state.gradient[moved], state.notes[moved] = step.gradient[accepted], step.notes[accepted]
+    state.steps[moved] += 1
+    state.step_length[active] = torch.where(accepted, step.length, 0)
+    better = moved[state.value[moved] < state.best_value[moved]]
     state.best_points[better], state.best_value[better] = state.points[better], state.value[better]
     state.best_notes[better] = state.notes[better]
-    failed = moving[~good]
+    rejected = active[~accepted]
     if settings.line_search == "none":
-        state.failed[failed] = True
-        state.stop(failed, "the objective or its gradient became NaN or infinite")
+        state.failed[rejected] = True
+        state.stop(rejected, "the objective or its gradient became NaN or infinite")
     else:
-        state.stop(failed[afresh[failed]], "no step length tried lowers the objective any more")
-        pairs.drop(failed)
-    afresh[moving] = ~good
+        state.stop(rejected[steepest[rejected]], "no step length tried lowers the objective any more")
+        pairs.drop(rejected)
+    steepest[active] = ~accepted
 
 
-def _stop_where_done(
-    state: LBFGSState, moving: Tensor, step: _Step, before: Tensor, settings: LBFGSSettings, bounds: Bounds | None
+def _stop_finished(
+    state: LBFGSState,
+    active: Tensor,
+    step: _Step,
+    value_before: Tensor,
+    settings: LBFGSSettings,
+    bounds: Bounds | None,
 ) -> None:
-    """The criteria of torch.optim.LBFGS, in its order."""
-    moved, moves, before = moving[step.accepted], step.moves[step.accepted], before[step.accepted]
-    if settings.most_evaluations is not None:
-        spent = state.evaluations[moved] >= settings.most_evaluations
-        state.stop(moved[spent], f"{settings.most_evaluations} evaluations are spent")
+    """Stop problems by the criteria of torch.optim.LBFGS, in its order, then by the relative change."""
+    moved, moves = active[step.accepted], step.moves[step.accepted]
+    value_before = value_before[step.accepted]
+    if settings.max_evaluations is not None:
+        spent = state.evaluations[moved] >= settings.max_evaluations
+        state.stop(moved[spent], f"{settings.max_evaluations} evaluations are spent")
     gradient = state.gradient[moved]
     if bounds is not None:
         gradient = gradient * bounds.free(state.points[moved], gradient)
     state.stop(moved[gradient.abs().amax(dim=1) <= settings.tolerance_gradient], _flat(settings))
-    change = f"changes by less than {settings.tolerance_change:g}"
-    state.stop(moved[moves.abs().amax(dim=1) <= settings.tolerance_change], f"the iterate {change}")
-    fallen = (state.value[moved] - before).abs()
-    state.stop(moved[fallen < settings.tolerance_change], f"the objective {change}")
-    slow = (fallen < settings.relative_change * before.abs()) & (state.steps[moved] > SHORT_STEPS)
+    little = f"changes by less than {settings.tolerance_change:g}"
+    state.stop(moved[moves.abs().amax(dim=1) <= settings.tolerance_change], f"the iterate {little}")
+    change = (state.value[moved] - value_before).abs()
+    state.stop(moved[change < settings.tolerance_change], f"the objective {little}")
+    slow = (change < settings.relative_change * value_before.abs()) & (state.steps[moved] > FIRST_STEPS)
     state.stop(moved[slow], CONVERGED)
 
 

@@ -1,8 +1,8 @@
-"""The objective of the perceptual ball (Elliott, Law, Russell, CVPR 2021, arXiv 1912.09405), image by image.
+"""The objective of the perceptual ball (Elliott, Law, Russell, CVPR 2021, arXiv 1912.09405), image by image::
 
     gamma sum_l MSE(phi_l(x'), phi_l(x)) + s MSE(x', x) + (f_c(x') - max_{j != c} f_j(x') - v)^2
 
-over x' in the network's own, normalised pixels. For several classes T the last term is
+x' are normalised pixels, as the network takes them. For several classes T the last term is
 ``(max_{t in T} f_t(x') - v)^2``.
 """
 
@@ -22,9 +22,12 @@ MarginTerm = Literal["equality", "hinge"]
 
 
 class BallTerms(NamedTuple):
-    """The terms as they enter the sum, weights included, and ``|phi(x') - phi(x)|^2`` without, (B,) each.
+    """The terms of the objective at a batch of points.
 
-    ``logits``, (B, K), are what they were taken from.
+    Attributes:
+        feature, pixel, margin: (B,) each, with their weights; the objective is their sum.
+        squared_distance: ``|phi(x') - phi(x)|^2``, (B,), without weight.
+        logits: (B, K), of the points.
     """
 
     feature: Tensor
@@ -50,7 +53,7 @@ class BallObjective:
         targets: T, or ``None`` for the margin of c.
         gamma: (B,), the weight of the features.
         s, v: the weight of the pixels, and the margin.
-        margin_term: "equality" as written above; "hinge" only while the logits are above v: ``max(... - v, 0)^2``.
+        margin_term: "equality" as written above; "hinge" replaces the last term by ``max(... - v, 0)^2``.
     """
 
     features: Features
@@ -64,8 +67,10 @@ class BallObjective:
     margin_term: MarginTerm
 
     def terms(self, points: Tensor, images: Tensor) -> BallTerms:
-        """At ``points`` (K, C, H, W), normalised, of the images at these numbers, (K,). Differentiable; in the
-        network's dtype."""
+        """The terms at ``points`` (K, C, H, W), normalised, of the images at indices ``images``, (K,).
+
+        The terms are differentiable and have the network's dtype.
+        """
         points = points.to(self.original.dtype)
         features, logits = self.features.with_output(points)
         gap = self.score(logits, images) - self.v
@@ -82,27 +87,27 @@ class BallObjective:
     def value(self, points: Tensor, images: Tensor, *, chunk: int = CHUNK) -> BallTerms:
         """:meth:`terms` without gradient, in chunks."""
 
-        def one(batch: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+        def terms_of(batch: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
             with torch.no_grad():
-                return self.terms(batch, numbers)
+                return self.terms(batch, indices)
 
-        return BallTerms(*in_chunks(one, points, images, chunk=chunk))
+        return BallTerms(*in_chunks(terms_of, points, images, chunk=chunk))
 
     def gradient(self, points: Tensor, images: Tensor, *, chunk: int = CHUNK) -> tuple[Tensor, BallTerms]:
         """The gradient, (K, C, H, W), and the terms, in chunks."""
 
-        def one(batch: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+        def gradient_of(batch: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
             with torch.enable_grad():
                 leaf = batch.detach().requires_grad_(True)
-                terms = self.terms(leaf, numbers)
+                terms = self.terms(leaf, indices)
                 (gradient,) = torch.autograd.grad(terms.total().sum(), leaf)
             return gradient, *(term.detach() for term in terms)
 
-        gradient, *terms = in_chunks(one, points, images, chunk=chunk)
+        gradient, *terms = in_chunks(gradient_of, points, images, chunk=chunk)
         return gradient, BallTerms(*terms)
 
     def score(self, logits: Tensor, images: Tensor) -> Tensor:
-        """What is driven to v, (K,), from logits (K, classes)."""
+        """The score that the margin term drives to v, (K,), from logits (K, classes)."""
         if self.targets is None:
             return -Untargeted()(logits, self.label[images])
         return logits[:, list(self.targets)].amax(dim=1)
@@ -119,19 +124,36 @@ def ball_objective(
     v: float = -2.0,
     margin_term: MarginTerm = "equality",
 ) -> BallObjective:
-    """The objective around ``original`` (B, C, H, W), normalised; the arguments are :class:`BallObjective`'s, with the
-    paper's values as defaults."""
+    """The objective around clean images; the defaults are the paper's values.
+
+    Args:
+        features: phi, of the network on normalised pixels.
+        original: x, (B, C, H, W), normalised.
+        label: c, (B,) long.
+        targets, s, v, margin_term: as in :class:`BallObjective`.
+        gamma: the weight of the features, for all images.
+    """
     original = original.detach().to(model_dtype(features.model))
 
-    def of(batch: Tensor) -> tuple[Tensor]:
+    def features_of(batch: Tensor) -> tuple[Tensor]:
         with torch.no_grad():
             return (features(batch),)
 
-    (reference,) = in_chunks(of, original, chunk=CHUNK)
-    weight = torch.full((len(label),), gamma, dtype=reference.dtype, device=reference.device)
-    return BallObjective(features, original, reference, label, targets, weight, s, v, margin_term)
+    (original_features,) = in_chunks(features_of, original, chunk=CHUNK)
+    weight = torch.full((len(label),), gamma, dtype=original_features.dtype, device=original_features.device)
+    return BallObjective(
+        features=features,
+        original=original,
+        original_features=original_features,
+        label=label,
+        targets=targets,
+        gamma=weight,
+        s=s,
+        v=v,
+        margin_term=margin_term,
+    )
 
 
-def goal_of(targets: tuple[int, ...] | None) -> Untargeted | Membership:
-    """What counts as success: another class than c, or a decision on the other side of the border of T."""
+def success_margin(targets: tuple[int, ...] | None) -> Untargeted | Membership:
+    """The margin that decides about success: another class than c, or a decision on the other side of T's boundary."""
     return Untargeted() if targets is None else Membership(targets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from typing import get_args
 
 import torch
@@ -15,16 +15,23 @@ from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization.features import Features, deep_features
 from ssimpert.models import Classifier
 from ssimpert.models.forward_passes import forward
-from ssimpert.perturbation.evaluation import End, measure
-from ssimpert.perturbation.inputs import check_image, labels_of
-from ssimpert.perturbation.perceptual_ball.gamma_schedule import BallObserver, Course, run
+from ssimpert.perturbation.evaluation import measure
+from ssimpert.perturbation.inputs import check_image, checked_goal
+from ssimpert.perturbation.perceptual_ball.gamma_schedule import (
+    BallDescent,
+    BallObserver,
+    BallState,
+    minimize,
+    released_clip,
+)
 from ssimpert.perturbation.perceptual_ball.lbfgs import Bounds, LBFGSSettings, LineSearch
-from ssimpert.perturbation.perceptual_ball.objective import BallObjective, MarginTerm, ball_objective, goal_of
-from ssimpert.perturbation.results import PerceptualBallResult, PerturbResult
+from ssimpert.perturbation.perceptual_ball.objective import BallObjective, MarginTerm, ball_objective, success_margin
+from ssimpert.perturbation.results import FinalIterate, PerceptualBallResult, PerturbResult
 from ssimpert.records import describe
+from ssimpert.validation import check_count
 
 HISTORY_SIZE, RELEASED_HISTORY_SIZE = 10, 100
-# Where gamma may be lowered, an objective that falls by less than this part of itself a step counts as minimised.
+# Where gamma may be lowered, an objective that falls by less than this share of itself in a step counts as minimised.
 RELATIVE_CHANGE = 1e-3
 
 
@@ -48,54 +55,55 @@ def perceptual_ball_lbfgs(
     name: str | None = None,
     observer: BallObserver | None = None,
 ) -> PerceptualBallResult:
-    """Minimise, over x' in normalised pixels, starting at x::
+    """The perceptual ball: minimise, over x' in normalised pixels, from x on::
 
         gamma sum_l MSE(phi_l(x'), phi_l(x)) + s MSE(x', x) + (f_c(x') - max_{j != c} f_j(x') - v)^2
 
     Args:
-        model: a :class:`~ssimpert.Classifier` on [0, 1] images, or a plain module, whose own input then counts as
-            normalised. Must return logits (B, K).
+        model: a :class:`~ssimpert.Classifier` on [0, 1] images, or a plain module, whose input then counts as
+            normalised. It must return logits (B, K).
         image: x, (B, C, H, W) in [0, 1], float32 or float64.
-        layers: names of the feature layers; default :func:`~ssimpert.linearization.default_layers`. None at all
-            (``()``) leaves the feature term out.
+        layers: names of the feature layers; default :func:`~ssimpert.linearization.default_layers`. Without any
+            (``()``) there is no feature term.
         gamma, s: weights of features and pixels, at least 0; the paper's are 10000 and 1.
-        v: the margin wanted, in logits; the paper's is -2: the class ends 2 logits below the runner-up.
+        v: the margin wanted, in logits; the paper's is -2: the class then ends 2 logits below the runner-up.
         margin_term: "equality" (the paper's), or "hinge", ``max(... - v, 0)^2``.
-        targets: for several classes T, the margin term is ``(max_{t in T} f_t(x') - v)^2``: ``v`` is then a logit,
-            which the strongest of the classes is driven down to, or up to. Success means that the decision left T,
-            or, for an image whose own class is not in T, entered it.
+        targets: several classes T. The margin term is then ``(max_{t in T} f_t(x') - v)^2``, and ``v`` is the logit
+            that the strongest of these classes is driven to. Success means that the decision left T or, for an image
+            whose own class is not in T, entered T.
         label: c, (B,) long; default the model's own. Not together with ``targets``.
         iterations: most iterations of L-BFGS for each weight tried; the paper's example uses 100, the released
             function 200.
-        lower_gamma: where the minimiser does not change the decision, try again with the gamma at which a linear
-            model of the margin promises that it does, up to five times (see below). Default: unless ``faithful``.
+        lower_gamma: where the minimiser does not change the decision, try a smaller gamma, at which a linear model of
+            the margin promises that it does, up to five times (see below). Default: true unless ``faithful``.
         line_search: "backtracking" (default) or "none" (the released behaviour): see
             :class:`~ssimpert.perturbation.perceptual_ball.lbfgs.LBFGSSettings`.
         history_size: curvature pairs, default 10; 100 if ``faithful``. An image of n values takes
             ``2 n history_size`` numbers: at 3x224x224 in float32 12 MB with 10, 120 MB with 100.
-        box: keep every iterate within [0, 1], by projection; default unless ``faithful``. Without it ``adversarial``
-            may leave [0, 1].
-        faithful: the released behaviour, faults included: full steps, history of 100, the end point not clipped and
-            not the best one; with ``box`` its clipping, which writes the *lower* bound where a pixel exceeds the
-            upper one, before every evaluation but not at the end; class 0 and the last class fail. One difference:
-            an image whose objective becomes NaN stops at its last finite iterate.
+        box: keep every iterate within [0, 1], by projection; default: true unless ``faithful``. Without the box
+            ``adversarial`` may leave [0, 1].
+        faithful: reproduce the released code, faults included. Steps have full length, and the history holds 100
+            pairs. The last iterate is returned, not the best one, and it is not clipped. With ``box``, points are
+            clipped before every evaluation, and a pixel that exceeds the upper bound is set to the *lower* one. Class
+            0 and the last class are errors. One difference remains: an image whose objective becomes NaN stops at its
+            last finite iterate.
         name: what tables call it.
         observer: called with the state after every iteration, for progress bars.
 
-    The feature term's size depends on the network, and 10000 is the paper's weight for the ReLUs of a VGG. For features
-    that are larger or steeper the minimiser barely moves (docs/notes/perceptual-ball.md). With ``lower_gamma`` an image
-    whose decision stands gets a smaller gamma, at which the model expects |v|/2 to be left of ``score - v``: half of
-    the way past the border, so somewhat smaller than the change itself takes.
+    The feature term's size depends on the network; 10000 is the paper's weight for the ReLUs of a VGG. With larger or
+    steeper features the minimiser barely moves (docs/notes/perceptual-ball.md). With ``lower_gamma`` an image whose
+    decision stands gets a smaller gamma: the one at which a linear model expects ``|score - v|`` to be ``|v|/2``. That
+    is half of the way past the boundary, so this gamma is somewhat smaller than the change of decision needs.
 
     Returns:
-        One entry per image, the iterate of least objective (``faithful``: the last), measured afresh.
+        One entry per image: the iterate of least objective (``faithful``: the last one), measured afresh.
         ``history`` has a row (:class:`~ssimpert.perturbation.results.ObjectiveRow`) per iteration and image.
 
     Raises:
         InputError: images, layers or options that can't be used; raised before any step.
     """
     began = time.perf_counter()
-    goal = goal_of(targets)
+    margin = success_margin(targets)
     check_image(image)
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch module, whose layers can be watched, got {type(model).__name__}")
@@ -109,16 +117,16 @@ def perceptual_ball_lbfgs(
         label_and_targets=label is not None and targets is not None,
     )
     chosen = deep_features(model, layers, "mse")
-    own = labels_of(model, image, label, goal)
+    goal = checked_goal(model, image, label, margin)
     if faithful and targets is None:
-        check_released_classes(own, int(forward(model, image[:1]).shape[1]))
+        check_released_classes(goal.label, int(forward(model, image[:1]).shape[1]))
     box = not faithful if box is None else box
     lower_gamma = not faithful if lower_gamma is None else lower_gamma
     settings = LBFGSSettings(
         iterations=iterations,
         history_size=history_size or (RELEASED_HISTORY_SIZE if faithful else HISTORY_SIZE),
         line_search=line_search or ("none" if faithful else "backtracking"),
-        most_evaluations=iterations * 5 // 4 if faithful else None,
+        max_evaluations=iterations * 5 // 4 if faithful else None,
         relative_change=RELATIVE_CHANGE if lower_gamma else 0.0,
     )
     mean, std = normalization(model, image)
@@ -127,27 +135,32 @@ def perceptual_ball_lbfgs(
     objective = ball_objective(
         Features(network, chosen.layers, "mse"),
         original,
-        own,
+        goal.label,
         targets=targets,
         gamma=gamma,
         s=s,
         v=v,
         margin_term=margin_term,
     )
-    course = Course.at_start(objective, goal, original)
-    bounds = _pixel_bounds(mean, std, image)
-    run(course, settings, bounds, box=box, faithful=faithful, lower_gamma=lower_gamma, observer=observer)
+    pixel_bounds = _pixel_bounds(mean, std, image)
+    descent = BallDescent(
+        settings,
+        bounds=pixel_bounds if box and not faithful else None,
+        before_evaluation=released_clip(pixel_bounds) if box and faithful else None,
+        return_last=faithful,
+        observer=observer,
+    )
+    ball = BallState.at_start(objective, margin, original)
+    minimize(ball, descent, lower_gamma=lower_gamma)
     # The difference first, so that an image that did not move comes back bit by bit.
-    adversarial = image.double() + (course.points.view_as(image) - original).double() * std.double()
+    adversarial = image.double() + (ball.points.view_as(image) - original).double() * std.double()
     if box and not faithful:
         adversarial = adversarial.clamp(0, 1)
     result = measure(
-        model,
-        image,
-        End(adversarial, course.steps, course.messages, course.history),
-        own,
         goal,
-        rule=None,
+        image,
+        FinalIterate(adversarial, ball.steps, ball.messages, ball.history),
+        step_solver=None,
         constraint=None,
         name=name or ("perceptual ball (released)" if faithful else "perceptual ball"),
         settings={
@@ -157,7 +170,7 @@ def perceptual_ball_lbfgs(
             "s": s,
             "v": v,
             "margin_term": margin_term,
-            "margin": describe(goal),
+            "margin": describe(margin),
             "steps": iterations,
             "recentred": False,
             "lower_gamma": lower_gamma,
@@ -165,28 +178,22 @@ def perceptual_ball_lbfgs(
             "history_size": settings.history_size,
             "box": box,
             "faithful": faithful,
-            "label": None if label is None else own.tolist(),
+            "label": None if label is None else goal.label.tolist(),
         },
-        seconds=0.0,
     )
-    return _with_objective(result, objective, original, (result.adversarial - mean) / std, chosen.layers, began)
+    measured = _with_objective(result, objective, original, (result.adversarial - mean) / std, chosen.layers)
+    return replace(measured, seconds=time.perf_counter() - began)
 
 
 def _with_objective(
-    result: PerturbResult,
-    objective: BallObjective,
-    original: Tensor,
-    adversarial: Tensor,
-    layers: tuple[str, ...],
-    began: float,
+    result: PerturbResult, objective: BallObjective, original: Tensor, adversarial: Tensor, layers: tuple[str, ...]
 ) -> PerceptualBallResult:
-    """The objective measured at both images, normalised, beside what was measured already."""
+    """``result`` with the objective measured at the clean and at the perturbed images, both normalised."""
     everyone = torch.arange(len(original), device=original.device)
     before, after = objective.value(original, everyone), objective.value(adversarial, everyone)
-    measured = {entry.name: getattr(result, entry.name) for entry in fields(result)}
     dtype = original.dtype
-    return PerceptualBallResult(
-        **(measured | {"seconds": time.perf_counter() - began}),
+    return PerceptualBallResult.extending(
+        result,
         layers=layers,
         gamma=objective.gamma.to(dtype),
         objective_before=before.total().to(dtype),
@@ -198,11 +205,11 @@ def _with_objective(
     )
 
 
-def normalization(model: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
+def normalization(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, (1, C, 1, 1), of a Classifier's pixels; 0 and 1 for any other module."""
     if isinstance(model, Classifier):
-        return model.mean.to(like.dtype), model.std.to(like.dtype)
-    zero = like.new_zeros(1, like.shape[1], 1, 1)
+        return model.mean.to(image.dtype), model.std.to(image.dtype)
+    zero = image.new_zeros(1, image.shape[1], 1, 1)
     return zero, zero + 1
 
 
@@ -222,16 +229,23 @@ def check_ball_options(
     lower_gamma: bool | None,
     label_and_targets: bool,
 ) -> None:
-    """Raise :class:`InputError` for the first option that can't be used. ``weights``: gamma, s and v; ``counts``:
-    integers of at least 1, or ``None`` for the default."""
+    """Raise :class:`InputError` for the first option that can't be used.
+
+    Args:
+        weights: gamma, s and v.
+        counts: integers of at least 1, or ``None`` for the default.
+        margin_term, line_search: names, or ``None`` for the default line search.
+        faithful, lower_gamma: as for :func:`perceptual_ball_lbfgs`.
+        label_and_targets: whether both were given.
+    """
     for name, value in weights.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(f"{name} must be a finite number, got {value!r}")
         if name != "v" and value < 0:
             raise InputError(f"{name} must be at least 0, got {value!r}")
     for name, count in counts.items():
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            raise InputError(f"{name} must be an integer of at least 1, got {count!r}")
+        if count is not None:
+            check_count(name, count)
     if margin_term not in get_args(MarginTerm):
         raise unknown_name("margin term", str(margin_term), get_args(MarginTerm))
     if line_search is not None and line_search not in get_args(LineSearch):
@@ -239,18 +253,24 @@ def check_ball_options(
     if label_and_targets:
         raise InputError("label and targets exclude each other: with targets the margin is that of the targets alone")
     if faithful:
-        released = (margin_term == "equality", line_search in (None, "none"), not lower_gamma)
-        for held, option in zip(released, ("margin_term='hinge'", "line_search", "lower_gamma=True"), strict=True):
-            if not held:
+        unreleased = {
+            "margin_term='hinge'": margin_term == "hinge",
+            "line_search": line_search == "backtracking",
+            "lower_gamma=True": bool(lower_gamma),
+        }
+        for option, given in unreleased.items():
+            if given:
                 raise InputError(f"faithful=True reproduces the released method, which has no {option}")
 
 
 def check_released_classes(label: Tensor, classes: int) -> None:
-    """Raise :class:`InputError` where the released code does: it takes the larger of ``max f[:c]`` and
-    ``max f[c+1:]``, and one of them is empty for the first class and for the last."""
-    for image, own in enumerate(label.tolist()):
-        if own in (0, classes - 1):
+    """Raise :class:`InputError` where the released code fails: for the first class and for the last.
+
+    The released code takes the larger of ``max f[:c]`` and ``max f[c+1:]``, of which one is empty there.
+    """
+    for image, image_class in enumerate(label.tolist()):
+        if image_class in (0, classes - 1):
             raise InputError(
-                f"image {image} is of class {own}: the released code fails for class 0 and for the last class, "
+                f"image {image} is of class {image_class}: the released code fails for class 0 and for the last class, "
                 f"{classes - 1}; faithful=False does not"
             )

@@ -1,4 +1,4 @@
-"""The radius that a perturbation within a ball of deep features keeps to, asked again."""
+"""The radius of a perturbation within a ball of deep features, checked by forward passes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ssimpert.perturbation.results import FeatureBallResult
 
 @dataclass(frozen=True, eq=False)
 class FeatureLimit:
-    """``|phi(x + d) - phi(x)| <= radius`` for each image, by forward passes.
+    """The set ``|phi(x + d) - phi(x)| <= radius`` of each image.
 
     Attributes:
         features: phi.
@@ -39,11 +39,11 @@ class FeatureLimit:
         )
 
     def select(self, index: Tensor, batch: int) -> FeatureLimit:
-        """That of the images at ``index``, (K,) long, of a batch of ``batch``."""
+        """The limit of the images at ``index``, (K,) long, of a batch of ``batch``."""
         return replace(self, image=self.image[index], radius=self.radius[index])
 
     def bind(self, reference: Tensor) -> FeatureLimit:
-        """Itself, elsewhere if need be: it is of images already."""
+        """The limit on the device of ``reference``. It has its images already."""
         return replace(self, image=self.image.to(reference.device), radius=self.radius.to(reference.device))
 
     def excess(self, delta: Tensor) -> Tensor:

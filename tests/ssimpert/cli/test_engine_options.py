@@ -17,7 +17,7 @@ from ssimpert.cli.constraints import OPTIONS, ConstraintName, build_constraint
 from ssimpert.cli.engines import EngineName, HeldEngineName
 from ssimpert.cli.options import ConstraintOptions, EngineOptions, ModelOptions, SearchOptions, SolverOptions
 from ssimpert.models import Classifier
-from ssimpert.perturbation.engines.catalog import HELD, Engine
+from ssimpert.perturbation.engines.catalog import ENGINES_AROUND_ORIGINAL, Engine
 from tests.ssimpert.cli.small_model import SIDE, Command, records
 
 QUICK = ("--eps-rel", "3e-2", "--steps", "1")
@@ -25,7 +25,7 @@ QUICK = ("--eps-rel", "3e-2", "--steps", "1")
 
 def test_the_command_line_knows_every_engine() -> None:
     assert {engine.value for engine in EngineName} == set(get_args(Engine))
-    assert {engine.value for engine in HeldEngineName} == set(HELD)
+    assert {engine.value for engine in HeldEngineName} == set(ENGINES_AROUND_ORIGINAL)
 
 
 @pytest.mark.parametrize("constraint", [name.value for name in ConstraintName])

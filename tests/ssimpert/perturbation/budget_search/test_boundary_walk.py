@@ -11,9 +11,10 @@ from solvers import LpBall
 from ssimpert.linearization import Untargeted
 from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.budget_search.attempt import Attempt
-from ssimpert.perturbation.budget_search.boundary_cut import RESOLUTION, cut_to_border
-from ssimpert.perturbation.budget_search.boundary_walk import Border, BorderWalk
+from ssimpert.perturbation.budget_search.boundary_cut import SHARE_RESOLUTION, shorten_to_boundary
+from ssimpert.perturbation.budget_search.boundary_walk import BoundaryPoints, BoundaryWalk
 from ssimpert.perturbation.budget_search.levels import family_of
+from ssimpert.perturbation.goal import Goal
 from tests.ssimpert.perturbation.curved_classes import CurvedClasses, fanned
 from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
 
@@ -34,14 +35,14 @@ def aside(model: CurvedClasses, length: float = 0.3) -> Tensor:
 def test_a_cut_ends_just_beyond_the_border(dtype: torch.dtype) -> None:
     model, image = fanned(grey(), -3, 10, 0.1), grey().to(dtype)
     whole = aside(model)
-    clean = Untargeted()(forward(model, image), OWN)
-    cut, reached = cut_to_border(model, image, image + whole, OWN, Untargeted(), clean)
+    goal = Goal(model, OWN, Untargeted())
+    cut, reached = shorten_to_boundary(goal, image, image + whole, goal.decide(image).margin)
     assert bool(reached)
     assert torch.equal((image.double() + cut).to(dtype).double(), image.double() + cut)
     assert margin_at(model, image.double() + cut) > 0
     share = float(cut.norm() / whole.norm())
-    assert share < 1 - RESOLUTION
-    assert margin_at(model, image.double() + (1 - RESOLUTION / share - 1e-5) * cut) < 0
+    assert share < 1 - SHARE_RESOLUTION
+    assert margin_at(model, image.double() + (1 - SHARE_RESOLUTION / share - 1e-5) * cut) < 0
 
 
 def test_a_cut_leaves_room_for_the_rounding_of_logits() -> None:
@@ -49,10 +50,10 @@ def test_a_cut_leaves_room_for_the_rounding_of_logits() -> None:
     image = grey(8).float()
     model = TwoClasses(offset=0.0).float()
     model.offset = float(model(image)[:, 1].max()) + 0.1
-    clean = Untargeted()(model(image), torch.zeros(8, dtype=torch.long))
-    moved = image.double() + 0.5 * model.weight.double()
-    cut, reached = cut_to_border(model, image, moved, torch.zeros(8, dtype=torch.long), Untargeted(), clean)
-    margin = Untargeted()(forward(model, image.double() + cut), torch.zeros(8, dtype=torch.long))
+    goal = Goal(model, torch.zeros(8, dtype=torch.long), Untargeted())
+    perturbed = image.double() + 0.5 * model.weight.double()
+    cut, reached = shorten_to_boundary(goal, image, perturbed, goal.decide(image).margin)
+    margin = goal.decide(image.double() + cut).margin
     assert bool(reached.all())
     assert float(margin.min()) > 8 * torch.finfo(torch.float32).eps
 
@@ -60,8 +61,8 @@ def test_a_cut_leaves_room_for_the_rounding_of_logits() -> None:
 def test_a_cut_returns_whole_what_does_not_reach_the_border() -> None:
     model, image = fanned(grey(), -3, 10, 0.1), grey()
     short = aside(model, 1e-3)
-    clean = Untargeted()(forward(model, image), OWN)
-    cut, reached = cut_to_border(model, image, image + short, OWN, Untargeted(), clean)
+    goal = Goal(model, OWN, Untargeted())
+    cut, reached = shorten_to_boundary(goal, image, image + short, goal.decide(image).margin)
     assert not bool(reached)
     torch.testing.assert_close(cut, short, rtol=0, atol=1e-12)
 
@@ -69,17 +70,18 @@ def test_a_cut_returns_whole_what_does_not_reach_the_border() -> None:
 def test_a_walk_ends_at_the_borders_nearest_point() -> None:
     image = grey()
     model = fanned(image, -3, 10, 0.1)
-    clean = Untargeted()(forward(model, image), OWN)
-    delta, reached = cut_to_border(model, image, image + aside(model), OWN, Untargeted(), clean)
+    goal = Goal(model, OWN, Untargeted())
+    clean_margin = goal.decide(image).margin
+    delta, reached = shorten_to_boundary(goal, image, image + aside(model), clean_margin)
     assert bool(reached)
     level = delta.flatten(1).norm(dim=1)
     exact = model.least_norm(0)
     assert float(level) > 1.05 * exact
-    attempt = Attempt(model, [family_of(LpBall(2, 1.0))], 10, "projected_gradient", "auto", solvers.Settings())
-    walk = BorderWalk(attempt, image, OWN, Untargeted(), clean, Untargeted(), OWN, torch.tensor([0]))
-    border = Border(delta, level.clone(), torch.zeros(1, dtype=torch.long), [])
-    walk.run(border, steps=20, tolerance=0.005)
-    assert exact <= float(border.level) <= 1.005 * exact
-    assert float(border.delta.norm()) == pytest.approx(float(border.level), rel=1e-6)
-    assert margin_at(model, image + border.delta) > 0
-    assert len(border.history) == int(border.steps) <= 20
+    attempt = Attempt([family_of(LpBall(2, 1.0))], 10, "projected_gradient", "auto", solvers.Settings())
+    walk = BoundaryWalk(attempt, goal, goal, image, clean_margin, torch.tensor([0]))
+    points = BoundaryPoints(delta, level.clone(), torch.zeros(1, dtype=torch.long), [])
+    walk.run(points, steps=20, tolerance=0.005)
+    assert exact <= float(points.level) <= 1.005 * exact
+    assert float(points.delta.norm()) == pytest.approx(float(points.level), rel=1e-6)
+    assert margin_at(model, image + points.delta) > 0
+    assert len(points.history) == int(points.steps) <= 20

@@ -14,7 +14,7 @@ from ssimpert.linearization.gradient import linearize
 from ssimpert.linearization.margins import Untargeted
 from ssimpert.models import Classifier
 from ssimpert.perturbation import perturb, quantize
-from ssimpert.perturbation.engines.oracle import Oracle
+from ssimpert.perturbation.engines.step_solver import StepSolver
 from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
 
 ENGINES = ("sequential_convex", "frank_wolfe", "projected_gradient")
@@ -140,17 +140,17 @@ def test_unknown_and_contradicting_engines_are_refused() -> None:
         perturb(model, image, LpBall(2, 0.1), engine="frank_wolfe", recentred=True)
 
 
-# -- the oracle --------------------------------------------------------------------------------------------
+# -- the step solver ---------------------------------------------------------------------------------------
 
 
 def test_images_with_sets_of_their_own_are_solved_each_in_its_own() -> None:
     model, image = TwoClasses(offset=50.0), grey(3)
     gradient = linearize(model, image, torch.zeros(3, dtype=torch.long), Untargeted()).gradient
     sets = [LpBall(2, 0.1), LpBall(2, 0.3), LpBall(2, 0.1)]
-    answer = Oracle(sets, 3)(gradient, image, torch.arange(3))
+    answer = StepSolver(sets, 3).linear_optimum(gradient, image, torch.arange(3))
     norms = torch.as_tensor(answer.delta).flatten(1).norm(dim=1)
     torch.testing.assert_close(norms, torch.tensor([0.1, 0.3, 0.1], dtype=torch.float64))
-    some = Oracle(sets, 3)(gradient[1:], image[1:], torch.tensor([1, 2]))
+    some = StepSolver(sets, 3).linear_optimum(gradient[1:], image[1:], torch.tensor([1, 2]))
     torch.testing.assert_close(torch.as_tensor(some.delta), torch.as_tensor(answer.delta)[1:])
 
 
@@ -158,12 +158,12 @@ def test_tolerances_tighten_and_solves_begin_where_the_last_ended() -> None:
     model, image = TwoClasses(offset=50.0), grey(2)
     gradient = linearize(model, image, torch.zeros(2, dtype=torch.long), Untargeted()).gradient
     constraint = WindowSSIM(0.95, Window.uniform(5))
-    oracle = Oracle(constraint, 2, settings=solvers.Settings(eps_rel=1e-3, check_interval=2), tightening=True)
-    first = oracle(gradient, image, torch.arange(2), round_number=1)
+    solver = StepSolver(constraint, 2, settings=solvers.Settings(eps_rel=1e-3, check_interval=2), tightening=True)
+    first = solver.linear_optimum(gradient, image, torch.arange(2), round_number=1)
     assert float(torch.as_tensor(first.rel_gap).max()) <= 0.03
-    cold = Oracle(constraint, 2, settings=solvers.Settings(eps_rel=1e-3, check_interval=2))
-    expected = cold(gradient, image, torch.arange(2))
-    last = oracle(gradient, image, torch.arange(2), round_number=100)
+    cold = StepSolver(constraint, 2, settings=solvers.Settings(eps_rel=1e-3, check_interval=2))
+    expected = cold.linear_optimum(gradient, image, torch.arange(2))
+    last = solver.linear_optimum(gradient, image, torch.arange(2), round_number=100)
     assert float(torch.as_tensor(last.rel_gap).max()) <= 1e-3
     assert max(last.iterations) < max(expected.iterations)
 
@@ -174,15 +174,15 @@ def test_solves_begin_where_the_images_own_last_one_ended_whatever_came_between(
     gradient = linearize(model, image, torch.zeros(2, dtype=torch.long), Untargeted()).gradient
     constraint = WindowSSIM(0.95, Window.uniform(5))
     settings = solvers.Settings(eps_rel=1e-3, check_interval=2, dtype=torch.float64)
-    both = Oracle(constraint, 2, settings=settings)
-    both(gradient, image, torch.tensor([0, 1]))
-    both(gradient[1:], image[1:], torch.tensor([1]))
-    last = both(gradient, image, torch.tensor([0, 1]))
+    both = StepSolver(constraint, 2, settings=settings)
+    both.linear_optimum(gradient, image, torch.tensor([0, 1]))
+    both.linear_optimum(gradient[1:], image[1:], torch.tensor([1]))
+    last = both.linear_optimum(gradient, image, torch.tensor([0, 1]))
     expected = []
     for image_number, solves in ((0, 2), (1, 3)):
-        alone, number = Oracle(constraint, 2, settings=settings), torch.tensor([image_number])
+        alone, number = StepSolver(constraint, 2, settings=settings), torch.tensor([image_number])
         for _ in range(solves):
-            answer = alone(gradient[number], image[number], number)
+            answer = alone.linear_optimum(gradient[number], image[number], number)
         expected.append(answer)
     assert last.iterations == tuple(answer.iterations[0] for answer in expected)
     deltas = torch.cat([torch.as_tensor(answer.delta) for answer in expected])

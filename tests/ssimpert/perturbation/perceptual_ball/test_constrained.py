@@ -129,7 +129,7 @@ def test_radius_may_come_from_the_penalty_method(model: nn.Module, images: Tenso
         ({"radius": torch.ones(2)}, r"one per image \(3,\), got \(2,\)"),
         ({"radius": "large"}, "radius must be a positive number or one per image, got 'large'"),
         ({"radius": 0.1, "steps": 0}, "steps must be an integer of at least 1, got 0"),
-        ({"radius": 0.1, "step_norm": -1.0}, "step_norm must be a positive number, got -1.0"),
+        ({"radius": 0.1, "step_norm": -1.0}, "step_norm must be positive and finite, got -1.0"),
         ({"radius": 0.1, "normalization": "unit"}, "unknown normalization 'unit'"),
     ],
 )

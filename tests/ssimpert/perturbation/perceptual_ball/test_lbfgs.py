@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssimpert.perturbation.perceptual_ball.curvature_pairs import CurvaturePairs
 from ssimpert.perturbation.perceptual_ball.lbfgs import (
     Bounds,
-    CurvaturePairs,
     Evaluate,
     LBFGSSettings,
     LBFGSState,
@@ -76,7 +76,7 @@ def test_iterates_are_those_of_torch(function: Function, history_size: int) -> N
     point = 0.8 + 0.1 * normal(7)
     for iterations in (1, 2, 3, 4, 9, 15, 60):
         expected, begun = torchs(function, point, iterations, history_size)
-        settings = LBFGSSettings(iterations, history_size, most_evaluations=iterations * 5 // 4)
+        settings = LBFGSSettings(iterations, history_size, max_evaluations=iterations * 5 // 4)
         state = ours(Counted(function), point[None], settings)
         torch.testing.assert_close(state.points[0], expected, rtol=1e-6, atol=1e-6)
         assert int(state.steps) in (begun, begun - 1)  # torch counts an iteration that ends before its step
