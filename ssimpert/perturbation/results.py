@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.goal import Goal
+from ssimpert.perturbation.history import StepRow, renumbered
 
 # A constraint set, or a rule that makes one for the current references (B, C, H, W).
 ConstraintRule = Constraint | Callable[[Tensor], Constraint]
@@ -28,34 +29,6 @@ SAME_IMAGE = 1e-5
 
 # The fields that are tuples of one entry per image, and the settings that may be lists of one entry per image.
 IMAGE_TUPLES, IMAGE_SETTINGS = ("messages", "verdict", "notes"), ("label", "radius")
-
-
-class StepRow(TypedDict):
-    """One step of one image. Margin and label are those *after* the step."""
-
-    step: int
-    image: int
-    margin: float
-    label: int
-    step_length: float
-    seconds: float
-
-
-class SolverRow(StepRow):
-    """A step that a solver found, with the solver's relative gap and status."""
-
-    rel_gap: float
-    status: str
-
-
-class ObjectiveRow(StepRow):
-    """A step of descent, with the objective and its weighted terms after the step."""
-
-    objective: float
-    feature_term: float
-    pixel_term: float
-    margin_term: float
-    gamma: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +143,7 @@ class PerturbResult:
         return replace(
             self,
             **columns,
-            history=_renumbered(self.history, number_of),
+            history=renumbered(self.history, number_of),
             constraint=constraint,
             settings=self.settings | {key: [values[image] for image in chosen] for key, values in lists.items()},
         )
@@ -201,7 +174,7 @@ class PerturbResult:
         offset = 0  # images in the parts so far
         for result in results:
             batch = len(result.success)
-            history += _renumbered(result.history, {image: image + offset for image in range(batch)})
+            history += renumbered(result.history, {image: image + offset for image in range(batch)})
             offset += batch
         lists = {
             key: list(chain.from_iterable(result.settings[key] for result in results))
@@ -369,12 +342,6 @@ class QuantizedResult(PerturbResult):
             }
             for k, row in enumerate(super().rows())
         ]
-
-
-def _renumbered(history: tuple[StepRow, ...], number_of: dict[int, int]) -> tuple[StepRow, ...]:
-    """The rows of the images in ``number_of``, with their new numbers."""
-    rows = ({**row, "image": number_of[row["image"]]} for row in history if row["image"] in number_of)
-    return tuple(rows)  # type: ignore[arg-type]
 
 
 def apart_from(image: Tensor, result: PerturbResult) -> Tensor:

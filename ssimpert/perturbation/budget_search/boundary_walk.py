@@ -24,7 +24,7 @@ from ssimpert.perturbation.budget_search.boundary_cut import shorten_to_boundary
 from ssimpert.perturbation.budget_search.levels import LEVEL_ROOM, least_level
 from ssimpert.perturbation.engines.step_solver import StepSolver
 from ssimpert.perturbation.goal import Goal
-from ssimpert.perturbation.results import StepRow
+from ssimpert.perturbation.history import StepRow
 
 # The first step length, as a share of the perturbation's l2 norm.
 FIRST_WALK_LENGTH = 0.1

@@ -23,7 +23,7 @@ from ssimpert.perturbation.budget_search.boundary_cut import shorten_to_boundary
 from ssimpert.perturbation.budget_search.boundary_walk import BoundaryPoints, BoundaryWalk
 from ssimpert.perturbation.budget_search.levels import LEVEL_ROOM, least_level
 from ssimpert.perturbation.goal import Goal
-from ssimpert.perturbation.results import StepRow
+from ssimpert.perturbation.history import StepRow
 
 # A bracket without a failed level is searched downwards by this factor, one without a success upwards by 2.
 DOWNWARD_FACTOR = 4.0

@@ -21,7 +21,8 @@ from torch import Tensor
 import solvers
 from solvers.batch_algebra import per_image
 from ssimpert.perturbation.goal import Goal
-from ssimpert.perturbation.results import FinalIterate, SolverRow, StepRow
+from ssimpert.perturbation.history import SolverRow, StepRow
+from ssimpert.perturbation.results import FinalIterate
 
 # From gradients (K, C, H, W), references (K, C, H, W) and the images' indices in the batch (K,) to a solver's step.
 StepRule = Callable[[Tensor, Tensor, Tensor], solvers.SolveResult]

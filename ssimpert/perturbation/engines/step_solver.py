@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -156,7 +156,9 @@ class StepSolver:
         if len(solves) == 1:
             return solves[0][1]
         order = torch.argsort(torch.cat([group for group, _ in solves]))
-        return _concatenate_solves([result for _, result in solves], order)
+        # Without duals: the groups' blocks may differ in form, and the next solve of a group has its own.
+        parts = [replace(result, dual=(None,) * len(result.dual)) for _, result in solves]
+        return solvers.SolveResult.concatenate(parts).select(order)
 
     def _convex_sets(
         self, constraint: Constraint, reference: Tensor, image_indices: Tensor, expansion_point: Tensor
@@ -222,30 +224,3 @@ def _without(previous: list[Solve], image_indices: Tensor) -> list[Solve]:
         if len(kept):
             remaining.append((solved[kept.to(solved.device)], result.select(kept)))
     return remaining
-
-
-def _concatenate_solves(results: list[solvers.SolveResult], order: Tensor) -> solvers.SolveResult:
-    """The results as one, images in ``order``. Duals, whose forms may differ, and histories are left out."""
-
-    def tensors(name: str) -> Tensor:
-        return torch.cat([torch.as_tensor(getattr(result, name)) for result in results])[order]
-
-    def column(name: str) -> tuple[Any, ...]:
-        values = [value for result in results for value in getattr(result, name)]
-        return tuple(values[k] for k in order.tolist())
-
-    return replace(
-        results[0],
-        delta=tensors("delta"),
-        status=column("status"),
-        objective=tensors("objective"),
-        bound=tensors("bound"),
-        rel_gap=tensors("rel_gap"),
-        max_violation=tensors("max_violation"),
-        iterations=column("iterations"),
-        messages=column("messages"),
-        setup_time=sum(result.setup_time for result in results),
-        solve_time=sum(result.solve_time for result in results),
-        dual=(None,) * len(results[0].dual),
-        history=solvers.History(),
-    )

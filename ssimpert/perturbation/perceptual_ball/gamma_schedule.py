@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
+from ssimpert.perturbation.history import ObjectiveRow, StepRow
 from ssimpert.perturbation.perceptual_ball.lbfgs import ZERO_GRADIENT, Bounds, LBFGSSettings, LBFGSState, descend, start
 from ssimpert.perturbation.perceptual_ball.objective import BallObjective
-from ssimpert.perturbation.results import ObjectiveRow, StepRow
 
 BallObserver = Callable[[LBFGSState], None]
 

@@ -97,7 +97,7 @@ def perceptual_ball_lbfgs(
 
     Returns:
         One entry per image: the iterate of least objective (``faithful``: the last one), measured afresh.
-        ``history`` has a row (:class:`~ssimpert.perturbation.results.ObjectiveRow`) per iteration and image.
+        ``history`` has a row (:class:`~ssimpert.perturbation.history.ObjectiveRow`) per iteration and image.
 
     Raises:
         InputError: images, layers or options that can't be used; raised before any step.
