@@ -127,8 +127,8 @@ def max_box_acc(maps: Tensor, boxes: Boxes) -> MaxBoxAcc:
         boxes: the objects, (B, 4) or B tensors (k, 4), in the map's pixels: (x0, y0, x1, y1), ends *exclusive* as
             everywhere in this package; they are made inclusive by taking 1 from x1 and y1.
 
-    Contours are found on the CPU, whatever the maps' device; the result is on the maps' device. A smooth
-    224x224 map takes about 0.3 s on one core, white noise 1.5 s.
+    Contours are found on the CPU, whatever the device of the maps; the result is on the device of the maps. On one core
+    a smooth map of 224x224 pixels takes about 0.1 s, white noise 3 s.
 
     Raises:
         InputError: shapes or types that don't fit, a box without area.
