@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ssimpert.analysis.degenerate_maps import is_constant
 from ssimpert.errors import unknown_name
 
 CHANNEL_REDUCTIONS = ("max", "sum", "signed", "positive")
@@ -55,5 +56,5 @@ def min_max(maps: Tensor, origin: Tensor | None = None) -> Tensor:
     low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
     constant = high == low
     if origin is not None:
-        constant |= origin.amax(dim=(1, 2), keepdim=True) == origin.amin(dim=(1, 2), keepdim=True)
+        constant |= is_constant(origin)[:, None, None]
     return torch.where(constant, torch.zeros_like(maps), (maps - low) / torch.where(constant, 1.0, high - low))

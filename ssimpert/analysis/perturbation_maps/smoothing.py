@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ssimpert.analysis.degenerate_maps import is_constant
 from ssimpert.errors import InputError
 from ssimpert.validation import check_maps
 
@@ -28,8 +29,7 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     height, width = maps.shape[-2:]
     rows = _reflecting_matrix(height, sigma).to(maps)
     columns = _reflecting_matrix(width, sigma).to(maps)
-    constant = maps.amax(dim=(1, 2), keepdim=True) == maps.amin(dim=(1, 2), keepdim=True)
-    return torch.where(constant, maps, rows @ maps @ columns.t())
+    return torch.where(is_constant(maps)[:, None, None], maps, rows @ maps @ columns.t())
 
 
 def check_sigma(sigma: float) -> float:
