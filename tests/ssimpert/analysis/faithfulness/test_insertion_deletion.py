@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from ssimpert.analysis.faithfulness.blurred_image import blur_kernel, blurred
 from ssimpert.analysis.faithfulness.insertion_deletion import (
     MODEL_NOT_FINITE,
-    blur_kernel,
-    blurred,
     deletion,
     insertion,
     insertion_deletion,
