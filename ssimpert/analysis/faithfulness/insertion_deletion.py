@@ -23,6 +23,7 @@ from ssimpert.analysis.attributions.class_targets import Model, checked_logits, 
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.faithfulness.blurred_image import blurred
 from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
+from ssimpert.analysis.faithfulness.pixel_replacement import class_probabilities, passes_over, pixel_ranks, scores_after
 from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import forward_copy
 from ssimpert.models.forward_passes import images_a_pass, keep_freed_memory
@@ -110,17 +111,6 @@ def insertion_deletion(
     return _curves(["insertion", "deletion"], model, images, maps, target, step, batch_size, baseline)
 
 
-def pixel_ranks(maps: Tensor) -> Tensor:
-    """The rank of each pixel, 0 for the highest to H*W - 1: (B, H, W) -> (B, H, W) int64.
-
-    Equal values rank in row-major order.
-    """
-    flat = maps.flatten(1)
-    order = flat.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places).reshape(maps.shape)
-
-
 def _curves(
     kinds: Sequence[Kind],
     model: Model,
@@ -152,20 +142,20 @@ def _curves(
         ranked = ranks_pixels(reasons, images.device).nonzero()[:, 0]
         ranked_images, ranked_classes, ranks = images[ranked], classes[ranked], pixel_ranks(maps[ranked])
         # One end of either curve is the clean image, and its probability is known already.
-        clean_scores = _probability(clean[ranked], ranked_classes)[:, None]
-        passes = _passes(ranks, steps, batch_size, one_by_one)
+        clean_scores = class_probabilities(clean[ranked], ranked_classes)[:, None]
+        passes = passes_over(ranks, steps, batch_size, one_by_one)
         for kind in kinds:
             scores = torch.full((len(images), steps + 1), float("nan"), dtype=torch.float64, device=images.device)
             if not len(ranked):
                 pass
             elif kind == "deletion":
                 to_score = range(1, steps + 1)
-                changed = _scores(logits_of, ranked_images, colour, ranks, ranked_classes, to_score, step, passes)
+                changed = scores_after(logits_of, ranked_images, colour, ranks, ranked_classes, to_score, step, passes)
                 scores[ranked] = torch.cat([clean_scores, changed], dim=1)
             else:
                 to_score = range(steps)
                 start = blurred(ranked_images, colour)
-                changed = _scores(logits_of, start, ranked_images, ranks, ranked_classes, to_score, step, passes)
+                changed = scores_after(logits_of, start, ranked_images, ranks, ranked_classes, to_score, step, passes)
                 scores[ranked] = torch.cat([changed, clean_scores], dim=1)
             curves[kind] = _curve(kind, scores, classes, reasons, step, images)
     return curves
@@ -189,58 +179,6 @@ def _curve(
             for reason, is_finite in zip(reasons, finite, strict=True)
         ),
     )
-
-
-def _passes(ranks: Tensor, steps: int, batch_size: int, one_by_one: bool) -> list[Tensor]:
-    """The pairs of an image and a step that go through the model together, in turn.
-
-    The number of a pair is (image * steps + step). A pass has at most ``batch_size`` pairs; ``one_by_one``: of a single
-    image.
-    """
-    pairs = torch.arange(len(ranks) * steps, device=ranks.device)
-    group_size = steps if one_by_one else max(1, len(pairs))
-    return [part for group in pairs.split(group_size) for part in group.split(batch_size)]
-
-
-def _scores(
-    logits_of: Model,
-    before: Tensor,
-    after: Tensor,
-    ranks: Tensor,
-    classes: Tensor,
-    to_score: range,
-    step: int,
-    passes: list[Tensor],
-) -> Tensor:
-    """The probabilities after k steps for each k in ``to_score``: (B, len(to_score)) float64.
-
-    Args:
-        logits_of: images -> logits (B, K).
-        before: (B or 1, C, H, W), the pixels that have not changed yet.
-        after: (B or 1, C, H, W), the pixels that have changed.
-        ranks: (B, H, W), the order in which the pixels change.
-        classes: (B,), the class of each image.
-        to_score: the numbers of steps after which there is a score.
-        step: how many pixels change in a step.
-        passes: from :func:`_passes`, the pairs of an image and a number of steps that go together.
-    """
-    parts = []
-    for pairs in passes:
-        image, steps = pairs // len(to_score), pairs % len(to_score) + to_score.start
-        has_changed = _rows(ranks, image) < (steps * step)[:, None, None]
-        mixed = torch.where(has_changed[:, None], _rows(after, image), _rows(before, image))
-        parts.append(_probability(logits_of(mixed), classes[image]))
-    return torch.cat(parts).reshape(len(ranks), len(to_score))
-
-
-def _rows(values: Tensor, indices: Tensor) -> Tensor:
-    """``values[indices]``; a single row broadcasts and is not copied."""
-    return values if len(values) == 1 else values[indices]
-
-
-def _probability(logits: Tensor, classes: Tensor) -> Tensor:
-    """The softmax probability of each image's class: logits (B, K) and classes (B,) -> (B,) float64."""
-    return logits.double().softmax(dim=1).gather(1, classes[:, None])[:, 0]
 
 
 def _checked_step(

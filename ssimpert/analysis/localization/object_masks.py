@@ -6,9 +6,10 @@ at a squared distance *below* the square of the tolerance.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
-from torch.nn.functional import max_pool1d
 
 from ssimpert.errors import InputError
 
@@ -48,26 +49,10 @@ def hits_mask(points: Tensor, masks: Tensor, tolerance: float = TOLERANCE) -> Te
 
 
 def dilated_masks(masks: Tensor, tolerance: float) -> Tensor:
-    """The pixels near each mask, (N, H, W) bool: each mask dilated by an open disc of radius ``tolerance``.
+    """The pixels near each mask: masks (N, H, W) bool -> (N, H, W) bool, dilated by an open disc.
 
-    The disc is taken row by row. A row of the disc dilates the mask horizontally, and the result is shifted up and down
-    by the row's offset.
+    ``tolerance``: the radius of the disc in pixels. The distances are computed on the CPU.
     """
-    height, width = masks.shape[-2:]
-    dilated = torch.zeros_like(masks)
-    values = masks.float()
-    for offset in range(min(_largest_below(tolerance**2), height - 1) + 1):
-        half_width = min(_largest_below(tolerance**2 - offset**2), width - 1)
-        pooled = max_pool1d(values.flatten(0, 1)[:, None], 2 * half_width + 1, stride=1, padding=half_width)
-        widened = (pooled[:, 0] > 0).reshape(masks.shape)
-        dilated[:, offset:] |= widened[:, : height - offset]
-        dilated[:, : height - offset] |= widened[:, offset:]
-    return dilated
-
-
-def _largest_below(square: float) -> int:
-    """The largest integer whose square is below ``square`` > 0."""
-    integer = int(square**0.5) + 1
-    while integer**2 >= square:
-        integer -= 1
-    return integer
+    distances = np.stack([distance_transform_edt(~mask) for mask in masks.cpu().numpy()])
+    # Squared distances are whole numbers. Rounding makes them exact, as in hits_mask.
+    return torch.from_numpy(np.rint(distances**2) < tolerance**2).to(masks.device)

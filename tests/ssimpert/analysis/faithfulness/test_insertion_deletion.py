@@ -18,8 +18,8 @@ from ssimpert.analysis.faithfulness.insertion_deletion import (
     deletion,
     insertion,
     insertion_deletion,
-    pixel_ranks,
 )
+from ssimpert.analysis.faithfulness.pixel_replacement import pixel_ranks
 from ssimpert.data import composites
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier
