@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 
 import solvers
 import ssimpert
+from ssimpert import analysis
+from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -45,6 +48,27 @@ def test_a_model_and_a_set_of_ones_own_work() -> None:
         exec(compile(code, f"api block {number}", "exec"), names)
         assert names["result"].steps.tolist() == [[20, 20], [3, 3]][number]
     assert names["view"].cam_layer == "1"
+
+
+@pytest.mark.parametrize("page", ["attributions", "map-agreement"])
+def test_the_examples_of_a_page_of_methods_run(page: str) -> None:
+    names: dict[str, Any] = {}
+    text = (DOCS / "methods" / f"{page}.md").read_text(encoding="utf-8")
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
+        exec(compile(code, f"{page} block {number}", "exec"), names)
+    assert names["maps"].shape == (1, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("page", "methods"),
+    [
+        ("attributions", analysis.ATTRIBUTIONS),
+        ("map-agreement", [name for name in AGREEMENT_METRICS if "top" not in name]),
+    ],
+)
+def test_a_page_of_methods_leaves_none_out(page: str, methods: Iterable[str]) -> None:
+    text = (DOCS / "methods" / f"{page}.md").read_text(encoding="utf-8")
+    assert [name for name in methods if f"`ssimpert.analysis.{name}`" not in text] == []
 
 
 def test_the_interface_at_a_glance_leaves_no_name_out() -> None:

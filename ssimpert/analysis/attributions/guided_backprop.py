@@ -65,7 +65,15 @@ def deconvolution(
 ) -> Tensor:
     """Deconvolution of the target's logit: images (B, C, H, W) -> (B, H, W), detached.
 
-    Arguments and errors are those of :func:`guided_backprop`.
+    Args:
+        model: as for :func:`guided_backprop`.
+        images: as for :func:`guided_backprop`.
+        target: as for :func:`guided_backprop`.
+        normalize: as for :func:`guided_backprop`.
+        channels: as for :func:`guided_backprop`.
+
+    Raises:
+        InputError: as :func:`guided_backprop`.
     """
     return _map(model, images, target, normalize, channels, guided=False)
 

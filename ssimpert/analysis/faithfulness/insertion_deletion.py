@@ -88,7 +88,17 @@ def deletion(
 ) -> PixelCurve:
     """The probability of the class while the mean colour overwrites the highest pixels of ``maps``.
 
-    Arguments, result and errors are those of :func:`insertion`.
+    Args:
+        model: as for :func:`insertion`.
+        images: as for :func:`insertion`.
+        maps: as for :func:`insertion`.
+        target: as for :func:`insertion`.
+        step: as for :func:`insertion`.
+        batch_size: as for :func:`insertion`.
+        baseline: as for :func:`insertion`.
+
+    Raises:
+        InputError: as :func:`insertion`.
     """
     return _curves(["deletion"], model, images, maps, target, step, batch_size, baseline)["deletion"]
 
@@ -106,7 +116,19 @@ def insertion_deletion(
     """Both curves by name, ``"insertion"`` and ``"deletion"``.
 
     The curves are those of :func:`insertion` and :func:`deletion`. Together they take less time, because they share the
-    preparation and the forward pass of the clean image. Arguments and errors are those of :func:`insertion`.
+    preparation and the forward pass of the clean image.
+
+    Args:
+        model: as for :func:`insertion`.
+        images: as for :func:`insertion`.
+        maps: as for :func:`insertion`.
+        target: as for :func:`insertion`.
+        step: as for :func:`insertion`.
+        batch_size: as for :func:`insertion`.
+        baseline: as for :func:`insertion`.
+
+    Raises:
+        InputError: as :func:`insertion`.
     """
     return _curves(["insertion", "deletion"], model, images, maps, target, step, batch_size, baseline)
 
