@@ -45,17 +45,14 @@ def grad_cam_plus_plus(
     activations can make it 0.
 
     Args:
-        model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
-        images: (B, C, H, W), float32 or float64, in the range that the model takes.
-        target: the class that the map explains, one for all images or (B,) integers.
-        layer: the convolution whose activations are weighted: a module of the model, its name, or ``None`` (default)
-            for ``model.cam_layer``.
-        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
-            in the units of the logit.
+        model: as for :func:`~ssimpert.analysis.grad_cam`.
+        images: as for :func:`~ssimpert.analysis.grad_cam`.
+        target: as for :func:`~ssimpert.analysis.grad_cam`.
+        layer: as for :func:`~ssimpert.analysis.grad_cam`.
+        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
 
     Raises:
-        InputError: an unknown layer; a layer that does not run, that runs more than once, that has no feature maps (B,
-            K, h, w), or that does not lead to the logits; a class that the model does not have.
+        InputError: as :func:`~ssimpert.analysis.grad_cam`.
     """
     check_images("images", images)
     layer_values = layer_gradients(model, images, target, layer)
@@ -79,17 +76,14 @@ def hires_cam(
     Where only linear layers follow, the map of the layer before the ReLU sums to the logit, up to a bias.
 
     Args:
-        model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
-        images: (B, C, H, W), float32 or float64, in the range that the model takes.
-        target: the class that the map explains, one for all images or (B,) integers.
-        layer: the convolution whose activations are weighted: a module of the model, its name, or ``None`` (default)
-            for ``model.cam_layer``.
-        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
-            in the units of the logit.
+        model: as for :func:`~ssimpert.analysis.grad_cam`.
+        images: as for :func:`~ssimpert.analysis.grad_cam`.
+        target: as for :func:`~ssimpert.analysis.grad_cam`.
+        layer: as for :func:`~ssimpert.analysis.grad_cam`.
+        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
 
     Raises:
-        InputError: an unknown layer; a layer that does not run, that runs more than once, that has no feature maps (B,
-            K, h, w), or that does not lead to the logits; a class that the model does not have.
+        InputError: as :func:`~ssimpert.analysis.grad_cam`.
     """
     check_images("images", images)
     layer_values = layer_gradients(model, images, target, layer)
@@ -106,17 +100,14 @@ def layer_cam(
     """LayerCAM (Jiang et al., IEEE TIP 2021, equations 6 and 7): ReLU(sum_k ReLU(g_k) A_k), (B, H, W).
 
     Args:
-        model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
-        images: (B, C, H, W), float32 or float64, in the range that the model takes.
-        target: the class that the map explains, one for all images or (B,) integers.
-        layer: the convolution whose activations are weighted: a module of the model, its name, or ``None`` (default)
-            for ``model.cam_layer``.
-        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
-            in the units of the logit.
+        model: as for :func:`~ssimpert.analysis.grad_cam`.
+        images: as for :func:`~ssimpert.analysis.grad_cam`.
+        target: as for :func:`~ssimpert.analysis.grad_cam`.
+        layer: as for :func:`~ssimpert.analysis.grad_cam`.
+        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
 
     Raises:
-        InputError: an unknown layer; a layer that does not run, that runs more than once, that has no feature maps (B,
-            K, h, w), or that does not lead to the logits; a class that the model does not have.
+        InputError: as :func:`~ssimpert.analysis.grad_cam`.
     """
     check_images("images", images)
     layer_values = layer_gradients(model, images, target, layer)
@@ -140,19 +131,16 @@ def guided_grad_cam(
     ReLU6 (:mod:`ssimpert.analysis.attributions.guided_backprop`).
 
     Args:
-        model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
-        images: (B, C, H, W), float32 or float64, in the range that the model takes.
-        target: the class that the map explains, one for all images or (B,) integers.
-        layer: the convolution whose activations are weighted: a module of the model, its name, or ``None`` (default)
-            for ``model.cam_layer``.
-        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
-            in the units of the logit.
+        model: as for :func:`~ssimpert.analysis.grad_cam`.
+        images: as for :func:`~ssimpert.analysis.grad_cam`.
+        target: as for :func:`~ssimpert.analysis.grad_cam`.
+        layer: as for :func:`~ssimpert.analysis.grad_cam`.
+        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
         channels: how the channels of the product become one map, a name in
             :data:`ssimpert.analysis.CHANNEL_REDUCTIONS`; default ``"max"``, the largest magnitude.
 
     Raises:
-        InputError: an unknown layer or reduction; a layer that does not run, that runs more than once, that has no
-            feature maps (B, K, h, w), or that does not lead to the logits; a class that the model does not have.
+        InputError: as :func:`~ssimpert.analysis.grad_cam`, and an unknown reduction.
     """
     check_images("images", images)
     check_channels(channels)

@@ -130,8 +130,8 @@ def smooth_grad(
         for start in range(0, samples, copies):
             count = min(copies, samples - start)
             # Each sample is drawn by itself: a draw of several samples at once would depend on their number.
-            drawn = [torch.randn(image.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
-            noisy = image + deviation * torch.stack(drawn).to(image)
+            noises = [torch.randn(image.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
+            noisy = image + deviation * torch.stack(noises).to(image)
             total = total + input_gradient(model, noisy, label.expand(count), chunk=copies).sum(dim=0)
         means.append(total / samples)
     maps = reduce_channels(torch.stack(means), channels)

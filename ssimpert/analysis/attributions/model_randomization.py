@@ -103,8 +103,8 @@ def random_labels(label: Tensor, classes: int, *, seed: int) -> Tensor:
     if outside:
         raise InputError(f"label must lie in 0 ... {classes - 1}, got {outside[0]}")
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(classes - 1, (len(label),), generator=generator).to(label.device)
-    return drawn + (drawn >= label)
+    draws = torch.randint(classes - 1, (len(label),), generator=generator).to(label.device)
+    return draws + (draws >= label)
 
 
 def _names_of(layer_names: tuple[str, ...], layers: int | str | Sequence[str], independent: bool) -> tuple[str, ...]:
@@ -147,9 +147,9 @@ def _draw(module: nn.Module, seed: int) -> None:
         parameter.copy_(size * draw.to(parameter.device))
 
 
-def _calibrate(model: nn.Module, drawn: list[nn.Module], images: Tensor) -> None:
+def _calibrate(model: nn.Module, randomized_layers: list[nn.Module], images: Tensor) -> None:
     """Give the drawn batch norms their statistics by one forward pass, in which they normalise by the batch."""
-    norms = [module for module in drawn if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [module for module in randomized_layers if isinstance(module, _BatchNorm) and module.track_running_stats]
     before = [(module.training, module.momentum) for module in norms]
     try:
         for module in norms:

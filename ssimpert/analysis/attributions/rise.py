@@ -121,7 +121,7 @@ def draw_masks(count: int, height: int, width: int, *, cells: int, keep: float, 
         InputError: a number out of range.
     """
     check_count("masks", count)
-    check_count("cells", cells, least=2)
+    check_count("cells", cells, 2)
     check_seed(seed)
     if cells > min(height, width):
         raise InputError(f"cells must be from 2 to {min(height, width)} for images {height}x{width}, got {cells}")

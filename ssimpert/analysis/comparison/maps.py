@@ -130,6 +130,6 @@ def random_weights_maps(model: nn.Module, image: Tensor, result: PerturbResult, 
 
 
 def _attribution_map(name: str, model: nn.Module, image: Tensor, target: Tensor, options: ComparisonOptions) -> Tensor:
-    explained = options.forward_model(model) if name in FORWARD_ONLY else model
+    model_to_run = options.forward_model(model) if name in FORWARD_ONLY else model
     layer = options.layer if name in CAMS else None
-    return attribution(name, explained, image, target, layer=layer, seed=options.seed)
+    return attribution(name, model_to_run, image, target, layer=layer, seed=options.seed)

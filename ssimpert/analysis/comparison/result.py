@@ -158,7 +158,8 @@ class Comparison:
         """
         curves = {
             name: {
-                kind: {what: _curve(curve) for what, curve in scores.curves.items()} for kind, scores in kinds.items()
+                kind: {curve_kind: _curve(curve) for curve_kind, curve in scores.curves.items()}
+                for kind, scores in kinds.items()
             }
             for name, kinds in self.scores.items()
         }

@@ -103,10 +103,10 @@ def evaluate_at(chosen_on: ThresholdedBoxes, evaluated_on: ThresholdedBoxes) -> 
     Raises:
         InputError: the two differ in their thresholding or in their alphas.
     """
-    for what in ("thresholding", "alphas"):
-        first, second = getattr(chosen_on, what), getattr(evaluated_on, what)
+    for attribute in ("thresholding", "alphas"):
+        first, second = getattr(chosen_on, attribute), getattr(evaluated_on, attribute)
         if first != second:
-            raise InputError(f"both sets must have the same {what}, got {first!r} and {second!r}")
+            raise InputError(f"both sets must have the same {attribute}, got {first!r} and {second!r}")
     device = evaluated_on.correct.device
     count = len(evaluated_on.reasons)
     columns = torch.full((count,), _best_column(chosen_on, None), device=device)

@@ -245,7 +245,7 @@ def _p_value(observed: Tensor, null: Tensor, alternative: Alternative, higher_is
     count = null.shape[1]
     closer = (1 + (gain >= -slack).sum(dim=1).double()) / (1 + count)
     farther = (1 + (gain <= slack).sum(dim=1).double()) / (1 + count)
-    both = (2 * torch.minimum(closer, farther)).clamp(max=1)
-    p_value = {"closer": closer, "farther": farther, "two-sided": both}[alternative]
+    two_sided = (2 * torch.minimum(closer, farther)).clamp(max=1)
+    p_value = {"closer": closer, "farther": farther, "two-sided": two_sided}[alternative]
     undefined = observed.isnan() | null.isnan().any(dim=1)
     return torch.where(undefined, p_value.new_full((), math.nan), p_value)

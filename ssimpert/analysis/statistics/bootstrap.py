@@ -20,7 +20,7 @@ from ssimpert.validation import check_count, check_seed
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
-_MAX_DRAWS_IN_MEMORY = 2**21
+MAX_DRAWS_IN_MEMORY = 2**21
 
 IntervalMethod = Literal["percentile", "bca"]
 Floats = NDArray[np.float64]
@@ -135,10 +135,10 @@ def _bounds(
 def _resampled_means(sums: Floats, counts: Floats, resamples: int, seed: int) -> Iterator[Floats]:
     generator = np.random.default_rng(seed)
     units = len(sums)
-    chunk_size = max(1, _MAX_DRAWS_IN_MEMORY // units)
+    chunk_size = max(1, MAX_DRAWS_IN_MEMORY // units)
     for start in range(0, resamples, chunk_size):
-        drawn = generator.integers(units, size=(min(chunk_size, resamples - start), units))
-        yield sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        units_drawn = generator.integers(units, size=(min(chunk_size, resamples - start), units))
+        yield sums[units_drawn].sum(axis=1) / counts[units_drawn].sum(axis=1)
 
 
 def _bca_levels(

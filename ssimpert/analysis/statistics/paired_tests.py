@@ -10,15 +10,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ssimpert.analysis.statistics.bootstrap import Floats, cluster_sums, finite_values
+from ssimpert.analysis.statistics.bootstrap import MAX_DRAWS_IN_MEMORY, Floats, cluster_sums, finite_values
 from ssimpert.errors import InputError
 from ssimpert.validation import check_count, check_seed
 
 EXACT_UNITS = 16
 PERMUTATIONS = 10_000
-EQUAL_WITHIN = 1e-12
+ROUNDING_OF_SUMS = 1e-12
 """Sums count as equal up to this share of the magnitudes that they are made of."""
-_MAX_DRAWS_IN_MEMORY = 2**21
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def sign_flip_test(
     units = len(sums)
     if units == 0:
         return SignFlipTest(math.nan, "", 0, 0, None)
-    threshold = abs(float(sums.sum())) - EQUAL_WITHIN * float(np.abs(sums).sum())
+    threshold = abs(float(sums.sum())) - ROUNDING_OF_SUMS * float(np.abs(sums).sum())
     if units <= EXACT_UNITS:
         flipped = np.zeros(1)
         for value in sums:
@@ -86,7 +85,7 @@ def sign_flip_test(
 
 def _monte_carlo_hits(sums: Floats, threshold: float, permutations: int, seed: int) -> int:
     generator = np.random.default_rng(seed)
-    chunk_size = max(1, _MAX_DRAWS_IN_MEMORY // len(sums))
+    chunk_size = max(1, MAX_DRAWS_IN_MEMORY // len(sums))
     hits = 0
     for start in range(0, permutations, chunk_size):
         positive = generator.integers(2, size=(min(chunk_size, permutations - start), len(sums)), dtype=np.int8)
@@ -128,7 +127,7 @@ def cohens_dz(differences: ArrayLike) -> float:
     if len(sample) < 2:
         return math.nan
     spread = float(sample.std(ddof=1))
-    if spread <= EQUAL_WITHIN * float(np.abs(sample).max()):
+    if spread <= ROUNDING_OF_SUMS * float(np.abs(sample).max()):
         return math.nan
     return float(sample.mean()) / spread
 

@@ -140,9 +140,9 @@ def paired_differences(
     groups = {cast("tuple[str, ...]", key): _by_image(group) for key, group in table.groupby(_GROUP, sort=False)}
     rows = []
     for compared in comparisons:
-        both, undefined, unpaired = _paired(groups[compared.method_key], groups[compared.control_key])
-        differences = (both["value"] - both["value_control"]).to_numpy()
-        labels = None if cluster is None else both[cluster].tolist()
+        pairs, undefined, unpaired = _paired(groups[compared.method_key], groups[compared.control_key])
+        differences = (pairs["value"] - pairs["value_control"]).to_numpy()
+        labels = None if cluster is None else pairs[cluster].tolist()
         bounds = bootstrap_interval(
             differences, clusters=labels, confidence=confidence, resamples=resamples, method=interval, seed=seed
         )
@@ -155,10 +155,10 @@ def paired_differences(
                 "control_map": compared.control_map,
                 "metric": compared.metric,
                 "better": _better(compared.metric),
-                "n": len(both),
+                "n": len(pairs),
                 "undefined": undefined,
                 "unpaired": unpaired,
-                "difference": differences.mean() if len(both) else float("nan"),
+                "difference": differences.mean() if len(pairs) else float("nan"),
                 "median": pd.Series(differences, dtype="float64").median(),
                 "p_value": test.p_value,
                 "cohens_dz": cohens_dz(differences),
@@ -199,9 +199,9 @@ def _comparisons(table: pd.DataFrame, controls: Sequence[str], methods: Sequence
         if not methods:
             raise InputError(f"every method is a control: {', '.join(present)}; nothing is left to compare")
     _check_names("method", methods, present)
-    both = [name for name in methods if name in controls]
-    if both:
-        raise InputError(f"{both[0]!r} is given as a method and as a control")
+    given_twice = [name for name in methods if name in controls]
+    if given_twice:
+        raise InputError(f"{given_twice[0]!r} is given as a method and as a control")
     keys = [tuple(row) for row in table[_GROUP].drop_duplicates().itertuples(index=False)]
     maps = {name: list(dict.fromkeys(kind for method, kind, _ in keys if method == name)) for name in controls}
     comparisons = [
@@ -217,19 +217,19 @@ def _comparisons(table: pd.DataFrame, controls: Sequence[str], methods: Sequence
     return comparisons
 
 
-def _check_names(what: str, names: Sequence[str], present: list[str]) -> None:
+def _check_names(role: str, names: Sequence[str], present: list[str]) -> None:
     if isinstance(names, str) or not names:
-        raise InputError(f"{what}s must be a list of names in column 'method', at least one, got {names!r}")
+        raise InputError(f"{role}s must be a list of names in column 'method', at least one, got {names!r}")
     for name in names:
         if name not in present:
-            raise unknown_name(what, str(name), present)
+            raise unknown_name(role, str(name), present)
 
 
 def _paired(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
     """The images where both are defined, the number of images where either is NaN, and of images that only one has."""
-    both = first.merge(second[["image", "value"]], on="image", suffixes=("", "_control"))
-    defined = both[both["value"].notna() & both["value_control"].notna()]
-    return defined, len(both) - len(defined), len(first) + len(second) - 2 * len(both)
+    shared = first.merge(second[["image", "value"]], on="image", suffixes=("", "_control"))
+    defined = shared[shared["value"].notna() & shared["value_control"].notna()]
+    return defined, len(shared) - len(defined), len(first) + len(second) - 2 * len(shared)
 
 
 def _by_image(group: pd.DataFrame) -> pd.DataFrame:

@@ -31,7 +31,7 @@ COLUMNS = (*KEY, "value", "reason")
 
 
 def agreement_table(
-    found: Agreement,
+    measured: Agreement,
     *,
     images: Sequence[str] | Sequence[int],
     method: str,
@@ -41,7 +41,7 @@ def agreement_table(
     """The per-image table of one method's map. ``pandas.concat(..., ignore_index=True)`` puts several tables together.
 
     Args:
-        found: the agreement of B maps.
+        measured: the agreement of B maps.
         images: B identifiers, all different.
         method: the name of the method.
         kind: the kind of map, which becomes the column ``map``.
@@ -57,15 +57,15 @@ def agreement_table(
     if len(set(images)) != count:
         raise InputError(f"images must be all different, got {list(images)}")
     extra = dict(columns or {})
-    for name, column in {**{metric: values.tolist() for metric, values in found.values.items()}, **extra}.items():
+    for name, column in {**{metric: values.tolist() for metric, values in measured.values.items()}, **extra}.items():
         if len(column) != count:
             raise InputError(f"{name!r} has {len(column)} values, but there are {count} images")
     for name in extra:
         if name in COLUMNS:
             raise InputError(f"column {name!r} is the table's own; taken: {', '.join(COLUMNS)}")
-    metrics = list(found.values)
-    values = np.stack([found.values[metric].cpu().numpy() for metric in metrics], axis=1)
-    reasons = zip(*(found.reasons[metric] for metric in metrics), strict=True)
+    metrics = list(measured.values)
+    values = np.stack([measured.values[metric].cpu().numpy() for metric in metrics], axis=1)
+    reasons = zip(*(measured.reasons[metric] for metric in metrics), strict=True)
     table = {
         "image": [image for image in images for _ in metrics],
         "method": method,
@@ -100,13 +100,13 @@ def check_table(table: pd.DataFrame) -> None:
         raise InputError("the table has two rows for " + ", ".join(f"{name} {row[name]!r}" for name in KEY))
     undefined, has_reason = table["value"].isna(), table["reason"].fillna("") != ""
     infinite = np.isinf(table["value"])
-    for is_wrong, what in (
+    for is_wrong, fault in (
         (infinite, "is infinite"),
         (undefined & ~has_reason, "is NaN without a reason"),
         (~undefined & has_reason, "has a reason to be NaN but isn't"),
     ):
         if is_wrong.any():
-            raise InputError(f"the value in row {_first(is_wrong)} {what}")
+            raise InputError(f"the value in row {_first(is_wrong)} {fault}")
 
 
 def _first(rows: pd.Series) -> int:

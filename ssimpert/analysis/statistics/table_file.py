@@ -14,7 +14,18 @@ from ssimpert.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-PACKAGES = ("ssimpert", "captum", "numpy", "pandas", "pyarrow", "scikit-image", "scipy", "timm", "torch")
+PACKAGES = (
+    "ssimpert",
+    "captum",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pyarrow",
+    "scikit-image",
+    "scipy",
+    "timm",
+    "torch",
+)
 _KEY = b"ssimpert"
 _FORMAT = 1
 
