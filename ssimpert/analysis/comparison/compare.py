@@ -73,9 +73,8 @@ def compare(
         shifts: how many circular shifts give the p-values; from 200 (default) to H W - 1, or 0 for no p-values.
         seed: an integer from 0, default 0. It decides the shifts, the attributions that draw random numbers, and the
             random weights.
-        forward: ``onnx_classifier(model, image[:1])``. The attributions :data:`FORWARD_ONLY
-            <ssimpert.analysis.comparison.options.FORWARD_ONLY>`, insertion and deletion then run through this copy, in
-            little more than half the time. Default ``None``: they run through ``model``.
+        forward: ``onnx_classifier(model, image[:1])``. Occlusion, RISE, insertion and deletion then run through this
+            copy, in little more than half the time. Default ``None``: they run through ``model``.
         progress: see :data:`Progress`; default ``None``.
 
     Raises:
