@@ -138,8 +138,9 @@ def register_method(
 
     Args:
         name: as given to ``solve(method=...)``; not ``"auto"``.
-        problems, required, optional, any_of, windows, exact, certifies, warm_start, devices, accepts, available,
-            too_large: the method's capabilities, see :class:`MethodInfo`.
+        problems, required, optional, any_of, windows: which problems the method takes, see :class:`MethodInfo`.
+        exact, certifies, warm_start, devices: what the method can do, see :class:`MethodInfo`.
+        accepts, available, too_large: further tests of a problem and of the machine, see :class:`MethodInfo`.
         replace: whether the method may replace another one of that name. Default False.
 
     Raises:

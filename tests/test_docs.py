@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 
 import solvers
 import ssimpert
+from ssimpert import analysis
+from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -71,6 +74,18 @@ def test_the_examples_of_a_page_run_in_order(page: Path, capsys: pytest.CaptureF
     for number, code in enumerate(python_blocks(page)):
         exec(compile(code, f"{page.parent.name}/{page.name} block {number}", "exec"), names)
     capsys.readouterr()  # what the examples print is no part of the test's output
+
+
+@pytest.mark.parametrize(
+    ("page", "methods"),
+    [
+        ("attributions", analysis.ATTRIBUTIONS),
+        ("map-agreement", [name for name in AGREEMENT_METRICS if "top" not in name]),
+    ],
+)
+def test_a_page_of_methods_leaves_none_out(page: str, methods: Iterable[str]) -> None:
+    text = (DOCS / "methods" / f"{page}.md").read_text(encoding="utf-8")
+    assert [name for name in methods if f"`ssimpert.analysis.{name}`" not in text] == []
 
 
 def test_the_interface_at_a_glance_leaves_no_name_out() -> None:

@@ -90,8 +90,8 @@ def measure_method(
             "shift p": shift_null(values, cam, "pearson", shifts=1000, minimum_distance=8, seed=SEED).p_value,
         }
         for how in THRESHOLDINGS:
-            judged = cross_validated(thresholded_boxes(values, chosen.boxes, how), folds=FOLDS, seed=SEED)
-            more[f"localisation error, {how}"] = 1 - judged.correct.double()
+            localization = cross_validated(thresholded_boxes(values, chosen.boxes, how), folds=FOLDS, seed=SEED)
+            more[f"localisation error, {how}"] = 1 - localization.correct.double()
         if bench and kind in ("contribution", "map"):
             step = ROWS_A_STEP * values.shape[-1]
             curves = insertion_deletion(forward, chosen.images, values, target=chosen.labels, step=step)

@@ -25,7 +25,7 @@ from ssimpert.analysis import (
     randomized_model,
     saliency_maps,
 )
-from ssimpert.analysis.comparison.compare import FORWARD_ONLY
+from ssimpert.analysis.comparison.options import FORWARD_ONLY
 
 TILES = solvers.Window.uniform(8, stride=8)
 PUBLISHED = solvers.Window.gaussian(1.5, 11, border="valid")

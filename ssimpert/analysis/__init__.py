@@ -30,7 +30,14 @@ from ssimpert.analysis.localization import (
     pointing_game,
     thresholded_boxes,
 )
-from ssimpert.analysis.localization.cross_validation import HeldOutLocalization, choose_alpha, cross_validated, judged
+from ssimpert.analysis.localization.cross_validation import (
+    CrossValidatedLocalization,
+    HeldOutLocalization,
+    choose_alpha,
+    cross_validated,
+    evaluate_at,
+    judged,
+)
 from ssimpert.analysis.localization.mask_agreement import mask_agreement
 from ssimpert.analysis.map_agreement import (
     Agreement,
@@ -82,6 +89,7 @@ __all__ = [
     "Agreement",
     "AgreementRow",
     "Comparison",
+    "CrossValidatedLocalization",
     "HeldOutLocalization",
     "Interval",
     "MapScores",
@@ -110,6 +118,7 @@ __all__ = [
     "deletion",
     "difficult_pairs",
     "energy_share",
+    "evaluate_at",
     "grad_cam",
     "grad_cam_plus_plus",
     "gradient",

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 def check(run: Run, options: dict[str, Any]) -> None:
     """Refuse what :func:`ssimpert.compare` would refuse, before any image is perturbed."""
-    from ssimpert.analysis.comparison.compare import check_options
+    from ssimpert.analysis.comparison.checks import check_options
+    from ssimpert.analysis.comparison.options import ComparisonOptions
 
-    check_options(run.classifier, run.batch, **options)
+    check_options(run.classifier, run.batch, ComparisonOptions(**options))
 
 
 def forward_of(run: Run, options: dict[str, Any], name: ForwardName) -> OnnxClassifier | None:
@@ -32,7 +33,7 @@ def forward_of(run: Run, options: dict[str, Any], name: ForwardName) -> OnnxClas
     """
     if name is ForwardName.TORCH:
         return None
-    from ssimpert.analysis.comparison.compare import FORWARD_ONLY
+    from ssimpert.analysis.comparison.options import FORWARD_ONLY
     from ssimpert.cli.run import progress_bar
     from ssimpert.models import onnx_classifier
 

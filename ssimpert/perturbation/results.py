@@ -361,9 +361,10 @@ def check_made_from(image: Tensor, result: PerturbResult, name: str = "result") 
         result: the perturbation.
         name: what errors call ``result``.
     """
-    if not isinstance(result, PerturbResult):
+    parts = {"adversarial": "images", "delta": "delta", "gradient": "gradient"}
+    if not all(isinstance(getattr(result, field, None), Tensor) for field in parts):
         raise InputError(f"{name} must be a PerturbResult, got {type(result).__name__}")
-    for field, what in (("adversarial", "images"), ("delta", "delta"), ("gradient", "gradient")):
+    for field, what in parts.items():
         values = getattr(result, field)
         if values.shape != image.shape:
             raise InputError(f"{name} has {what} of shape {tuple(values.shape)}, image has {tuple(image.shape)}")

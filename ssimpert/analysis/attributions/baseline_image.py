@@ -1,4 +1,7 @@
-"""The image that stands for "nothing there": what occlusion paints, masks fade to and path integrals start from."""
+"""The image that stands for "nothing there".
+
+Occlusion paints this image, the masks of RISE fade to it, and path integrals start from it.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ Baseline = float | Tensor | None
 
 
 def mean_colour(model: Model, channels: int) -> Tensor | None:
-    """The ``mean`` of a model that holds one as a tensor, as (1, C, 1, 1); ``None`` for any other.
+    """The tensor ``model.mean`` as (1, C, 1, 1); ``None`` for a model without such a tensor.
 
     Raises:
-        InputError: a ``mean`` of neither 1 nor ``channels`` finite numbers.
+        InputError: a ``mean`` that has neither 1 nor ``channels`` numbers, or that is not finite.
     """
     mean = getattr(model, "mean", None)
     if not isinstance(mean, Tensor):
@@ -28,17 +31,19 @@ def mean_colour(model: Model, channels: int) -> Tensor | None:
 
 
 def baseline_image(model: Model, images: Tensor, baseline: Baseline = None) -> Tensor:
-    """``baseline`` as an image for each of ``images`` (B, C, H, W), in their shape, dtype and device (a view).
+    """``baseline`` as an image for each of ``images``: (B, C, H, W), in their dtype and on their device (a view).
 
     Args:
-        baseline: ``None`` for the mean colour, :func:`mean_colour`, and 0 for a model without one, whose pixels count
-            as normalised. That is zero in normalised space, as the deletion metric writes it, so that attributions and
-            metrics hold the same thing for absent; black would attribute nothing to black pixels.
-            A number paints every channel with it; a tensor must broadcast to the images, for instance a colour
+        model: the classifier, whose ``mean`` is the default baseline.
+        images: (B, C, H, W).
+        baseline: ``None`` (default) for the mean colour, :func:`mean_colour`, which is zero in normalised pixels. The
+            deletion metric writes the same colour, so that attributions and metrics mean the same by "absent"; black
+            would attribute nothing to black pixels. A model without a mean gets 0: its pixels count as normalised. A
+            number paints every channel with that number. A tensor must broadcast to the images, for instance a colour
             (1, C, 1, 1) or an image (1, C, H, W).
 
     Raises:
-        InputError: a number that isn't finite, a tensor that does not broadcast or is not finite.
+        InputError: a number that is not finite, or a tensor that does not broadcast or is not finite.
     """
     if baseline is None:
         mean = mean_colour(model, images.shape[1])

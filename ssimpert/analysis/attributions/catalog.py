@@ -1,4 +1,4 @@
-"""Every attribution of this package by its name."""
+"""Every attribution of this package, by its name."""
 
 from __future__ import annotations
 
@@ -52,17 +52,20 @@ def attribution(
 
     Args:
         name: a key of :data:`ATTRIBUTIONS`.
-        model: a classifier, images -> logits (B, K); for ``occlusion`` and ``rise`` its ONNX copy, too.
-        images: float32 or float64, in the range that the model takes.
-        target: the class explained, one for all images or a (B,) tensor of integers.
-        layer: of the class activation maps: a module of the model, its name, or ``None`` (default) for
-            ``model.cam_layer``. The other methods have no layer and refuse one.
-        seed: of the methods that draw random numbers, ``smooth_grad`` and ``rise``; the others always give the same.
-        normalize: min-max each map to [0, 1], a constant map to zeros; ``False`` leaves the method's own units.
-        options: the method's own, such as ``channels``, ``masks`` or ``steps``; see the function of that name.
+        model: a classifier, images (B, C, H, W) -> logits (B, K); for ``occlusion`` and ``rise`` also its ONNX copy.
+        images: (B, C, H, W), float32 or float64, in the range that the model takes.
+        target: the class that the map explains, one for all images or (B,) integers.
+        layer: the layer of a class activation map: a module of the model, its name, or ``None`` (default) for
+            ``model.cam_layer``. The other methods have no layer and refuse this argument.
+        seed: an integer from 0, default 0, for the methods that draw random numbers: ``smooth_grad`` and ``rise``. The
+            other methods draw none.
+        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
+            in the units of the method.
+        options: further arguments of the method, such as ``channels``, ``masks`` or ``steps``; see the function with
+            the name of the method.
 
     Raises:
-        InputError: an unknown name or option, and whatever the method refuses.
+        InputError: an unknown name or option, and all that the method refuses.
     """
     if name not in ATTRIBUTIONS:
         raise InputError(f"unknown attribution {name!r}; known: {', '.join(ATTRIBUTIONS)}")

@@ -13,10 +13,10 @@ Model = Callable[[Tensor], Tensor]
 
 
 def class_targets(target: int | Tensor, images: Tensor) -> Tensor:
-    """``target`` as one class an image: (B,) int64 on the images' device.
+    """``target`` as one class for each image: (B,) int64, on the device of ``images``.
 
     Raises:
-        InputError: neither a class number nor a (B,) tensor of integers.
+        InputError: ``target`` is neither a class number nor a (B,) tensor of integers.
     """
     count = images.shape[0]
     if isinstance(target, int) and not isinstance(target, bool):
@@ -26,26 +26,27 @@ def class_targets(target: int | Tensor, images: Tensor) -> Tensor:
         raise InputError(f"target must be a class number or a tensor of {count} integers, got {got}")
     if target.shape != (count,):
         raise InputError(f"target must have shape ({count},), one class an image, got {tuple(target.shape)}")
-    # A clone, since a tensor made under inference_mode can't enter a graph.
+    # The clone matters: a tensor made under inference_mode cannot enter a graph.
     with torch.inference_mode(False):
         return target.to(images.device, torch.int64).clone()
 
 
 def checked_logits(model: Model, targets: Tensor) -> Model:
-    """``model`` with its logits (B, K) checked to have every class in ``targets``, at each call. A module gets its
-    images in the type of its own parameters, as in :func:`ssimpert.linearization.linearize`.
+    """``model`` with a check at each call: its logits are (B, K) and have every class in ``targets``.
+
+    A module gets its images in the dtype of its own parameters, as in :func:`ssimpert.linearization.linearize`.
 
     The call raises:
-        InputError: a class that the model doesn't have, or an output that is not (B, K).
+        InputError: a class that the model does not have, or an output that is not (B, K).
     """
-    # Numbers, read once: a check on the device would wait for it at every call.
+    # The classes are read once: a check on the device would wait for the device at every call.
     classes: list[int] = targets.tolist()
-    # Not model_dtype: a module without parameters, such as a function in disguise, computes in whatever it is given.
+    # model_dtype is not used here: a module without parameters computes in the dtype of its images.
     weights = model.parameters() if isinstance(model, nn.Module) else ()
-    own = next((weight.dtype for weight in weights if weight.is_floating_point()), None)
+    dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), None)
 
     def logits_of(batch: Tensor) -> Tensor:
-        logits = model(batch if own is None else batch.to(own))
+        logits = model(batch if dtype is None else batch.to(dtype))
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != batch.shape[0]:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(f"the model must give logits (B, K), here ({batch.shape[0]}, K), got {got}")

@@ -1,8 +1,8 @@
 """Grad-CAM: the class activation map that perturbations are compared with.
 
-Selvaraju et al., "Grad-CAM: Visual explanations from deep networks via gradient-based localization",
-ICCV 2017, equations 1 and 2: weights = spatial mean of d logit / d A_k, map = ReLU(sum_k weight_k A_k).
-Computed by captum.
+Selvaraju et al., "Grad-CAM: Visual explanations from deep networks via gradient-based localization", ICCV 2017,
+equations 1 and 2. With A_k the feature maps of a layer, weight_k is the spatial mean of d logit / d A_k, and the map is
+ReLU(sum_k weight_k A_k). Captum computes it.
 """
 
 from __future__ import annotations
@@ -25,29 +25,30 @@ def grad_cam(
     layer: str | nn.Module | None = None,
     normalize: bool = True,
 ) -> Tensor:
-    """Grad-CAM of ``target`` for each image, brought to image size: (B, H, W), nonnegative, detached.
+    """Grad-CAM of ``target`` for each image, at the size of the image: (B, H, W), nonnegative, detached.
+
+    The map has the size of the layer at first. It is upsampled bilinearly (``align_corners=False``) and then scaled. A
+    map that is constant has no highest pixel: most often it is zero everywhere, because nothing speaks for the class.
+    Such a map is returned as zeros when scaled, and the agreement metrics give NaN for it.
+
+    The function works under ``torch.no_grad`` and ``torch.inference_mode`` and leaves no hook behind. Neither
+    parameters nor ``images`` collect gradients.
 
     Args:
         model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
-        images: (B, C, H, W), float32 or float64, in whatever range the model takes ([0, 1] for this
-            package's).
-        target: the class explained, one for all images or a (B,) tensor of integers.
-        layer: the convolution explained: a module of the model, its name, or ``None`` for
-            ``model.cam_layer``.
-        normalize: min-max each map to [0, 1]; ``False`` leaves it in the logit's units.
-
-    The map of the layer's size is upsampled bilinearly (``align_corners=False``) and then normalised. A map
-    that is constant (most often zero everywhere: nothing speaks for the class) has no highest pixel and is
-    returned as zeros when normalised; the agreement metrics give NaN for it. Works under ``torch.no_grad``
-    and ``torch.inference_mode``, leaves no hook behind, and neither parameters nor ``images`` collect
-    gradients.
+        images: (B, C, H, W), float32 or float64, in the range that the model takes.
+        target: the class that the map explains, one for all images or (B,) integers.
+        layer: the convolution whose activations are weighted: a module of the model, its name, or ``None`` (default)
+            for ``model.cam_layer``.
+        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
+            in the units of the logit.
 
     Raises:
-        InputError: unknown layer; a layer that does not run, runs more than once, has no feature maps (B, K, h, w) or
-            does not lead to the logits; a class that the model doesn't have.
+        InputError: an unknown layer; a layer that does not run, that runs more than once, that has no feature maps (B,
+            K, h, w), or that does not lead to the logits; a class that the model does not have.
     """
     check_images("images", images)
-    # Here and not above: importing captum takes a second, which `ssimpert --help` should not wait for.
+    # Imported here: captum takes a second, and `ssimpert --help` should not wait for that.
     from captum.attr import LayerGradCam
 
     module = find_layer(model, layer)
@@ -59,10 +60,11 @@ def grad_cam(
         nonlocal runs
         runs += 1
 
-    def one(batch: Tensor, classes: Tensor) -> tuple[Tensor]:
+    def coarse_maps(batch: Tensor, classes: Tensor) -> tuple[Tensor]:
         nonlocal runs
         runs = 0
-        # A graph is needed even where all parameters are frozen; the clone keeps it off the caller's tensor.
+        # The inputs require gradients, because a graph is needed even where all parameters are frozen. The clone keeps
+        # the graph off the caller's tensor.
         inputs = batch.detach().clone().requires_grad_()
         explainer = LayerGradCam(checked_logits(model, classes), module)
         try:
@@ -75,7 +77,7 @@ def grad_cam(
             if "allow_unused" not in str(error) and "does not require grad" not in str(error):
                 raise
             raise leads_nowhere(name) from error
-        if runs > 1:  # of which captum keeps one
+        if runs > 1:  # captum keeps one of them
             raise runs_often(name, runs)
         if not isinstance(coarse, Tensor) or coarse.ndim != 4:
             shape = tuple(coarse.shape) if isinstance(coarse, Tensor) else f"{len(coarse)} outputs"
@@ -85,7 +87,7 @@ def grad_cam(
     handle = module.register_forward_hook(count)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            (coarse,) = in_chunks(one, images, targets, chunk=images_a_pass(None, images))
+            (coarse,) = in_chunks(coarse_maps, images, targets, chunk=images_a_pass(None, images))
     finally:
         handle.remove()
     return image_sized(coarse, images, normalize)

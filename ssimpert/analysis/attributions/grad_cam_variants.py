@@ -1,16 +1,17 @@
-"""Relatives of Grad-CAM: other weightings of one layer's activations by the logit's gradient.
+"""Relatives of Grad-CAM: other weightings of one layer's activations by the gradient of the logit.
 
-With A_k the layer's feature maps and g_k = d logit / d A_k, every map is ReLU(sum_k of a weighting of A_k):
+With A_k the feature maps of the layer and g_k = d logit / d A_k, every map is ReLU(sum_k w_k A_k) with weights w_k:
 
-* Grad-CAM (:func:`ssimpert.analysis.grad_cam`): spatial mean of g_k, times A_k;
-* Grad-CAM++ (:func:`grad_cam_plus_plus`): a weighted sum of ReLU(g_k), times A_k;
-* HiResCAM (:func:`hires_cam`): g_k A_k, pixel by pixel;
-* LayerCAM (:func:`layer_cam`): ReLU(g_k) A_k, pixel by pixel;
-* guided Grad-CAM (:func:`guided_grad_cam`): Grad-CAM times guided backpropagation, at the image's resolution.
+* Grad-CAM (:func:`ssimpert.analysis.grad_cam`): w_k is the spatial mean of g_k;
+* Grad-CAM++ (:func:`grad_cam_plus_plus`): w_k is a weighted sum of ReLU(g_k);
+* HiResCAM (:func:`hires_cam`): w_k is g_k, pixel by pixel;
+* LayerCAM (:func:`layer_cam`): w_k is ReLU(g_k), pixel by pixel.
 
-All take and give what Grad-CAM does: images (B, C, H, W) in the model's range -> (B, H, W), detached; the layer's map
-is made nonnegative, upsampled bilinearly (``align_corners=False``) and, by default, min-max scaled per image, a
-constant map to zeros. Raises as :func:`ssimpert.analysis.attributions.layer_gradients.layer_gradients`.
+Guided Grad-CAM (:func:`guided_grad_cam`) is Grad-CAM times guided backpropagation, at the resolution of the image.
+
+All functions take what Grad-CAM takes and give what Grad-CAM gives: a map (B, H, W) for images (B, C, H, W) in the
+range of the model, detached. The map of the layer is made nonnegative, upsampled bilinearly (``align_corners=False``)
+and, by default, min-max scaled for each image; a constant map becomes zeros.
 """
 
 from __future__ import annotations
@@ -34,21 +35,33 @@ def grad_cam_plus_plus(
 ) -> Tensor:
     """Grad-CAM++ (Chattopadhay et al., WACV 2018), the closed form for the score Y = exp(logit): (B, H, W).
 
-    The weights are w_k = sum over pixels of alpha_k ReLU(dY / dA_k) with (equation 19, g = d logit / d A)
-    alpha_k = g_k^2 / (2 g_k^2 + g_k^3 sum_ab A_k,ab). Only pixels with g_k > 0 count, where
-    alpha_k = 1 / (2 + g_k sum_ab A_k,ab): that is how it is computed, for g^3 underflows. dY / dA_k = exp(logit) g_k;
-    the factor exp(logit), one number an image, is left out, so maps that are not normalised are in the logit's units.
-    The alphas are as in the paper; its released code also divides them by their sum over each feature map.
-    Where the denominator is exactly zero (only a layer with negative activations can make it so) alpha is 0.
+    The weights are w_k = sum over pixels of alpha_k ReLU(dY / dA_k), where by equation 19
+    alpha_k = g_k^2 / (2 g_k^2 + g_k^3 sum_ab A_k,ab). Only pixels with g_k > 0 count, and there
+    alpha_k = 1 / (2 + g_k sum_ab A_k,ab). The second form is computed, because g^3 underflows.
+
+    dY / dA_k is exp(logit) g_k. The factor exp(logit) is one number for each image and is left out, so that a map that
+    is not scaled is in the units of the logit. The alphas are those of the paper; the released code also divides them
+    by their sum over each feature map. Where the denominator is exactly 0, alpha is 0; only a layer with negative
+    activations can make it 0.
+
+    Args:
+        model: as for :func:`~ssimpert.analysis.grad_cam`.
+        images: as for :func:`~ssimpert.analysis.grad_cam`.
+        target: as for :func:`~ssimpert.analysis.grad_cam`.
+        layer: as for :func:`~ssimpert.analysis.grad_cam`.
+        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+
+    Raises:
+        InputError: as :func:`~ssimpert.analysis.grad_cam`.
     """
     check_images("images", images)
-    found = layer_gradients(model, images, target, layer)
-    total = found.activation.sum(dim=(2, 3), keepdim=True)
-    positive = found.gradient.clamp(min=0)
+    layer_values = layer_gradients(model, images, target, layer)
+    total = layer_values.activation.sum(dim=(2, 3), keepdim=True)
+    positive = layer_values.gradient.clamp(min=0)
     denominator = 2 + positive * total
     alpha = torch.where(denominator == 0, torch.zeros_like(denominator), 1 / denominator)
     weights = (alpha * positive).sum(dim=(2, 3), keepdim=True)
-    return image_sized((weights * found.activation).sum(dim=1).clamp(min=0), images, normalize)
+    return image_sized((weights * layer_values.activation).sum(dim=1).clamp(min=0), images, normalize)
 
 
 def hires_cam(
@@ -60,11 +73,21 @@ def hires_cam(
 ) -> Tensor:
     """HiResCAM (Draelos, Carin, arXiv 2011.08891, 2020): ReLU(sum_k g_k A_k), (B, H, W).
 
-    Before the ReLU the layer's map sums to the logit, up to a bias, where only linear layers follow.
+    Where only linear layers follow, the map of the layer before the ReLU sums to the logit, up to a bias.
+
+    Args:
+        model: as for :func:`~ssimpert.analysis.grad_cam`.
+        images: as for :func:`~ssimpert.analysis.grad_cam`.
+        target: as for :func:`~ssimpert.analysis.grad_cam`.
+        layer: as for :func:`~ssimpert.analysis.grad_cam`.
+        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+
+    Raises:
+        InputError: as :func:`~ssimpert.analysis.grad_cam`.
     """
     check_images("images", images)
-    found = layer_gradients(model, images, target, layer)
-    return image_sized((found.gradient * found.activation).sum(dim=1).clamp(min=0), images, normalize)
+    layer_values = layer_gradients(model, images, target, layer)
+    return image_sized((layer_values.gradient * layer_values.activation).sum(dim=1).clamp(min=0), images, normalize)
 
 
 def layer_cam(
@@ -74,10 +97,23 @@ def layer_cam(
     layer: str | nn.Module | None = None,
     normalize: bool = True,
 ) -> Tensor:
-    """LayerCAM (Jiang et al., IEEE TIP 2021, equations 6 and 7): ReLU(sum_k ReLU(g_k) A_k), (B, H, W)."""
+    """LayerCAM (Jiang et al., IEEE TIP 2021, equations 6 and 7): ReLU(sum_k ReLU(g_k) A_k), (B, H, W).
+
+    Args:
+        model: as for :func:`~ssimpert.analysis.grad_cam`.
+        images: as for :func:`~ssimpert.analysis.grad_cam`.
+        target: as for :func:`~ssimpert.analysis.grad_cam`.
+        layer: as for :func:`~ssimpert.analysis.grad_cam`.
+        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+
+    Raises:
+        InputError: as :func:`~ssimpert.analysis.grad_cam`.
+    """
     check_images("images", images)
-    found = layer_gradients(model, images, target, layer)
-    return image_sized((found.gradient.clamp(min=0) * found.activation).sum(dim=1).clamp(min=0), images, normalize)
+    layer_values = layer_gradients(model, images, target, layer)
+    return image_sized(
+        (layer_values.gradient.clamp(min=0) * layer_values.activation).sum(dim=1).clamp(min=0), images, normalize
+    )
 
 
 def guided_grad_cam(
@@ -90,13 +126,21 @@ def guided_grad_cam(
 ) -> Tensor:
     """Guided Grad-CAM (Selvaraju et al., ICCV 2017, section 3.2): Grad-CAM times guided backpropagation, (B, H, W).
 
-    As captum's ``GuidedGradCam`` with bilinear instead of nearest upsampling (the paper's), and with guided
-    backpropagation through every ReLU and ReLU6, not only through modules of type ``nn.ReLU``
-    (:mod:`ssimpert.analysis.attributions.guided_backprop`).
+    Captum's ``GuidedGradCam`` differs in two points: it upsamples to the nearest pixel, where the paper and this
+    function are bilinear, and it guides modules of type ``nn.ReLU`` only, where this function guides every ReLU and
+    ReLU6 (:mod:`ssimpert.analysis.attributions.guided_backprop`).
 
     Args:
-        channels: how the product's channels become one map; default ``"max"``, the largest magnitude, as for guided
-            backpropagation (:func:`ssimpert.analysis.attributions.postprocessing.reduce_channels`).
+        model: as for :func:`~ssimpert.analysis.grad_cam`.
+        images: as for :func:`~ssimpert.analysis.grad_cam`.
+        target: as for :func:`~ssimpert.analysis.grad_cam`.
+        layer: as for :func:`~ssimpert.analysis.grad_cam`.
+        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+        channels: how the channels of the product become one map, a name in
+            :data:`ssimpert.analysis.CHANNEL_REDUCTIONS`; default ``"max"``, the largest magnitude.
+
+    Raises:
+        InputError: as :func:`~ssimpert.analysis.grad_cam`, and an unknown reduction.
     """
     check_images("images", images)
     check_channels(channels)

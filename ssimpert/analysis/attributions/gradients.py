@@ -1,6 +1,6 @@
-"""The gradient of a class's logit with respect to the pixels, and the maps made of it.
+"""The gradient of a class's logit with respect to the pixels, and the maps that are made of this gradient.
 
-Computed by autograd; equal to captum's ``Saliency`` and ``InputXGradient``.
+Autograd computes the gradient. The maps equal captum's ``Saliency`` and ``InputXGradient``.
 """
 
 from __future__ import annotations
@@ -26,12 +26,16 @@ def gradient(
     """The gradient's map ("saliency"; Simonyan et al., ICLR workshop 2014): (B, C, H, W) -> (B, H, W), detached.
 
     Args:
-        model: images -> logits (B, K).
+        model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
         images: (B, C, H, W), float32 or float64, in the range that the model takes.
-        target: the class explained, one for all images or a (B,) tensor of integers.
-        normalize: min-max each map to [0, 1], a constant one to zeros; ``False`` leaves it in logits per unit of pixel.
-        channels: ``"max"`` (default, the paper's: largest magnitude over the channels), ``"sum"``, ``"signed"`` or
-            ``"positive"`` (:mod:`ssimpert.analysis.attributions.postprocessing`).
+        target: the class that the map explains, one for all images or (B,) integers.
+        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
+            in logits per unit of pixel.
+        channels: how the channels become one map, a name in :data:`ssimpert.analysis.CHANNEL_REDUCTIONS`; default
+            ``"max"``, the largest magnitude over the channels, as in the paper.
+
+    Raises:
+        InputError: an unknown reduction, or a class that the model does not have.
     """
     check_images("images", images)
     check_channels(channels)
@@ -50,14 +54,23 @@ def input_x_gradient(
 ) -> Tensor:
     """Input times gradient (Shrikumar et al., arXiv 1605.01713): (x - baseline) d logit / d x, as (B, H, W).
 
-    The paper's input is the network's: normalised pixels. Multiplying by x - baseline with the default baseline, the
-    mean colour, is exactly that; ``baseline=0.0`` multiplies by the pixels as they are.
+    The input in the paper is the input of the network: normalised pixels. With the default baseline, the mean colour,
+    the factor x - baseline is exactly this input, up to a scale that the gradient undoes. ``baseline=0.0`` multiplies
+    by the pixels as they are.
 
     Args:
-        baseline: ``None`` (default) for the model's mean colour, or as
-            :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes it.
-        channels: default ``"positive"``: the channels' shares of a pixel add up, and what speaks for the class is kept.
-            The rest as in :func:`gradient`; not normalised, the map is in logits.
+        model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
+        images: (B, C, H, W), float32 or float64, in the range that the model takes.
+        target: the class that the map explains, one for all images or (B,) integers.
+        baseline: ``None`` (default) for the model's mean colour, or what
+            :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes.
+        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
+            in logits.
+        channels: as in :func:`gradient`; default ``"positive"``: the shares of a pixel's channels are added, and the
+            positive part of the sum, which speaks for the class, is kept.
+
+    Raises:
+        InputError: as :func:`gradient`, and a baseline that does not fit the images.
     """
     check_images("images", images)
     check_channels(channels)
@@ -81,17 +94,27 @@ def smooth_grad(
 ) -> Tensor:
     """SmoothGrad (Smilkov et al., arXiv 1706.03825): the map of the mean gradient over noisy copies, (B, H, W).
 
-    The gradients are averaged with their signs, as in the paper; the channels are reduced afterwards.
+    The gradients are averaged with their signs, as in the paper, and the channels are reduced afterwards.
 
     Args:
-        samples: noisy copies of each image; default 50 (the paper sees little change beyond).
-        noise: standard deviation of the Gaussian noise, in the units of the pixels that the model takes. Default 0.15:
-            for pixels in [0, 1] 15% of their range, the middle of the paper's 10% to 20%. Noisy pixels are not clipped.
-        seed: of the noise, which is drawn on the CPU: the same for every image of a batch, on every device and for
-            every ``batch_size``. The global random state is not touched.
-        batch_size: copies a forward and backward pass; ``None`` (default) for
-            :func:`ssimpert.models.forward_passes.images_a_pass`'s choice: 2 at 224 pixels on a CPU, 32 elsewhere.
-        normalize, channels: as in :func:`gradient`.
+        model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
+        images: (B, C, H, W), float32 or float64, in the range that the model takes.
+        target: the class that the map explains, one for all images or (B,) integers.
+        samples: how many noisy copies of each image there are, 1 or more; default 50. (The paper sees little change
+            with more.)
+        noise: the standard deviation of the Gaussian noise, above 0, in the units of the pixels that the model takes.
+            Default 0.15: for pixels in [0, 1] this is 15% of their range, the middle of the paper's 10% to 20%. Noisy
+            pixels are not clipped.
+        seed: an integer from 0, default 0, that decides the noise. The noise is drawn on the CPU and is the same for
+            every image of a batch, on every device and for every ``batch_size``. The global random state is not
+            touched.
+        batch_size: how many copies go through the model at once. Default ``None``: the choice of
+            :func:`ssimpert.models.forward_passes.images_a_pass`, 2 at 224 pixels on a CPU and 32 elsewhere.
+        normalize: as in :func:`gradient`.
+        channels: as in :func:`gradient`; default ``"max"``.
+
+    Raises:
+        InputError: as :func:`gradient`, and a number out of range.
     """
     check_images("images", images)
     check_channels(channels)
@@ -106,9 +129,9 @@ def smooth_grad(
         total = torch.zeros_like(image)
         for start in range(0, samples, copies):
             count = min(copies, samples - start)
-            # One draw a sample: a draw of several at once would depend on how many.
-            drawn = [torch.randn(image.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
-            noisy = image + deviation * torch.stack(drawn).to(image)
+            # Each sample is drawn by itself: a draw of several samples at once would depend on their number.
+            noises = [torch.randn(image.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
+            noisy = image + deviation * torch.stack(noises).to(image)
             total = total + input_gradient(model, noisy, label.expand(count), chunk=copies).sum(dim=0)
         means.append(total / samples)
     maps = reduce_channels(torch.stack(means), channels)
@@ -123,24 +146,28 @@ def input_gradient(
     within: AbstractContextManager[object] | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """d logit / d x with its sign, (B, C, H, W), detached, for classes ``targets`` (B,).
+    """The gradient d logit / d x with its sign, (B, C, H, W), detached; NaN for an image whose logit is not finite.
 
-    NaN for an image whose logit isn't finite. Works under ``torch.no_grad`` and ``torch.inference_mode``; neither
-    parameters nor ``images`` collect gradients.
+    The function works under ``torch.no_grad`` and ``torch.inference_mode``. Neither parameters nor ``images`` collect
+    gradients.
 
     Args:
-        within: a context that the forward passes run in, entered anew for each.
-        chunk: images a pass, ``None`` as in :func:`smooth_grad`; halved where memory runs out.
+        model: images (B, C, H, W) -> logits (B, K).
+        images: (B, C, H, W).
+        targets: (B,) int64, the class of each image.
+        within: a context in which each forward pass runs; it is entered anew for each pass. Default ``None``.
+        chunk: how many images go through the model at once; halved where memory runs out. Default ``None``, as for
+            ``batch_size`` in :func:`smooth_grad`.
     """
 
-    def one(batch: Tensor, classes: Tensor) -> tuple[Tensor]:
+    def gradients(batch: Tensor, classes: Tensor) -> tuple[Tensor]:
         # The clone keeps the graph off the caller's tensor, which may have been made under inference_mode.
         pixels = batch.detach().clone().requires_grad_()
         with within or nullcontext():
             logit = target_logit(model, pixels, classes)
         (slopes,) = torch.autograd.grad(logit.sum(), pixels)
-        # A ReLU's derivative at NaN is 0: without this an image of NaN would get a map like any other.
+        # A ReLU's derivative at NaN is 0. Without this line an image of NaN would get a map like any other image.
         return (torch.where(logit.isfinite()[:, None, None, None], slopes, slopes.new_full((), float("nan"))),)
 
     with torch.inference_mode(False), torch.enable_grad():
-        return in_chunks(one, images, targets, chunk=images_a_pass(chunk, images))[0]
+        return in_chunks(gradients, images, targets, chunk=images_a_pass(chunk, images))[0]

@@ -1,20 +1,21 @@
-"""Guided backpropagation and deconvolution: gradients whose way back through each rectifier is another one.
+"""Guided backpropagation and deconvolution: gradients that go back through each rectifier by another rule.
 
-With R the signal that comes back to a rectifier and f its input, the signal that leaves it is
+With R the signal that comes back to a rectifier and f the input of the rectifier, the signal that leaves it is
 
 * gradient:                 1[f in the linear range] R,
 * deconvolution:            ReLU(R)                       (Zeiler, Fergus, ECCV 2014),
 * guided backpropagation:   1[f in the linear range] ReLU(R)  (Springenberg et al., ICLR workshop 2015).
 
-The linear range is f > 0 for ReLU and 0 < f < 6 for ReLU6; the papers know ReLU alone, and for it these are captum's
-``GuidedBackprop`` and ``Deconvolution``. Captum, however, changes only modules of type ``nn.ReLU``: through
-ReLU6 (efficientnet-lite, MobileNetV2) and through ``relu`` called as a function it gives the plain gradient without a
-word. Here the functions themselves are caught while the model runs, whoever calls them: modules, in place or not, used
-once or many times, and plain functions. Max pooling sends the signal to where the maximum was, as in the papers.
+The linear range is f > 0 for ReLU and 0 < f < 6 for ReLU6. The papers know ReLU alone, and for ReLU the maps are those
+of captum's ``GuidedBackprop`` and ``Deconvolution``. Captum, however, changes only modules of type ``nn.ReLU``. Through
+ReLU6 (efficientnet-lite, MobileNetV2) and through ``relu`` called as a function captum gives the plain gradient without
+a word. Here the functions themselves are caught while the model runs, whoever calls them: modules, in place or not,
+used once or many times, and plain functions. Max pooling sends the signal to the place of the maximum, as in the
+papers.
 
-Smooth and leaky activations (SiLU, GELU, ELU, leaky ReLU...) have no such rule: they are refused. Gates (sigmoid,
-hard sigmoid, softmax) keep their gradient. A rectifier written as ``clamp(min=0)`` and one inside TorchScript go
-unnoticed.
+Smooth and leaky activations (SiLU, GELU, ELU, leaky ReLU, ...) have no such rule: they are refused. Gates (sigmoid,
+hard sigmoid, softmax) keep their gradient. A rectifier that is written as ``clamp(min=0)`` and a rectifier inside
+TorchScript are not noticed.
 """
 
 from __future__ import annotations
@@ -44,14 +45,17 @@ def guided_backprop(
     """Guided backpropagation of the target's logit: images (B, C, H, W) -> (B, H, W), detached.
 
     Args:
-        model: images -> logits (B, K), rectified by ReLU or ReLU6.
-        target: the class explained, one for all images or a (B,) tensor of integers.
-        normalize: min-max each map to [0, 1]; ``False`` leaves it in logits per unit of pixel.
-        channels: ``"max"`` (default; largest magnitude over the channels), ``"sum"``, ``"signed"`` or ``"positive"``
-            (:mod:`ssimpert.analysis.attributions.postprocessing`).
+        model: images (B, C, H, W) -> logits (B, K), with ReLU or ReLU6 as its rectifiers.
+        images: (B, C, H, W), float32 or float64, in the range that the model takes.
+        target: the class that the map explains, one for all images or (B,) integers.
+        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
+            in logits per unit of pixel.
+        channels: how the channels become one map, a name in :data:`ssimpert.analysis.CHANNEL_REDUCTIONS`; default
+            ``"max"``, the largest magnitude over the channels.
 
     Raises:
-        InputError: a model without a ReLU, or with an activation that has no rule; a class it doesn't have.
+        InputError: a model without a ReLU, or with an activation that has no rule; a class that the model does not
+            have.
     """
     return _map(model, images, target, normalize, channels, guided=True)
 
@@ -59,12 +63,23 @@ def guided_backprop(
 def deconvolution(
     model: nn.Module, images: Tensor, target: int | Tensor, *, normalize: bool = True, channels: str = "max"
 ) -> Tensor:
-    """Deconvolution of the target's logit: images (B, C, H, W) -> (B, H, W). As :func:`guided_backprop`."""
+    """Deconvolution of the target's logit: images (B, C, H, W) -> (B, H, W), detached.
+
+    Args:
+        model: as for :func:`guided_backprop`.
+        images: as for :func:`guided_backprop`.
+        target: as for :func:`guided_backprop`.
+        normalize: as for :func:`guided_backprop`.
+        channels: as for :func:`guided_backprop`.
+
+    Raises:
+        InputError: as :func:`guided_backprop`.
+    """
     return _map(model, images, target, normalize, channels, guided=False)
 
 
 def rectified_gradient(model: nn.Module, images: Tensor, target: int | Tensor, *, guided: bool) -> Tensor:
-    """The signal at the pixels, (B, C, H, W): guided backpropagation's, or deconvolution's where not ``guided``."""
+    """The signal at the pixels, (B, C, H, W): of guided backpropagation, or of deconvolution where not ``guided``."""
     rule = _RectifiedBackward(guided)
     return input_gradient(model, images, class_targets(target, images), within=rule)
 
@@ -79,7 +94,7 @@ def _map(
 
 
 class _RectifiedBackward(TorchFunctionMode):
-    """While entered, every ReLU and ReLU6 is computed with the other way back."""
+    """While this mode is entered, the signal goes back through every ReLU and ReLU6 by the rule of the method."""
 
     def __init__(self, guided: bool) -> None:
         super().__init__()
@@ -123,11 +138,11 @@ class _RectifiedBackward(TorchFunctionMode):
             return self._rectified(tensor, in_place, high, in_place=name == "hardtanh_")
         return func(*args, **kwargs)
 
-    def _rectified(self, tensor: Tensor, asked_in_place: bool, upper: float | None, *, in_place: bool) -> Tensor:
+    def _rectified(self, tensor: Tensor, inplace_argument: bool, upper: float | None, *, in_place: bool) -> Tensor:
         self.rectifiers += 1
-        # Written into the input only afterwards: whoever asked for it may go on to use either tensor.
+        # The input is overwritten only afterwards: the caller may go on to use either tensor.
         output: Tensor = _Rectifier.apply(tensor, upper, self.guided)
-        return tensor.copy_(output) if in_place or asked_in_place else output
+        return tensor.copy_(output) if in_place or inplace_argument else output
 
 
 def _input(input: Tensor, inplace: bool = False) -> tuple[Tensor, bool]:
@@ -141,7 +156,7 @@ def _hardtanh_arguments(
 
 
 class _Rectifier(torch.autograd.Function):
-    """min(max(f, 0), upper), its signal back clipped at 0 and, where guided, gated by the linear range of f."""
+    """min(max(f, 0), upper). The signal back is clipped at 0 and, where guided, gated by the linear range of f."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, upper: float | None, guided: bool) -> Tensor:

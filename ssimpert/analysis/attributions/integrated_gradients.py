@@ -1,7 +1,7 @@
 """Integrated gradients: gradients summed along the straight path from a baseline to the image.
 
-Sundararajan, Taly, Yan, "Axiomatic attribution for deep networks", ICML 2017. Computed by captum, image by image, so
-that a batch gives what its images give alone and memory does not grow with it.
+Sundararajan, Taly, Yan, "Axiomatic attribution for deep networks", ICML 2017. Captum computes the sums, image by image:
+a batch then gives what its images give alone, and the memory does not grow with the batch.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ INTEGRATION_STEPS = 50
 
 @dataclass(frozen=True, eq=False)
 class PathAttributions:
-    """Integrated gradients before their channels become a map, detached.
+    """Integrated gradients of every channel, before the channels become a map; detached.
 
     Attributes:
-        attributions: (B, C, H, W), in logits: the share of each value of each pixel in the logit's rise.
-        logit_rise: (B,), the target's logit at the image minus that at the baseline.
-        completeness_error: (B,), ``|sum of attributions - logit_rise|``, in logits. It would be 0 for the exact
-            integral (the paper's completeness axiom); where it is not small against ``logit_rise``, take more steps.
+        attributions: (B, C, H, W), in logits: the share of each channel of each pixel in the rise of the logit.
+        logit_rise: (B,), the target's logit at the image minus the logit at the baseline.
+        completeness_error: (B,), ``|sum of attributions - logit_rise|``, in logits. The exact integral has an error of
+            0 (the paper's completeness axiom). Where the error is not small against ``logit_rise``, take more steps.
     """
 
     attributions: Tensor
@@ -50,23 +50,30 @@ def integrated_gradients(
     """The map of integrated gradients: images (B, C, H, W) -> (B, H, W), detached.
 
     Args:
-        model: images -> logits (B, K).
-        target: the class explained, one for all images or a (B,) tensor of integers.
-        baseline: where the path starts: ``None`` (default) for the model's mean colour, zero in normalised space, the
-            same thing that deletion writes for "absent"; or as
-            :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes it, 0.0 for black.
-        steps: points of the Gauss-Legendre rule on the path; default 50, captum's. :func:`path_attributions` tells how
-            far from complete the sum is: for efficientnet-lite0 on chelsea and coffee 10% and 11% of the logit's rise
-            at 50 steps, 6% and 7% at 100, 4% and 4% at 200.
-        batch_size: points a forward and backward pass; ``None`` (default) for
-            :func:`ssimpert.models.forward_passes.images_a_pass`'s choice: 2 at 224 pixels on a CPU, 32 elsewhere.
-        normalize: min-max each map to [0, 1]; ``False`` leaves it in logits.
-        channels: default ``"positive"``: the channels' shares of a pixel add up, and what speaks for the class is kept;
-            ``"signed"`` keeps completeness (:mod:`ssimpert.analysis.attributions.postprocessing`).
+        model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
+        images: (B, C, H, W), float32 or float64, in the range that the model takes.
+        target: the class that the map explains, one for all images or (B,) integers.
+        baseline: where the path starts. Default ``None``: the model's mean colour, which is zero in normalised pixels
+            and which deletion writes for "absent". Else what
+            :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes, such as 0.0 for black.
+        steps: how many points the Gauss-Legendre rule has on the path, 1 or more; default 50, as in captum.
+            :func:`path_attributions` tells how far from complete the sum is. For efficientnet-lite0 on chelsea and
+            coffee, the error is 10% and 11% of the rise of the logit at 50 steps, 6% and 7% at 100, 4% and 4% at 200.
+        batch_size: how many points go through the model at once. Default ``None``: the choice of
+            :func:`ssimpert.models.forward_passes.images_a_pass`, 2 at 224 pixels on a CPU and 32 elsewhere.
+        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
+            in logits.
+        channels: how the channels become one map, a name in :data:`ssimpert.analysis.CHANNEL_REDUCTIONS`; default
+            ``"positive"``: the shares of a pixel's channels are added, and the positive part of the sum, which speaks
+            for the class, is kept. ``"signed"`` keeps the sum complete.
+
+    Raises:
+        InputError: an unknown reduction, a number out of range, a baseline that does not fit the images, or a class
+            that the model does not have.
     """
     check_channels(channels)
-    found = path_attributions(model, images, target, baseline=baseline, steps=steps, batch_size=batch_size)
-    maps = reduce_channels(found.attributions, channels)
+    path = path_attributions(model, images, target, baseline=baseline, steps=steps, batch_size=batch_size)
+    maps = reduce_channels(path.attributions, channels)
     return min_max(maps) if normalize else maps
 
 
@@ -79,7 +86,19 @@ def path_attributions(
     steps: int = INTEGRATION_STEPS,
     batch_size: int | None = None,
 ) -> PathAttributions:
-    """Integrated gradients of every channel, with their completeness error. Arguments as for the map."""
+    """Integrated gradients of every channel, with their completeness error.
+
+    Args:
+        model: as for :func:`integrated_gradients`.
+        images: as for :func:`integrated_gradients`.
+        target: as for :func:`integrated_gradients`.
+        baseline: as for :func:`integrated_gradients`.
+        steps: as for :func:`integrated_gradients`.
+        batch_size: as for :func:`integrated_gradients`.
+
+    Raises:
+        InputError: as :func:`integrated_gradients`.
+    """
     check_images("images", images)
     check_count("steps", steps)
     points = images_a_pass(batch_size, images)
@@ -89,7 +108,7 @@ def path_attributions(
     integrator = IntegratedGradients(checked_logits(model, targets), multiply_by_inputs=True)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with torch.inference_mode(False), torch.enable_grad():
-        # Clones, since tensors made under inference_mode can't enter a graph.
+        # The clones matter: a tensor made under inference_mode cannot enter a graph.
         start = baseline_image(model, images, baseline).clone()
         pixels = images.detach().clone()
         for index in range(len(pixels)):

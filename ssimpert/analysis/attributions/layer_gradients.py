@@ -1,4 +1,4 @@
-"""A layer's activations and the gradient of a class's logit with respect to them."""
+"""The activations of a layer, and the gradient of a class's logit with respect to these activations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ssimpert.models.forward_passes import images_a_pass, in_chunks
 
 @dataclass(frozen=True, eq=False)
 class LayerGradients:
-    """What every class activation map is made of, detached.
+    """The two parts of every class activation map, detached.
 
     Attributes:
-        activation: (B, K, h, w), the layer's output A.
-        gradient: (B, K, h, w), d logit / d A for each image's own class.
+        activation: (B, K, h, w), the output A of the layer.
+        gradient: (B, K, h, w), d logit / d A for the class of each image.
     """
 
     activation: Tensor
@@ -28,18 +28,16 @@ class LayerGradients:
 def layer_gradients(
     model: nn.Module, images: Tensor, target: int | Tensor, layer: str | nn.Module | None = None
 ) -> LayerGradients:
-    """Activations and gradients of a layer for a batch of images (B, C, H, W), a few a pass.
+    """The activations and gradients of a layer for images (B, C, H, W); a few images go through the model at a time.
 
-    The layer's output is cloned on its way on, so that an in-place activation after the layer changes neither.
-    Works under ``torch.no_grad`` and ``torch.inference_mode``; leaves no hook; parameters and ``images`` collect no
-    gradient.
-
-    Args:
-        layer: a module of the model, its name, or ``None`` for ``model.cam_layer``.
+    The next layer gets a clone of the layer's output, so that an in-place activation changes neither result. The
+    function works under ``torch.no_grad`` and ``torch.inference_mode`` and leaves no hook behind. Neither parameters
+    nor ``images`` collect gradients. ``layer``: a module of the model, its name, or ``None`` (default) for
+    ``model.cam_layer``.
 
     Raises:
-        InputError: unknown layer; a layer that does not run, runs more than once, has no feature maps (B, K, h, w) or
-            does not lead to the logits; a class that the model doesn't have.
+        InputError: an unknown layer; a layer that does not run, that runs more than once, that has no feature maps (B,
+            K, h, w), or that does not lead to the logits; a class that the model does not have.
     """
     module = find_layer(model, layer)
     name = layer_name(layer, module)
@@ -53,9 +51,10 @@ def layer_gradients(
         outputs.append(output)
         return output.clone()
 
-    def one(batch: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs_and_gradients(batch: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         outputs.clear()
-        # A graph is needed even where all parameters are frozen; the clone keeps it off the caller's tensor.
+        # The inputs require gradients, because a graph is needed even where all parameters are frozen. The clone keeps
+        # the graph off the caller's tensor.
         logit = target_logit(model, batch.detach().clone().requires_grad_(), classes)
         if not outputs:
             raise InputError(f"layer {name!r} does not run in the model's forward pass")
@@ -70,14 +69,14 @@ def layer_gradients(
     handle = module.register_forward_hook(keep)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            return LayerGradients(*in_chunks(one, images, targets, chunk=images_a_pass(None, images)))
+            return LayerGradients(*in_chunks(outputs_and_gradients, images, targets, chunk=images_a_pass(None, images)))
     finally:
         handle.remove()
         outputs.clear()
 
 
 def find_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
-    """The module that ``layer`` names; itself where it is one; the one named ``model.cam_layer`` for ``None``.
+    """The module of ``model`` that ``layer`` names. A module is returned as it is; ``None`` names ``model.cam_layer``.
 
     Raises:
         InputError: no such layer, ``None`` for a model without a ``cam_layer``, or a model that is no module.
@@ -92,8 +91,8 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
             raise InputError(f"{type(model).__name__} has no cam_layer; name the convolution with layer=")
     named = getattr(model, "layer", None)
     if callable(named) and not isinstance(named, nn.Module):
-        found: nn.Module = named(layer)
-        return found
+        module: nn.Module = named(layer)
+        return module
     modules = dict(model.named_modules())
     if layer not in modules or layer == "":
         raise InputError(f"unknown layer {layer!r}; the model has {', '.join(filter(None, modules))}")
@@ -101,15 +100,15 @@ def find_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
 
 
 def layer_name(layer: str | nn.Module | None, module: nn.Module) -> str:
-    """How errors call a layer: the name it was asked by, else its type."""
+    """How errors call a layer: by the name that the caller gave, else by the type of the module."""
     return layer if isinstance(layer, str) else type(module).__name__
 
 
 def runs_often(name: str, runs: int) -> InputError:
-    """The error of a layer of which it is unclear which run is meant."""
+    """The error of a layer that runs several times, so that it is unclear which run is meant."""
     return InputError(f"layer {name!r} runs {runs} times in one forward pass; name one that runs once")
 
 
 def leads_nowhere(name: str) -> InputError:
-    """The error of a layer that the logits don't depend on."""
+    """The error of a layer on which the logits do not depend."""
     return InputError(f"the logits do not depend on layer {name!r}; name a layer that leads to them")

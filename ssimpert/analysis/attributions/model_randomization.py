@@ -1,8 +1,8 @@
-"""Randomised models and labels: a map that doesn't notice them explains neither the weights nor the class.
+"""Randomised models and labels. A map that does not change with them explains neither the weights nor the class.
 
-Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, "Sanity checks for saliency maps", NeurIPS 2018, section 3: the model
-parameter randomisation test, cascading and independent. :func:`random_labels` asks the same of the class: the paper
-retrains on permuted labels; here the model stays and another class is explained.
+Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, "Sanity checks for saliency maps", NeurIPS 2018, section 3: the test by
+randomised model parameters, cascading and independent. :func:`random_labels` asks the same question of the class. The
+paper retrains on permuted labels; here the model stays, and another class is explained.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ssimpert.validation import check_images, check_seed
 
 
 def randomizable_layers(model: nn.Module) -> tuple[str, ...]:
-    """Names of the modules that hold parameters of their own, and of all batch norms, the top one first.
+    """The names of the modules that hold parameters themselves, and of all batch norms; the top layer comes first.
 
-    The top is the module registered last, in almost every classifier the one that gives the logits; where the order
-    of registration is not that of the forward pass, give :func:`randomized_model` names instead of a number.
+    The top layer is the module that was registered last. In almost every classifier this module gives the logits. Where
+    the order of registration is not the order of the forward pass, give :func:`randomized_model` names and no number.
     """
-    own = [
+    names = [
         name
         for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) or next(module.parameters(recurse=False), None) is not None
     ]
-    return tuple(reversed(own))
+    return tuple(reversed(names))
 
 
 def randomized_model(
@@ -43,35 +43,37 @@ def randomized_model(
 ) -> nn.Module:
     """A copy of the model with some layers drawn anew; ``model`` and the random state stay as they are.
 
+    A layer with ``reset_parameters`` gets the initialisation of its class. Other parameters (a position embedding, a
+    layer scale) are drawn from a normal distribution with mean 0 and with the root mean square of their values as its
+    standard deviation; parameters that are zero stay zero.
+
+    A batch norm gets scale 1, shift 0, running mean 0 and running variance 1, as in an untrained network. In evaluation
+    mode nothing then normalises the features, and the features shrink from layer to layer: by a factor of 1e-10 in
+    efficientnet-lite0, whose logits then hardly depend on the image. ``calibration`` gives the randomised batch norms,
+    and no others, the statistics that they would have in training mode on those images.
+
     Args:
-        model: any module, frozen or not, in either mode; the copy keeps flags, mode, dtype and device.
-        layers: ``"all"`` (default); a number n: the top n layers together (cascading randomisation), or the n-th from
-            the top alone if ``independent``; or the names of layers. :func:`randomizable_layers` lists them.
-        seed: of the drawing. A layer's draw depends on its place and the seed only, so a cascade keeps the layers
-            that it has drawn, and each independent draw is the cascade's. The same on every device.
-        independent: see ``layers``.
-        calibration: images (B, C, H, W) in the model's range, on which the randomised batch norms take their means
+        model: any module, frozen or not, in either mode; the copy keeps its flags, mode, dtype and device.
+        layers: ``"all"`` (default), a number, or names of layers from :func:`randomizable_layers`. A number n stands
+            for the top n layers together (cascading randomisation), or for the n-th layer from the top alone if
+            ``independent``.
+        seed: an integer from 0. The draw of a layer depends on the seed and on the layer's place only. A longer cascade
+            therefore has the same draws as a shorter one, and so has each independent draw. The draws are the same on
+            every device.
+        independent: see ``layers``; default False.
+        calibration: images (B, C, H, W) in the range of the model, on which the randomised batch norms take their means
             and variances; default ``None``.
 
-    A layer with ``reset_parameters`` gets the initialisation of its own class. Other parameters (a position
-    embedding, a layer scale) are drawn from a normal distribution with mean 0 and the root mean square of their
-    values; those that are zero stay zero.
-
-    Batch norm: scale 1, shift 0, and, as an untrained network has them, running mean 0 and variance 1. Nothing then
-    normalises the features in evaluation mode, and they shrink layer by layer: by 1e-10 in efficientnet-lite0, whose
-    logits hardly depend on the image any more. ``calibration`` gives the batch norms that were randomised (no others)
-    the statistics that they would have in training mode on those images.
-
     Raises:
-        InputError: unknown layer, a number out of range, a model without parameters.
+        InputError: an unknown layer, a number out of range, or a model without parameters.
     """
-    known = randomizable_layers(model)
-    chosen = _chosen(known, layers, independent)
+    layer_names = randomizable_layers(model)
+    chosen = _names_of(layer_names, layers, independent)
     check_seed(seed)
     if calibration is not None:
         check_images("calibration", calibration)
     generator = torch.Generator().manual_seed(seed)
-    seeds = dict(zip(known, torch.randint(2**62, (len(known),), generator=generator).tolist(), strict=True))
+    seeds = dict(zip(layer_names, torch.randint(2**62, (len(layer_names),), generator=generator).tolist(), strict=True))
     # A parameter made under inference_mode could never be used for a gradient afterwards.
     with torch.inference_mode(False), torch.no_grad():
         randomized = copy.deepcopy(model)
@@ -85,49 +87,50 @@ def randomized_model(
 def random_labels(label: Tensor, classes: int, *, seed: int) -> Tensor:
     """For each label another class, uniform over the other ``classes - 1``: (B,) integers -> (B,) int64.
 
-    On the labels' device. A draw depends on the seed and on the place in the batch, not on the label's neighbours.
+    The result is on the device of ``label``. A draw depends on the seed and on the place in the batch, and not on the
+    other labels.
 
     Raises:
-        InputError: labels that aren't integers in 0 ... classes - 1, fewer than two classes.
+        InputError: labels that are not integers in 0 ... classes - 1, or fewer than two classes.
     """
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
         raise InputError(f"classes must be 2 or more to have another class, got {classes!r}")
     check_seed(seed)
     if not isinstance(label, Tensor) or label.ndim != 1 or label.is_floating_point() or label.dtype == torch.bool:
-        found = f"{tuple(label.shape)} {label.dtype}" if isinstance(label, Tensor) else type(label).__name__
-        raise InputError(f"label must be a (B,) tensor of integers, got {found}")
+        got = f"{tuple(label.shape)} {label.dtype}" if isinstance(label, Tensor) else type(label).__name__
+        raise InputError(f"label must be a (B,) tensor of integers, got {got}")
     outside = [value for value in label.tolist() if not 0 <= value < classes]
     if outside:
         raise InputError(f"label must lie in 0 ... {classes - 1}, got {outside[0]}")
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(classes - 1, (len(label),), generator=generator).to(label.device)
-    return drawn + (drawn >= label)
+    draws = torch.randint(classes - 1, (len(label),), generator=generator).to(label.device)
+    return draws + (draws >= label)
 
 
-def _chosen(known: tuple[str, ...], layers: int | str | Sequence[str], independent: bool) -> tuple[str, ...]:
-    if not known:
+def _names_of(layer_names: tuple[str, ...], layers: int | str | Sequence[str], independent: bool) -> tuple[str, ...]:
+    if not layer_names:
         raise InputError("the model has no parameters to randomise")
     if isinstance(layers, int) and not isinstance(layers, bool):
-        if not 1 <= layers <= len(known):
-            raise InputError(f"layers must lie in 1 ... {len(known)} for this model, got {layers}")
-        return known[layers - 1 : layers] if independent else known[:layers]
+        if not 1 <= layers <= len(layer_names):
+            raise InputError(f"layers must lie in 1 ... {len(layer_names)} for this model, got {layers}")
+        return layer_names[layers - 1 : layers] if independent else layer_names[:layers]
     if independent:
         raise InputError(f"independent randomisation needs a number of a layer from the top, got layers={layers!r}")
     if isinstance(layers, str):
         if layers != "all":
             raise InputError(f"layers must be 'all', a number or a list of names, got {layers!r}")
-        return known
+        return layer_names
     if not isinstance(layers, Sequence) or not layers:
         raise InputError(f"layers must be 'all', a number or a list of names, got {layers!r}")
     for name in layers:
-        if name not in known:
-            raise unknown_name("layer", str(name), known)
+        if name not in layer_names:
+            raise unknown_name("layer", str(name), layer_names)
     return tuple(layers)
 
 
 def _draw(module: nn.Module, seed: int) -> None:
     if hasattr(module, "reset_parameters"):
-        # Drawn on the CPU, for each device has its own sequence of random numbers.
+        # The layer is drawn on the CPU, because each device has its own sequence of random numbers.
         fresh: Any = copy.deepcopy(module).cpu()
         state = torch.default_generator.get_state()
         try:
@@ -144,9 +147,9 @@ def _draw(module: nn.Module, seed: int) -> None:
         parameter.copy_(size * draw.to(parameter.device))
 
 
-def _calibrate(model: nn.Module, drawn: list[nn.Module], images: Tensor) -> None:
-    """Statistics of the drawn batch norms from one forward pass, in which they normalise by the batch."""
-    norms = [module for module in drawn if isinstance(module, _BatchNorm) and module.track_running_stats]
+def _calibrate(model: nn.Module, randomized_layers: list[nn.Module], images: Tensor) -> None:
+    """Give the drawn batch norms their statistics by one forward pass, in which they normalise by the batch."""
+    norms = [module for module in randomized_layers if isinstance(module, _BatchNorm) and module.track_running_stats]
     before = [(module.training, module.momentum) for module in norms]
     try:
         for module in norms:

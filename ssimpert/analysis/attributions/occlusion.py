@@ -1,7 +1,7 @@
 """Occlusion: how far the class's probability falls when a window of the image is painted over.
 
-Zeiler, Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, section 4.2. Equal to captum's
-``Occlusion`` of the probability, which returns float32 whatever it is given.
+Zeiler, Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, section 4.2. The map equals captum's
+``Occlusion`` of the probability. (Captum returns float32 whatever it is given.)
 """
 
 from __future__ import annotations
@@ -34,30 +34,33 @@ def occlusion(
 ) -> Tensor:
     """The map of the fall in softmax probability: images (B, C, H, W) -> (B, H, W), detached.
 
-    Each pixel has the mean fall over the windows that cover it; below 0 where covering it helps the class. All
-    channels are painted together. Windows start at multiples of the stride; the last of a row or column is cut at the
-    edge, so every pixel is covered.
+    The value of a pixel is the mean fall over the windows that cover the pixel. It is below 0 where covering the pixel
+    helps the class. All channels are painted together. Windows start at multiples of the stride. The last window of a
+    row or column is cut at the edge, so that every pixel is covered.
 
     Args:
-        model: images -> logits (B, K), or its :func:`~ssimpert.onnx_classifier`, which takes little more than half the
-            time on the CPU.
-        target: the class explained, one for all images or a (B,) tensor of integers.
-        window: side of the square in pixels; default 32.
-        stride: step between windows in pixels, at most ``window``; default 16. At 224 pixels that is 169 forward passes
-            an image.
-        baseline: what is painted: ``None`` (default) for the model's mean colour, the grey of the paper; or as
-            :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes it.
-        batch_size: occluded copies a forward pass; ``None`` (default) for
-            :func:`ssimpert.models.forward_passes.images_a_pass`'s choice: 2 or 4 at 224 pixels on a CPU, 32 elsewhere.
-        normalize: min-max each map to [0, 1]; ``False`` leaves it in probability.
+        model: images (B, C, H, W) -> logits (B, K), or its :func:`~ssimpert.onnx_classifier`, which takes little more
+            than half the time on the CPU.
+        images: (B, C, H, W), float32 or float64, in the range that the model takes.
+        target: the class that the map explains, one for all images or (B,) integers.
+        window: the side of the square in pixels, from 1 to the smaller side of the images; default 32.
+        stride: the step between windows in pixels, from 1 to ``window``; default 16. At 224 pixels this makes 169
+            forward passes for each image.
+        baseline: what is painted. Default ``None``: the mean colour of the model, the grey of the paper. Else what
+            :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes.
+        batch_size: how many occluded copies go through the model at once. Default ``None``: the choice of
+            :func:`ssimpert.models.forward_passes.images_a_pass`, 2 or 4 at 224 pixels on a CPU and 32 elsewhere.
+        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
+            in probability.
 
     Raises:
-        InputError: a window that does not fit the images, a stride beyond the window, a class that the model hasn't.
+        InputError: a window that does not fit the images, a stride larger than the window, a baseline that does not
+            fit, or a class that the model does not have.
     """
     check_images("images", images)
     check_count("window", window)
     check_count("stride", stride)
-    images_a_pass(batch_size, images)  # refuses what is no number before the work begins
+    images_a_pass(batch_size, images)  # refuses a batch_size that is no number before the work begins
     height, width = images.shape[-2:]
     if window > min(height, width):
         raise InputError(f"window must be at most {min(height, width)} for images {height}x{width}, got {window}")
@@ -68,9 +71,9 @@ def occlusion(
     keep_freed_memory(images)
     corners = [(top, left) for top in _starts(height, window, stride) for left in _starts(width, window, stride)]
     falls = torch.zeros(len(images), height, width, dtype=images.dtype, device=images.device)
-    covers = torch.zeros(height, width, dtype=images.dtype, device=images.device)
+    times_covered = torch.zeros(height, width, dtype=images.dtype, device=images.device)
     for top, left in corners:
-        covers[top : top + window, left : left + window] += 1
+        times_covered[top : top + window, left : left + window] += 1
     with torch.no_grad():
         logits_of = forward_copy(model, images[:1], 1 + len(corners))
         copies = images_a_pass(batch_size, images, forward_only=logits_of is not model)
@@ -86,10 +89,13 @@ def occlusion(
                 differences = (clean - probability(painted)).to(fall.dtype)
                 for difference, (top, left) in zip(differences, part, strict=True):
                     fall[top : top + window, left : left + window] += difference
-    drops = falls / covers
-    return min_max(drops) if normalize else drops
+    mean_falls = falls / times_covered
+    return min_max(mean_falls) if normalize else mean_falls
 
 
 def _starts(side: int, window: int, stride: int) -> list[int]:
-    """Where windows start so that every pixel of ``side`` is covered; the last may hang over the edge."""
+    """The first pixels of the windows along one side of the image.
+
+    Every pixel is covered; the last window may reach over the edge.
+    """
     return [stride * index for index in range(-(-(side - window) // stride) + 1)]

@@ -1,7 +1,7 @@
 """RISE: the mean of random masks, each weighted by the class's probability on the masked image.
 
-Petsiuk, Das, Saenko, "RISE: Randomized input sampling for explanation of black-box models", BMVC 2018:
-importance = sum_n p(class | x * M_n) M_n / (N E[M]), equation 6, with E[M] = ``keep``.
+Petsiuk, Das, Saenko, "RISE: Randomized input sampling for explanation of black-box models", BMVC 2018. By equation 6
+the importance is sum_n p(class | x * M_n) M_n / (N E[M]), for N random masks M_n with E[M] = ``keep``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RISE_KEEP = 0.5
 
 @dataclass(frozen=True, eq=False)
 class MaskDraws:
-    """What is random about N masks; small, so it is drawn at once, whatever the batch size.
+    """The random part of N masks. It is small, so it is drawn at once, whatever the batch size.
 
     Attributes:
         grids: (N, s, s) bool, True where a cell is kept.
@@ -55,29 +55,35 @@ def rise(
 ) -> Tensor:
     """RISE of the target's softmax probability: images (B, C, H, W) -> (B, H, W), detached.
 
-    All images of a batch see the same masks, which are made once, ``batch_size`` at a time; that bounds the memory.
+    All images of a batch get the same masks. The masks are made once, ``batch_size`` at a time, which bounds the
+    memory.
 
     Args:
-        model: images -> logits (B, K), or its :func:`~ssimpert.onnx_classifier`, which takes little more than half the
-            time on the CPU.
-        target: the class explained, one for all images or a (B,) tensor of integers.
-        masks: N; default 4000, the paper's for VGG16 (8000 for ResNet50).
-        cells: s, the side of the random grid; default 7, the paper's.
-        keep: p, the probability that a cell is kept; default 0.5, the paper's. (The script released with the paper has
-            ``masks=6000, cells=8, keep=0.1``.)
-        seed: of the masks, whose grids and shifts are drawn on the CPU: the same on every device and for every
-            ``batch_size``, which changes the map by rounding alone. The global random state is not touched.
-        baseline: what a mask fades to: ``None`` (default) for the model's mean colour, zero in normalised space, as in
-            the paper's code; or as :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes it.
-        batch_size: masked images a forward pass; ``None`` (default) for
-            :func:`ssimpert.models.forward_passes.images_a_pass`'s choice: 2 or 4 at 224 pixels on a CPU, 32 elsewhere.
-        normalize: min-max each map to [0, 1]; ``False`` leaves the mean probability, in [0, 1/keep].
+        model: images (B, C, H, W) -> logits (B, K), or its :func:`~ssimpert.onnx_classifier`, which takes little more
+            than half the time on the CPU.
+        images: (B, C, H, W), float32 or float64, in the range that the model takes.
+        target: the class that the map explains, one for all images or (B,) integers.
+        masks: N, 1 or more; default 4000, as in the paper for VGG16 (8000 for ResNet50).
+        cells: s, the side of the random grid, from 2 to the smaller side of the images; default 7, as in the paper.
+        keep: p, the probability that a cell is kept, strictly between 0 and 1; default 0.5, as in the paper. (The
+            script released with the paper has ``masks=6000, cells=8, keep=0.1``.)
+        seed: an integer from 0, default 0, that decides the grids and the shifts of the masks. They are drawn on the
+            CPU and are the same on every device and for every ``batch_size``, which changes the map by rounding alone.
+            The global random state is not touched.
+        baseline: what a mask fades to. Default ``None``: the mean colour of the model, which is zero in normalised
+            pixels, as in the paper's code. Else what
+            :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes.
+        batch_size: how many masked images go through the model at once. Default ``None``: the choice of
+            :func:`ssimpert.models.forward_passes.images_a_pass`, 2 or 4 at 224 pixels on a CPU and 32 elsewhere.
+        normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the mean
+            probability, in [0, 1/keep].
 
     Raises:
-        InputError: options out of range, a grid of more cells than pixels, a class that the model doesn't have.
+        InputError: options out of range, a grid with more cells than pixels, a baseline that does not fit, or a class
+            that the model does not have.
     """
     check_images("images", images)
-    images_a_pass(batch_size, images)  # refuses what is no number before the work begins
+    images_a_pass(batch_size, images)  # refuses a batch_size that is no number before the work begins
     height, width = images.shape[-2:]
     draws = draw_masks(masks, height, width, cells=cells, keep=keep, seed=seed)
     targets = class_targets(target, images)
@@ -86,26 +92,36 @@ def rise(
     with torch.inference_mode():
         logits_of = forward_copy(model, images[:1], masks)
         probabilities = [class_probability(logits_of, label[None]) for label in targets]
-        # In float64, so that thousands of terms add no rounding of their own.
+        # The sum is in float64, so that its thousands of terms add no rounding.
         total = torch.zeros(len(images), height, width, dtype=torch.float64, device=images.device)
-        for shared in render_masks(
-            draws, images, images_a_pass(batch_size, images, forward_only=logits_of is not model)
-        ):
+        masks_a_pass = images_a_pass(batch_size, images, forward_only=logits_of is not model)
+        for rendered in render_masks(draws, images, masks_a_pass):
             for index, probability in enumerate(probabilities):
                 image, absent = images[index, None], reference[index, None]
-                masked = absent + shared[:, None] * (image - absent)
+                masked = absent + rendered[:, None] * (image - absent)
                 scores = probability(masked).to(images.dtype)
-                total[index] += torch.tensordot(scores, shared, dims=1)
+                total[index] += torch.tensordot(scores, rendered, dims=1)
         maps = (total / (masks * keep)).to(images.dtype)
         maps = min_max(maps) if normalize else maps
     return maps.clone()  # a normal tensor, which may enter a graph
 
 
 def draw_masks(count: int, height: int, width: int, *, cells: int, keep: float, seed: int) -> MaskDraws:
-    """The random part of ``count`` masks for images of ``height`` x ``width``: grids of ``cells`` x ``cells``, each
-    cell kept with probability ``keep``, and shifts below the size of a cell, ceil(side / cells)."""
+    """Draw the random part of masks: grids, and shifts that are smaller than a cell, ceil(side / cells).
+
+    Args:
+        count: how many masks, 1 or more.
+        height: H of the images, in pixels.
+        width: W of the images, in pixels.
+        cells: the side of each grid, from 2 to the smaller side of the images.
+        keep: the probability that a cell is kept, strictly between 0 and 1.
+        seed: an integer from 0.
+
+    Raises:
+        InputError: a number out of range.
+    """
     check_count("masks", count)
-    check_count("cells", cells, least=2)
+    check_count("cells", cells, 2)
     check_seed(seed)
     if cells > min(height, width):
         raise InputError(f"cells must be from 2 to {min(height, width)} for images {height}x{width}, got {cells}")
@@ -118,11 +134,11 @@ def draw_masks(count: int, height: int, width: int, *, cells: int, keep: float, 
 
 
 def render_masks(draws: MaskDraws, images: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """The masks for images (B, C, H, W), ``batch_size`` at a time: (n, H, W) in [0, 1], on the images' device and in
-    their dtype.
+    """The masks for images (B, C, H, W), at most ``batch_size`` at a time: (n, H, W) in [0, 1].
 
-    Each grid is upsampled bilinearly by (s + 1) cells and cropped at its shift, as the released code does with
-    ``skimage.transform.resize(order=1, mode="reflect")``: beyond the centres of the outer cells it mirrors the grid.
+    The masks have the dtype of ``images`` and are on their device. Each grid is upsampled bilinearly to (s + 1) cells
+    and cropped at its shift. The released code does the same with ``skimage.transform.resize(order=1,
+    mode="reflect")``, which mirrors the grid beyond the centres of the outer cells.
     """
     cells = draws.grids.shape[-1]
     height, width = images.shape[-2:]
@@ -132,9 +148,9 @@ def render_masks(draws: MaskDraws, images: Tensor, batch_size: int) -> Iterator[
     for start in range(0, len(grids), batch_size):
         part = slice(start, start + batch_size)
         # Upsampling is separable, and the crop picks rows of the two matrices.
-        left = vertical[rows[part, None] + down]
-        right = horizontal[columns[part, None] + across]
-        yield left @ grids[part].to(images.dtype) @ right.mT
+        cropped_vertical = vertical[rows[part, None] + down]
+        cropped_horizontal = horizontal[columns[part, None] + across]
+        yield cropped_vertical @ grids[part].to(images.dtype) @ cropped_horizontal.mT
 
 
 def _cell_size(side: int, cells: int) -> int:
@@ -143,8 +159,8 @@ def _cell_size(side: int, cells: int) -> int:
 
 @lru_cache(maxsize=8)
 def _upsampling_matrix(cells: int, cell_size: int) -> Tensor:
-    """((s + 1) cell_size, s) float64: bilinear upsampling in one direction, rows summing to 1."""
-    # A tensor made under inference_mode could never be used for a gradient afterwards, and this one is kept.
+    """The matrix of bilinear upsampling along one side, ((s + 1) cell_size, s) float64; each row sums to 1."""
+    # The matrix is cached. A tensor made under inference_mode could never be used for a gradient afterwards.
     with torch.inference_mode(False):
         length = (cells + 1) * cell_size
         positions = (torch.arange(length).double() + 0.5) * cells / length - 0.5

@@ -1,15 +1,20 @@
-"""The maps that stand beside a perturbation's: of the image alone, of the gradient, of a model that learned nothing."""
+"""The maps of a comparison: the class activation map, and every map that is compared with it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.catalog import attribution
 from ssimpert.analysis.attributions.model_randomization import randomized_model
+from ssimpert.analysis.comparison.options import CAMS, FORWARD_ONLY, ComparisonOptions
 from ssimpert.analysis.perturbation_maps.controls import centred_gaussian, gradient_magnitude, local_std, local_variance
 from ssimpert.analysis.perturbation_maps.saliency import saliency_maps
 from ssimpert.linearization import linearize
+from ssimpert.perturbation.baselines.l2_control import l2_control
 from ssimpert.perturbation.results import PerturbResult
 
 GRADIENT_MAGNITUDE = "gradient magnitude"
@@ -22,10 +27,74 @@ CONTROL_MAPS = (GRADIENT_MAGNITUDE, LOCAL_STD, LOCAL_VARIANCE, CENTRED_GAUSSIAN)
 Maps = dict[str, dict[str, Tensor]]
 """Method -> kind of map -> (B, H, W)."""
 
+BeginStage = Callable[[str], None]
+"""Called with the name of a stage, before that stage starts."""
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedMaps:
+    """All maps of a comparison.
+
+    Attributes:
+        cam: (B, H, W) in [0, 1], the class activation map.
+        target: (B,) int64, the class that it explains: the model's own label of the clean image.
+        control: the control perturbation, or ``None``.
+        maps: what is compared with ``cam``, in the order of :class:`~ssimpert.analysis.Comparison`.
+    """
+
+    cam: Tensor
+    target: Tensor
+    control: PerturbResult | None
+    maps: Maps
+
+
+def compared_maps(
+    model: nn.Module, image: Tensor, result: PerturbResult, options: ComparisonOptions, begin: BeginStage
+) -> ComparedMaps:
+    """Make every map of a comparison; ``options`` has been checked.
+
+    Args:
+        model: the classifier that was perturbed.
+        image: the clean images (B, C, H, W) in [0, 1].
+        result: the perturbation of ``image``.
+        options: which maps to make.
+        begin: called before each stage, :func:`number_of_map_stages` times in all.
+    """
+    begin(options.cam)
+    target = result.label_before
+    cam = attribution(options.cam, model, image, target, layer=options.layer, seed=options.seed)
+    control = options.control
+    if isinstance(control, str):
+        begin("l2 control")
+        control = l2_control(model, image, result, support=options.support)
+    begin("perturbations and photo")
+    maps: Maps = {result.name: perturbation_maps(image, result)}
+    if control is not None:
+        maps[control.name] = perturbation_maps(image, control)
+    maps |= control_maps(image, result)
+    for name in options.attributions:
+        begin(name)
+        maps[name] = {name: _attribution_map(name, model, image, target, options)}
+    if options.sanity:
+        begin(RANDOM_WEIGHTS)
+        maps |= random_weights_maps(model, image, result, options)
+    return ComparedMaps(cam, target, control, maps)
+
+
+def number_of_map_stages(options: ComparisonOptions) -> int:
+    """How many stages :func:`compared_maps` begins."""
+    return 2 + isinstance(options.control, str) + len(options.attributions) + options.sanity
+
+
+def number_of_maps(options: ComparisonOptions) -> int:
+    """How many kinds of maps :func:`compared_maps` makes, the class activation map not among them."""
+    perturbations = 1 + (options.control is not None)
+    return 3 * perturbations + len(CONTROL_MAPS) + len(options.attributions) + 2 * options.sanity
+
 
 def perturbation_maps(image: Tensor, result: PerturbResult) -> dict[str, Tensor]:
-    """``rms``, ``ssim`` and ``contribution`` of a perturbation."""
-    # From the perturbed image and not from result.delta: what counts is what the image shows after rounding.
+    """``rms``, ``ssim`` and ``contribution`` of a perturbation of ``image`` (B, C, H, W), (B, H, W) each."""
+    # The maps are made of the perturbed image and not of result.delta: what counts is the image after rounding.
     return saliency_maps(image, result.adversarial.to(image), result.gradient.to(image), data_range=1.0)
 
 
@@ -41,20 +110,26 @@ def control_maps(image: Tensor, result: PerturbResult) -> Maps:
     }
 
 
-def random_weights_maps(
-    model: nn.Module, image: Tensor, result: PerturbResult, *, cam: str, layer: str | None, seed: int
-) -> Maps:
+def random_weights_maps(model: nn.Module, image: Tensor, result: PerturbResult, options: ComparisonOptions) -> Maps:
     """The class activation map and the gradient's magnitude of the model with all its weights drawn anew.
 
-    For the classes and the margin of the trained model. The batch norms take their statistics from ``image``, all
-    images together (``calibration`` of :func:`ssimpert.analysis.randomized_model`): here alone the other images of a
-    batch play a part. A map that agrees with the trained model's as well as this does depends on the architecture and
-    the photo only (Adebayo et al., NeurIPS 2018).
+    Both are for the classes and the margin of the trained model. The batch norms take their statistics from all of
+    ``image`` together (``calibration`` of :func:`ssimpert.analysis.randomized_model`). This is the only map of a
+    comparison in which the other images of a batch play a part.
+
+    A map that agrees with the trained model's map no better than these maps do depends on the architecture and on the
+    photo alone (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018).
     """
     with torch.inference_mode(False):
-        # A clone, since a tensor made under inference_mode can't enter a graph.
-        own, label = image.clone(), result.label.to(image.device).clone()
-        untrained = randomized_model(model, seed=seed, calibration=own)
-        gradient = linearize(untrained, own, label, result.margin).gradient
-        explained = attribution(cam, untrained, own, result.label_before, layer=layer, seed=seed)
-    return {RANDOM_WEIGHTS: {cam: explained, "gradient_magnitude": gradient_magnitude(gradient)}}
+        # Clones, since a tensor made under inference_mode can't enter a graph.
+        clean, label = image.clone(), result.label.to(image.device).clone()
+        untrained = randomized_model(model, seed=options.seed, calibration=clean)
+        gradient = linearize(untrained, clean, label, result.margin).gradient
+        cam = attribution(options.cam, untrained, clean, result.label_before, layer=options.layer, seed=options.seed)
+    return {RANDOM_WEIGHTS: {options.cam: cam, "gradient_magnitude": gradient_magnitude(gradient)}}
+
+
+def _attribution_map(name: str, model: nn.Module, image: Tensor, target: Tensor, options: ComparisonOptions) -> Tensor:
+    model_to_run = options.forward_model(model) if name in FORWARD_ONLY else model
+    layer = options.layer if name in CAMS else None
+    return attribution(name, model_to_run, image, target, layer=layer, seed=options.seed)

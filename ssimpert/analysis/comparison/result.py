@@ -28,10 +28,10 @@ P_VALUE = "p_value"
 
 
 class AgreementRow(TypedDict):
-    """One map of one image: every metric, NaN where ``reasons`` has an entry for it.
+    """One map of one image: every metric, NaN where ``reasons`` has an entry for that metric.
 
-    ``p_values``: of the metrics that have a null by circular shifts. The measures from ``energy_over_area`` on are
-    there where masks, or insertion and deletion, were asked for.
+    ``p_values`` has the metrics that are tested by circular shifts. The measures from ``energy_over_area`` on are there
+    if masks, or insertion and deletion, were asked for.
     """
 
     image: int
@@ -56,21 +56,21 @@ class AgreementRow(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What :func:`ssimpert.analysis.comparison.compare.compare` found.
+    """What :func:`ssimpert.compare` returns.
 
     Attributes:
         perturbation: the perturbation's name.
-        cam: (B, H, W), the class activation map of the clean image for ``cam_target``, each in [0, 1]; zeros where
-            flat.
-        cam_name: its method's name, ``"grad_cam"`` unless asked otherwise.
-        cam_target: (B,), the class explained: the model's own label of the clean image.
-        cam_layer: name of the layer explained.
-        maps: by method and kind, each (B, H, W), in this order: the perturbation and its control (``rms``, ``ssim``,
-            ``contribution``); ``"gradient magnitude"``, ``"local std"``, ``"local variance"``, ``"centred Gaussian"``
-            and each attribution (one kind, named after the method); ``"random weights"`` (the class activation map
-            and ``gradient_magnitude`` of the randomised model).
-        scores: by method and kind, as ``maps``.
-        control: the control perturbation, or ``None`` where it was not asked for.
+        cam: (B, H, W) in [0, 1], the class activation map of each clean image for ``cam_target``; zeros where the map
+            is constant.
+        cam_name: the name of its method; ``"grad_cam"`` by default.
+        cam_target: (B,) int64, the class that the map explains: the model's own label of the clean image.
+        cam_layer: the name of the layer that the map explains.
+        maps: the maps by method and kind, (B, H, W) each, in this order: the perturbation and its control, with the
+            kinds ``rms``, ``ssim`` and ``contribution``; ``"gradient magnitude"``, ``"local std"``, ``"local
+            variance"``, ``"centred Gaussian"`` and each attribution, with one kind named after the method; ``"random
+            weights"``, with the class activation map and the ``gradient_magnitude`` of the randomised model.
+        scores: the measures by method and kind, as ``maps``.
+        control: the control perturbation; ``None`` where the control was left out.
         settings: what the numbers depend on, as plain values.
     """
 
@@ -109,33 +109,37 @@ class Comparison:
         images: Sequence[str] | Sequence[int] | None = None,
         columns: Mapping[str, Sequence[Any]] | None = None,
     ) -> pd.DataFrame:
-        """The per-image table of :mod:`ssimpert.analysis.statistics.table`: a row for each image, method, map and
+        """The per-image table (:mod:`ssimpert.analysis.statistics.table`): a row for each image, method, map and
         metric.
 
-        For :func:`~ssimpert.analysis.summarize`, :func:`~ssimpert.analysis.paired_differences` and
-        :func:`~ssimpert.analysis.write_table`; tables of several comparisons go together with ``pandas.concat``.
+        :func:`~ssimpert.analysis.summarize`, :func:`~ssimpert.analysis.paired_differences` and
+        :func:`~ssimpert.analysis.write_table` take this table. ``pandas.concat`` puts the tables of several comparisons
+        together. ``table.attrs`` has the settings.
+
+        The column ``p_value`` has the p-values by circular shifts. They are a column and not a metric, since each
+        belongs to the value of its row; a mean of p-values, or their correction among the tests of differences, would
+        mean nothing. ``p_value`` is NaN for every metric but Pearson and Spearman, and where the value is NaN.
 
         Args:
             images: B identifiers, all different; default 0 to B - 1.
-            columns: further columns, B values each, such as the constraint's level or the object of a composite.
+            columns: further columns, B values each, such as the level of the constraint or the object of a composite.
 
-        Column ``p_value`` is that of the circular shifts. It is a column and not a metric, for it belongs to its row's
-        value, and a mean of p-values or their correction among the tests of differences would mean nothing. It is NaN
-        for metrics without a null (all but Pearson and Spearman) and where the value is NaN. ``table.attrs`` has the
-        settings.
+        Raises:
+            InputError: identifiers that are not all different, a column of another length, or one of the table's own
+                names.
         """
         import pandas as pd
 
         count = self.cam.shape[0]
-        named = list(range(count)) if images is None else images
+        identifiers = list(range(count)) if images is None else images
         extra = dict(columns or {})
         if P_VALUE in extra:
             raise InputError(f"column {P_VALUE!r} is the table's own; taken: {', '.join((*COLUMNS, P_VALUE))}")
         parts = []
         for name, kinds in self.scores.items():
             for kind, scores in kinds.items():
-                found = Agreement(scores.values, scores.reasons)
-                part = agreement_table(found, images=named, method=name, kind=kind, columns=extra)
+                measured = Agreement(scores.values, scores.reasons)
+                part = agreement_table(measured, images=identifiers, method=name, kind=kind, columns=extra)
                 missing = np.full(count, math.nan)
                 p_values = [
                     scores.p_values[metric].cpu().numpy() if metric in scores.p_values else missing
@@ -148,10 +152,14 @@ class Comparison:
         return table
 
     def to_json(self) -> dict[str, Any]:
-        """The records, curves and the control's outcome as JSON values; NaN becomes ``None``. Maps are left out."""
+        """The records, the curves and the outcome of the control as JSON values.
+
+        NaN becomes ``None``. The maps are left out.
+        """
         curves = {
             name: {
-                kind: {what: _curve(curve) for what, curve in scores.curves.items()} for kind, scores in kinds.items()
+                kind: {curve_kind: _curve(curve) for curve_kind, curve in scores.curves.items()}
+                for kind, scores in kinds.items()
             }
             for name, kinds in self.scores.items()
         }
@@ -183,7 +191,7 @@ def _curve(curve: Any) -> dict[str, Any]:
 
 
 def _summary(result: PerturbResult) -> dict[str, Any]:
-    """One perturbation's outcome, a list over images for each quantity."""
+    """The outcome of one perturbation: a list over images for each quantity."""
     per_image = {
         "success": result.success,
         "label_before": result.label_before,

@@ -12,7 +12,7 @@ Kind = Literal["insertion", "deletion"]
 
 
 class CurveRow(TypedDict):
-    """One image's curve in figures. ``auc``, ``start`` and ``end`` are NaN where there is a ``reason``."""
+    """The figures of one image's curve. ``auc``, ``start`` and ``end`` are NaN where there is a ``reason``."""
 
     image: int
     kind: Kind
@@ -25,17 +25,19 @@ class CurveRow(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class PixelCurve:
-    """Probabilities along an insertion or a deletion.
+    """The probabilities of a class along an insertion or a deletion of n steps.
 
     Attributes:
         kind: ``"insertion"`` or ``"deletion"``.
-        scores: (B, n+1) float64, the target's probability after k steps; NaN for a map without a ranking.
-        fractions: (n+1,) float64, the share of pixels changed after k steps, min(k*step, H*W)/(H*W): the last step
-            may be a partial one.
-        auc: (B,) float64, the published (sum - first/2 - last/2)/n, which counts every step alike.
+        scores: (B, n+1) float64, the probability of the target after k steps; NaN for a map that ranks no pixels.
+        fractions: (n+1,) float64, the share of pixels that have changed after k steps: min(k*step, H*W)/(H*W). The last
+            step may change fewer pixels than the others.
+        auc: (B,) float64, the published area (sum - first/2 - last/2)/n. All steps count alike, a smaller last one,
+            too.
         target: (B,) int64, the class whose probability is followed.
-        start, end: (B,), the first and the last score.
-        reasons: why an image has no curve, ``None`` where it has one.
+        start: (B,), the first score.
+        end: (B,), the last score.
+        reasons: for each image why there is no curve; ``None`` where there is one.
     """
 
     kind: Kind
@@ -55,7 +57,7 @@ class PixelCurve:
 
     @property
     def auc_over_fractions(self) -> Tensor:
-        """(B,) the area by the trapezoid rule over ``fractions``; it is ``auc`` where ``step`` divides H*W."""
+        """(B,), the area by the trapezoid rule over ``fractions``; equal to ``auc`` where ``step`` divides H*W."""
         return torch.trapezoid(self.scores, self.fractions, dim=1)
 
     def records(self) -> list[CurveRow]:

@@ -1,11 +1,11 @@
-"""Insertion and deletion: how fast the class's probability rises, or falls, as the highest pixels come, or go.
+"""Insertion and deletion: how fast the class's probability rises or falls as the highest pixels come or go.
 
-Petsiuk, Das, Saenko, "RISE: Randomized input sampling for explanation of black-box models", BMVC 2018, with
-the settings of its released evaluation. All H*W pixels are ranked by falling saliency; ``step`` of them change
-at a time, all channels together, so n = ceil(H*W/step) steps give n + 1 scores.
+Petsiuk, Das, Saenko, "RISE: Randomized input sampling for explanation of black-box models", BMVC 2018, with the
+settings of its released evaluation. All H*W pixels are ranked by falling saliency. ``step`` of them change at a time,
+all channels together, so there are n = ceil(H*W/step) steps and n + 1 scores.
 
-* deletion: from the image to the mean colour, which is zero in the model's normalised space; lower is better;
-* insertion: from the blurred image to the image; higher is better.
+* Deletion goes from the image to the mean colour, which is zero in the model's normalised space. Lower is better.
+* Insertion goes from the blurred image to the image. Higher is better.
 
 A score is the softmax probability of the class. AUC = (sum of scores - first/2 - last/2)/n.
 """
@@ -17,22 +17,22 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from ssimpert.analysis.attributions.baseline_image import mean_colour
 from ssimpert.analysis.attributions.class_targets import Model, checked_logits, class_targets
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
+from ssimpert.analysis.faithfulness.blurred_image import blurred
 from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
-from ssimpert.analysis.perturbation_maps.smoothing import gaussian_smooth
+from ssimpert.analysis.faithfulness.pixel_replacement import class_probabilities, passes_over, pixel_ranks, scores_after
 from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import forward_copy
 from ssimpert.models.forward_passes import images_a_pass, keep_freed_memory
 from ssimpert.validation import check_count, check_images, check_maps
 
-BLUR_SIZE = 11
-BLUR_SIGMA = 5.0
 ROWS_A_STEP = 8
+"""The default step, in rows of the image."""
 BATCH_SIZE = 64
+"""The images that the model gets at once, on any device but the CPU."""
 MODEL_NOT_FINITE = "the model's probability is not finite"
 
 
@@ -46,29 +46,32 @@ def insertion(
     batch_size: int | None = None,
     baseline: float | Tensor | None = None,
 ) -> PixelCurve:
-    """The probability as the highest pixels of ``maps`` come back into the blurred image.
+    """The probability of the class while the highest pixels of ``maps`` come back into the blurred image.
 
-    The blur is the published one: :func:`blur_kernel` over normalised pixels with zeros beyond the edge. In pixels
-    that is ``m + blur(image - m)`` for the mean colour ``m``, whatever the scale of the normalisation.
+    The blur is the published one (:func:`ssimpert.analysis.faithfulness.blurred_image.blurred`).
 
     Args:
         model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K), or its
             :func:`~ssimpert.onnx_classifier`, which takes little more than half the time on the CPU.
-        images: (B, C, H, W), float32 or float64, in whatever range the model takes ([0, 1] for this package's).
-        maps: saliency (B, H, W), higher is more important, of any scale; on the images' device. Among equal values
-            the pixel that comes first in row-major order ranks first. (The released code reverses an unstable
-            ascending sort, which leaves the order of ties open.)
-        target: the class, one for all images or (B,) integers; ``None`` (default): the model's top-1 on the clean
-            image, as published.
-        step: pixels changed at a time, at least 1, and need not divide H*W; default 8 rows of the image, the
-            protocol's step in bulk (one row, 224 at 224x224, is the published one).
-        batch_size: images that the model sees at once, of all steps and images; bounds the memory. Default 64. On the
-            CPU as :func:`ssimpert.models.forward_passes.images_a_pass` says, 2 or 4 at 224 pixels, each image's steps
-            by themselves: the scores of an image then don't depend on the others, to the last bit.
-        baseline: the mean colour in the images' units, a number or (C,); ``None`` (default): ``model.mean``.
+        images: (B, C, H, W), float32 or float64, in the range that the model takes ([0, 1] for this package's models).
+        maps: the saliency (B, H, W), float32 or float64, of any scale, on the device of ``images``. Higher values are
+            more important. Among equal values the first pixel in row-major order ranks first. (The released code
+            reverses an unstable ascending sort, which leaves the order of equal values open.)
+        target: the class, one for all images or (B,) integers. Default ``None``: the class that the model gives to the
+            clean image, as published.
+        step: how many pixels change at a time, 1 or more; ``step`` need not divide H*W. Default ``None``: 8 rows of the
+            image. (The published step is one row, 224 pixels at 224x224.)
+        batch_size: how many images the model gets at once, over all steps and images; this bounds the memory. Default
+            ``None``: 64. On the CPU the default is the choice of
+            :func:`ssimpert.models.forward_passes.images_a_pass`, 2 or 4 at 224 pixels, and the steps of each image run
+            by themselves, so that the scores of an image do not depend on the other images to the last bit.
+        baseline: the mean colour in the units of ``images``, a number or (C,). Default ``None``: ``model.mean``.
+
+    Returns:
+        The curve. An image whose map is constant or not finite has NaN and a reason.
 
     Raises:
-        InputError: wrong shapes or types, an unknown class, a model without ``mean`` and no ``baseline``.
+        InputError: wrong shapes or types, an unknown class, or a model without ``mean`` where no ``baseline`` is given.
     """
     return _curves(["insertion"], model, images, maps, target, step, batch_size, baseline)["insertion"]
 
@@ -83,9 +86,19 @@ def deletion(
     batch_size: int | None = None,
     baseline: float | Tensor | None = None,
 ) -> PixelCurve:
-    """The probability as the highest pixels of ``maps`` are overwritten by the mean colour.
+    """The probability of the class while the mean colour overwrites the highest pixels of ``maps``.
 
-    Arguments and errors as for :func:`insertion`.
+    Args:
+        model: as for :func:`insertion`.
+        images: as for :func:`insertion`.
+        maps: as for :func:`insertion`.
+        target: as for :func:`insertion`.
+        step: as for :func:`insertion`.
+        batch_size: as for :func:`insertion`.
+        baseline: as for :func:`insertion`.
+
+    Raises:
+        InputError: as :func:`insertion`.
     """
     return _curves(["deletion"], model, images, maps, target, step, batch_size, baseline)["deletion"]
 
@@ -100,42 +113,24 @@ def insertion_deletion(
     batch_size: int | None = None,
     baseline: float | Tensor | None = None,
 ) -> dict[Kind, PixelCurve]:
-    """Both curves, ``"insertion"`` and ``"deletion"``, as :func:`insertion` and :func:`deletion` give them, in less
-    time: they share what is prepared, and the clean image's pass.
+    """Both curves by name, ``"insertion"`` and ``"deletion"``.
 
-    Arguments and errors as for :func:`insertion`.
+    The curves are those of :func:`insertion` and :func:`deletion`. Together they take less time, because they share the
+    preparation and the forward pass of the clean image.
+
+    Args:
+        model: as for :func:`insertion`.
+        images: as for :func:`insertion`.
+        maps: as for :func:`insertion`.
+        target: as for :func:`insertion`.
+        step: as for :func:`insertion`.
+        batch_size: as for :func:`insertion`.
+        baseline: as for :func:`insertion`.
+
+    Raises:
+        InputError: as :func:`insertion`.
     """
     return _curves(["insertion", "deletion"], model, images, maps, target, step, batch_size, baseline)
-
-
-def blur_kernel() -> Tensor:
-    """The published blur's kernel, (11, 11) float64, sum 1: a Gaussian of sigma 5 over a delta in an 11x11 field.
-
-    The field mirrors at its edge (scipy's ``gaussian_filter`` default), which folds the Gaussian's tails back in: the
-    kernel is flatter than a Gaussian cut at 11 pixels.
-    """
-    delta = torch.zeros(1, BLUR_SIZE, BLUR_SIZE, dtype=torch.float64)
-    delta[0, BLUR_SIZE // 2, BLUR_SIZE // 2] = 1
-    return gaussian_smooth(delta, BLUR_SIGMA)[0]
-
-
-def blurred(images: Tensor, baseline: Tensor) -> Tensor:
-    """Images (B, C, H, W) blurred around the colour ``baseline`` (1, C, 1, 1), as insertion starts from them."""
-    # The kernel is the product of its marginals, so two passes of 11 taps do what one of 121 does.
-    taps = blur_kernel().sum(dim=0).to(images)
-    batch, channels, height, width = images.shape
-    planes = (images - baseline).reshape(batch * channels, 1, height, width)
-    planes = conv2d(planes, taps.view(1, 1, 1, -1), padding=(0, BLUR_SIZE // 2))
-    planes = conv2d(planes, taps.view(1, 1, -1, 1), padding=(BLUR_SIZE // 2, 0))
-    return planes.reshape(images.shape) + baseline
-
-
-def pixel_ranks(maps: Tensor) -> Tensor:
-    """(B, H, W) -> (B, H, W) int64, 0 for the highest pixel to H*W - 1; equal values rank in row-major order."""
-    flat = maps.flatten(1)
-    order = flat.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places).reshape(maps.shape)
 
 
 def _curves(
@@ -148,39 +143,42 @@ def _curves(
     batch_size: int | None,
     baseline: float | Tensor | None,
 ) -> dict[Kind, PixelCurve]:
-    step = _check(images, maps, target, step, batch_size)
+    """The curves of ``kinds``. The arguments are those of :func:`insertion`."""
+    step = _checked_step(images, maps, target, step, batch_size)
     colour = _mean_colour(model, images, baseline)
     steps = math.ceil(images.shape[-2] * images.shape[-1] / step)
     keep_freed_memory(images)
     curves: dict[Kind, PixelCurve] = {}
     with torch.no_grad():
-        given = torch.zeros(0, dtype=torch.int64) if target is None else class_targets(target, images)
-        # Whether a copy pays is asked of one image and one curve, so that a batch is treated as its images are.
+        given_classes = torch.zeros(0, dtype=torch.int64) if target is None else class_targets(target, images)
+        # Whether a copy pays is asked for one image and one curve, so that a batch is treated as its images are.
         forward = forward_copy(model, images[:1], steps + 1)
-        apart = batch_size is None and images.device.type == "cpu"
+        one_by_one = batch_size is None and images.device.type == "cpu"
         if batch_size is None:
-            batch_size = images_a_pass(None, images, forward_only=forward is not model) if apart else BATCH_SIZE
-        logits_of = checked_logits(forward, given)
-        # A class that the model doesn't have shows here, before most of the work.
-        clean = torch.cat([logits_of(part) for part in images.split(1 if apart else batch_size)])
-        classes = clean.argmax(dim=1) if target is None else given
+            batch_size = images_a_pass(None, images, forward_only=forward is not model) if one_by_one else BATCH_SIZE
+        logits_of = checked_logits(forward, given_classes)
+        # A class that the model does not have shows here, before most of the work.
+        clean = torch.cat([logits_of(part) for part in images.split(1 if one_by_one else batch_size)])
+        classes = clean.argmax(dim=1) if target is None else given_classes
         reasons = degenerate_reasons(maps)
-        kept = ranks_pixels(reasons, images.device).nonzero()[:, 0]
-        chosen, ranks, followed = images[kept], pixel_ranks(maps[kept]), classes[kept]
-        # One end of either curve is the clean image, whose probability is known already.
-        known = _probability(clean[kept], followed)[:, None]
-        passes = _passes(ranks, steps, batch_size, apart)
+        ranked = ranks_pixels(reasons, images.device).nonzero()[:, 0]
+        ranked_images, ranked_classes, ranks = images[ranked], classes[ranked], pixel_ranks(maps[ranked])
+        # One end of either curve is the clean image, and its probability is known already.
+        clean_scores = class_probabilities(clean[ranked], ranked_classes)[:, None]
+        passes = passes_over(ranks, steps, batch_size, one_by_one)
         for kind in kinds:
             scores = torch.full((len(images), steps + 1), float("nan"), dtype=torch.float64, device=images.device)
-            if not len(kept):
+            if not len(ranked):
                 pass
             elif kind == "deletion":
-                changed = _scores(logits_of, chosen, colour, ranks, followed, range(1, steps + 1), step, passes)
-                scores[kept] = torch.cat([known, changed], dim=1)
+                to_score = range(1, steps + 1)
+                changed = scores_after(logits_of, ranked_images, colour, ranks, ranked_classes, to_score, step, passes)
+                scores[ranked] = torch.cat([clean_scores, changed], dim=1)
             else:
-                start = blurred(chosen, colour)
-                changed = _scores(logits_of, start, chosen, ranks, followed, range(steps), step, passes)
-                scores[kept] = torch.cat([changed, known], dim=1)
+                to_score = range(steps)
+                start = blurred(ranked_images, colour)
+                changed = scores_after(logits_of, start, ranked_images, ranks, ranked_classes, to_score, step, passes)
+                scores[ranked] = torch.cat([changed, clean_scores], dim=1)
             curves[kind] = _curve(kind, scores, classes, reasons, step, images)
     return curves
 
@@ -188,7 +186,7 @@ def _curves(
 def _curve(
     kind: Kind, scores: Tensor, classes: Tensor, reasons: tuple[str | None, ...], step: int, images: Tensor
 ) -> PixelCurve:
-    """The curve of ``scores`` (B, n+1), which may still be NaN for want of a finite probability."""
+    """The curve of ``scores`` (B, n+1). A score can be NaN without a reason so far: the model's probability then is."""
     finite = scores.isfinite().all(dim=1).tolist()
     steps, pixels = scores.shape[1] - 1, images.shape[-2] * images.shape[-1]
     ordinals = torch.arange(steps + 1, dtype=torch.float64, device=scores.device)
@@ -199,50 +197,16 @@ def _curve(
         auc=(scores.sum(dim=1) - scores[:, 0] / 2 - scores[:, -1] / 2) / steps,
         target=classes,
         reasons=tuple(
-            reason or (None if sound else MODEL_NOT_FINITE) for reason, sound in zip(reasons, finite, strict=True)
+            reason or (None if is_finite else MODEL_NOT_FINITE)
+            for reason, is_finite in zip(reasons, finite, strict=True)
         ),
     )
 
 
-def _passes(ranks: Tensor, steps: int, batch_size: int, apart: bool) -> list[Tensor]:
-    """Which pairs of image and step, numbered with the steps running fastest, go through the model together: at most
-    ``batch_size``, of one image where images are to stay ``apart``."""
-    pairs = torch.arange(len(ranks) * steps, device=ranks.device)
-    return [part for group in pairs.split(steps if apart else max(1, len(pairs))) for part in group.split(batch_size)]
-
-
-def _scores(
-    logits_of: Model,
-    before: Tensor,
-    after: Tensor,
-    ranks: Tensor,
-    classes: Tensor,
-    which: range,
-    step: int,
-    passes: list[Tensor],
-) -> Tensor:
-    """(B, len(which)) probabilities after k steps, for k in ``which``, by ``passes`` over them."""
-    parts = []
-    for pairs in passes:
-        image, steps = pairs // len(which), pairs % len(which) + which.start
-        changes = _rows(ranks, image) < (steps * step)[:, None, None]
-        mixed = torch.where(changes[:, None], _rows(after, image), _rows(before, image))
-        parts.append(_probability(logits_of(mixed), classes[image]))
-    return torch.cat(parts).reshape(len(before), len(which))
-
-
-def _rows(values: Tensor, which: Tensor) -> Tensor:
-    """``values[which]``; a single row, which broadcasts, is not copied."""
-    return values if len(values) == 1 else values[which]
-
-
-def _probability(logits: Tensor, classes: Tensor) -> Tensor:
-    """Softmax probability of one class an image: (B, K) and (B,) -> (B,) float64."""
-    return logits.double().softmax(dim=1).gather(1, classes[:, None])[:, 0]
-
-
-def _check(images: Tensor, maps: Tensor, target: int | Tensor | None, step: int | None, batch_size: int | None) -> int:
-    """The step."""
+def _checked_step(
+    images: Tensor, maps: Tensor, target: int | Tensor | None, step: int | None, batch_size: int | None
+) -> int:
+    """Check all these arguments of :func:`insertion`, and give the step in pixels."""
     check_images("images", images)
     check_maps("maps", maps)
     expected = (images.shape[0], *images.shape[-2:])
@@ -261,7 +225,7 @@ def _check(images: Tensor, maps: Tensor, target: int | Tensor | None, step: int 
 
 
 def _mean_colour(model: Model, images: Tensor, baseline: float | Tensor | None) -> Tensor:
-    """(1, C, 1, 1) in the images' type, on their device."""
+    """The mean colour, ``baseline`` or the model's own: (1, C, 1, 1), in the dtype and on the device of ``images``."""
     channels = images.shape[1]
     if baseline is None:
         baseline = mean_colour(model, channels)

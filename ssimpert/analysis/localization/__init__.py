@@ -2,13 +2,13 @@
 
 from ssimpert.analysis.localization.max_box_acc import MaxBoxAcc, max_box_acc
 from ssimpert.analysis.localization.pointing_game import (
-    PointingResult,
     centre_points,
     chance_of_hit,
     difficult_pairs,
     point_game,
     pointing_game,
 )
+from ssimpert.analysis.localization.pointing_result import PointingResult
 from ssimpert.analysis.localization.thresholded_boxes import ThresholdedBoxes, thresholded_boxes
 
 __all__ = [

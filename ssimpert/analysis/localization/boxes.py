@@ -1,7 +1,7 @@
-"""Boxes of objects, several for an image, and how well other boxes overlap them.
+"""Boxes of objects, one or several for an image, and how well other boxes overlap them.
 
-A box is (x0, y0, x1, y1) in pixels with its ends exclusive, so its width is x1 - x0; pixel (row, column) spans
-[column, column + 1) by [row, row + 1). Other conventions are converted where they are needed, by name.
+A box is (x0, y0, x1, y1) in pixels. The ends are exclusive, so the width of a box is x1 - x0, and pixel (row, column)
+spans [column, column + 1) by [row, row + 1). A function that needs another convention converts the boxes and says so.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from torch import Tensor
 from ssimpert.errors import InputError
 
 Boxes = Tensor | Sequence[Tensor]
-"""The boxes of B images: (B, 4) for one each, or B tensors (k, 4), k at least 1 and free to differ."""
+"""The boxes of B images: (B, 4) for one box an image, or B tensors (k, 4), where k is at least 1 and may differ."""
 
 
 def padded_boxes(boxes: Boxes, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The boxes of ``count`` images as (B, K, 4) float64 on ``device``, and (B, K) bool: which of them are real.
+    """The boxes of ``count`` images as (B, K, 4) float64 on ``device``, and (B, K) bool: which of these boxes are real.
+
+    K is the largest number of boxes of an image; an image with fewer boxes is filled up with zeros.
 
     Raises:
         InputError: another number of images, an image without boxes, a box that is not finite or has no area.
@@ -33,9 +35,9 @@ def padded_boxes(boxes: Boxes, count: int, device: torch.device) -> tuple[Tensor
             raise InputError(f"boxes must be given for each of the {count} images, got {len(rows)}")
     for index, row in enumerate(rows):
         _check_row(index, row)
-    most = max(len(row) for row in rows)
-    padded = torch.zeros(count, most, 4, dtype=torch.float64, device=device)
-    real = torch.zeros(count, most, dtype=torch.bool, device=device)
+    largest_count = max(len(row) for row in rows)
+    padded = torch.zeros(count, largest_count, 4, dtype=torch.float64, device=device)
+    real = torch.zeros(count, largest_count, dtype=torch.bool, device=device)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row.to(padded)
         real[index, : len(row)] = True
@@ -43,23 +45,26 @@ def padded_boxes(boxes: Boxes, count: int, device: torch.device) -> tuple[Tensor
 
 
 def best_iou(estimates: Tensor, boxes: Tensor, real: Tensor) -> Tensor:
-    """Largest intersection over union with any real box of the image: (B, N, 4) and (B, K, 4), (B, K) -> (B, N)."""
-    left, right = estimates[:, :, None, :], boxes[:, None, :, :]
-    sides = torch.minimum(left[..., 2:], right[..., 2:]) - torch.maximum(left[..., :2], right[..., :2])
+    """The largest intersection over union of each estimate with any real box of its image.
+
+    Estimates (B, N, 4), boxes (B, K, 4) and ``real`` (B, K) bool -> (B, N), in [0, 1].
+    """
+    estimate, box = estimates[:, :, None, :], boxes[:, None, :, :]
+    sides = torch.minimum(estimate[..., 2:], box[..., 2:]) - torch.maximum(estimate[..., :2], box[..., :2])
     overlap = sides.clamp(min=0).prod(dim=-1)
-    union = box_areas(left) + box_areas(right) - overlap
+    union = box_areas(estimate) + box_areas(box) - overlap
     return (overlap / union).masked_fill(~real[:, None, :], 0).amax(dim=2)
 
 
 def box_areas(boxes: Tensor) -> Tensor:
-    """(..., 4) -> (...), in square pixels."""
+    """The areas of boxes (..., 4) in square pixels: (...)."""
     return (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
 
 
 def bounding_boxes(masks: Tensor) -> Tensor:
-    """The tightest box around the True pixels of each mask; the whole image where there are none.
+    """The tightest box around the True pixels of each mask: (B, H, W) bool -> (B, 4) float64.
 
-    (B, H, W) bool -> (B, 4) float64.
+    A mask without a True pixel gets the whole image.
     """
     height, width = masks.shape[-2:]
     x0, x1 = _extent(masks.any(dim=1))
@@ -70,7 +75,18 @@ def bounding_boxes(masks: Tensor) -> Tensor:
 
 
 def box_masks(boxes: Boxes, count: int, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
-    """The union of each image's boxes as (B, H, W) bool: a pixel is in where its centre is."""
+    """The union of each image's boxes as a mask, (B, H, W) bool. A pixel belongs to a box if its centre does.
+
+    Args:
+        boxes: the boxes of B images.
+        count: B.
+        height: H, in pixels.
+        width: W, in pixels.
+        device: the device of the masks; default the CPU.
+
+    Raises:
+        InputError: as :func:`padded_boxes`.
+    """
     padded, real = padded_boxes(boxes, count, torch.device(device))
     rows = torch.arange(height, device=padded.device) + 0.5
     columns = torch.arange(width, device=padded.device) + 0.5

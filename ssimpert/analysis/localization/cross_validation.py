@@ -1,4 +1,7 @@
-"""Choose alpha on some images and judge it on others, so that no image's error profits from its own boxes."""
+"""Choose alpha on some images and evaluate it on others.
+
+No image's error then profits from that image's own boxes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ssimpert.validation import check_seed
 
 
 class LocalizationRow(TypedDict):
-    """One image, judged at an alpha chosen elsewhere. ``iou`` and the box are NaN where there is a ``reason``."""
+    """One image at an alpha that other images chose. ``iou`` and the box are NaN where there is a ``reason``."""
 
     image: int
     thresholding: Thresholding
@@ -30,13 +33,15 @@ class LocalizationRow(TypedDict):
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOutLocalization:
-    """B images, each judged at an alpha that was chosen without it.
+class CrossValidatedLocalization:
+    """B images, each evaluated at an alpha that was chosen without that image.
+
+    (Called ``HeldOutLocalization`` before; the old name still works.)
 
     Attributes:
         thresholding: ``"value"``, ``"energy"`` or ``"mean"``.
-        alpha: (B,) float64.
-        fold: (B,) int64, the image's fold; 0 where one set chose for another.
+        alpha: (B,) float64, the alpha at which each image is evaluated.
+        fold: (B,) int64, the fold of each image; 0 where one set of images chose for another.
         boxes: (B, 4) float64, (x0, y0, x1, y1), ends exclusive; NaN where the map estimates nothing.
         iou: (B,) float64; NaN where the map estimates nothing.
         correct: (B,) bool.
@@ -86,31 +91,33 @@ class HeldOutLocalization:
 
 
 def choose_alpha(result: ThresholdedBoxes, images: Tensor | None = None) -> float:
-    """The alpha with the least error over ``images`` (indices; default all), the smallest of equals."""
-    return result.alphas[_chosen(result, images)]
+    """The alpha with the least error over ``images`` (indices; default all); the smallest among equals."""
+    return result.alphas[_best_column(result, images)]
 
 
-def judged(chosen_on: ThresholdedBoxes, judged_on: ThresholdedBoxes) -> HeldOutLocalization:
-    """Choose alpha on one set of images and judge it on another.
+def evaluate_at(chosen_on: ThresholdedBoxes, evaluated_on: ThresholdedBoxes) -> CrossValidatedLocalization:
+    """Evaluate the images of ``evaluated_on`` at the alpha that has the least error over the images of ``chosen_on``.
+
+    (Called ``judged`` before; the old name still works.)
 
     Raises:
-        InputError: the two differ in thresholding or in their alphas.
+        InputError: the two differ in their thresholding or in their alphas.
     """
-    for what in ("thresholding", "alphas"):
-        first, second = getattr(chosen_on, what), getattr(judged_on, what)
+    for attribute in ("thresholding", "alphas"):
+        first, second = getattr(chosen_on, attribute), getattr(evaluated_on, attribute)
         if first != second:
-            raise InputError(f"both sets must have the same {what}, got {first!r} and {second!r}")
-    device = judged_on.correct.device
-    count = len(judged_on.reasons)
-    column = torch.full((count,), _chosen(chosen_on, None), device=device)
-    return _at(judged_on, column, torch.zeros(count, dtype=torch.int64, device=device))
+            raise InputError(f"both sets must have the same {attribute}, got {first!r} and {second!r}")
+    device = evaluated_on.correct.device
+    count = len(evaluated_on.reasons)
+    columns = torch.full((count,), _best_column(chosen_on, None), device=device)
+    return _at_columns(evaluated_on, columns, torch.zeros(count, dtype=torch.int64, device=device))
 
 
-def cross_validated(result: ThresholdedBoxes, *, folds: int = 5, seed: int = 0) -> HeldOutLocalization:
-    """Judge every image at the alpha chosen on the other folds.
+def cross_validated(result: ThresholdedBoxes, *, folds: int = 5, seed: int = 0) -> CrossValidatedLocalization:
+    """Evaluate every image at the alpha that has the least error over the images of the other folds.
 
-    The images are dealt at random into ``folds`` parts (2 to B, default 5) whose sizes differ by at most one;
-    ``seed`` alone decides how.
+    The images are dealt at random into ``folds`` folds (2 to B, default 5). The sizes of the folds differ by at most
+    one. ``seed`` (default 0) alone decides which image goes where.
 
     Raises:
         InputError: fewer images than folds, or fewer than 2 folds.
@@ -120,35 +127,39 @@ def cross_validated(result: ThresholdedBoxes, *, folds: int = 5, seed: int = 0) 
         raise InputError(f"folds must be an integer from 2 to the number of images, {count}, got {folds!r}")
     check_seed(seed)
     device = result.correct.device
-    # Dealt on the CPU, so that a seed means the same folds on every device.
+    # The images are dealt on the CPU, so that a seed means the same folds on every device.
     fold = torch.empty(count, dtype=torch.int64)
     fold[torch.randperm(count, generator=torch.Generator().manual_seed(seed))] = torch.arange(count) % folds
     fold = fold.to(device)
-    column = torch.empty(count, dtype=torch.int64, device=device)
-    for part in range(folds):
-        column[fold == part] = _chosen(result, (fold != part).nonzero()[:, 0])
-    return _at(result, column, fold)
+    columns = torch.empty(count, dtype=torch.int64, device=device)
+    for left_out in range(folds):
+        columns[fold == left_out] = _best_column(result, (fold != left_out).nonzero()[:, 0])
+    return _at_columns(result, columns, fold)
 
 
-def _chosen(result: ThresholdedBoxes, images: Tensor | None) -> int:
+def _best_column(result: ThresholdedBoxes, images: Tensor | None) -> int:
+    """The index of the alpha with the least error over ``images``; among equals that of the smallest alpha."""
     correct = result.correct if images is None else result.correct[images]
     if len(correct) == 0:
         raise InputError("alpha must be chosen on at least one image, got none")
-    right = correct.sum(dim=0).tolist()
-    order = sorted(range(len(right)), key=lambda index: (-right[index], result.alphas[index]))
-    return order[0]
+    hits = correct.sum(dim=0).tolist()
+    return min(range(len(hits)), key=lambda column: (-hits[column], result.alphas[column]))
 
 
-def _at(result: ThresholdedBoxes, column: Tensor, fold: Tensor) -> HeldOutLocalization:
-    """Each image's entry at its own column of the alphas."""
-    rows = torch.arange(len(column), device=column.device)
-    alphas = torch.tensor(result.alphas, dtype=torch.float64, device=column.device)
-    return HeldOutLocalization(
+def _at_columns(result: ThresholdedBoxes, columns: Tensor, fold: Tensor) -> CrossValidatedLocalization:
+    """Each image at its own column of the alphas: ``columns`` and ``fold`` are (B,)."""
+    rows = torch.arange(len(columns), device=columns.device)
+    alphas = torch.tensor(result.alphas, dtype=torch.float64, device=columns.device)
+    return CrossValidatedLocalization(
         thresholding=result.thresholding,
-        alpha=alphas[column],
+        alpha=alphas[columns],
         fold=fold,
-        boxes=result.boxes[rows, column],
-        iou=result.iou[rows, column],
-        correct=result.correct[rows, column],
+        boxes=result.boxes[rows, columns],
+        iou=result.iou[rows, columns],
+        correct=result.correct[rows, columns],
         reasons=result.reasons,
     )
+
+
+HeldOutLocalization = CrossValidatedLocalization
+judged = evaluate_at

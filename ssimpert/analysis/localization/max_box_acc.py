@@ -1,26 +1,27 @@
 """MaxBoxAcc: the best box accuracy that one threshold reaches over a whole data set.
 
-Choe et al., "Evaluating weakly supervised object localization methods right", CVPR 2020 (MaxBoxAcc, v1),
-and "Evaluation for weakly supervised object localization: protocol, metrics, and datasets", TPAMI 2022 (MaxBoxAccV2),
-as the released evaluator (clovaai/wsolevaluation) computes them:
+Choe et al., "Evaluating weakly supervised object localization methods right", CVPR 2020 (MaxBoxAcc, v1), and
+"Evaluation for weakly supervised object localization: protocol, metrics, and datasets", TPAMI 2022 (MaxBoxAccV2). The
+figures are those of the released evaluator (clovaai/wsolevaluation):
 
-1. each map is scaled to 0...255 by its own minimum and maximum and cut to whole numbers;
-2. at each threshold t, the pixels above t make a binary image, with contours
-   (:mod:`ssimpert.analysis.localization.contours`);
-3. v1 takes the box of the largest contour, v2 the best box of all contours, each against its best object box;
-4. an image is correct where that IoU reaches 0.5 (v1), or 0.3, 0.5 and 0.7 in turn (v2);
-5. accuracy is the share of correct images at one threshold for all; MaxBoxAcc is its maximum over thresholds, and v2
-   the mean of the three maxima. It is not a best threshold for each image.
+1. Each map is scaled to 0...255 by its own minimum and maximum, and cut to whole numbers.
+2. At each threshold t the pixels above t make a binary image, and this image has contours
+   (:mod:`ssimpert.analysis.localization.contours`).
+3. v1 takes the box of the largest contour. v2 takes the best box of all contours. Each box is compared with the
+   object's box that fits it best.
+4. An image is correct where this intersection over union (IoU) reaches 0.5 (v1), or 0.3, 0.5 and 0.7 in turn (v2).
+5. The accuracy at a threshold is the share of correct images. MaxBoxAcc is the maximum of this accuracy over the
+   thresholds; MaxBoxAccV2 is the mean of the three maxima. The threshold is the same for all images.
 
-The evaluator's conventions are kept, for published figures rest on them. Boxes are inclusive, so their sides count
-one more than the difference of their ends. An estimated box is (x, y, x + width, y + height) all the same, cut to the
-image: one pixel too wide and too high unless it touches the edge, so a perfect 20x20 box reaches 400/441. The released
-1000 thresholds become 255 different ones on whole numbers, which are those tried here. The evaluator resizes everything
-to 224; here the map's size is the image's.
+Published figures rest on the evaluator's conventions, so they are kept. Boxes have inclusive ends, and their sides are
+one more than the difference of the ends. Even so, an estimated box is (x, y, x + width, y + height), cut to the image:
+it is one pixel too wide and too high unless it touches the edge, and a perfect box of 20x20 pixels reaches only
+400/441. The 1000 released thresholds become 255 different ones on whole numbers; these are tried here. The evaluator
+resizes everything to 224 pixels; here the size of the map is the size of the image.
 
-A map that is constant or not finite estimates nothing: it is wrong at every threshold, as in the evaluator, whose box
-for it is a single pixel. Variants called "V3" in forks of the evaluator, which match several objects one to one, are
-not by its authors and are not offered; with one object an image they equal v2.
+A map that is constant or not finite estimates nothing and is wrong at every threshold. The evaluator gives such a map a
+box of a single pixel, which is wrong, too. Forks of the evaluator have a "V3", which matches several objects one to
+one. It is not by the evaluator's authors and is not offered here; with one object an image it equals v2.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from ssimpert.analysis.localization.contours import contour_boxes
 from ssimpert.errors import InputError
 from ssimpert.validation import check_maps
 
-LEVELS = 255
+THRESHOLDS = 255
+"""The thresholds are the whole numbers from 0 to 254."""
 V1_IOU = 0.5
 V2_IOUS = (0.3, 0.5, 0.7)
 
@@ -61,9 +63,9 @@ class MaxBoxAcc:
     """Box accuracy of B maps at the thresholds 0 to 254.
 
     Attributes:
-        iou_largest: (B, 255) float64, IoU of the largest contour's box with its best object box (v1); NaN for a map
-            that estimates nothing.
-        iou_best: (B, 255) float64, the best IoU over all contours (v2); NaN likewise.
+        iou_largest: (B, 255) float64 in [0, 1], the IoU of the largest contour's box with the object's box that fits it
+            best (v1); NaN for a map that estimates nothing.
+        iou_best: (B, 255) float64 in [0, 1], the best IoU over all contours (v2); NaN for a map that estimates nothing.
         reasons: why a map estimates nothing, ``None`` where it does.
     """
 
@@ -79,7 +81,7 @@ class MaxBoxAcc:
     @property
     def v2_accuracies(self) -> Tensor:
         """(3, 255) float64: the share of images with a box that reaches IoU 0.3, 0.5, 0.7, at each threshold."""
-        return torch.stack([(self.iou_best >= least).double().mean(dim=0) for least in V2_IOUS])
+        return torch.stack([(self.iou_best >= required_iou).double().mean(dim=0) for required_iou in V2_IOUS])
 
     @property
     def v1(self) -> float:
@@ -88,17 +90,17 @@ class MaxBoxAcc:
 
     @property
     def v2(self) -> float:
-        """MaxBoxAccV2, in [0, 1]: each IoU has its own best threshold."""
+        """MaxBoxAccV2, in [0, 1]. Each of its three IoU has its own best threshold."""
         return float(self.v2_accuracies.amax(dim=1).mean())
 
     @property
     def v1_threshold(self) -> int:
-        """The best threshold for v1, 0 to 254 of 255; the smallest of equals."""
+        """The best threshold for v1, from 0 to 254; the smallest among equals."""
         return int(self.v1_accuracies.argmax())
 
     @property
     def v2_thresholds(self) -> tuple[int, ...]:
-        """The best threshold for each of v2's three IoU; the smallest of equals."""
+        """The best threshold for each of the three IoU of v2; the smallest among equals."""
         return tuple(self.v2_accuracies.argmax(dim=1).tolist())
 
     def records(self) -> list[BoxRow]:
@@ -108,69 +110,75 @@ class MaxBoxAcc:
         return [
             BoxRow(
                 image=index,
-                v1_iou=first,
-                v1_correct=first >= V1_IOU,
-                v2_iou_30=second[0],
-                v2_iou_50=second[1],
-                v2_iou_70=second[2],
+                v1_iou=v1_iou,
+                v1_correct=v1_iou >= V1_IOU,
+                v2_iou_30=v2_ious[0],
+                v2_iou_50=v2_ious[1],
+                v2_iou_70=v2_ious[2],
                 reason=reason,
             )
-            for index, (first, second, reason) in enumerate(zip(v1, v2, self.reasons, strict=True))
+            for index, (v1_iou, v2_ious, reason) in enumerate(zip(v1, v2, self.reasons, strict=True))
         ]
 
 
 def max_box_acc(maps: Tensor, boxes: Boxes) -> MaxBoxAcc:
-    """Box accuracy at every threshold; ``.v1`` and ``.v2`` are the two metrics.
+    """The box accuracy at every threshold; ``.v1`` and ``.v2`` of the result are the two metrics.
 
     Args:
         maps: (B, H, W), float32 or float64, of any scale.
         boxes: the objects, (B, 4) or B tensors (k, 4), in the map's pixels: (x0, y0, x1, y1), ends *exclusive* as
-            everywhere in this package; they are made inclusive by taking 1 from x1 and y1.
+            everywhere in this package. The evaluator's inclusive ends are x1 - 1 and y1 - 1.
 
-    Contours are found on the CPU, whatever the maps' device; the result is on the maps' device. A smooth
-    224x224 map takes about 0.3 s on one core, white noise 1.5 s.
+    Contours are found on the CPU, whatever the device of the maps; the result is on the device of the maps. On one core
+    a smooth map of 224x224 pixels takes about 0.1 s, white noise 3 s.
 
     Raises:
-        InputError: shapes or types that don't fit, a box without area.
+        InputError: shapes or types that do not fit, or a box without area.
     """
     check_maps("maps", maps)
     if maps.numel() == 0:
         raise InputError(f"maps must not be empty, got shape {tuple(maps.shape)}")
     objects, real = padded_boxes(boxes, len(maps), torch.device("cpu"))
     reasons = degenerate_reasons(maps)
-    largest = torch.full((len(maps), LEVELS), float("nan"), dtype=torch.float64)
+    largest = torch.full((len(maps), THRESHOLDS), float("nan"), dtype=torch.float64)
     best = largest.clone()
     for index, reason in enumerate(reasons):
         if reason is None:
-            levels = _levels(maps[index])
-            largest[index], best[index] = _ious(levels, objects[index], real[index])
+            values = _whole_numbers(maps[index])
+            largest[index], best[index] = _ious(values, objects[index], real[index])
     return MaxBoxAcc(largest.to(maps.device), best.to(maps.device), reasons)
 
 
-def _levels(one: Tensor) -> NDArray[np.uint8]:
-    """The map (H, W) scaled to 0...255 by its extremes and cut, not rounded, to whole numbers."""
-    values = one.detach().double().cpu().numpy()
+def _whole_numbers(saliency: Tensor) -> NDArray[np.uint8]:
+    """One map (H, W) scaled to 0...255 by its extremes, and cut (not rounded) to whole numbers."""
+    values = saliency.detach().double().cpu().numpy()
     low, high = values.min(), values.max()
     return ((values - low) / (high - low) * 255).astype(np.uint8)
 
 
-def _ious(levels: NDArray[np.uint8], objects: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU of the largest contour's box and of the best box, at thresholds 0 to 254, (255,) each."""
-    height, width = levels.shape
-    largest = torch.empty(LEVELS, dtype=torch.float64)
-    best = torch.empty(LEVELS, dtype=torch.float64)
-    ends = torch.tensor([0, 0, 1, 1], dtype=torch.float64)
-    present = np.bincount(levels.ravel(), minlength=LEVELS + 1) > 0
-    for level in range(LEVELS):
-        # Without a pixel of this level the binary image is the last one. Level 0 always has one, and so has 255.
-        if present[level]:
-            found = contour_boxes(levels > level)
-            # Inclusive ends would be x + width - 1; the evaluator takes x + width, cut to the image.
-            inclusive = np.minimum(found.all, [width, height, width - 1, height - 1])
-            # One more than inclusive ends are exclusive ends: then plain areas are the evaluator's.
-            estimates = torch.from_numpy(inclusive).double() + ends
-            iou = best_iou(estimates[None], objects[None], real[None])[0]
-            largest[level], best[level] = iou[found.largest], iou.max()
-        else:
-            largest[level], best[level] = largest[level - 1], best[level - 1]
+def _ious(values: NDArray[np.uint8], objects: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """The IoU of the largest contour's box and of the best box, at the thresholds 0 to 254: (255,) each.
+
+    Args:
+        values: one map (H, W) from :func:`_whole_numbers`.
+        objects: (K, 4) float64, the objects' boxes, ends exclusive.
+        real: (K,) bool, which of these boxes are real.
+    """
+    height, width = values.shape
+    largest = torch.empty(THRESHOLDS, dtype=torch.float64)
+    best = torch.empty(THRESHOLDS, dtype=torch.float64)
+    one_more = torch.tensor([0, 0, 1, 1], dtype=torch.float64)
+    occurs = np.bincount(values.ravel(), minlength=THRESHOLDS + 1) > 0
+    for threshold in range(THRESHOLDS):
+        # Without a pixel of this value the binary image is that of the last threshold. The value 0 always occurs.
+        if not occurs[threshold]:
+            largest[threshold], best[threshold] = largest[threshold - 1], best[threshold - 1]
+            continue
+        contours = contour_boxes(values > threshold)
+        # The evaluator takes x + width, cut to the image, as the inclusive end, which would be x + width - 1.
+        inclusive = np.minimum(contours.all, [width, height, width - 1, height - 1])
+        # With exclusive ends, which are one more, plain areas are the evaluator's areas.
+        estimates = torch.from_numpy(inclusive).double() + one_more
+        iou = best_iou(estimates[None], objects[None], real[None])[0]
+        largest[threshold], best[threshold] = iou[contours.largest], iou.max()
     return largest, best

@@ -1,17 +1,17 @@
 """Weak localisation by thresholding: the tightest box around a map's high pixels against the object's boxes.
 
-Fong, Vedaldi, "Interpretable explanations of black boxes by meaningful perturbation", ICCV 2017 (after
-Cao et al., ICCV 2015). Three thresholdings of a map H by alpha keep these pixels:
+Fong, Vedaldi, "Interpretable explanations of black boxes by meaningful perturbation", ICCV 2017 (after Cao et al., ICCV
+2015). A threshold alpha keeps some pixels of a map H. There are three thresholdings:
 
-* ``value``: H - min >= alpha (max - min), for alpha 0 to 0.95 by 0.05;
-* ``energy``: the fewest highest values that hold the share alpha of the sum, for alpha 0 to 0.95 by 0.05;
-* ``mean``: H >= alpha mean(H), for alpha 0 to 10 by 0.5.
+* ``value`` keeps the pixels with H - min(H) >= alpha (max(H) - min(H)), for alpha from 0 to 0.95 by 0.05;
+* ``energy`` keeps the fewest highest pixels that hold the share alpha of the sum, for alpha from 0 to 0.95 by 0.05;
+* ``mean`` keeps the pixels with H >= alpha mean(H), for alpha from 0 to 10 by 0.5.
 
-The estimate is the tightest box around what stays, the whole image if nothing does. It is wrong if its best
-intersection over union with a box of the class is below 0.5. Alpha is chosen on other images than those it is judged
-on: :mod:`ssimpert.analysis.localization.cross_validation`.
+The estimate is the tightest box around the kept pixels, or the whole image if no pixel is kept. The estimate is wrong
+if its best intersection over union with a box of the class is below 0.5. Alpha is chosen on other images than those
+that are evaluated (:mod:`ssimpert.analysis.localization.cross_validation`).
 
-A map that is constant or not finite estimates nothing: it is wrong at every alpha, and says why.
+A map that is constant or not finite estimates nothing. Such a map is wrong at every alpha and has a reason.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ ALPHAS: dict[Thresholding, tuple[float, ...]] = {
 }
 """The published grids."""
 
-LEAST_IOU = 0.5
+CORRECT_IOU = 0.5
+"""From this intersection over union on, an estimate is correct."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +49,11 @@ class ThresholdedBoxes:
 
     Attributes:
         thresholding: ``"value"``, ``"energy"`` or ``"mean"``.
-        alphas: the A values.
-        boxes: (B, A, 4) float64, (x0, y0, x1, y1), ends exclusive, in the image's pixels; NaN where the map estimates
-            nothing.
-        iou: (B, A) float64 in [0, 1], the best over the image's boxes; NaN where the map estimates nothing.
+        alphas: the A values of alpha.
+        boxes: (B, A, 4) float64, the estimates (x0, y0, x1, y1), ends exclusive, in the image's pixels; NaN where the
+            map estimates nothing.
+        iou: (B, A) float64 in [0, 1], the best intersection over union with a box of the image; NaN where the map
+            estimates nothing.
         correct: (B, A) bool, ``iou`` at least 0.5.
         reasons: why a map estimates nothing, ``None`` where it does.
     """
@@ -65,7 +67,7 @@ class ThresholdedBoxes:
 
     @property
     def errors(self) -> Tensor:
-        """(A,) float64, the share of images that are wrong at each alpha: the curve from which alpha is chosen."""
+        """(A,) float64, the share of images that are wrong at each alpha. Alpha is chosen from this curve."""
         return 1 - self.correct.double().mean(dim=0)
 
 
@@ -77,20 +79,22 @@ def thresholded_boxes(
     alphas: Sequence[float] | None = None,
     image_sizes: Tensor | None = None,
 ) -> ThresholdedBoxes:
-    """Estimate and judge a box for each map and alpha.
+    """Estimate a box for each map and each alpha, and compare the box with the objects' boxes.
 
     Args:
-        maps: (B, H, W), float32 or float64; for ``energy`` and ``mean`` nonnegative.
+        maps: (B, H, W), float32 or float64; nonnegative for ``energy`` and ``mean``.
         boxes: the objects of the class, (B, 4) or B tensors (k, 4): (x0, y0, x1, y1), ends exclusive, in the image's
             pixels.
-        thresholding: ``"value"``, ``"energy"`` or ``"mean"``. Equal values stay or go together.
-        alphas: default the published grid; value and energy in [0, 1], mean 0 or more.
-        image_sizes: (B, 2), height and width of the original images, to which the estimates are scaled; ``None``:
-            the maps' size.
+        thresholding: ``"value"``, ``"energy"`` or ``"mean"``. Pixels of equal value are kept together or dropped
+            together.
+        alphas: the thresholds, in [0, 1] for ``value`` and ``energy``, 0 or more for ``mean``; default ``None`` for the
+            published grid :data:`ALPHAS`.
+        image_sizes: (B, 2), the height and the width of the original images, to which the estimates are scaled; default
+            ``None`` for the size of the maps.
 
     Raises:
-        InputError: an unknown thresholding, an alpha out of range, negative maps where a share of the sum or a
-            multiple of the mean means nothing, shapes that don't fit.
+        InputError: an unknown thresholding, an alpha out of range, shapes that do not fit, or negative maps for
+            ``energy`` or ``mean``: a share of the sum and a multiple of the mean then mean nothing.
     """
     if thresholding not in THRESHOLDINGS:
         raise unknown_name("thresholding", thresholding, THRESHOLDINGS)
@@ -103,30 +107,30 @@ def thresholded_boxes(
     scale = _scale(image_sizes, maps)
 
     reasons = degenerate_reasons(maps)
-    sound = ranks_pixels(reasons, maps.device)
-    values = torch.where(sound[:, None, None], maps.detach().double(), 0.0)
+    ranked = ranks_pixels(reasons, maps.device)
+    values = torch.where(ranked[:, None, None], maps.detach().double(), 0.0)
     if thresholding != "value" and bool((values < 0).any()):
         raise InputError(
             f"thresholding {thresholding!r} needs nonnegative maps, got {float(values.min()):.3g}; "
             "take the absolute value or the positive part, or threshold by 'value'"
         )
-    stay = {"value": _by_value, "energy": _by_energy, "mean": _by_mean}[thresholding]
-    estimates = torch.stack([bounding_boxes(stay(values, Fraction(str(alpha)))) for alpha in chosen], dim=1)
+    keep = {"value": _by_value, "energy": _by_energy, "mean": _by_mean}[thresholding]
+    estimates = torch.stack([bounding_boxes(keep(values, Fraction(str(alpha)))) for alpha in chosen], dim=1)
     estimates = estimates * scale[:, None, :]
-    nothing = ~sound[:, None]
-    iou = best_iou(estimates, objects, real).masked_fill(nothing, float("nan"))
+    estimates_nothing = ~ranked[:, None]
+    iou = best_iou(estimates, objects, real).masked_fill(estimates_nothing, float("nan"))
     return ThresholdedBoxes(
         thresholding=thresholding,
         alphas=chosen,
-        boxes=estimates.masked_fill(nothing[..., None], float("nan")),
+        boxes=estimates.masked_fill(estimates_nothing[..., None], float("nan")),
         iou=iou,
-        correct=iou >= LEAST_IOU,
+        correct=iou >= CORRECT_IOU,
         reasons=reasons,
     )
 
 
-# Alpha enters as the fraction its decimal means, by cross-multiplication: 0.07 * 100 is 7.000000000000001 in binary,
-# and a map that holds exactly its share would miss it.
+# Alpha enters as the fraction that its decimal form means, and the comparison is cross-multiplied: in binary 0.07 * 100
+# is 7.000000000000001, and a map that holds exactly its share would miss that number.
 
 
 def _by_value(maps: Tensor, alpha: Fraction) -> Tensor:
@@ -139,11 +143,11 @@ def _by_energy(maps: Tensor, alpha: Fraction) -> Tensor:
         return torch.zeros_like(maps, dtype=torch.bool)
     flat = maps.flatten(1)
     falling = flat.sort(dim=1, descending=True).values
-    held = falling.cumsum(dim=1)
-    # The last sum and not a second summation, which may round above it and never be reached.
-    enough = held * alpha.denominator >= held[:, -1:] * alpha.numerator
-    last = enough.int().argmax(dim=1, keepdim=True)
-    return maps >= falling.gather(1, last)[..., None]
+    sums = falling.cumsum(dim=1)
+    # The total is the last of these sums. A second summation may round to a total above the last sum.
+    is_enough = sums * alpha.denominator >= sums[:, -1:] * alpha.numerator
+    last_kept = is_enough.int().argmax(dim=1, keepdim=True)
+    return maps >= falling.gather(1, last_kept)[..., None]
 
 
 def _by_mean(maps: Tensor, alpha: Fraction) -> Tensor:
@@ -152,7 +156,7 @@ def _by_mean(maps: Tensor, alpha: Fraction) -> Tensor:
 
 
 def _scale(image_sizes: Tensor | None, maps: Tensor) -> Tensor:
-    """(B, 4) float64: what the sides of a box on the map are multiplied by."""
+    """(B, 4) float64: the factors that bring the coordinates of a box on the map to the image."""
     count, height, width = maps.shape
     if image_sizes is None:
         return torch.ones(count, 4, dtype=torch.float64, device=maps.device)
@@ -167,10 +171,10 @@ def _scale(image_sizes: Tensor | None, maps: Tensor) -> Tensor:
 
 
 def _check_alphas(alphas: tuple[float, ...], thresholding: Thresholding) -> None:
-    most = float("inf") if thresholding == "mean" else 1.0
+    largest = float("inf") if thresholding == "mean" else 1.0
     if not alphas:
         raise InputError("alphas must hold at least one value, got none")
     for alpha in alphas:
-        number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-        if not number or not 0 <= alpha <= most or alpha == float("inf"):
-            raise InputError(f"alpha must be a number from 0 to {most} for {thresholding!r}, got {alpha!r}")
+        is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
+        if not is_number or not 0 <= alpha <= largest or alpha == float("inf"):
+            raise InputError(f"alpha must be a number from 0 to {largest} for {thresholding!r}, got {alpha!r}")

@@ -1,13 +1,15 @@
 """Agreement between a map and a class activation map (CAM): the eight metrics of the evaluation protocol (section 3).
 
-Maps are (B, H, W); each function gives (B,) in float64. The first argument is the map that is judged, the second the
-CAM; Pearson, Spearman and the overlap of the highest pixels are symmetric.
+Each function takes two tensors of maps (B, H, W), float32 or float64, on one device, and gives (B,) in float64. The
+first tensor has the maps that are measured, the second has the CAMs. Pearson, Spearman and the overlap of the highest
+pixels are symmetric. Each function raises :class:`~ssimpert.errors.InputError` for other types, shapes or devices.
 
-A map that is constant, empty or has a value that isn't finite says nothing about where: its agreement is NaN in every
-metric, never a number. :func:`agreement` gives the reason for each NaN.
+A map that is constant, empty or not finite says nothing about where. Its agreement is NaN in every metric.
+:func:`agreement` also gives the reason for each NaN.
 
-Definitions follow Bylinskii, Judd, Oliva, Torralba, Durand, "What do different evaluation metrics tell us about
-saliency models?", IEEE TPAMI 2018, and the MIT saliency benchmark's code; each docstring says where they differ.
+The definitions follow Bylinskii, Judd, Oliva, Torralba, Durand, "What do different evaluation metrics tell us about
+saliency models?", IEEE TPAMI 2018, and the code of the MIT saliency benchmark. Where the two differ, the docstring of
+the metric says so.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's rank correlation over pixels: (B, H, W) x 2 -> (B,) in [-1, 1].
 
-    Pearson's correlation of the ranks, tied values sharing their average rank (as ``scipy.stats.spearmanr``).
+    This is Pearson's correlation of the ranks; tied values share their average rank (as in ``scipy.stats.spearmanr``).
     """
     return SPEARMAN.values(paired(a, b, ("a", "b")))
 
@@ -47,9 +49,9 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 def similarity(maps: Tensor, cam: Tensor) -> Tensor:
     """SIM, the histogram intersection: (B, H, W) x 2 -> (B,) in [0, 1].
 
-    Sum over pixels of min(P, Q), both maps divided by their sum (the paper's equation). The benchmark's code also
-    shifts each map's minimum to 0 beforehand; here, as in the protocol, maps are only divided. NaN also where a map
-    has negative values.
+    SIM is the sum over pixels of min(P, Q), where P and Q are the two maps, each divided by its sum (the paper's
+    equation). The benchmark's code first shifts the minimum of each map to 0; here, as in the protocol, the maps are
+    only divided. SIM is NaN also where a map has negative values.
     """
     return SIMILARITY.values(paired(maps, cam))
 
@@ -57,9 +59,10 @@ def similarity(maps: Tensor, cam: Tensor) -> Tensor:
 def kl_divergence(maps: Tensor, cam: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the CAM from the map: (B, H, W) x 2 -> (B,), 0 or more; *lower* is closer.
 
-    sum over pixels of Q log(e + Q / (P + e)), P the map and Q the CAM, both divided by their sum, natural logarithm,
-    e = 2^-52: the benchmark's formula with its epsilon. Rounding may leave equal maps a value of -1e-16 or so, and a
-    pixel that P misses costs up to 36 Q. NaN also where a map has negative values.
+    The divergence is the sum over pixels of Q log(e + Q / (P + e)), where P is the map and Q the CAM, each divided by
+    its sum, with the natural logarithm and e = 2^-52. This is the benchmark's formula with its epsilon. Equal maps may
+    get a value of about -1e-16 by rounding, and a pixel where P is 0 costs up to 36 Q. The divergence is NaN also where
+    a map has negative values.
     """
     return KL_DIVERGENCE.values(paired(maps, cam))
 
@@ -67,9 +70,9 @@ def kl_divergence(maps: Tensor, cam: Tensor) -> Tensor:
 def nss(maps: Tensor, cam: Tensor) -> Tensor:
     """Normalised scanpath saliency: (B, H, W) x 2 -> (B,), 0 at chance.
 
-    Mean over the fixated pixels of the map's z-scores (standard deviation with N - 1, as the benchmark's). Fixated
-    are the pixels where the CAM is strictly above its median, as for :func:`auc`. NaN also where no pixel is: the
-    CAM's largest value then fills half of it.
+    NSS is the mean of the map's z-scores over the fixated pixels. The standard deviation has N - 1, as in the
+    benchmark. The fixated pixels are those where the CAM is strictly above its median, as for :func:`auc`. NSS is NaN
+    also where no pixel is above the median: the largest value of the CAM then fills half of the image.
     """
     return NSS.values(paired(maps, cam))
 
@@ -77,8 +80,9 @@ def nss(maps: Tensor, cam: Tensor) -> Tensor:
 def auc(maps: Tensor, cam: Tensor) -> Tensor:
     """Area under the ROC curve: (B, H, W) x 2 -> (B,) in [0, 1], 1/2 at chance.
 
-    Label: the CAM strictly above its median. Score: the map. Exact Mann-Whitney statistic, the share of pairs (pixel
-    above, pixel not above) that the map puts in that order; a tie counts one half. NaN where :func:`nss` is.
+    The label of a pixel says whether the CAM is strictly above its median there; the score is the map. AUC is the exact
+    Mann-Whitney statistic: of all pairs of a pixel above and a pixel not above, the share that the map puts in this
+    order, where a tie counts one half. AUC is NaN where :func:`nss` is NaN.
     """
     return AUC.values(paired(maps, cam))
 
@@ -86,9 +90,9 @@ def auc(maps: Tensor, cam: Tensor) -> Tensor:
 def top_iou(a: Tensor, b: Tensor, share: float = TOP_SHARE) -> Tensor:
     """Intersection over union of the highest pixels of each map: (B, H, W) x 2 -> (B,) in [0, 1].
 
-    Exactly ceil(share * H * W) pixels are taken from each map; among equal values the pixel that comes first
-    in row-major order wins, so the result is deterministic. ``share`` lies strictly between 0 and 1; two
-    unrelated maps overlap by about share/(2 - share), which is 0.11 for the default 0.2.
+    Exactly ceil(share * H * W) pixels are taken from each map. Among equal values the first pixels in row-major order
+    are taken, so the result is deterministic. ``share`` lies strictly between 0 and 1, default 0.2. Two unrelated maps
+    overlap by about share/(2 - share), which is 0.11 for the default.
     """
     return top_iou_metric(share).values(paired(a, b, ("a", "b")))
 
@@ -96,10 +100,10 @@ def top_iou(a: Tensor, b: Tensor, share: float = TOP_SHARE) -> Tensor:
 def energy_share(maps: Tensor, cam: Tensor) -> Tensor:
     """Share of the map's sum that lies where the CAM is at least 0.5: (B, H, W) x 2 -> (B,) in [0, 1].
 
-    "Energy" is the sum of the map's values, as in the energy-based pointing game (Wang et al., Score-CAM, CVPR
-    Workshops 2020). The CAM is taken as it is: min-max normalised to [0, 1], as
-    :func:`~ssimpert.analysis.grad_cam` returns it. NaN also where it leaves that range, where it reaches 0.5 nowhere
-    or everywhere, and where the map has negative values. An unrelated map scores the share of the area.
+    The energy of a map is the sum of its values, as in the energy-based pointing game (Wang et al., Score-CAM, CVPR
+    Workshops 2020). The CAM must be in [0, 1], as :func:`~ssimpert.analysis.grad_cam` returns it. The share is NaN also
+    where the CAM leaves that range, where the CAM reaches 0.5 nowhere or everywhere, and where the map has negative
+    values. An unrelated map scores the share of the area where the CAM is at least 0.5.
     """
     return ENERGY_SHARE.values(paired(maps, cam))
 
@@ -120,8 +124,9 @@ class Agreement:
 def agreement(maps: Tensor, cam: Tensor) -> Agreement:
     """All metrics of maps with class activation maps, (B, H, W) each, float32 or float64.
 
-    By name, in the protocol's order: ``pearson``, ``spearman``, ``similarity``, ``kl_divergence`` (lower is closer),
-    ``nss``, ``auc``, ``top20_iou``, ``energy_share``. Writing down the reasons waits for the device.
+    The names are, in the protocol's order: ``pearson``, ``spearman``, ``similarity``, ``kl_divergence`` (lower is
+    closer), ``nss``, ``auc``, ``top20_iou``, ``energy_share``. The call waits for the device, to write down the
+    reasons.
     """
     pair = paired(maps, cam)
     return Agreement(

@@ -1,7 +1,8 @@
-"""Maps paired with class activation maps, and why a comparison of the two can be undefined.
+"""Maps paired with class activation maps, and the reasons why a comparison of the two is undefined.
 
-A map that is constant, empty or not finite says nothing about *where*, so nothing agrees with it: every metric is NaN
-there, and further reasons belong to single metrics (:mod:`ssimpert.analysis.map_agreement.metrics`).
+A map that is constant, empty or not finite says nothing about *where* (:mod:`ssimpert.analysis.degenerate_maps`).
+Nothing can agree with such a map, so every metric is NaN for it. Single metrics have further reasons
+(:mod:`ssimpert.analysis.map_agreement.metrics`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssimpert.analysis.degenerate_maps import is_constant, is_finite
 from ssimpert.errors import InputError
 from ssimpert.validation import check_maps
 
 Faults = dict[str, Tensor]
-"""Reason -> (B,) bool, True for the images that it concerns; the first reason that holds is the one given."""
+"""Reason -> (B,) bool, True for the images that have this fault. An image gets the first reason that holds for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,8 @@ class MapPair:
     """Maps and class activation maps, flat (B, H*W) in float64 on the maps' device.
 
     Attributes:
-        maps, cam: the values; zeros in both for every image that has a fault.
+        maps: the values of the maps; zeros for every image that has a fault.
+        cam: the values of the class activation maps; zeros for every image that has a fault.
         faults: what makes every metric undefined.
     """
 
@@ -33,7 +36,7 @@ class MapPair:
 
 
 def paired(maps: Tensor, cam: Tensor, names: tuple[str, str] = ("maps", "cam")) -> MapPair:
-    """Check two batches of maps (B, H, W), float32 or float64, and pair them; ``names`` are for the messages."""
+    """Check two batches of maps (B, H, W), float32 or float64, and pair them. Error messages call them by ``names``."""
     check_maps(names[0], maps)
     check_maps(names[1], cam)
     if maps.shape != cam.shape:
@@ -48,22 +51,21 @@ def paired(maps: Tensor, cam: Tensor, names: tuple[str, str] = ("maps", "cam")) 
 
 
 def defined(faults: Faults) -> Tensor:
-    """(B,) bool: where no fault holds."""
+    """(B,) bool: True for the images that have no fault."""
     return ~torch.stack(list(faults.values())).any(dim=0)
 
 
 def first_reasons(faults: Faults) -> tuple[str, ...]:
-    """For each image the first reason that holds, or ``""``. Waits for the device."""
+    """For each image the first reason that holds, or ``""``. The call waits for the device."""
     columns = torch.stack(list(faults.values())).t().tolist()
     return tuple(next((reason for reason, holds in zip(faults, row, strict=True) if holds), "") for row in columns)
 
 
-def _faults(who: str, flat: Tensor) -> Faults:
+def _faults(name: str, flat: Tensor) -> Faults:
     if flat.shape[1] == 0:
-        return {f"{who} has no pixels": torch.ones(flat.shape[0], dtype=torch.bool, device=flat.device)}
-    constant = flat.amax(dim=1) == flat.amin(dim=1)
+        return {f"{name} has no pixels": torch.ones(flat.shape[0], dtype=torch.bool, device=flat.device)}
     return {
-        f"{who} is not finite": ~flat.isfinite().all(dim=1),
-        f"{who} is zero everywhere": (flat == 0).all(dim=1),
-        f"{who} is constant": constant,
+        f"{name} is not finite": ~is_finite(flat),
+        f"{name} is zero everywhere": (flat == 0).all(dim=1),
+        f"{name} is constant": is_constant(flat),
     }

@@ -1,10 +1,12 @@
-"""Could the agreement be chance? A null distribution by circular shifts of one map against the other.
+"""Could the agreement be chance? A test by circular shifts of one map against the other.
 
-A shifted map keeps its values, its smoothness and its scale and loses only its place, so smooth maps don't look
-significant merely for being smooth, as they would if pixels were permuted. The null hypothesis is that the map's place
-relative to the class activation map (CAM) is arbitrary; then all shifts, (0, 0) among them, are alike, and the p-value
-is exact for fields that are stationary on the torus. Photos are not: what sits in the middle of both maps makes the
-p-value small, and the centred Gaussian control tells how much of the agreement that is.
+A shifted map keeps its values, its smoothness and its scale, and loses only its place. Smooth maps therefore do not
+look significant merely because they are smooth, as they would if single pixels were permuted. The null hypothesis is
+that the map's place relative to the class activation map (CAM) is arbitrary. All shifts, (0, 0) among them, are then
+alike, and the p-value is exact for fields that are stationary on the torus.
+
+Photos are not stationary. If both maps are high in the middle of the image, the p-value is small; the centred Gaussian
+control tells how much of the agreement comes from that.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from ssimpert.errors import InputError, unknown_name
 from ssimpert.validation import check_seed
 
 MIN_SHIFTS = 200
-ROUNDING = 1e-12
+EQUAL_WITHIN = 1e-12
+"""Values of a metric count as equal up to this share of the largest magnitude."""
 Alternative = Literal["closer", "farther", "two-sided"]
 MapMetric = Callable[[Tensor, Tensor], Tensor]
 
@@ -33,11 +36,11 @@ class ShiftNull:
     """What :func:`shift_null` found, for B images and S shifts.
 
     Attributes:
-        metric: its name.
-        higher_is_better: which way the metric points.
+        metric: the name of the metric.
+        higher_is_better: whether a higher value of the metric means closer maps.
         alternative: the side that was tested.
-        seed: of the drawing of shifts; ``None`` where every shift was taken.
-        shifts: (S, 2) int64, rows and columns by which the map was moved, the same for all images.
+        seed: the seed that drew the shifts; ``None`` where every shift was taken.
+        shifts: (S, 2) int64, the rows and columns by which the maps were shifted, the same for all images.
         observed: (B,), the metric of the maps as they are.
         null: (B, S), the metric under each shift.
         p_value: (B,) in (0, 1], NaN where the metric is undefined.
@@ -67,57 +70,63 @@ def shift_null(
     higher_is_better: bool | None = None,
     seed: int = 0,
 ) -> ShiftNull:
-    """p-value for each image that its map agrees with its CAM more than shifted copies of the map do.
+    """The p-value, for each image, that its map agrees with its CAM more than shifted copies of the map do.
 
-    p = (1 + number of shifts whose value is at least as good as the observed one) / (1 + number of shifts). Values
-    within 1e-12 of the largest magnitude count as equal, hence against the map.
+    p = (1 + number of shifts whose value is at least as good as the observed value) / (1 + number of shifts). Values
+    within 1e-12 of the largest magnitude count as equal, and an equal value counts against the map. Images do not
+    influence one another: a batch gives what its images give one by one.
 
     Args:
-        maps, cam: (B, H, W), float32 or float64. ``maps`` is the one that moves.
-        metric: a name in :func:`ssimpert.analysis.map_agreement.agreement`, or a function of two (B, H, W) that gives
-            (B,).
-        shifts: how many, drawn without replacement; at least 200 (the protocol's least). ``None`` takes all.
-            Pearson, Spearman, NSS, AUC and energy share get theirs from one Fourier transform, at the same price for
-            all H W shifts; the others are evaluated shift by shift. The transform runs on the CPU for maps of any
-            device.
-        few_shifts: True allows fewer than 200 shifts, for small maps.
-        minimum_distance: least Euclidean length of a shift in pixels, the shorter way round. The default 1 excludes
-            only (0, 0). Smooth maps resemble themselves under short shifts, which makes the test conservative; a
-            distance beyond their correlation length avoids that, but then (0, 0) is no longer one of many alike and
-            the p-value is approximate.
-        alternative: ``"closer"`` (default): a shift counts if it agrees at least as well; ``"farther"``: at most as
-            well; ``"two-sided"``: twice the smaller of the two, at most 1. Closer is lower for ``kl_divergence``.
-        higher_is_better: for a function only (default True); the named metrics know theirs.
-        seed: of the drawing. Images don't influence each other: a batch gives what its images give one by one.
+        maps: (B, H, W), float32 or float64. These maps are shifted.
+        cam: (B, H, W), float32 or float64, on the device of ``maps``. These maps stay in place.
+        metric: a name in :func:`ssimpert.analysis.agreement` (default ``"pearson"``), or a function of two tensors
+            (B, H, W) that gives (B,).
+        shifts: how many shifts are drawn, without replacement; 200 or more, default 200 (the protocol's least).
+            ``None`` takes all shifts. For Pearson, Spearman, NSS, AUC and energy share one Fourier transform gives the
+            values under all H W shifts at once; the transform runs on the CPU for maps of any device. The other metrics
+            are computed shift by shift.
+        few_shifts: True allows fewer than 200 shifts, for small maps. Default False.
+        minimum_distance: the least Euclidean length of a shift in pixels, measured the shorter way round the torus;
+            above 0. The default 1 excludes only (0, 0). Smooth maps resemble themselves under short shifts, and the
+            test is then conservative. A distance beyond their correlation length avoids that, but then (0, 0) is no
+            longer one of many like shifts, and the p-value is approximate.
+        alternative: ``"closer"`` (default) counts the shifts whose maps agree at least as well. ``"farther"`` counts
+            those whose maps agree at most as well. ``"two-sided"`` gives twice the smaller p-value of the two, at most
+            1. For ``kl_divergence`` a lower value is closer.
+        higher_is_better: for a function, whether a higher value is closer; default ``None``, which means True. The
+            named metrics know their own direction and refuse this argument.
+        seed: an integer from 0, default 0, that decides which shifts are drawn.
 
     Raises:
-        InputError: unknown metric, fewer than 200 shifts unasked, more shifts than the maps' size allows.
+        InputError: an unknown metric or alternative, fewer than 200 shifts without ``few_shifts``, or more shifts than
+            maps of this size have.
     """
     if alternative not in get_args(Alternative):
         raise unknown_name("alternative", str(alternative), get_args(Alternative))
-    known = _known(metric, higher_is_better)
+    checked_metric = _checked_metric(metric, higher_is_better)
     pair = paired(maps, cam)
-    moves, drawn = _draw(maps.shape[-2:], shifts, few_shifts, minimum_distance, seed)
-    if isinstance(known, AgreementMetric):
-        name, better = known.name, known.higher_is_better
-        observed, null, reasons = _named(known, pair, moves, maps.shape)
+    offsets = _chosen_shifts(maps.shape[-2:], shifts, few_shifts, minimum_distance, seed)
+    if isinstance(checked_metric, AgreementMetric):
+        name, higher = checked_metric.name, checked_metric.higher_is_better
+        observed, null, reasons = _null_of_named_metric(checked_metric, pair, offsets, maps.shape)
     else:
-        name, better = getattr(known, "__name__", type(known).__name__), higher_is_better is not False
-        observed, null, reasons = _called(known, maps.detach(), cam.detach(), moves)
+        name = getattr(checked_metric, "__name__", type(checked_metric).__name__)
+        higher = higher_is_better is not False
+        observed, null, reasons = _null_of_function(checked_metric, maps.detach(), cam.detach(), offsets)
     return ShiftNull(
         metric=name,
-        higher_is_better=better,
+        higher_is_better=higher,
         alternative=alternative,
-        seed=seed if drawn else None,
-        shifts=moves,
+        seed=None if shifts is None else seed,
+        shifts=offsets,
         observed=observed,
         null=null,
-        p_value=_p_value(observed, null, alternative, better),
+        p_value=_p_value(observed, null, alternative, higher),
         reasons=reasons,
     )
 
 
-def _known(metric: str | MapMetric, higher_is_better: bool | None) -> AgreementMetric | MapMetric:
+def _checked_metric(metric: str | MapMetric, higher_is_better: bool | None) -> AgreementMetric | MapMetric:
     if not isinstance(metric, str):
         if not callable(metric):
             raise InputError(f"metric must be a name or a function of two maps, got {metric!r}")
@@ -131,10 +140,10 @@ def _known(metric: str | MapMetric, higher_is_better: bool | None) -> AgreementM
     return AGREEMENT_METRICS[metric]
 
 
-def _draw(
+def _chosen_shifts(
     size: torch.Size, shifts: int | None, few_shifts: bool, minimum_distance: float, seed: int
-) -> tuple[Tensor, bool]:
-    """(S, 2) shifts on the CPU, and whether they were drawn rather than all taken."""
+) -> Tensor:
+    """The shifts that are tried, (S, 2) int64, rows and columns, on the CPU."""
     check_seed(seed)
     if shifts is not None and (isinstance(shifts, bool) or not isinstance(shifts, int) or shifts < 1):
         raise InputError(f"shifts must be a positive integer or None (all of them), got {shifts!r}")
@@ -143,8 +152,8 @@ def _draw(
     height, width = size
     down, across = torch.arange(height), torch.arange(width)
     rows, columns = torch.minimum(down, height - down), torch.minimum(across, width - across)
-    far = rows[:, None] ** 2 + columns[None, :] ** 2 >= minimum_distance**2
-    allowed = far.nonzero()
+    is_far_enough = rows[:, None] ** 2 + columns[None, :] ** 2 >= minimum_distance**2
+    allowed = is_far_enough.nonzero()
     count = len(allowed)
     if count == 0 or (shifts is not None and shifts > count):
         wanted = "any shift" if shifts is None else f"{shifts} shifts"
@@ -158,69 +167,85 @@ def _draw(
             "or say few_shifts=True"
         )
     if shifts is None:
-        return allowed, False
+        return allowed
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return allowed[order[:shifts]], True
+    return allowed[order[:shifts]]
 
 
-def _named(
-    metric: AgreementMetric, pair: MapPair, moves: Tensor, shape: torch.Size
+def _null_of_named_metric(
+    metric: AgreementMetric, pair: MapPair, offsets: Tensor, shape: torch.Size
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    # Whether the metric is defined depends on the values and not on their places, so the same holds for all shifts.
+    """The metric as it is, (B,), under each shift, (B, S), and for each image why it is NaN.
+
+    Args:
+        metric: the metric.
+        pair: the maps and the CAMs.
+        offsets: (S, 2), the shifts.
+        shape: (B, H, W), the shape of the maps.
+    """
+    # Whether a metric is defined depends on the values and not on their places: it is the same under every shift.
     observed = metric.values(pair)
-    first, second = metric.features(pair.maps, pair.cam)
-    grid = first.reshape(shape)
+    map_features, cam_features = metric.features(pair.maps, pair.cam)
+    grid = map_features.reshape(shape)
     if metric.from_product is not None:
-        products = _products_under_shifts(grid, second.reshape(shape))
-        down, across = moves.to(products.device).unbind(dim=1)
-        null = metric.from_product(products[:, down, across], first, second)
+        products = _products_under_shifts(grid, cam_features.reshape(shape))
+        down, across = offsets.to(products.device).unbind(dim=1)
+        null = metric.from_product(products[:, down, across], map_features, cam_features)
     else:
-        null = torch.stack([metric.compare(_moved(grid, move).flatten(1), second) for move in moves.tolist()], dim=1)
+        shifted = (_shifted(grid, offset).flatten(1) for offset in offsets.tolist())
+        null = torch.stack([metric.compare(features, cam_features) for features in shifted], dim=1)
     null = torch.where(observed.isnan()[:, None], observed[:, None], null)
     return observed, null, first_reasons(metric.all_faults(pair))
 
 
 def _products_under_shifts(first: Tensor, second: Tensor) -> Tensor:
-    """For each shift (down, across) the sum of products of ``first``, so shifted, with ``second``: (B, H, W)."""
-    # Image by image, for the transform of a batch rounds differently. On the CPU, which does a plane in a millisecond:
-    # cuFFT failed with an internal error on the GPU that this was tried on.
+    """At (b, down, across): the sum over pixels of ``first[b]``, shifted by (down, across), times ``second[b]``.
+
+    Two tensors (B, H, W) -> (B, H, W).
+    """
+    # Image by image, because the transform of a batch rounds differently. On the CPU, which transforms a plane in a
+    # millisecond: cuFFT failed with an internal error on the GPU on which this was tried.
     products = [
-        torch.fft.irfft2(torch.fft.rfft2(one).conj() * torch.fft.rfft2(other), s=one.shape)
-        for one, other in zip(first.cpu(), second.cpu(), strict=True)
+        torch.fft.irfft2(torch.fft.rfft2(plane).conj() * torch.fft.rfft2(fixed_plane), s=plane.shape)
+        for plane, fixed_plane in zip(first.cpu(), second.cpu(), strict=True)
     ]
     return torch.stack(products).to(first.device)
 
 
-def _called(metric: MapMetric, maps: Tensor, cam: Tensor, moves: Tensor) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    def value(moved: Tensor) -> Tensor:
-        scores = metric(moved, cam)
+def _null_of_function(
+    metric: MapMetric, maps: Tensor, cam: Tensor, offsets: Tensor
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """The same as :func:`_null_of_named_metric`, for a function of two maps."""
+
+    def value(shifted: Tensor) -> Tensor:
+        scores = metric(shifted, cam)
         if not isinstance(scores, Tensor) or scores.shape != maps.shape[:1]:
-            found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise InputError(f"the metric must give one value an image, shape {tuple(maps.shape[:1])}, got {found}")
+            got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise InputError(f"the metric must give one value an image, shape {tuple(maps.shape[:1])}, got {got}")
         return scores.detach().double()
 
     observed = value(maps)
-    null = torch.stack([value(_moved(maps, move)) for move in moves.tolist()], dim=1)
-    nowhere, somewhere = observed.isnan().tolist(), null.isnan().any(dim=1).tolist()
+    null = torch.stack([value(_shifted(maps, offset)) for offset in offsets.tolist()], dim=1)
+    nan_observed, nan_under_shift = observed.isnan().tolist(), null.isnan().any(dim=1).tolist()
     reasons = tuple(
-        "metric is NaN" if here else "metric is NaN under a shift" if there else ""
-        for here, there in zip(nowhere, somewhere, strict=True)
+        "metric is NaN" if observed_is_nan else "metric is NaN under a shift" if null_has_nan else ""
+        for observed_is_nan, null_has_nan in zip(nan_observed, nan_under_shift, strict=True)
     )
     return observed, null, reasons
 
 
-def _moved(maps: Tensor, move: list[int]) -> Tensor:
-    return maps.roll(move, dims=(-2, -1))
+def _shifted(maps: Tensor, offset: list[int]) -> Tensor:
+    return maps.roll(offset, dims=(-2, -1))
 
 
 def _p_value(observed: Tensor, null: Tensor, alternative: Alternative, higher_is_better: bool) -> Tensor:
     sign = 1.0 if higher_is_better else -1.0
     gain = sign * (null - observed[:, None])
-    slack = ROUNDING * torch.maximum(null.abs().amax(dim=1), observed.abs())[:, None]
+    slack = EQUAL_WITHIN * torch.maximum(null.abs().amax(dim=1), observed.abs())[:, None]
     count = null.shape[1]
     closer = (1 + (gain >= -slack).sum(dim=1).double()) / (1 + count)
     farther = (1 + (gain <= slack).sum(dim=1).double()) / (1 + count)
-    both = (2 * torch.minimum(closer, farther)).clamp(max=1)
-    p_value = {"closer": closer, "farther": farther, "two-sided": both}[alternative]
+    two_sided = (2 * torch.minimum(closer, farther)).clamp(max=1)
+    p_value = {"closer": closer, "farther": farther, "two-sided": two_sided}[alternative]
     undefined = observed.isnan() | null.isnan().any(dim=1)
     return torch.where(undefined, p_value.new_full((), math.nan), p_value)

@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ssimpert.analysis.degenerate_maps import is_constant
 from ssimpert.errors import InputError
 from ssimpert.validation import check_maps
 
@@ -17,9 +18,12 @@ TRUNCATE = 4.0
 def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     """Smooth maps (B, H, W), float32 or float64, by a Gaussian of standard deviation ``sigma`` pixels.
 
-    As ``scipy.ndimage.gaussian_filter(mode="reflect", truncate=4)``: the edge mirrors with its pixel
-    repeated, for a map of any size. ``sigma = 0`` returns the maps as they are. Nonnegative maps stay
-    nonnegative, constant ones as they are: rounding would make a map with a highest pixel of them.
+    The result is that of ``scipy.ndimage.gaussian_filter(mode="reflect", truncate=4)``: the map mirrors at its edge,
+    and the pixel at the edge is repeated. Maps may have any size. ``sigma = 0`` returns the maps as they are.
+    Nonnegative maps stay nonnegative. A constant map stays as it is: rounding would give such a map a highest pixel.
+
+    Raises:
+        InputError: maps of another shape or dtype, or a ``sigma`` that is negative or not finite.
     """
     check_maps("maps", maps)
     sigma = check_sigma(sigma)
@@ -28,8 +32,7 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
     height, width = maps.shape[-2:]
     rows = _reflecting_matrix(height, sigma).to(maps)
     columns = _reflecting_matrix(width, sigma).to(maps)
-    constant = maps.amax(dim=(1, 2), keepdim=True) == maps.amin(dim=(1, 2), keepdim=True)
-    return torch.where(constant, maps, rows @ maps @ columns.t())
+    return torch.where(is_constant(maps)[:, None, None], maps, rows @ maps @ columns.t())
 
 
 def check_sigma(sigma: float) -> float:
@@ -41,8 +44,8 @@ def check_sigma(sigma: float) -> float:
 
 @lru_cache(maxsize=32)
 def _reflecting_matrix(length: int, sigma: float) -> Tensor:
-    """The 1-D smoothing matrix (length, length) in float64, reflection folded in; rows sum to 1."""
-    # A tensor made under inference_mode could never be used for a gradient afterwards, and this one is kept.
+    """The smoothing matrix of one axis, (length, length) float64, with the mirror at the edges; each row sums to 1."""
+    # The matrix is cached. A tensor made under inference_mode could never be used for a gradient afterwards.
     with torch.inference_mode(False):
         radius = int(TRUNCATE * sigma + 0.5)
         offsets = torch.arange(-radius, radius + 1)

@@ -1,6 +1,7 @@
 """Bootstrap intervals of a mean, over images or over clusters of images.
 
-Efron, Tibshirani, *An Introduction to the Bootstrap*, 1993: percentile interval (chapter 13) and BCa (chapter 14).
+The intervals are those of Efron, Tibshirani, *An Introduction to the Bootstrap*, 1993: percentile (chapter 13) and BCa
+(chapter 14).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ssimpert.validation import check_count, check_seed
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
-_DRAWS_AT_ONCE = 2**21
+MAX_DRAWS_IN_MEMORY = 2**21
 
 IntervalMethod = Literal["percentile", "bca"]
 Floats = NDArray[np.float64]
@@ -27,9 +28,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap interval ``[low, high]`` of a mean, NaN from fewer than two units, with all that it depends on.
+    """A bootstrap interval of a mean, with all that it depends on.
 
-    ``units``: what was resampled, images or clusters.
+    Attributes:
+        low: the lower end; NaN from fewer than two units.
+        high: the upper end; NaN from fewer than two units.
+        method: ``"percentile"`` or ``"bca"``.
+        confidence: in (0, 1).
+        resamples: how many resamples were drawn.
+        units: how many images or clusters were resampled.
+        seed: the seed of the resampling.
     """
 
     low: float
@@ -50,20 +58,24 @@ def bootstrap_interval(
     method: IntervalMethod = "percentile",
     seed: int = 0,
 ) -> Interval:
-    """Bootstrap interval of the mean of finite values (n,).
+    """The bootstrap interval of the mean of finite values (n,).
+
+    Values that are all equal give ``low = high``. A single unit says nothing about spread and gives NaN. With few
+    units, under about 15, both intervals are too narrow: they cover the mean less often than ``confidence``.
 
     Args:
-        values: one number an image.
-        clusters: a label for each value. Images that share one (composites of one object, say) are not independent,
-            so whole clusters are resampled and the mean is taken over all images drawn.
+        values: one number for each image, finite.
+        clusters: a label for each value. Images with one label (composites of one object, say) are not independent, so
+            whole clusters are resampled, and the mean is taken over all images drawn. Default ``None``: images are
+            independent.
         confidence: strictly between 0 and 1; default 0.95.
-        resamples: default 10,000.
-        method: ``"percentile"`` (default), or ``"bca"``, which corrects for bias and skewness; its acceleration is
-            the jackknife's, over units.
-        seed: of the resampling; the same seed gives the same interval.
+        resamples: 1 or more; default 10,000.
+        method: ``"percentile"`` (default), or ``"bca"``, which corrects for bias and skewness; the acceleration of
+            ``"bca"`` is that of the jackknife over units.
+        seed: an integer from 0, default 0; the same seed gives the same interval.
 
-    Values that are all equal give ``low = high``; a single unit says nothing about spread and gives NaN. With few
-    units (under about 15) either interval is too narrow: it covers the mean less often than ``confidence``.
+    Raises:
+        InputError: an unknown method, values that are not finite, clusters of another length, or a number out of range.
     """
     if method not in get_args(IntervalMethod):
         raise unknown_name("interval", str(method), get_args(IntervalMethod))
@@ -78,7 +90,7 @@ def bootstrap_interval(
 
 
 def finite_values(values: ArrayLike) -> Floats:
-    """Values (n,) in float64; :class:`InputError` where one isn't finite."""
+    """``values`` (n,) in float64; :class:`InputError` unless all of them are finite."""
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1:
         raise InputError(f"values must have one axis, (n,), got shape {sample.shape}")
@@ -88,16 +100,19 @@ def finite_values(values: ArrayLike) -> Floats:
 
 
 def cluster_sums(sample: Floats, clusters: Sequence[Any] | NDArray[Any] | None) -> tuple[Floats, Floats]:
-    """Sum and number of the values of each cluster, in order of first appearance; each value by itself for ``None``."""
+    """The sum and the number of the values of each cluster, in order of first appearance.
+
+    Without ``clusters`` each value is a cluster by itself.
+    """
     if clusters is None:
         return sample, np.ones_like(sample)
     labels = list(clusters)
     if len(labels) != len(sample):
         raise InputError(f"clusters must hold a label for each value, got {len(labels)} for {len(sample)} values")
-    place = {label: index for index, label in enumerate(dict.fromkeys(labels))}
-    codes = np.array([place[label] for label in labels], dtype=np.intp)
-    sums = np.bincount(codes, weights=sample, minlength=len(place)).astype(np.float64)
-    return sums, np.bincount(codes, minlength=len(place)).astype(np.float64)
+    index_of = {label: index for index, label in enumerate(dict.fromkeys(labels))}
+    codes = np.array([index_of[label] for label in labels], dtype=np.intp)
+    sums = np.bincount(codes, weights=sample, minlength=len(index_of)).astype(np.float64)
+    return sums, np.bincount(codes, minlength=len(index_of)).astype(np.float64)
 
 
 def _bounds(
@@ -120,10 +135,10 @@ def _bounds(
 def _resampled_means(sums: Floats, counts: Floats, resamples: int, seed: int) -> Iterator[Floats]:
     generator = np.random.default_rng(seed)
     units = len(sums)
-    at_once = max(1, _DRAWS_AT_ONCE // units)
-    for start in range(0, resamples, at_once):
-        drawn = generator.integers(units, size=(min(at_once, resamples - start), units))
-        yield sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    chunk_size = max(1, MAX_DRAWS_IN_MEMORY // units)
+    for start in range(0, resamples, chunk_size):
+        units_drawn = generator.integers(units, size=(min(chunk_size, resamples - start), units))
+        yield sums[units_drawn].sum(axis=1) / counts[units_drawn].sum(axis=1)
 
 
 def _bca_levels(
@@ -131,8 +146,8 @@ def _bca_levels(
 ) -> tuple[float, float]:
     normal = NormalDist()
     below = ((means < mean).mean() + (means <= mean).mean()) / 2
-    edge = 1 / (len(means) + 1)  # a share of 0 or 1 has no normal quantile
-    bias = normal.inv_cdf(min(max(float(below), edge), 1 - edge))
+    smallest = 1 / (len(means) + 1)  # a share of 0 or 1 has no normal quantile
+    bias = normal.inv_cdf(min(max(float(below), smallest), 1 - smallest))
     without_one = (sums.sum() - sums) / (counts.sum() - counts)
     influence = without_one.mean() - without_one
     spread = float((influence**2).sum()) ** 1.5

@@ -1,8 +1,8 @@
-"""Over images: means with bootstrap intervals, and each method against each control on the same images.
+"""Means over images with bootstrap intervals, and each method against each control on the same images.
 
-Both functions take the per-image table of :mod:`ssimpert.analysis.statistics.table` and give a table again, one row for
-each group or comparison, with the seed and all settings in it. The order of the rows and of other groups doesn't
-matter: every group is resampled from the same seed, by itself, over its images in a fixed order.
+Both functions take the per-image table of :mod:`ssimpert.analysis.statistics.table`. Both give a table with one row for
+each group or comparison, which also has the seed and all settings. The order of the rows does not matter, and one group
+does not influence another: every group is resampled by itself, from the same seed, over its images in a fixed order.
 """
 
 from __future__ import annotations
@@ -33,19 +33,27 @@ def summarize(
     interval: IntervalMethod = "percentile",
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Each method, map and metric over the images where it is defined.
+    """The mean of each method, map and metric over the images where it is defined.
 
     Args:
         table: the per-image table.
-        cluster: a column whose images belong together (composites of one object); the bootstrap resamples whole
-            clusters. Default ``None``: images are independent.
-        confidence, resamples, interval, seed: of the bootstrap, see :func:`ssimpert.analysis.bootstrap_interval`.
+        cluster: the name of a column; images with one value there belong together (composites of one object, say). The
+            bootstrap then resamples whole clusters. Default ``None``: images are independent.
+        confidence: of the interval, strictly between 0 and 1; default 0.95.
+        resamples: of the bootstrap, 1 or more; default 10,000.
+        interval: ``"percentile"`` (default) or ``"bca"``, see :func:`ssimpert.analysis.bootstrap_interval`.
+        seed: of the bootstrap, an integer from 0; default 0.
 
     Returns:
-        Columns ``method``, ``map``, ``metric``; ``n`` (images defined), ``undefined`` (images that are NaN) and
-        ``reasons`` with their counts, the most frequent first; ``mean``, ``median``; ``low``, ``high`` of the mean's
-        interval; ``interval``, ``confidence``, ``resamples``, ``units`` (images or clusters resampled), ``seed``.
-        Numbers over no images are NaN.
+        A table with the columns ``method``, ``map``, ``metric``; ``n`` (the images where the metric is defined),
+        ``undefined`` (the images where it is NaN) and ``reasons`` with their counts, the most frequent first; ``mean``
+        and ``median``; ``low`` and ``high``, the ends of the mean's interval; ``interval``, ``confidence``,
+        ``resamples``, ``units`` (the images or clusters that are resampled) and ``seed``. Numbers over no images are
+        NaN.
+
+    Raises:
+        InputError: a table that :func:`~ssimpert.analysis.check_table` refuses, an unknown column, a number out of
+            range.
     """
     import pandas as pd
 
@@ -89,31 +97,40 @@ def paired_differences(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Each method's map against each control's, image by image, on the images where both are defined.
+    """Each method against each control, image by image.
 
-    A control that makes the same kind of map (l2 ascent has an ``rms`` too) is compared map by map; one that doesn't
-    (``local_std``) is compared, by all its maps, with every map of the method.
+    A control that makes the same kind of map (an l2 ascent has an ``rms``, too) is compared map by map. A control that
+    does not (``local_std``) is compared, by all its maps, with every map of the method.
+
+    The family of Holm's correction is every comparison of the result that has a p-value, all metrics together, since
+    whoever reads the table may pick any row; ``comparisons`` is their number. For a smaller family, which must be
+    decided beforehand, pass a table of those methods, maps and metrics only.
 
     Args:
         table: the per-image table.
-        controls: names in column ``method``.
-        methods: the methods compared with them; default ``None``: all that aren't among the controls.
-        cluster: as in :func:`summarize`; bootstrap and permutation test then work on whole clusters.
-        confidence, resamples, interval: of the bootstrap.
-        permutations: of :func:`ssimpert.analysis.sign_flip_test`, where it isn't exact.
-        seed: of both.
+        controls: the names of the controls in column ``method``, at least one.
+        methods: the names of the methods that are compared with the controls; default ``None``: all that are no
+            controls.
+        cluster: as in :func:`summarize`. The bootstrap and the permutation test then work on whole clusters.
+        confidence: of the interval, strictly between 0 and 1; default 0.95.
+        resamples: of the bootstrap, 1 or more; default 10,000.
+        interval: ``"percentile"`` (default) or ``"bca"``.
+        permutations: of :func:`ssimpert.analysis.sign_flip_test` where that test is not exact, 1 or more; default
+            10,000.
+        seed: of the bootstrap and the test, an integer from 0; default 0.
 
     Returns:
-        Columns ``method``, ``map``, ``control``, ``control_map``, ``metric``; ``better`` (``higher`` or ``lower``
-        values mean closer maps; empty for a metric of one's own); ``n`` (images where both are defined),
-        ``undefined`` (images where either is NaN), ``unpaired`` (images that only one of them has);
-        ``difference`` (mean of method minus control, in the metric's own direction), ``median``, ``low``, ``high``;
-        ``p_value`` of the two-sided sign-flip test, ``p_holm``; ``cohens_dz`` and ``rank_biserial``, over images;
-        ``test``, ``permutations``, ``comparisons`` and the columns of the interval as in :func:`summarize`.
+        A table with the columns ``method``, ``map``, ``control``, ``control_map``, ``metric``; ``better`` (``higher``
+        or ``lower`` values mean closer maps; empty for a metric that is not of this package); ``n`` (the images where
+        both are defined), ``undefined`` (the images where either is NaN), ``unpaired`` (the images that only one of
+        them has); ``difference`` (the mean of method minus control, in the direction of the metric), ``median``,
+        ``low``, ``high``; ``p_value`` of the two-sided sign-flip test and ``p_holm``; ``cohens_dz`` and
+        ``rank_biserial``, over images; ``test``, ``permutations``, ``comparisons`` and the columns of the interval as
+        in :func:`summarize`.
 
-    The family of Holm's correction is every comparison returned that has a p-value, all metrics together
-    (``comparisons`` counts them): whoever reads the table may pick any row. For a smaller family, decided beforehand,
-    pass a table of those methods, maps and metrics only.
+    Raises:
+        InputError: a table that :func:`~ssimpert.analysis.check_table` refuses, an unknown name or column, a method
+            that is a control, no metric in common, or a number out of range.
     """
     import pandas as pd
 
@@ -122,26 +139,26 @@ def paired_differences(
     comparisons = _comparisons(table, controls, methods)
     groups = {cast("tuple[str, ...]", key): _by_image(group) for key, group in table.groupby(_GROUP, sort=False)}
     rows = []
-    for one in comparisons:
-        both, undefined, unpaired = _paired(groups[one.method_key], groups[one.control_key])
-        differences = (both["value"] - both["value_control"]).to_numpy()
-        labels = None if cluster is None else both[cluster].tolist()
+    for compared in comparisons:
+        pairs, undefined, unpaired = _paired(groups[compared.method_key], groups[compared.control_key])
+        differences = (pairs["value"] - pairs["value_control"]).to_numpy()
+        labels = None if cluster is None else pairs[cluster].tolist()
         bounds = bootstrap_interval(
             differences, clusters=labels, confidence=confidence, resamples=resamples, method=interval, seed=seed
         )
         test = sign_flip_test(differences, clusters=labels, permutations=permutations, seed=seed)
         rows.append(
             {
-                "method": one.method,
-                "map": one.map,
-                "control": one.control,
-                "control_map": one.control_map,
-                "metric": one.metric,
-                "better": _better(one.metric),
-                "n": len(both),
+                "method": compared.method,
+                "map": compared.map,
+                "control": compared.control,
+                "control_map": compared.control_map,
+                "metric": compared.metric,
+                "better": _better(compared.metric),
+                "n": len(pairs),
                 "undefined": undefined,
                 "unpaired": unpaired,
-                "difference": differences.mean() if len(both) else float("nan"),
+                "difference": differences.mean() if len(pairs) else float("nan"),
                 "median": pd.Series(differences, dtype="float64").median(),
                 "p_value": test.p_value,
                 "cohens_dz": cohens_dz(differences),
@@ -182,12 +199,12 @@ def _comparisons(table: pd.DataFrame, controls: Sequence[str], methods: Sequence
         if not methods:
             raise InputError(f"every method is a control: {', '.join(present)}; nothing is left to compare")
     _check_names("method", methods, present)
-    both = [name for name in methods if name in controls]
-    if both:
-        raise InputError(f"{both[0]!r} is given as a method and as a control")
+    given_twice = [name for name in methods if name in controls]
+    if given_twice:
+        raise InputError(f"{given_twice[0]!r} is given as a method and as a control")
     keys = [tuple(row) for row in table[_GROUP].drop_duplicates().itertuples(index=False)]
     maps = {name: list(dict.fromkeys(kind for method, kind, _ in keys if method == name)) for name in controls}
-    found = [
+    comparisons = [
         _Comparison(method, kind, control, control_kind, metric)
         for method, kind, metric in keys
         if method in methods
@@ -195,24 +212,24 @@ def _comparisons(table: pd.DataFrame, controls: Sequence[str], methods: Sequence
         for control_kind in ([kind] if kind in maps[control] else maps[control])
         if (control, control_kind, metric) in keys
     ]
-    if not found:
+    if not comparisons:
         raise InputError("no method shares a metric with a control")
-    return found
+    return comparisons
 
 
-def _check_names(what: str, names: Sequence[str], present: list[str]) -> None:
+def _check_names(role: str, names: Sequence[str], present: list[str]) -> None:
     if isinstance(names, str) or not names:
-        raise InputError(f"{what}s must be a list of names in column 'method', at least one, got {names!r}")
+        raise InputError(f"{role}s must be a list of names in column 'method', at least one, got {names!r}")
     for name in names:
         if name not in present:
-            raise unknown_name(what, str(name), present)
+            raise unknown_name(role, str(name), present)
 
 
 def _paired(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
-    """Images where both are defined, the number where either is NaN, and the number that only one has."""
-    both = first.merge(second[["image", "value"]], on="image", suffixes=("", "_control"))
-    defined = both[both["value"].notna() & both["value_control"].notna()]
-    return defined, len(both) - len(defined), len(first) + len(second) - 2 * len(both)
+    """The images where both are defined, the number of images where either is NaN, and of images that only one has."""
+    shared = first.merge(second[["image", "value"]], on="image", suffixes=("", "_control"))
+    defined = shared[shared["value"].notna() & shared["value_control"].notna()]
+    return defined, len(shared) - len(defined), len(first) + len(second) - 2 * len(shared)
 
 
 def _by_image(group: pd.DataFrame) -> pd.DataFrame:

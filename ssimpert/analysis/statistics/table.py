@@ -1,16 +1,16 @@
 """The per-image table: one row for each image, method, map and metric.
 
-Columns (long form, so that a value that is undefined has its own reason):
+The table is long, so that each undefined value has a reason of its own. Its columns are:
 
-* ``image``: the image's identifier, a string or an integer;
-* ``method``: the perturbation or control that made the map;
+* ``image``: the identifier of the image, a string or an integer;
+* ``method``: the perturbation or the control that made the map;
 * ``map``: the kind of map (``rms``, ``ssim``, ``contribution``, ``local_std``, ...);
-* ``metric``: the metric's name;
+* ``metric``: the name of the metric;
 * ``value``: float64, NaN where undefined;
 * ``reason``: why the value is NaN, ``""`` where it is a number;
-* any further columns, such as the object that an image shares with others.
+* any further columns, such as the object that several images share.
 
-The first four together identify a row.
+The first four columns together identify a row.
 """
 
 from __future__ import annotations
@@ -31,38 +31,41 @@ COLUMNS = (*KEY, "value", "reason")
 
 
 def agreement_table(
-    found: Agreement,
+    measured: Agreement,
     *,
     images: Sequence[str] | Sequence[int],
     method: str,
     kind: str,
     columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> pd.DataFrame:
-    """The per-image table of one method's map; put several together with ``pandas.concat(..., ignore_index=True)``.
+    """The per-image table of one method's map. ``pandas.concat(..., ignore_index=True)`` puts several tables together.
 
     Args:
-        found: the agreement of B maps.
+        measured: the agreement of B maps.
         images: B identifiers, all different.
-        method: the method's name.
-        kind: the kind of map, which becomes column ``map``.
-        columns: further columns, B values each.
+        method: the name of the method.
+        kind: the kind of map, which becomes the column ``map``.
+        columns: further columns by name, B values each; default ``None``.
+
+    Raises:
+        InputError: identifiers that are not all different, a column of another length, or one of the table's own names.
     """
-    # Here and not above: importing pandas takes half a second, which `ssimpert --help` should not wait for.
+    # Imported here: pandas takes half a second, and `ssimpert --help` should not wait for that.
     import pandas as pd
 
     count = len(images)
     if len(set(images)) != count:
         raise InputError(f"images must be all different, got {list(images)}")
     extra = dict(columns or {})
-    for name, given in {**{metric: values.tolist() for metric, values in found.values.items()}, **extra}.items():
-        if len(given) != count:
-            raise InputError(f"{name!r} has {len(given)} values, but there are {count} images")
+    for name, column in {**{metric: values.tolist() for metric, values in measured.values.items()}, **extra}.items():
+        if len(column) != count:
+            raise InputError(f"{name!r} has {len(column)} values, but there are {count} images")
     for name in extra:
         if name in COLUMNS:
             raise InputError(f"column {name!r} is the table's own; taken: {', '.join(COLUMNS)}")
-    metrics = list(found.values)
-    values = np.stack([found.values[metric].cpu().numpy() for metric in metrics], axis=1)
-    reasons = zip(*(found.reasons[metric] for metric in metrics), strict=True)
+    metrics = list(measured.values)
+    values = np.stack([measured.values[metric].cpu().numpy() for metric in metrics], axis=1)
+    reasons = zip(*(measured.reasons[metric] for metric in metrics), strict=True)
     table = {
         "image": [image for image in images for _ in metrics],
         "method": method,
@@ -70,7 +73,7 @@ def agreement_table(
         "metric": metrics * count,
         "value": values.ravel(),
         "reason": [reason for row in reasons for reason in row],
-        **{name: [value for value in given for _ in metrics] for name, given in extra.items()},
+        **{name: [value for value in column for _ in metrics] for name, column in extra.items()},
     }
     return pd.DataFrame(table)
 
@@ -78,8 +81,8 @@ def agreement_table(
 def check_table(table: pd.DataFrame) -> None:
     """Raise :class:`InputError` unless ``table`` is a per-image table with at least one row.
 
-    Every column of the module's list is there, no key is missing or there twice, no value is infinite, and exactly
-    the values that are NaN have a reason.
+    A per-image table has every column of the list above. No key is missing, no key occurs twice, no value is infinite,
+    and exactly the values that are NaN have a reason.
     """
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
@@ -91,21 +94,21 @@ def check_table(table: pd.DataFrame) -> None:
     for name in KEY:
         if table[name].isna().any():
             raise InputError(f"column {name!r} has a missing value in row {_first(table[name].isna())}")
-    again = table.duplicated(list(KEY))
-    if again.any():
-        row = table.loc[again.to_numpy()].iloc[0]
+    is_duplicate = table.duplicated(list(KEY))
+    if is_duplicate.any():
+        row = table.loc[is_duplicate.to_numpy()].iloc[0]
         raise InputError("the table has two rows for " + ", ".join(f"{name} {row[name]!r}" for name in KEY))
-    undefined, stated = table["value"].isna(), table["reason"].fillna("") != ""
+    undefined, has_reason = table["value"].isna(), table["reason"].fillna("") != ""
     infinite = np.isinf(table["value"])
-    for wrong, what in (
+    for is_wrong, fault in (
         (infinite, "is infinite"),
-        (undefined & ~stated, "is NaN without a reason"),
-        (~undefined & stated, "has a reason to be NaN but isn't"),
+        (undefined & ~has_reason, "is NaN without a reason"),
+        (~undefined & has_reason, "has a reason to be NaN but isn't"),
     ):
-        if wrong.any():
-            raise InputError(f"the value in row {_first(wrong)} {what}")
+        if is_wrong.any():
+            raise InputError(f"the value in row {_first(is_wrong)} {fault}")
 
 
 def _first(rows: pd.Series) -> int:
-    """Position of the first True."""
+    """The position of the first True."""
     return int(np.argmax(rows.to_numpy()))

@@ -14,7 +14,18 @@ from ssimpert.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-PACKAGES = ("ssimpert", "captum", "numpy", "pandas", "pyarrow", "scikit-image", "scipy", "timm", "torch")
+PACKAGES = (
+    "ssimpert",
+    "captum",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pyarrow",
+    "scikit-image",
+    "scipy",
+    "timm",
+    "torch",
+)
 _KEY = b"ssimpert"
 _FORMAT = 1
 
@@ -22,12 +33,13 @@ _FORMAT = 1
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
     """Write a table to a Parquet file, together with ``table.attrs``.
 
-    Put what the table depends on into ``table.attrs`` as JSON values: ``table.attrs["seed"] = 0``. The versions of
-    Python and of the packages that decide the numbers are added under ``"versions"``, unless the table has them from
-    the file that it was read from. The index is not kept. The file appears whole or not at all.
+    What the table depends on belongs into ``table.attrs``, as JSON values: ``table.attrs["seed"] = 0``. The versions of
+    Python and of the packages that decide the numbers are added under ``"versions"``; a table that was read from a file
+    keeps the versions of that file. The index is not kept. The file appears whole or not at all.
 
     Raises:
-        InputError: attributes that aren't JSON, columns that Parquet can't hold, a folder that can't be written to.
+        InputError: attributes that are not JSON, columns that Parquet cannot hold, or a folder that cannot be written
+            to.
     """
     import pyarrow
     import pyarrow.parquet
@@ -56,10 +68,10 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """A table that :func:`write_table` wrote; ``table.attrs`` holds what was written with it, and ``"versions"``.
+    """Read a table that :func:`write_table` wrote; ``table.attrs`` has what was written with it, and ``"versions"``.
 
     Raises:
-        InputError: no such file, not Parquet, or not written by :func:`write_table`.
+        InputError: no such file, a file that is not Parquet, or one that :func:`write_table` did not write.
     """
     import pyarrow
     import pyarrow.parquet
@@ -71,10 +83,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise InputError(f"can't read {str(path)!r}: {error.strerror or error}") from error
     except pyarrow.ArrowException as error:
         raise InputError(f"{str(path)!r} is not a Parquet file: {error}") from error
-    stored = (content.schema.metadata or {}).get(_KEY)
-    if stored is None:
+    metadata = (content.schema.metadata or {}).get(_KEY)
+    if metadata is None:
         raise InputError(f"{str(path)!r} has no record of seeds and versions; it was not written by write_table")
-    record: dict[str, Any] = json.loads(stored)
+    record: dict[str, Any] = json.loads(metadata)
     if record["format"] != _FORMAT:
         raise InputError(f"{str(path)!r} has format {record['format']!r}; this version reads {_FORMAT}")
     table = content.to_pandas()
@@ -83,10 +95,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+            versions[package] = "unknown"
+    return versions

@@ -38,7 +38,7 @@ def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]
             "message": "",
         }
         result.rows = lambda row=row: [row | {"image": k} for k in range(2)]
-    monkeypatch.setattr(import_module("ssimpert.analysis.comparison.compare"), "l2_control", lambda *_, **__: control)
+    monkeypatch.setattr(import_module("ssimpert.analysis.comparison.maps"), "l2_control", lambda *_, **__: control)
     run = SimpleNamespace(
         names=["photos/cat.png", "other/cat.png"],
         folders=[tmp_path / "cat", tmp_path / "cat-2"],

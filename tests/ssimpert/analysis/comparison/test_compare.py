@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from ssimpert.analysis import (
     smooth_grad,
     write_table,
 )
+from ssimpert.analysis.comparison.options import ComparisonOptions
 from ssimpert.analysis.faithfulness.insertion_deletion import deletion, insertion
 from ssimpert.data import load_image
 from ssimpert.errors import InputError
@@ -166,7 +169,7 @@ def test_the_l2_control_is_run_by_default(case: Case, monkeypatch: pytest.Monkey
         calls.append((*arguments, support))
         return control
 
-    monkeypatch.setattr(import_module("ssimpert.analysis.comparison.compare"), "l2_control", l2_control)
+    monkeypatch.setattr(import_module("ssimpert.analysis.comparison.maps"), "l2_control", l2_control)
     assert compare(model, image, ours).control is control
     ours.settings["support"] = 0.5
     with pytest.raises(InputError, match="'ours' was confined to a support: give it as support="):
@@ -305,7 +308,7 @@ def test_errors_name_the_value_before_any_map_is_made(case: Case, monkeypatch: p
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"control": "linf"}, "unknown control 'linf'"),
         ({"control": ours}, "two of the maps compared are named 'ours'"),
-        ({"control": True}, "a perturbation to compare must be a PerturbResult, got bool"),
+        ({"control": True}, "control must be a PerturbResult, got bool"),
         (
             {"control": "l2", "support": torch.ones(32, 32)},
             "support must be a bool tensor, .* got a tensor of",
@@ -332,17 +335,26 @@ def test_errors_name_the_value_before_any_map_is_made(case: Case, monkeypatch: p
     for options, message in wrong:
         with pytest.raises(InputError, match=message):
             compare(model, image, ours, **({"control": None} | options))
-    with pytest.raises(InputError, match=r"image has shape \(1, 3, 32, 32\), but adversarial of 'ours'"):
+    with pytest.raises(InputError, match=r"'ours' has images of shape \(2, 3, 32, 32\), image has \(1, 3, 32, 32\)"):
         compare(model, image[:1], ours, control=None)
-    with pytest.raises(InputError, match=r"image 0 is not the one that 'ours' perturbed: they are 0\.9"):
+    with pytest.raises(InputError, match=r"'ours' was made from other images: image 0 differs by up to 0\.9"):
         compare(model, image.flip(0), ours, control=None)
     model.train()
     with pytest.raises(InputError, match="SmallClassifier is in training mode"):
         compare(model, image, ours, control=None)
     model.eval()
     control.gradient = control.gradient[:1]
-    with pytest.raises(InputError, match=r"gradient of 'l2 control' has \(1, 3, 32, 32\)"):
+    with pytest.raises(InputError, match=r"'l2 control' has gradient of shape \(1, 3, 32, 32\)"):
         compare(model, image, ours, control=control)
+
+
+def test_the_options_object_has_the_keywords_and_defaults_of_compare() -> None:
+    keywords = {
+        name: parameter.default
+        for name, parameter in inspect.signature(compare).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name != "progress"
+    }
+    assert keywords == {field.name: field.default for field in fields(ComparisonOptions)}
 
 
 def test_a_real_perturbation_with_its_l2_control() -> None:

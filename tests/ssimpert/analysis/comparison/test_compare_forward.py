@@ -61,7 +61,7 @@ def test_a_copy_of_other_weights_or_no_copy_is_refused(copy: OnnxClassifier, mon
     model, image = WithMean(), example_images(2)
     ours = example_result(model, image, name="ours")
     monkeypatch.setattr(
-        import_module("ssimpert.analysis.comparison.compare"),
+        import_module("ssimpert.analysis.comparison.maps"),
         "attribution",
         lambda *_, **__: pytest.fail("work started"),
     )

@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from ssimpert.analysis.faithfulness.blurred_image import blur_kernel, blurred
 from ssimpert.analysis.faithfulness.insertion_deletion import (
     MODEL_NOT_FINITE,
-    blur_kernel,
-    blurred,
     deletion,
     insertion,
     insertion_deletion,
-    pixel_ranks,
 )
+from ssimpert.analysis.faithfulness.pixel_replacement import pixel_ranks
 from ssimpert.data import composites
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier

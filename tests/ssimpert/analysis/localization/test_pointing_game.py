@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssimpert.analysis.localization.boxes import box_masks
+from ssimpert.analysis.localization.object_masks import hits_mask
 from ssimpert.analysis.localization.pointing_game import (
     centre_points,
     chance_of_hit,
     difficult_pairs,
     highest_points,
-    hits_mask,
-    joined,
     point_game,
     pointing_game,
 )
+from ssimpert.analysis.localization.pointing_result import joined
 from ssimpert.data import composites
 from ssimpert.errors import InputError
 

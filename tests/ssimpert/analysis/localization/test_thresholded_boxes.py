@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssimpert.analysis.localization.boxes import best_iou, bounding_boxes, box_masks, padded_boxes
-from ssimpert.analysis.localization.cross_validation import choose_alpha, cross_validated, judged
+from ssimpert.analysis.localization.cross_validation import choose_alpha, cross_validated, evaluate_at
 from ssimpert.analysis.localization.thresholded_boxes import ALPHAS, THRESHOLDINGS, Thresholding, thresholded_boxes
 from ssimpert.data import composites
 from ssimpert.errors import InputError
@@ -178,16 +178,16 @@ def test_the_least_error_chooses_alpha_and_the_smallest_of_equals() -> None:
 def test_one_set_chooses_for_another() -> None:
     first = thresholded_boxes(*case(3), "value")
     second = thresholded_boxes(*case(4), "value")
-    result = judged(first, second)
+    result = evaluate_at(first, second)
     column = first.alphas.index(choose_alpha(first))
     assert result.alpha.tolist() == [first.alphas[column]] * 11
     assert torch.equal(result.iou, second.iou[:, column])
     assert torch.equal(result.boxes, second.boxes[:, column])
     assert result.error == pytest.approx(float(second.errors[column]))
     with pytest.raises(InputError, match="same thresholding, got 'value' and 'energy'"):
-        judged(first, thresholded_boxes(*case(4), "energy"))
+        evaluate_at(first, thresholded_boxes(*case(4), "energy"))
     with pytest.raises(InputError, match="same alphas"):
-        judged(first, thresholded_boxes(*case(4), "value", alphas=(0.5,)))
+        evaluate_at(first, thresholded_boxes(*case(4), "value", alphas=(0.5,)))
 
 
 def test_no_image_takes_part_in_choosing_its_own_alpha() -> None:

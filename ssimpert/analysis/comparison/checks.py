@@ -1,0 +1,166 @@
+"""What a comparison refuses, before any map is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+import solvers
+from ssimpert.analysis.attributions.catalog import ATTRIBUTIONS
+from ssimpert.analysis.attributions.layer_gradients import find_layer
+from ssimpert.analysis.comparison.maps import CONTROL_MAPS, RANDOM_WEIGHTS
+from ssimpert.analysis.comparison.options import CAMS, CONTROLS, FORWARD_ONLY, ComparisonOptions
+from ssimpert.analysis.localization.object_masks import check_masks
+from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
+from ssimpert.errors import InputError, unknown_name
+from ssimpert.models import OnnxClassifier
+from ssimpert.models.forward_copy import AGREEMENT, roundings_apart
+from ssimpert.perturbation.baselines.l2_control import CONTROL_NAME
+from ssimpert.perturbation.inputs import support_set
+from ssimpert.perturbation.results import PerturbResult, check_made_from
+from ssimpert.validation import check_images, check_seed
+
+
+def check_comparison(model: nn.Module, image: Tensor, result: PerturbResult, options: ComparisonOptions) -> None:
+    """Raise :class:`InputError` where :func:`ssimpert.compare` would refuse its arguments.
+
+    Args:
+        model: the classifier that was perturbed.
+        image: the clean images (B, C, H, W).
+        result: the perturbation, which must be of ``image``.
+        options: the keywords of :func:`ssimpert.compare`.
+    """
+    check_images("image", image)
+    check_made_from(image, result, _called(result, "result"))
+    _check_control(image, result, options)
+    check_options(model, image, options)
+    _check_distinct([result.name, *_control_names(options.control), *_names_beside(options)])
+
+
+def check_options(model: nn.Module, image: Tensor, options: ComparisonOptions) -> None:
+    """The part of :func:`check_comparison` that needs no perturbation, for a caller that has yet to make one.
+
+    ``control`` and ``support`` are not looked at.
+    """
+    check_images("image", image)
+    _check_maps(model, options)
+    _check_distinct(_names_beside(options))
+    find_layer(model, options.layer)
+    if options.masks is not None:
+        check_masks(options.masks, (image.shape[0], *image.shape[-2:]))
+        if options.masks.device != image.device:
+            raise InputError(f"image is on {image.device}, masks on {options.masks.device}; bring both to one device")
+    _check_insertion_deletion(model, options.insertion_deletion)
+    if not isinstance(options.sanity, bool):
+        raise InputError(f"sanity must be True or False, got {options.sanity!r}")
+    _check_shifts(options.shifts, image)
+    check_seed(options.seed)
+    if options.forward is not None:
+        _check_forward(options.forward, model, image[:1], options)
+
+
+def _called(result: PerturbResult, argument: str) -> str:
+    """What errors call a perturbation: its name, or the argument where it has none."""
+    name = getattr(result, "name", None)
+    return argument if name is None else repr(name)
+
+
+def _check_control(image: Tensor, result: PerturbResult, options: ComparisonOptions) -> None:
+    if isinstance(options.control, str):
+        if options.control not in CONTROLS:
+            raise unknown_name("control", options.control, CONTROLS)
+        _check_support(image, result, options.support)
+        return
+    if options.support is not None:
+        raise InputError("support is for control='l2', which is made here; a ready control has its own")
+    if options.control is not None:
+        check_made_from(image, options.control, _called(options.control, "control"))
+
+
+def _check_support(image: Tensor, result: PerturbResult, support: Tensor | None) -> None:
+    """The control gets the room that the perturbation had: neither less nor more."""
+    try:
+        allowed = support_set(support, image)
+    except solvers.ProblemError as error:
+        shape = tuple(support.shape) if support is not None else None
+        raise InputError(
+            f"support of shape {shape} does not fit images {tuple(image.shape)}; give (H, W), (C, H, W) "
+            "or (B, C or 1, H, W)"
+        ) from error
+    if allowed is None:
+        if result.settings.get("support") is not None:
+            raise InputError(
+                f"{result.name!r} was confined to a support: give it as support=, so that its l2 control has the same "
+                "room, or a control of your own"
+            )
+        return
+    inside = allowed.mask.to(image.device).expand(image.shape)
+    outside = ((result.delta != 0) & ~inside).flatten(1).any(dim=1).nonzero()
+    if len(outside):
+        raise InputError(f"{result.name!r} changes pixels of image {int(outside[0])} outside of the support")
+
+
+def _check_maps(model: nn.Module, options: ComparisonOptions) -> None:
+    """The names of the maps that are asked for, and the model that has to explain itself."""
+    if options.cam not in CAMS:
+        raise unknown_name("class activation map", str(options.cam), CAMS)
+    attributions, layer = options.attributions, options.layer
+    if isinstance(attributions, str) or not isinstance(attributions, Sequence):
+        raise InputError(f"attributions must be a list of names, got {attributions!r}")
+    if layer is not None and not isinstance(layer, str):
+        raise InputError(f"layer must be the name of one of the model's modules, got a {type(layer).__name__}")
+    if isinstance(model, nn.Module) and any(module.training for module in model.modules()):
+        raise InputError(f"{type(model).__name__} is in training mode; call its eval() before it is compared")
+    for name in attributions:
+        if name not in ATTRIBUTIONS:
+            raise unknown_name("attribution", str(name), ATTRIBUTIONS)
+
+
+def _names_beside(options: ComparisonOptions) -> list[str]:
+    """The methods that stand beside the perturbation and its control."""
+    return [*CONTROL_MAPS, *options.attributions, RANDOM_WEIGHTS]
+
+
+def _control_names(control: str | PerturbResult | None) -> list[str]:
+    if isinstance(control, str):
+        return [CONTROL_NAME]
+    return [] if control is None else [control.name]
+
+
+def _check_distinct(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two of the maps compared are named {name!r}; names must be distinct")
+
+
+def _check_insertion_deletion(model: nn.Module, insertion_deletion: bool | int) -> None:
+    if not isinstance(insertion_deletion, int) or (insertion_deletion < 1 and insertion_deletion is not False):
+        raise InputError(
+            f"insertion_deletion must be True, False or a step of at least 1 pixel, got {insertion_deletion!r}"
+        )
+    if insertion_deletion and not isinstance(getattr(model, "mean", None), Tensor):
+        raise InputError(
+            f"{type(model).__name__} has no mean colour, which insertion and deletion need; give it a mean"
+        )
+
+
+def _check_forward(forward: OnnxClassifier, model: nn.Module, image: Tensor, options: ComparisonOptions) -> None:
+    if not options.insertion_deletion and not set(FORWARD_ONLY) & set(options.attributions):
+        raise InputError(f"forward is for insertion_deletion, {' and '.join(FORWARD_ONLY)}; none is asked for")
+    if not isinstance(forward, OnnxClassifier):
+        raise InputError(f"forward must be what onnx_classifier makes, or None, got {type(forward).__name__}")
+    with torch.no_grad():
+        difference = roundings_apart(forward(image), model(image))
+    if not difference <= AGREEMENT:  # true for NaN, too
+        raise InputError("forward has other logits than model; make it of this model, once its weights are final")
+
+
+def _check_shifts(shifts: int, image: Tensor) -> None:
+    pixels = image.shape[-2] * image.shape[-1]
+    if isinstance(shifts, bool) or not isinstance(shifts, int) or (shifts != 0 and shifts < MIN_SHIFTS):
+        raise InputError(f"shifts must be 0, for no p-values, or at least {MIN_SHIFTS}, got {shifts!r}")
+    if shifts >= pixels:
+        size = "x".join(str(side) for side in image.shape[-2:])
+        raise InputError(f"images of {size} pixels have {pixels - 1} shifts, got shifts={shifts}; 0 leaves them out")

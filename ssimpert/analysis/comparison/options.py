@@ -1,0 +1,69 @@
+"""The options of a comparison, as one frozen object that every stage reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ssimpert.analysis.attributions.class_targets import Model
+from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
+from ssimpert.models import OnnxClassifier
+from ssimpert.perturbation.results import PerturbResult
+
+CONTROLS = ("l2",)
+"""The controls that :func:`ssimpert.compare` makes itself."""
+
+CAMS = ("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam", "guided_grad_cam")
+"""The class activation maps, by their names in :data:`ssimpert.analysis.ATTRIBUTIONS`."""
+
+FORWARD_ONLY = ("occlusion", "rise")
+"""The attributions that need no gradient."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ComparisonOptions:
+    """The keywords of :func:`ssimpert.compare`, with the same names and defaults; that function documents each.
+
+    The object itself checks nothing: see :mod:`ssimpert.analysis.comparison.checks`.
+    """
+
+    control: str | PerturbResult | None = "l2"
+    support: Tensor | None = None
+    layer: str | None = None
+    cam: str = "grad_cam"
+    attributions: Sequence[str] = ()
+    masks: Tensor | None = None
+    insertion_deletion: bool | int = False
+    sanity: bool = False
+    shifts: int = MIN_SHIFTS
+    seed: int = 0
+    forward: OnnxClassifier | None = None
+
+    @property
+    def draws_curves(self) -> bool:
+        """Whether insertion and deletion are run for every map."""
+        return self.insertion_deletion is not False
+
+    @property
+    def curve_step(self) -> int | None:
+        """The pixels that insertion and deletion change at a time; ``None`` stands for their default."""
+        return None if isinstance(self.insertion_deletion, bool) else self.insertion_deletion
+
+    def forward_model(self, model: Model) -> Model:
+        """What runs the passes that need no gradient: ``forward``, or ``model`` where no copy was given."""
+        return model if self.forward is None else self.forward
+
+    def settings(self) -> dict[str, Any]:
+        """What the numbers of a comparison depend on, as plain values."""
+        return {
+            "attributions": list(self.attributions),
+            "masks": self.masks is not None,
+            "insertion_deletion": self.insertion_deletion,
+            "sanity": self.sanity,
+            "shifts": self.shifts,
+            "seed": self.seed,
+            "forward": "torch" if self.forward is None else "onnx",
+        }
