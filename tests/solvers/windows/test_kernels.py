@@ -262,11 +262,6 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=120)
 
 
-def test_the_package_imports_without_the_compiler() -> None:
-    script = "import sys, solvers, solvers.windows.window; raise SystemExit('numba' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
-
-
 def test_a_kernel_compiles_where_nothing_can_be_kept() -> None:
     names: dict[str, Callable[[int], int]] = {}
     exec("def double(x):\n    return 2 * x", names)  # without a file there is no cache

@@ -90,8 +90,8 @@ def test_the_control_that_is_compared_is_confined_too(
         compared.append(control)
         raise InputError("seen enough")
 
-    honest = ssimpert.analysis.comparison.compare
-    monkeypatch.setattr("ssimpert.analysis.comparison.compare", compare)
+    honest = ssimpert.analysis.compare
+    monkeypatch.setattr("ssimpert.analysis.compare", compare)
     mask = mask_file(tmp_path / "mask.png", slice(None), slice(0, 10))
     words = ("compare", "chelsea", "--engine", engine, "--steps", "1", "--support", mask, "--out", tmp_path / "out")
     code, _, err = command(*words)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -135,9 +133,3 @@ def test_what_is_no_per_image_table(table: pd.DataFrame) -> None:
     ):
         with pytest.raises(InputError, match=message):
             check_table(wrong)
-
-
-def test_importing_the_analysis_does_not_import_pandas() -> None:
-    code = "import sys, ssimpert.analysis; print('pandas' in sys.modules, 'pyarrow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
