@@ -89,7 +89,7 @@ def test_elementwise_sets_alone_need_no_search(linear: bool, uniform: Draw, norm
     assert result.all_optimal
 
 
-def test_real_gradients_under_global_ssim_without_an_active_box(photos: Photos) -> None:
+def test_real_gradients_under_global_ssim_attain_the_distance_and_are_certified(photos: Photos) -> None:
     """Issue 2, "Shows when done", line 4: 20 problems at 64x64."""
     settings = {"eps_rel": 1e-6, "eps_abs": 0.0}
     for k, crop in enumerate(photos.random_crops(20, 64, seed=11)):

@@ -117,7 +117,7 @@ def test_projection_is_nearer_than_by_every_split_and_a_member_stays(crop: tuple
     torch.testing.assert_close(torch.as_tensor(again.delta), inside, rtol=0, atol=1e-9)
 
 
-def test_batch_float32_support_scale_and_no_box(crop: tuple[Tensor, Tensor]) -> None:
+def test_a_batch_float32_and_scaling_agree_and_other_sets_order_the_objective(crop: tuple[Tensor, Tensor]) -> None:
     x, g = torch.cat([crop[0], crop[0].flip(-1)]), torch.cat([crop[1], 0 * crop[1]])
     window = Window.uniform(8, stride=8, border="valid")
     constraint = ProductSSIM(0.95, window, sample_covariance=True)
@@ -143,7 +143,7 @@ def test_batch_float32_support_scale_and_no_box(crop: tuple[Tensor, Tensor]) -> 
 
 
 @pytest.mark.parametrize(("limit", "word"), [({"max_iter": 1}, "max_iter"), ({"time_limit": 1e-9}, "time_limit")])
-def test_limits_end_the_search(photos: Photos, limit: dict[str, Any], word: str) -> None:
+def test_limits_end_the_search_with_a_certified_point(photos: Photos, limit: dict[str, Any], word: str) -> None:
     crop = photos.crop("chelsea", 80, 80, 32)
     constraint = ProductSSIM(0.95, Window.uniform(8, stride=8))
     result = solvers.solve(

@@ -88,7 +88,7 @@ def test_compiled_minimum_is_that_of_the_windows_over_each_pixel(seed: int) -> N
 
 
 @every_dtype
-def test_results_go_where_they_are_wanted(dtype: torch.dtype) -> None:
+def test_products_are_written_into_the_tensors_given(dtype: torch.dtype) -> None:
     op, v, s, t = case(3, dtype)
     mean, spread, normal = torch.full_like(t, 7), torch.full_like(v, 7), torch.full_like(v, 7)
     assert mean_planes(v, op, mean) is mean

@@ -54,7 +54,7 @@ def _by_definition(features: nn.Module, net: str, image: Tensor, adversarial: Te
 
 
 @pytest.mark.parametrize("net", ["alex", "squeeze", pytest.param("vgg", marks=pytest.mark.slow)])
-def test_equals_its_definition(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_distance_equals_its_definition_layer_by_layer(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_model(
         f"torchvision:{NAMES[net]}", weights="random", device="cpu"
     )  # VGG takes seconds: once is enough

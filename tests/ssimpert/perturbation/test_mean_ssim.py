@@ -92,7 +92,7 @@ def test_more_is_gained_than_within_every_window_of_the_same_mean(model: Classif
     assert float(free.ssim) >= float(strict.ssim) - 1e-6
 
 
-def test_labels_say_what_the_certificates_speak_of() -> None:
+def test_certified_names_the_kind_of_certificate_of_each_method() -> None:
     model, image = TwoClasses(offset=50.0), grey()
     expected = {
         ("auto", None): "convex step",
@@ -120,7 +120,7 @@ def test_projection_that_nothing_can_do_is_refused_before_any_work() -> None:
         perturb(model, image, TILES, method="mean_tiles")
 
 
-def test_a_batch_is_its_images() -> None:
+def test_a_batch_gives_what_its_images_give_alone() -> None:
     model, image = TwoClasses(offset=50.0), grey(3)
     together = perturb(model, image, SMALL, steps=3)
     for k in range(3):

@@ -87,7 +87,7 @@ def test_minimal_budget_finds_its_level() -> None:
     assert float(torch.as_tensor(less.bound)) < -float(result.margin_before)
 
 
-def test_recentred_and_quantised() -> None:
+def test_recentred_steps_gain_and_quantised_images_keep_the_set() -> None:
     model, image = TwoClasses(offset=0.5), (grey() * 255).round() / 255
     moved = perturb(model, image, OVERLAPPING, engine="recentred", steps=2)
     assert float(moved.margin_after) > float(moved.margin_before)

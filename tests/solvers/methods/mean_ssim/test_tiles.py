@@ -104,7 +104,7 @@ def test_photo_is_solved_to_a_thousandth(luminance: Any, chelsea: tuple[Tensor, 
     assert float(result.objective[0]) > 1.2 * float(strict.objective[0])
 
 
-def test_pure_index_is_scikit_images(photos: Photos) -> None:
+def test_the_index_at_the_optimum_is_the_threshold_by_scikit_image(photos: Photos) -> None:
     crop = photos.crop("chelsea", 80, 80, 35)
     x, g = crop.reference, crop.gradient
     constraint = MeanSSIM(0.95, Window.uniform(7, stride=7))
@@ -151,7 +151,7 @@ def test_planes_lie_above_what_tiles_can_gain(chelsea: tuple[Tensor, Tensor]) ->
             assert bool((other.start + other.slope_a * a + other.slope_b * b >= own.value - 1e-9).all())
 
 
-def test_batch_float32_and_support(chelsea: tuple[Tensor, Tensor]) -> None:
+def test_a_batch_in_float32_agrees_with_its_images_and_a_support_holds(chelsea: tuple[Tensor, Tensor]) -> None:
     x = torch.cat([chelsea[0][..., :32, :32], chelsea[0][..., 32:, 32:], chelsea[0][..., :32, 32:]])
     g = torch.cat([chelsea[1][..., :32, :32], chelsea[1][..., 32:, 32:], 0 * chelsea[1][..., :32, 32:]])
     sets = [MeanSSIM(0.95, Window.uniform(8, stride=8), luminance=1e-3), Box()]

@@ -240,7 +240,7 @@ def test_without_a_set_around_the_original_only_the_goal_counts() -> None:
     assert result.violation.isnan().all()
 
 
-def test_sums_survive_rounding() -> None:
+def test_rounding_keeps_the_sum_of_the_pixels() -> None:
     pixels = grey(on_grid=False)
     levels = keep_sum(pixels)
     assert (levels - pixels * 255).abs().max() < 1
@@ -300,7 +300,7 @@ def test_the_allowance_is_a_verdict_of_its_own() -> None:
 # -- errors ---------------------------------------------------------------------------------------------------
 
 
-def test_mistakes_are_named() -> None:
+def test_arguments_that_do_not_fit_the_result_are_refused() -> None:
     image = grey(2)
     model = barely(image, 0.2)
     result = perturb(model, image, solvers.LpBall(2, 0.4), steps=1)
