@@ -60,7 +60,7 @@ def test_settings_of_another_type_are_refused() -> None:
         Settings.of([("eps_rel", 1)])  # type: ignore[arg-type]
 
 
-def test_limits_of_the_ranges_are_allowed() -> None:
+def test_values_at_the_limits_of_their_ranges_are_allowed() -> None:
     Settings(eps_abs=1e-6, eps_rel=0.0, max_iter=1, check_interval=1, time_limit=math.inf, dtype=torch.float32)
 
 

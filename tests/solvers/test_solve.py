@@ -224,7 +224,7 @@ def test_a_method_that_is_not_available_says_why(make: Callable[..., LinearProbl
     assert solvers.solve(make(Box())).method == "closed_form"
 
 
-def test_capabilities_are_listed() -> None:
+def test_methods_lists_what_each_method_can_take() -> None:
     table = {info.name: info for info in solvers.methods()}
     assert {"closed_form", "tiles", "cvxpy:clarabel", "cvxpy:scs"} <= set(table)
     assert table["tiles"].exact
@@ -257,7 +257,9 @@ def test_times_add_up_to_the_call(make: Callable[..., LinearProblem]) -> None:
     assert 0.5 * whole < result.setup_time + result.solve_time <= whole
 
 
-def test_history_gives_a_long_table(make: Callable[..., LinearProblem], registered: Register) -> None:
+def test_the_history_has_a_row_for_each_image_and_check(
+    make: Callable[..., LinearProblem], registered: Register
+) -> None:
     result = solvers.solve(make(TILES, Box()))
     (row,) = result.history
     assert row.objective == tuple(torch.as_tensor(result.objective).tolist())
@@ -276,7 +278,7 @@ def test_history_gives_a_long_table(make: Callable[..., LinearProblem], register
     assert [(r["image"], r["iteration"], r["bound"]) for r in kept.table()] == [(0, 5, 3.0), (1, 5, 4.0), (0, 10, 3.0)]
 
 
-def test_predicates_of_every_status() -> None:
+def test_every_status_is_optimal_a_limit_or_a_failure_and_has_a_solution_or_none() -> None:
     seen = {
         Status.OPTIMAL: (True, False, False, True),
         Status.MAX_ITER: (False, True, False, True),

@@ -11,6 +11,7 @@ import torch
 
 import solvers
 from solvers.conformance import (
+    ConformanceReport,
     KnownOptimum,
     Outcome,
     StandardProblem,
@@ -28,10 +29,21 @@ from solvers.conformance.oracles.naive_windows import NaiveWindows
 PROBLEMS = {problem.name: problem for problem in standard_problems()}
 EXACT = [info.name for info in solvers.methods() if info.exact]
 CHEAP = [problem for problem in PROBLEMS.values() if not problem.slow]
+# The iterative methods take seconds for 1e-3 of one of these. Their own tests ask 1e-4 of overlapping windows.
+OVERLAPPING = [problem for name, problem in PROBLEMS.items() if "stride-" in name or name.startswith("gaussian")]
+OTHERS = [problem for problem in PROBLEMS.values() if problem not in OVERLAPPING]
 
 
 def tight(name: str) -> solvers.Settings:
     return next(default_settings(info) for info in solvers.methods() if info.name == name)
+
+
+def report_of_iterative(method: str) -> ConformanceReport:
+    """All problems, at the tolerance of the suite, but 1e-2 where windows overlap."""
+    loose = solvers.Settings(eps_rel=1e-2, max_iter=20_000)
+    return ConformanceReport(
+        run_conformance([method], OTHERS).rows + run_conformance([method], OVERLAPPING, loose).rows
+    )
 
 
 def failing(outcomes: tuple[Outcome, ...]) -> set[str]:
@@ -51,12 +63,12 @@ def test_exact_methods_pass_everything_they_claim(method: str) -> None:
 
 
 @pytest.mark.parametrize("problem", CHEAP, ids=lambda problem: problem.name)
-def test_clarabel_passes(problem: StandardProblem) -> None:
+def test_clarabel_passes_all_problems_that_take_it_no_longer_than_a_second(problem: StandardProblem) -> None:
     report = run_conformance(["cvxpy:clarabel"], [problem])
     assert report.passed, "\n".join(map(str, report.failures))
 
 
-def test_scs_passes_a_few() -> None:
+def test_scs_passes_one_problem_of_each_kind() -> None:
     names = ["tiles", "stride-4", "l1-box", "global-box", "feature-box", "project:tiles", "project:l2-box"]
     report = run_conformance(["cvxpy:scs"], [PROBLEMS[name] for name in names])
     assert report.passed, "\n".join(map(str, report.failures))
@@ -64,14 +76,14 @@ def test_scs_passes_a_few() -> None:
 
 @pytest.mark.parametrize("method", ["admm", "pdhg"])
 def test_splitting_methods_pass_everything_that_has_something_to_split(method: str) -> None:
-    report = run_conformance([method])
+    report = report_of_iterative(method)
     assert report.passed, "\n".join(map(str, report.failures))
     left_out = {row.problem for row in report.rows if not row.verdict.ran}
     assert left_out == {"box", "linf", "linf-box", "project:box", "project:linf-box"}
 
 
 def test_dual_passes_everything_with_one_set_of_overlapping_windows() -> None:
-    report = run_conformance(["dual"])
+    report = report_of_iterative("dual")
     assert report.passed, "\n".join(map(str, report.failures))
     assert sum(row.verdict.ran for row in report.rows) > 20
 
@@ -224,7 +236,7 @@ def own_methods() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("own_methods")
-def test_own_methods_are_judged() -> None:
+def test_own_methods_pass_only_if_their_answers_are_right() -> None:
     problems = [PROBLEMS["tiles"], PROBLEMS["stride-4"], PROBLEMS["project:tiles"]]
     report = run_conformance(["own-right", "own-shrinks", "own-flips", "own-raises"], problems)
     assert [row.verdict for row in report.rows if row.method == "own-right"] == [
@@ -254,7 +266,7 @@ def test_solver_that_is_not_installed_is_said_to_be() -> None:
     assert not report.passed
 
 
-def test_settings_and_progress_are_taken() -> None:
+def test_settings_given_set_the_limits_and_on_row_sees_every_row() -> None:
     seen = []
     loose = solvers.Settings(eps_rel=0.5)
     report = run_conformance(["tiles"], [PROBLEMS["tiles"]], {"tiles": loose}, on_row=seen.append)
@@ -299,7 +311,7 @@ def test_known_optimum_is_certified(name: str, projection: bool) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("name", ["tiles", "stride 4 valid", "stride 1 valid"])
-def test_known_optimum_of_every_formulation(name: str, options: dict[str, object]) -> None:
+def test_known_optimum_of_every_formulation_is_certified(name: str, options: dict[str, object]) -> None:
     known = known_optimum(WINDOWS[name], shape=(3, 40, 40), **options)  # type: ignore[arg-type]
     assert_certified(known, 1e-11)
     assert known.at_box[0] > 0
@@ -322,7 +334,7 @@ def test_clarabel_finds_known_optima(name: str) -> None:
     assert result.objective.tolist() == pytest.approx(known.values, rel=1e-6)
 
 
-def test_known_optimum_at_full_size() -> None:
+def test_known_optimum_at_full_size_is_certified_with_windows_active_together() -> None:
     known = known_optimum(WINDOWS["stride 1"], shape=(3, 224, 224))
     assert_certified(known, 1e-9)
     # Overlapping windows by the ten thousand are active together.
@@ -360,7 +372,7 @@ def test_standard_problems_are_distinct_and_reproducible() -> None:
         assert first.optimum == second.optimum
 
 
-def test_photos_are_real() -> None:
+def test_photos_have_pixels_between_0_and_1_and_gradients_of_a_real_size() -> None:
     assert {"chelsea-32", "dark-32", "chelsea-64"} <= set(photo_names())
     for name in photo_names():
         entry = photo(name)

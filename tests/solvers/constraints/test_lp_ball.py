@@ -100,7 +100,7 @@ def test_radii_follow_a_selection_of_images() -> None:
         (2, torch.tensor([1.0, math.nan]), "radius must be positive and finite"),
     ],
 )
-def test_bad_values_are_named(p: float, radius: float | Tensor, message: str) -> None:
+def test_an_invalid_order_or_radius_is_refused_with_its_value(p: float, radius: float | Tensor, message: str) -> None:
     with pytest.raises(ProblemError, match=message):
         LpBall(p, radius)
 

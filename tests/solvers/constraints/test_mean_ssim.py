@@ -113,7 +113,7 @@ def test_uncovered_pixels_keep_their_value(uniform: Draw) -> None:
         ({"threshold": 0.9, "data_range": 0}, "data_range must be positive"),
     ],
 )
-def test_what_cannot_be_asked(arguments: dict[str, Any], message: str) -> None:
+def test_an_invalid_threshold_window_or_luminance_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ProblemError, match=message):
         MeanSSIM(**arguments)
 
@@ -137,7 +137,7 @@ def test_methods_for_convex_sets_refuse_it_and_name_those_that_take_it(uniform: 
         solvers.solve(LinearProblem(x, x, [MeanSSIM(0.9, luminance=1e-3), Box()]))
 
 
-def test_who_certifies_what() -> None:
+def test_all_methods_but_mean_windows_certify_a_global_bound() -> None:
     certifies = {info.name: info.certifies for info in solvers.methods()}
     assert certifies["mean_windows"] == "stationary"
     assert {certifies[name] for name in certifies if name != "mean_windows"} == {"global bound"}
@@ -199,7 +199,7 @@ def test_any_block_of_a_step_bounds(uniform: Draw, normal: Draw) -> None:
     assert bool((certificate.bound >= certificate.objective).all())
 
 
-def test_step_validates_its_parts(uniform: Draw) -> None:
+def test_a_step_of_wrong_parts_is_refused(uniform: Draw) -> None:
     x = uniform(1, 1, 12, 12)
     step = MeanSSIM(0.9).step(x, 0 * x)
     parts = {"window": step.window, "contrast": step.contrast, "luminance": step.luminance}

@@ -191,7 +191,7 @@ def test_implied_box_holds_every_member(uniform: Draw, normal: Draw) -> None:
         ({"threshold": 0.9, "data_range": 0}, "data_range must be positive"),
     ],
 )
-def test_what_cannot_be_asked(arguments: dict[str, Any], message: str) -> None:
+def test_an_invalid_threshold_window_or_share_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ProblemError, match=message):
         ProductSSIM(**arguments)
 

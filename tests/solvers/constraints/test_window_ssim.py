@@ -359,7 +359,9 @@ def test_support_is_exact_for_tiles_and_an_upper_bound_where_windows_overlap(uni
         ({"threshold": 0.9, "data_range": 0.0}, "data_range must be positive and finite, got 0.0"),
     ],
 )
-def test_bad_values_are_named(arguments: dict[str, object], message: str) -> None:
+def test_an_invalid_threshold_luminance_or_constant_is_refused_with_its_value(
+    arguments: dict[str, object], message: str
+) -> None:
     with pytest.raises(ProblemError, match=message):
         WindowSSIM(**arguments)  # type: ignore[arg-type]
 

@@ -24,7 +24,7 @@ def posed(photos: Photos, sets: list[Constraint], step: float = 0.2) -> Projecti
 @pytest.mark.parametrize(
     ("sets", "exact", "eps"),
     [
-        ([TILES, Box()], "tiles", 3e-2),
+        ([TILES, Box()], "tiles", 5e-2),
         ([LpBall(2, 0.3), Box()], "closed_form", 1e-3),
         ([GlobalSSIM(0.1)], "closed_form", 1e-3),
     ],
@@ -52,7 +52,7 @@ def test_the_oracles_dual_proves_the_frank_wolfe_gap(photos: Photos) -> None:
     assert (bound >= problem.objective(point) - gap - 1e-12).all()
 
 
-def test_nearest_point_of_a_triangle() -> None:
+def test_the_nearest_point_of_a_triangle_is_no_farther_than_any_of_a_grid() -> None:
     generator = torch.Generator().manual_seed(0)
     shape = (200, 1, 1, 3)
     target, a, b, c = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(4))
@@ -69,7 +69,7 @@ def test_nearest_point_of_a_triangle() -> None:
     assert (distance >= best - 0.05).all()
 
 
-def test_finished_images_leave_and_warm_starts_help(photos: Photos) -> None:
+def test_finished_images_stop_and_a_warm_start_takes_fewer_iterations(photos: Photos) -> None:
     problem = posed(photos, [TILES, Box()])
     settings = Settings(eps_rel=5e-2, check_interval=1)
     first = solvers.solve(problem, "frank_wolfe", settings)

@@ -35,7 +35,7 @@ def test_one_tile_is_no_worse_than_brute_force_and_the_bound_no_lower(
     vector = vector if linear else 0.3 * vector
     result = solvers.solve(pose(vector[None, None], x[None, None], [constraint, Box()]), settings=TIGHT)
     assert result.method == "product_tiles"
-    best = brute_force(vector, x, threshold, starts=18, linear=linear)
+    best = brute_force(vector, x, threshold, starts=12, linear=linear)
     sign = 1 if linear else -1
     assert sign * float(result.objective[0]) >= sign * best - 1e-6 * best
     assert sign * float(result.bound[0]) >= sign * best - 1e-6 * best
@@ -96,7 +96,7 @@ def test_no_split_of_a_grid_gains_more_on_any_tile(crop: tuple[Tensor, Tensor]) 
             return gain.sum(dim=(2, 4))
 
         best = torch.full((2, 2, 3), -torch.inf, dtype=torch.float64)
-        for luminance in ("preserve", *((1 - threshold) * np.sin(np.linspace(0.01, 1.56, 12)) ** 2)):
+        for luminance in ("preserve", *((1 - threshold) * np.sin(np.linspace(0.01, 1.56, 8)) ** 2)):
             sets = [WindowSSIM(threshold, window, luminance), Box()]
             best = torch.maximum(best, by_tile(solvers.solve(LinearProblem(g, x, sets)).delta))
         assert bool((by_tile(result.delta) >= best - 1e-6 * best.abs().mean()).all())
@@ -117,7 +117,7 @@ def test_projection_is_nearer_than_by_every_split_and_a_member_stays(crop: tuple
     torch.testing.assert_close(torch.as_tensor(again.delta), inside, rtol=0, atol=1e-9)
 
 
-def test_batch_float32_support_scale_and_no_box(crop: tuple[Tensor, Tensor]) -> None:
+def test_a_batch_float32_and_scaling_agree_and_other_sets_order_the_objective(crop: tuple[Tensor, Tensor]) -> None:
     x, g = torch.cat([crop[0], crop[0].flip(-1)]), torch.cat([crop[1], 0 * crop[1]])
     window = Window.uniform(8, stride=8, border="valid")
     constraint = ProductSSIM(0.95, window, sample_covariance=True)
@@ -143,7 +143,7 @@ def test_batch_float32_support_scale_and_no_box(crop: tuple[Tensor, Tensor]) -> 
 
 
 @pytest.mark.parametrize(("limit", "word"), [({"max_iter": 1}, "max_iter"), ({"time_limit": 1e-9}, "time_limit")])
-def test_limits_end_the_search(photos: Photos, limit: dict[str, Any], word: str) -> None:
+def test_limits_end_the_search_with_a_certified_point(photos: Photos, limit: dict[str, Any], word: str) -> None:
     crop = photos.crop("chelsea", 80, 80, 32)
     constraint = ProductSSIM(0.95, Window.uniform(8, stride=8))
     result = solvers.solve(

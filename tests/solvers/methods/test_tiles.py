@@ -67,7 +67,9 @@ def projected(crop: Crop) -> Tensor:
 
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("window", WINDOWS)
-def test_real_gradients_at_32(window: str, share: str, photos: Photos) -> None:
+def test_optima_on_real_gradients_agree_with_clarabel_for_every_window_and_share(
+    window: str, share: str, photos: Photos
+) -> None:
     seed = 10 * list(WINDOWS).index(window) + list(SHARES).index(share)
     threshold = (0.99, 0.95, 0.9, 0.8)[seed % 4]
     sets: list[Constraint] = [WindowSSIM(threshold, WINDOWS[window], **SHARES[share]), Box()]
@@ -78,19 +80,23 @@ def test_real_gradients_at_32(window: str, share: str, photos: Photos) -> None:
 
 @pytest.mark.parametrize("name", DARK)
 @pytest.mark.parametrize("window", ["8", "5"])
-def test_dark_corners_at_64_where_the_box_is_active(window: str, name: str, photos: Photos) -> None:
+def test_optima_in_dark_corners_where_the_box_is_active_agree_with_clarabel(
+    window: str, name: str, photos: Photos
+) -> None:
     crop = photos.crop(name, *DARK[name], 64, channels=1)
     agrees(crop.gradient, crop.reference, [WindowSSIM(0.95, WINDOWS[window]), Box()])
 
 
-def test_colour_photos_at_64(photos: Photos) -> None:
+def test_optima_on_colour_photos_agree_with_clarabel(photos: Photos) -> None:
     for crop in photos.random_crops(3, 64, seed=5):
         agrees(crop.gradient, crop.reference, [WindowSSIM(0.9, WINDOWS["8"], luminance="split"), Box()])
 
 
 @kinds
 @pytest.mark.parametrize("share", SHARES)
-def test_without_a_box_and_with_fixed_pixels(share: str, linear: bool, photos: Photos) -> None:
+def test_optima_without_a_box_or_with_fixed_pixels_agree_with_clarabel(
+    share: str, linear: bool, photos: Photos
+) -> None:
     crop = photos.crop("coffee", 60, 60, 24, channels=1).inside()
     vector = crop.gradient if linear else 0.1 * crop.gradient / crop.gradient.abs().amax()
     mask = torch.rand(24, 24, generator=torch.Generator().manual_seed(2)) > 0.4
@@ -137,7 +143,7 @@ def vectors(normal: Draw) -> dict[str, Tensor]:
 @kinds
 @pytest.mark.parametrize("share", ["default", "split", "preserve"])
 @pytest.mark.parametrize("threshold", [0.95, 0.3])
-def test_cases_that_break_root_searches(
+def test_images_and_gradients_that_break_root_searches_are_solved_and_certified(
     threshold: float, share: str, linear: bool, uniform: Draw, normal: Draw
 ) -> None:
     """Every image with every gradient, as one batch: ties, constants, empty mean intervals, inactive balls."""

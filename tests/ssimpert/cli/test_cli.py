@@ -80,7 +80,7 @@ def test_several_images_get_a_folder_each(
 
 
 @pytest.mark.parametrize("constraint", ["l2", "linf", "l1", "window-ssim", "global-ssim"])
-def test_every_constraint_runs(
+def test_every_constraint_changes_the_label(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, constraint: str
 ) -> None:
     words = ("perturb", "chelsea", "--constraint", constraint, "--steps", "2", "--out", str(tmp_path), "--json")

@@ -37,7 +37,9 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
     return int(exit_.value.code or 0), captured.out, captured.err
 
 
-def test_table_of_methods_and_problems(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_has_the_methods_the_problems_and_the_counts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = (
         "--conformance",
         "--method",
@@ -55,7 +57,9 @@ def test_table_of_methods_and_problems(capsys: pytest.CaptureFixture[str], monke
         assert word in out
 
 
-def test_json_has_a_row_for_each(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_has_a_row_for_each_method_and_problem(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, out, _ = run(capsys, monkeypatch, "--conformance", "--method", "tiles", "--problem", "tiles", "--json")
     assert code == 0
     report = json.loads(out)

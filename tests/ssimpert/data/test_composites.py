@@ -49,7 +49,7 @@ def boxes_around(masks: Tensor) -> Tensor:
     return torch.tensor(boxes)
 
 
-def test_shapes_and_kinds(kept: CompositeSet) -> None:
+def test_images_boxes_masks_and_labels_have_their_shapes_and_dtypes(kept: CompositeSet) -> None:
     assert kept.images.shape == (10, 3, 224, 224)
     assert kept.images.dtype == torch.float32
     assert kept.boxes.shape == (10, 4)
@@ -168,7 +168,7 @@ def test_without_a_model_nothing_is_refused(unfiltered: CompositeSet) -> None:
     assert unfiltered.labels[:5].tolist() == [281, 967, 872, 665, 812]
 
 
-def test_other_sizes() -> None:
+def test_images_have_the_size_asked_for_and_boxes_fit_their_masks() -> None:
     small = composites(5, seed=0, size=64)
     assert small.images.shape == (5, 3, 64, 64)
     assert torch.equal(boxes_around(small.masks), small.boxes)
@@ -205,7 +205,7 @@ def test_a_model_that_recognises_nothing_ends_in_an_error() -> None:
         ),
     ],
 )
-def test_arguments_out_of_range(arguments: dict[str, Any], message: str) -> None:
+def test_arguments_out_of_range_are_refused_with_their_value(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         composites(**arguments)
 

@@ -26,7 +26,7 @@ def _as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float()[None] / 255
 
 
-def test_a_sample_by_name() -> None:
+def test_a_sample_is_loaded_by_its_name_in_float32() -> None:
     image = load_image("chelsea")
     assert image.shape == (1, 3, 300, 451)
     assert image.dtype == torch.float32
@@ -51,7 +51,7 @@ def test_resizing_gives_a_square_on_the_8_bit_grid(size: int) -> None:
     assert image.max() <= 1
 
 
-def test_centre_crop_and_antialias(tmp_path: Path) -> None:
+def test_shrinking_averages_stripes_and_keeps_the_centre(tmp_path: Path) -> None:
     row = np.concatenate([np.zeros(64), np.tile([0, 255], 32), np.full(64, 255)]).astype(np.uint8)
     path = _saved(Image.fromarray(np.tile(row, (64, 1))), tmp_path / "stripes.png")
     image = load_image(path, size=16)
@@ -113,12 +113,12 @@ def test_transparency_shows_white(tmp_path: Path) -> None:
     assert torch.equal(image[..., 20:], _as_tensor(COLOUR)[..., 20:])
 
 
-def test_grey_with_alpha(tmp_path: Path) -> None:
+def test_transparent_grey_shows_white(tmp_path: Path) -> None:
     picture = Image.merge("LA", [Image.new("L", (16, 16), 0), Image.new("L", (16, 16), 0)])
     assert torch.equal(load_image(_saved(picture, tmp_path / "la.png")), torch.ones(1, 3, 16, 16))
 
 
-def test_palette_pictures_with_and_without_transparency(tmp_path: Path) -> None:
+def test_palette_colours_are_resolved_and_transparent_ones_show_white(tmp_path: Path) -> None:
     picture = Image.new("P", (16, 16), 1)
     picture.putpalette([255, 0, 0, 0, 51, 0])
     green = load_image(_saved(picture, tmp_path / "palette.png"))
@@ -139,7 +139,7 @@ def test_16_bit_grey_keeps_its_depth(name: str, tmp_path: Path) -> None:
     assert len(small.unique()) > 200  # not quantised to 8 bits
 
 
-def test_dtype_and_device() -> None:
+def test_an_image_has_the_dtype_asked_for_and_unknown_ones_are_refused() -> None:
     assert load_image("camera", size=32, dtype=torch.float64, device="auto").dtype == torch.float64
     with pytest.raises(InputError, match=r"dtype torch\.uint8"):
         load_image("camera", dtype=torch.uint8)
@@ -148,7 +148,7 @@ def test_dtype_and_device() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 15, -3, 22.5, True, "224"])
-def test_sizes_that_make_no_sense(size: object) -> None:
+def test_sizes_that_make_no_sense_are_refused_with_their_value(size: object) -> None:
     with pytest.raises(InputError, match=f"size {size!r} is not valid"):
         load_image("chelsea", size=size)  # type: ignore[arg-type]
 
@@ -232,7 +232,7 @@ def test_a_saved_array_comes_back_bit_for_bit(dtype: torch.dtype, tmp_path: Path
 
 
 @pytest.mark.parametrize("layout", ["hw", "hwc", "chw", "big_endian", "half"])
-def test_array_layouts(layout: str, tmp_path: Path) -> None:
+def test_arrays_of_every_layout_and_byte_order_are_read_alike(layout: str, tmp_path: Path) -> None:
     grey = RNG.random((20, 30)).astype(np.float32)
     colour = np.stack([grey, grey**2, grey**3])
     arrays = {
@@ -300,14 +300,16 @@ def test_a_png_holds_the_nearest_levels(tmp_path: Path) -> None:
         (torch.full((3, 16, 16), float("nan")), "a.png", "from nan to nan"),
     ],
 )
-def test_what_can_not_be_saved_as_an_image(tensor: torch.Tensor, name: str, reason: str, tmp_path: Path) -> None:
+def test_what_can_not_be_saved_as_an_image_is_refused_and_no_file_is_left(
+    tensor: torch.Tensor, name: str, reason: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputError) as caught:
         save_image(tensor, tmp_path / name)
     assert reason in str(caught.value)
     assert not (tmp_path / name).exists()
 
 
-def test_unwritable_places_and_types(tmp_path: Path) -> None:
+def test_places_and_types_that_can_not_be_written_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "taken.png").mkdir()
     image = torch.rand(3, 16, 16)

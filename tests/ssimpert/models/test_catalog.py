@@ -53,7 +53,7 @@ def test_preparation_is_the_librarys_own() -> None:
 
 
 @pytest.mark.parametrize("form", ["plain", "wrapped", "parallel", "safetensors"])
-def test_weights_from_a_file(form: str, state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_weights_are_taken_from_files_of_every_form(form: str, state: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     if form == "safetensors":
         path = path.with_suffix(".safetensors")
@@ -105,7 +105,7 @@ class _Alien:
         (None, "is no .*state dict|weights_only=True"),
     ],
 )
-def test_files_that_are_no_state_dict(content: object, message: str, tmp_path: Path) -> None:
+def test_files_that_are_no_state_dict_are_refused(content: object, message: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.pth"
     if content is None:
         path.write_text("these are no weights")
@@ -116,7 +116,7 @@ def test_files_that_are_no_state_dict(content: object, message: str, tmp_path: P
     assert "\n" not in str(caught.value)
 
 
-def test_missing_and_damaged_weight_files(tmp_path: Path) -> None:
+def test_missing_and_damaged_weight_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.pth' does not exist"):
         load_model(SMALL, weights=tmp_path / "nowhere.pth", device="cpu")
     with pytest.raises(InputError, match="is a folder"):
@@ -185,6 +185,6 @@ def test_a_network_without_a_head_is_refused() -> None:
         ("cuda:99", "cuda:99"),
     ],
 )
-def test_devices_that_are_not_there(device: str, message: str) -> None:
+def test_devices_that_are_not_there_are_refused(device: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_model("efficientnet-lite0", device=device)

@@ -36,7 +36,7 @@ def test_shipped_photos_are_recognised(model: Classifier, photo: str, label: str
     assert probabilities.max().item() == pytest.approx(probability, abs=0.05)
 
 
-def test_motorcycle_is_a_moped(model: Classifier) -> None:
+def test_a_motorcycle_is_recognised_as_a_moped(model: Classifier) -> None:
     assert model.label_name(int(model.predict(_photo("motorcycle")))) == "moped"
 
 
@@ -76,7 +76,7 @@ def test_in_place_activations_are_switched_off() -> None:
     assert not any(getattr(module, "inplace", False) for module in _toy(network).modules())
 
 
-def test_predict_and_label_name(model: Classifier) -> None:
+def test_labels_are_distinct_and_classes_out_of_range_are_refused(model: Classifier) -> None:
     labels = model.predict(torch.cat([_photo("coffee"), _photo("camera")]))
     assert labels.tolist() == [967, 872]
     assert len(set(model.labels)) == 1000
@@ -155,7 +155,7 @@ def test_cam_layer_of_the_embedded_model_is_its_last_activated_convolution(model
         ("timm:convnext_atto", "stages.3.blocks.1"),  # the block's residual sum, not its last leaf
     ],
 )
-def test_cam_layer_of_other_networks(name: str, layer: str) -> None:
+def test_cam_layer_of_other_networks_is_their_last_spatial_one(name: str, layer: str) -> None:
     assert load_model(name, weights="random", device="cpu").cam_layer == layer
 
 

@@ -72,7 +72,10 @@ def test_linear_classifier_comes_near_what_the_solver_finds(
     model, image, best = TwoClasses(offset=50.0), grey(2), solved[constraint]
     # Frank-Wolfe's averages come near last.
     steps = 25 if engine == "frank_wolfe" else 10
-    result = perturb(model, image, constraint, engine=engine, steps=steps, stop_at_success=False)  # type: ignore[arg-type]
+    result = perturb(
+        model, image, constraint, engine=engine, steps=steps, stop_at_success=False,  # type: ignore[arg-type]
+        settings={"eps_rel": 1e-2},
+    )  # fmt: skip
     gained = result.margin_after - result.margin_before
     # Averages with early steps do not lose the windows that the optimum loses.
     share = 0.8 if engine == "frank_wolfe" else 0.9
@@ -89,7 +92,7 @@ def test_more_is_gained_than_within_every_window_of_the_same_mean(model: Classif
     assert float(free.ssim) >= float(strict.ssim) - 1e-6
 
 
-def test_labels_say_what_the_certificates_speak_of() -> None:
+def test_certified_names_the_kind_of_certificate_of_each_method() -> None:
     model, image = TwoClasses(offset=50.0), grey()
     expected = {
         ("auto", None): "convex step",
@@ -101,7 +104,7 @@ def test_labels_say_what_the_certificates_speak_of() -> None:
     for (method, luminance), label in expected.items():
         constraint = MeanSSIM(0.97, TILES.window, luminance=luminance)
         result = perturb(
-            model, image, constraint, engine="frank_wolfe", steps=1, method=method, settings={"eps_rel": 3e-2}
+            model, image, constraint, engine="frank_wolfe", steps=1, method=method, settings={"eps_rel": 0.2}
         )
         assert result.certified == label, method
         assert float(result.margin_after) > float(result.margin_before)
@@ -117,7 +120,7 @@ def test_projection_that_nothing_can_do_is_refused_before_any_work() -> None:
         perturb(model, image, TILES, method="mean_tiles")
 
 
-def test_a_batch_is_its_images() -> None:
+def test_a_batch_gives_what_its_images_give_alone() -> None:
     model, image = TwoClasses(offset=50.0), grey(3)
     together = perturb(model, image, SMALL, steps=3)
     for k in range(3):

@@ -37,6 +37,18 @@ def case() -> Case:
     return make_case()
 
 
+@pytest.fixture(scope="module")
+def figure(case: Case) -> Figure:
+    """Of image 0: no test changes it."""
+    return comparison_figure(*case)
+
+
+@pytest.fixture(scope="module")
+def second(case: Case) -> Figure:
+    """Of image 1: no test changes it."""
+    return comparison_figure(*case, index=1)
+
+
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
 
@@ -77,18 +89,16 @@ def test_another_class_activation_map_is_called_by_its_name() -> None:
     assert not any("Grad-CAM" in text for text in said)
 
 
-def test_class_numbers_stand_in_for_missing_labels(case: Case) -> None:
-    image, result, comparison = case
-    said = texts(comparison_figure(image, result, comparison))
-    assert f"Photo: class {int(result.label_before[0])}" in said
+def test_class_numbers_stand_in_for_missing_labels(case: Case, figure: Figure) -> None:
+    _, result, _ = case
+    assert f"Photo: class {int(result.label_before[0])}" in texts(figure)
 
 
-def test_pictures_show_the_data(case: Case) -> None:
+def test_pictures_show_the_data(case: Case, second: Figure) -> None:
     image, result, comparison = case
-    figure = comparison_figure(image, result, comparison, 1)
 
     def drawn(start: str, layer: int = 0) -> np.ndarray:
-        return np.asarray(axes_titled(figure, start).images[layer].get_array(), dtype=float)
+        return np.asarray(axes_titled(second, start).images[layer].get_array(), dtype=float)
 
     clean = image[1].permute(1, 2, 0).double().numpy()
     delta = (result.adversarial[1].double() - image[1].double()).permute(1, 2, 0).numpy()
@@ -103,9 +113,9 @@ def test_pictures_show_the_data(case: Case) -> None:
 
 
 @pytest.mark.parametrize(("title", "metric"), [("Pearson", "pearson"), ("Spearman", "spearman"), ("IoU", "top20_iou")])
-def test_bars_are_the_records(case: Case, title: str, metric: str) -> None:
-    image, result, comparison = case
-    axes = axes_titled(comparison_figure(image, result, comparison, 1), title)
+def test_bars_are_the_records(case: Case, second: Figure, title: str, metric: str) -> None:
+    _, _, comparison = case
+    axes = axes_titled(second, title)
     shown = ("GlobalSSIM e = 0.005, re-centred", "l2 control", "gradient magnitude", "local std")
     rows = [row for row in comparison.records if row["image"] == 1 and row["perturbation"] in shown]
     expected = [row[metric] for row in rows]  # type: ignore[literal-required]
@@ -123,15 +133,15 @@ def luminance(colour: tuple[float, ...]) -> float:
     return float(np.dot(colour[:3], [0.2126, 0.7152, 0.0722]))
 
 
-def test_bars_can_be_told_apart_without_hue(case: Case) -> None:
-    axes = axes_titled(comparison_figure(*case), "Pearson")
+def test_bars_can_be_told_apart_without_hue(figure: Figure) -> None:
+    axes = axes_titled(figure, "Pearson")
     greys = sorted({luminance(bar.get_facecolor()) for bar in axes.patches})
     assert min(np.diff(greys)) > 0.15
 
 
 @pytest.mark.parametrize("control", [True, False])
-def test_nothing_is_cut_off_or_overlaps_at_1200_pixels(control: bool, tmp_path: Path) -> None:
-    image, result, comparison = make_case(control=control)
+def test_nothing_is_cut_off_or_overlaps_at_1200_pixels(control: bool, case: Case, tmp_path: Path) -> None:
+    image, result, comparison = case if control else make_case(control=False)
     figure = comparison_figure(image, result, comparison, 0, CLASSES)
     save_figure(figure, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as picture:
@@ -195,9 +205,9 @@ def test_the_global_state_of_matplotlib_is_left_alone(case: Case, tmp_path: Path
     [("png", b"\x89PNG", b"Date"), ("SVG", b"<?xml", b"dc:date"), ("pdf", b"%PDF", b"CreationDate")],
 )
 def test_the_ending_decides_the_format_and_no_date_is_written(
-    case: Case, tmp_path: Path, ending: str, start: bytes, date: bytes
+    figure: Figure, tmp_path: Path, ending: str, start: bytes, date: bytes
 ) -> None:
-    save_figure(comparison_figure(*case), tmp_path / f"figure.{ending}")
+    save_figure(figure, tmp_path / f"figure.{ending}")
     content = (tmp_path / f"figure.{ending}").read_bytes()
     assert content.startswith(start)
     assert date not in content
@@ -212,8 +222,7 @@ def test_the_same_figure_gives_the_same_picture(case: Case, tmp_path: Path) -> N
     assert np.abs(pictures[0] - pictures[1]).mean() < 0.01
 
 
-def test_an_unwritable_path_is_one_line(case: Case, tmp_path: Path) -> None:
-    figure = comparison_figure(*case)
+def test_an_unwritable_path_is_one_line(figure: Figure, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "missing" / "figure.png", tmp_path / "file" / "figure.png"):
         with pytest.raises(InputError, match=r"can't write figure .*figure\.png") as caught:

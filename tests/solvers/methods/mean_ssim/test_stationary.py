@@ -139,7 +139,7 @@ def test_beats_the_scaled_gradient_and_every_window_at_the_same_mean(photos: Pho
         assert float(result.objective[0]) > float((g[k] * step[0]).sum())
 
 
-def test_a_batch_is_its_images(photos: Photos) -> None:
+def test_a_batch_gives_what_its_images_give_alone(photos: Photos) -> None:
     x, g = batch_of(photos)
     together = solvers.solve(LinearProblem(g, x, [MeanSSIM(0.95), Box()]))
     for k in range(len(x)):
@@ -148,7 +148,7 @@ def test_a_batch_is_its_images(photos: Photos) -> None:
         assert alone.iterations[0] == together.iterations[k]
 
 
-def test_single_precision_and_scale(photos: Photos) -> None:
+def test_neither_float32_nor_the_scale_of_the_gradient_changes_the_objective(photos: Photos) -> None:
     x, g = batch_of(photos)
     double = solvers.solve(LinearProblem(g, x, [MeanSSIM(0.95), Box()]))
     single = solvers.solve(LinearProblem(g.float(), x.float(), [MeanSSIM(0.95), Box()]))
@@ -159,7 +159,7 @@ def test_single_precision_and_scale(photos: Photos) -> None:
     torch.testing.assert_close(1e6 * scaled.objective, double.objective, rtol=1e-4, atol=0)
 
 
-def test_edges(photos: Photos) -> None:
+def test_a_zero_gradient_a_support_and_an_idle_limit_give_the_exact_answer(photos: Photos) -> None:
     x, g = batch_of(photos)
     x, g = x[:1], g[:1]
     nothing = solvers.solve(LinearProblem(0 * g, x, [MeanSSIM(0.95), Box()]))

@@ -33,7 +33,7 @@ def test_the_gradient_is_the_largest_magnitude_of_the_slopes(toy: TwoLayers) -> 
     torch.testing.assert_close(raw, captum.amax(dim=1).detach(), rtol=0, atol=1e-12)
 
 
-def test_reductions_over_channels() -> None:
+def test_reductions_over_channels_are_those_computed_by_hand() -> None:
     values = torch.tensor([[1.0, 2.0], [-3.0, 2.0], [1.0, -1.0]]).view(1, 3, 1, 2)
     expected = {"max": [3.0, 2.0], "sum": [5.0, 5.0], "signed": [-1.0, 3.0], "positive": [0.0, 3.0]}
     for name, row in expected.items():

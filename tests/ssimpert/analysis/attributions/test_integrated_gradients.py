@@ -70,7 +70,7 @@ def test_memory_is_bounded_by_the_batch_size() -> None:
     torch.testing.assert_close(first, second, rtol=0, atol=1e-12)
 
 
-def test_counts_are_checked() -> None:
+def test_a_count_of_0_and_an_unknown_class_are_refused() -> None:
     for option in ("steps", "batch_size"):
         with pytest.raises(InputError, match=f"{option} must be an integer of at least 1, got 0"):
             integrated_gradients(Squares(), toy_images(), 0, **{option: 0})

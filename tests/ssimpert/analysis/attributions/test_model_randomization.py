@@ -88,7 +88,7 @@ def test_the_original_the_flags_and_the_random_state_stay() -> None:
     assert {p.data_ptr() for p in randomized.parameters()}.isdisjoint(p.data_ptr() for p in model.parameters())
 
 
-def test_the_seed_decides() -> None:
+def test_equal_seeds_draw_equal_weights_and_other_seeds_others() -> None:
     model = Small()
     torch.manual_seed(1)
     first = randomized_model(model, seed=5)

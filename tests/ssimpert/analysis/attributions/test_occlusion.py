@@ -63,7 +63,7 @@ def test_no_forward_pass_is_larger_than_the_batch_size() -> None:
     assert sizes == [1, 4, 2] * 2
 
 
-def test_options_are_checked() -> None:
+def test_options_out_of_range_are_refused() -> None:
     for options, message in (
         ({}, "window must be at most 8 for images 8x10, got 32"),
         ({"window": 4, "stride": 5}, "stride must be at most the window's 4, or pixels are left out, got 5"),

@@ -101,7 +101,7 @@ def test_no_forward_pass_is_larger_than_the_batch_size() -> None:
     assert sizes == [4, 4, 4, 4, 2, 2]
 
 
-def test_options_are_checked() -> None:
+def test_options_out_of_range_are_refused() -> None:
     for options, message in (
         ({"masks": 0}, "masks must be an integer of at least 1, got 0"),
         ({"cells": 1}, "cells must be an integer of at least 2, got 1"),

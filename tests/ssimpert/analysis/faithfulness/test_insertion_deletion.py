@@ -106,7 +106,7 @@ def test_equals_the_naive_loop_on_50_maps(kind: str) -> None:
     assert curve.reasons == (None,) * 50
 
 
-def test_scores_and_area_by_hand() -> None:
+def test_scores_and_area_are_those_computed_by_hand() -> None:
     image = torch.tensor([[[[1.0, -2.0, 0.5], [0.25, 3.0, -1.0], [0.0, 2.0, -0.5]]]])
     order = torch.tensor([[[9.0, 8.0, 7.0], [6.0, 5.0, 4.0], [3.0, 2.0, 1.0]]])
     curve = deletion(Brightness(), image, order, step=4, baseline=0.0)

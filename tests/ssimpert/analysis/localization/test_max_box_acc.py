@@ -105,7 +105,7 @@ def test_contours_equal_traced_ones_on_random_masks() -> None:
         (["..1", "...", "1.."], (0, 2, 1, 3)),
     ],
 )
-def test_the_largest_contour_by_hand(rows: list[str], expected: Box) -> None:
+def test_the_largest_contour_has_the_box_found_by_hand(rows: list[str], expected: Box) -> None:
     mask = np.array([[pixel == "1" for pixel in row] for row in rows])
     found = contour_boxes(mask)
     assert tuple(found.all[found.largest].tolist()) == expected

@@ -183,7 +183,7 @@ def test_the_difficult_subset_has_its_own_accuracy() -> None:
         _ = point_game(points, masks, categories).difficult_accuracy
 
 
-def test_images_of_different_sizes_join() -> None:
+def test_results_of_images_of_different_sizes_are_joined() -> None:
     first = point_game(torch.tensor([[30.0, 30.0]]), one_pixel(30, 30), torch.tensor([1]))
     second = point_game(torch.tensor([[0.0, 0.0]]), one_pixel(90, 90, 100), torch.tensor([2]))
     both = joined([first, second])

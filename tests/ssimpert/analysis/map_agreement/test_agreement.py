@@ -82,7 +82,7 @@ def test_top_iou_breaks_ties_in_reading_order() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_identical_and_opposite_maps(metric: object) -> None:
+def test_identical_maps_score_1_and_opposite_maps_the_least(metric: object) -> None:
     a, _ = map_pair()
     assert metric(a, a).tolist() == pytest.approx([1.0] * 4, abs=1e-12)  # type: ignore[operator]
     opposite = metric(a, -a).tolist()  # type: ignore[operator]

@@ -201,7 +201,7 @@ def test_a_single_pixel_and_no_pixels_are_undefined_and_no_images_is_nothing() -
     assert set(none.reasons.values()) == {()}
 
 
-def test_two_pixels() -> None:
+def test_metrics_of_two_pixels_are_those_computed_by_hand() -> None:
     maps, cam = torch.tensor([[[0.25, 0.75]]]), torch.tensor([[[0.0, 1.0]]])
     found = {name: values.item() for name, values in agreement(maps, cam).values.items()}
     assert found["similarity"] == found["energy_share"] == pytest.approx(0.75)

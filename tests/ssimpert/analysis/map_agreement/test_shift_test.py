@@ -93,7 +93,7 @@ def test_shifts_that_restore_a_periodic_map_count_against_it() -> None:
         assert shift_null(maps, maps, name, shifts=None).p_value.item() == 6 / (24 * 24)
 
 
-def test_alternatives() -> None:
+def test_p_values_of_the_three_alternatives_fit_one_another() -> None:
     maps, cam = smooth_fields(5, seed=8), smooth_fields(5, seed=9)
     for name in ("pearson", "kl_divergence"):
         closer, farther, both = (
@@ -207,7 +207,7 @@ def test_errors_name_the_value(options: dict[str, object], message: str) -> None
         shift_null(maps, maps, **options)  # type: ignore[arg-type]
 
 
-def test_few_shifts_on_request() -> None:
+def test_a_null_of_few_shifts_is_refused_unless_asked_for() -> None:
     maps = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(0))
     run: Callable[..., object] = shift_null
     with pytest.raises(InputError, match="a null of 15 shifts is coarse"):

@@ -14,7 +14,7 @@ from ssimpert.analysis.perturbation_maps.controls import centred_gaussian, gradi
 from ssimpert.errors import InputError
 
 
-def test_local_std_pixel_by_pixel() -> None:
+def test_local_std_is_the_root_of_the_mean_variance_around_each_pixel() -> None:
     """Population variance of the 7 x 7 neighbourhood, cut at the edge, averaged over channels; its root."""
     image = torch.rand(2, 3, 12, 10, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     ours = local_std(image).numpy()
@@ -43,7 +43,7 @@ def test_local_std_of_a_flat_image_is_zero() -> None:
         assert local_std(torch.full((1, 3, 16, 16), value)).max() == 0
 
 
-def test_gradient_magnitude() -> None:
+def test_gradient_magnitude_is_the_smoothed_norm_over_channels() -> None:
     gradient = torch.randn(2, 3, 15, 14, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     norm = np.linalg.norm(gradient.numpy(), axis=1)
     assert np.abs(gradient_magnitude(gradient, sigma=0).numpy() - norm).max() < 1e-12
@@ -63,7 +63,7 @@ def test_local_variance_is_the_square_of_the_standard_deviation() -> None:
 
 @pytest.mark.parametrize("size", [(6, 9), (7, 7), (1, 4)])
 @pytest.mark.parametrize("sigma", [0.25, 0.1])
-def test_centred_gaussian_pixel_by_pixel(size: tuple[int, int], sigma: float) -> None:
+def test_centred_gaussian_is_the_formula_at_every_pixel(size: tuple[int, int], sigma: float) -> None:
     height, width = size
     ours = centred_gaussian(height, width, sigma, dtype=torch.float64)
     assert ours.shape == size

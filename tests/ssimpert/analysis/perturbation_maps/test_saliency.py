@@ -34,7 +34,9 @@ def triple() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("sigma", [0, 2.0])
-def test_rms(triple: tuple[Tensor, Tensor, Tensor], sigma: float) -> None:
+def test_rms_is_the_smoothed_root_of_the_channel_mean_of_squares(
+    triple: tuple[Tensor, Tensor, Tensor], sigma: float
+) -> None:
     delta = triple[1] - triple[0]
     ours = rms(delta, sigma=sigma)
     for index in range(2):

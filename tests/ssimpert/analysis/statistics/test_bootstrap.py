@@ -13,7 +13,7 @@ from ssimpert.analysis.statistics.bootstrap import bootstrap_interval
 from ssimpert.errors import InputError
 
 
-def test_percentiles_of_all_resamples_of_a_small_sample() -> None:
+def test_percentiles_come_near_those_of_all_resamples_of_a_small_sample() -> None:
     """5^5 equally likely resamples, enumerated; 200,000 drawn ones come near their quantiles."""
     values = [0.1, 0.9, 2.5, 3.0, 7.0]
     means = [np.mean(one) for one in itertools.product(values, repeat=5)]
@@ -24,7 +24,7 @@ def test_percentiles_of_all_resamples_of_a_small_sample() -> None:
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 @pytest.mark.parametrize("clustered", [False, True])
-def test_near_scipy(method: str, clustered: bool) -> None:
+def test_intervals_are_near_those_of_scipy_with_and_without_clusters(method: str, clustered: bool) -> None:
     """Clusters: scipy resamples pairs (sum, number) of clusters and takes the ratio."""
     generator = np.random.default_rng(3)
     values = generator.exponential(size=40)
@@ -80,7 +80,7 @@ def test_clusters_cover_where_single_images_do_not() -> None:
     assert hits["images"] <= 60
 
 
-def test_degenerate_samples() -> None:
+def test_constant_samples_have_no_width_and_single_units_no_interval() -> None:
     for method in ("percentile", "bca"):
         constant = bootstrap_interval([0.1] * 7, method=method)  # type: ignore[arg-type]
         assert constant.low == constant.high == np.mean([0.1] * 7)

@@ -35,7 +35,7 @@ def enumerated(differences: list[float]) -> float:
         np.random.default_rng(0).normal(0.3, size=9).tolist(),
     ],
 )
-def test_exact_p_value_by_enumeration(differences: list[float]) -> None:
+def test_the_exact_p_value_is_that_of_all_sign_flips(differences: list[float]) -> None:
     found = sign_flip_test(differences)
     assert found.p_value == enumerated(differences)
     assert (found.method, found.permutations, found.seed) == ("exact", 2 ** len(differences), None)
@@ -91,7 +91,7 @@ def test_no_differences_have_no_p_value() -> None:
     assert (found.method, found.permutations) == ("", 0)
 
 
-def test_holm_by_hand() -> None:
+def test_holms_adjusted_p_values_are_those_computed_by_hand() -> None:
     """Sorted .005 .01 .03 .04 times 4 3 2 1 = .02 .03 .06 .04; the last is raised to .06."""
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.6, 0.9]).tolist() == [1.0, 1.0, 1.0]
@@ -118,7 +118,7 @@ def test_holm_rejects_what_stepping_down_rejects() -> None:
             assert set(np.flatnonzero(adjusted <= level).tolist()) == rejected
 
 
-def test_effect_sizes() -> None:
+def test_effect_sizes_equal_their_definitions() -> None:
     differences = np.random.default_rng(8).normal(0.2, size=25).round(1) * (np.arange(25) % 9 > 0)
     assert (differences == 0).any()
     expected = stats.ttest_1samp(differences, 0).statistic / math.sqrt(25)

@@ -56,7 +56,7 @@ def values(table: pd.DataFrame, method: str, kind: str, metric: str) -> dict[str
     }
 
 
-def test_summary_of_each_group() -> None:
+def test_a_summary_has_mean_median_interval_and_reasons_of_each_group() -> None:
     table = example()
     table = undefine(table, "i5", "ours", "rms", "pearson", "map is constant")
     table = undefine(table, "i6", "ours", "rms", "pearson", "CAM is constant")

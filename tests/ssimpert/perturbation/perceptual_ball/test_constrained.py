@@ -133,7 +133,9 @@ def test_radius_may_come_from_the_penalty_method(model: nn.Module, images: Tenso
         ({"radius": 0.1, "normalization": "unit"}, "unknown normalization 'unit'"),
     ],
 )
-def test_what_it_cannot_take_is_said(options: dict[str, Any], message: str, model: nn.Module, images: Tensor) -> None:
+def test_options_out_of_range_are_refused_with_their_value(
+    options: dict[str, Any], message: str, model: nn.Module, images: Tensor
+) -> None:
     with pytest.raises(InputError, match=message):
         run(model, images, **options)
 

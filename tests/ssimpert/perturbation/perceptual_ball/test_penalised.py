@@ -92,11 +92,12 @@ def vgg() -> Classifier:
 def test_value_and_gradient_on_vgg_are_the_formulas(
     vgg: Classifier, label: int, targets: tuple[int, ...] | None
 ) -> None:
-    photo = ssimpert.load_image("coffee", size=64).double()
+    photo = ssimpert.load_image("coffee", size=32).double()
     x = (photo - vgg.mean) / vgg.std
     moved = x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     features = ssimpert.deep_features(vgg, None, "mse")
     assert features.layers == LAYERS
+    assert all(isinstance(vgg.layer(name), nn.ReLU) for name in LAYERS)
     objective = ball_objective(Features(vgg.network, LAYERS, "mse"), x, torch.tensor([label]), targets=targets)
     gradient, terms = objective.gradient(moved, torch.tensor([0]))
     leaf = moved.clone().requires_grad_()
