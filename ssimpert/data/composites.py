@@ -15,6 +15,7 @@ from ssimpert.data.cut_outs import IMAGENET_CLASSES, CompositeObject, cut_out_pi
 from ssimpert.data.resizing import resize
 from ssimpert.data.samples import samples
 from ssimpert.errors import InputError
+from ssimpert.validation import check_count
 
 SMALLEST_SIZE = 64
 """Pixels. Below this the objects are too small to be recognised."""
@@ -210,9 +211,8 @@ def _masks(pasted: Sequence[_Pasted]) -> Tensor:
 
 
 def _check(n: int, seed: int, model: LabellingModel | None, size: int) -> None:
-    for what, value, least in (("n", n, 1), ("seed", seed, 0), ("size", size, SMALLEST_SIZE)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InputError(f"{what} {value!r} is not valid; give an integer of at least {least}")
+    for name, value, minimum in (("n", n, 1), ("seed", seed, 0), ("size", size, SMALLEST_SIZE)):
+        check_count(name, int(value) if isinstance(value, np.integer) else value, minimum)
     if model is not None and len(model.labels) != IMAGENET_CLASSES:
         raise InputError(
             f"model {model.name!r} has {len(model.labels)} classes; composites need one of ImageNet's "

@@ -1,7 +1,7 @@
 """How far two images are apart: the SSIM index, its map and least window, the global contrast distance, distances of
 deep features."""
 
-from ssimpert.metrics.features import feature_distance
+from ssimpert.metrics.feature_distance import feature_distance
 from ssimpert.metrics.lpips import lpips_distance
 from ssimpert.metrics.ssim import (
     STANDARD_WINDOW,

@@ -14,7 +14,7 @@ from ssimpert.errors import InputError
 from ssimpert.models.catalog import load_model
 from ssimpert.models.forward_passes import CHUNK, in_chunks
 from ssimpert.models.torchvision_compat import import_torchvision
-from ssimpert.validation import check_images, check_same
+from ssimpert.validation import check_count, check_images, check_same
 
 LpipsNet = Literal["alex", "vgg", "squeeze"]
 _BACKBONES = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
@@ -58,8 +58,7 @@ def lpips_distance(
     """
     if net not in get_args(LpipsNet):
         raise InputError(f"unknown net {net!r}; valid: {', '.join(get_args(LpipsNet))}")
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise InputError(f"chunk must be at least 1 pair, got {chunk!r}")
+    check_count("chunk", chunk)
     for name, images in (("image", image), ("adversarial", adversarial)):
         _check(name, images)
     check_same(("image", "adversarial"), image, adversarial)

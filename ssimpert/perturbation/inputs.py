@@ -11,30 +11,12 @@ from ssimpert.linearization import Margin
 from ssimpert.linearization.margins import Criterion
 from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.models.forward_passes import Model, forward
+from ssimpert.validation import check_pixels
 
 
 def check_image(image: Tensor) -> None:
     """Raise :class:`InputError` unless ``image`` is (B, C, H, W), float32 or float64, finite and in [0, 1]."""
-    if not isinstance(image, Tensor):
-        raise InputError(f"image must be a torch tensor (B, C, H, W), got {type(image).__name__}")
-    if image.ndim != 4 or 0 in image.shape:
-        raise InputError(f"image must have shape (B, C, H, W), got {tuple(image.shape)}")
-    if image.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"image must be float32 or float64, got {image.dtype}")
-    bad = (~image.isfinite()).flatten(1).sum(dim=1)
-    if bool(bad.any()):
-        first = int(bad.argmax())
-        raise InputError(f"image {first} has {int(bad[first])} NaN or infinite pixels")
-    low, high = float(image.min()), float(image.max())
-    if low < 0 or high > 1:
-        raise InputError(f"image pixels reach from {low:.6g} to {high:.6g}; they must lie in [0, 1]")
-    side = STANDARD_WINDOW.size
-    if image.shape[-1] in (1, 3) and min(image.shape[1:3]) >= side:
-        raise InputError(f"image has shape {tuple(image.shape)}, channels last; give (B, C, H, W): permute(0, 3, 1, 2)")
-    if min(image.shape[-2:]) < side:
-        raise InputError(
-            f"image is {image.shape[-1]}x{image.shape[-2]} pixels; SSIM is measured in windows of {side}x{side}"
-        )
+    check_pixels("image", image, smallest_side=STANDARD_WINDOW.size)
 
 
 def labels_of(model: Model, image: Tensor, label: Tensor | None, margin: Margin) -> Tensor:

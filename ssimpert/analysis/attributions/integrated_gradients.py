@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_image
 from ssimpert.analysis.attributions.class_targets import checked_logits, class_targets
 from ssimpert.analysis.attributions.postprocessing import check_channels, min_max, reduce_channels
-from ssimpert.models.forward_passes import images_a_pass
+from ssimpert.models.forward_passes import batch_size_for
 from ssimpert.validation import check_count, check_images
 
 INTEGRATION_STEPS = 50
@@ -59,7 +59,7 @@ def integrated_gradients(
             far from complete the sum is: for efficientnet-lite0 on chelsea and coffee 10% and 11% of the logit's rise
             at 50 steps, 6% and 7% at 100, 4% and 4% at 200.
         batch_size: points a forward and backward pass; ``None`` (default) for
-            :func:`ssimpert.models.forward_passes.images_a_pass`'s choice: 2 at 224 pixels on a CPU, 32 elsewhere.
+            :func:`ssimpert.models.forward_passes.batch_size_for`'s choice: 2 at 224 pixels on a CPU, 32 elsewhere.
         normalize: min-max each map to [0, 1]; ``False`` leaves it in logits.
         channels: default ``"positive"``: the channels' shares of a pixel add up, and what speaks for the class is kept;
             ``"signed"`` keeps completeness (:mod:`ssimpert.analysis.attributions.postprocessing`).
@@ -82,7 +82,7 @@ def path_attributions(
     """Integrated gradients of every channel, with their completeness error. Arguments as for the map."""
     check_images("images", images)
     check_count("steps", steps)
-    points = images_a_pass(batch_size, images)
+    points = batch_size_for(batch_size, images)
     targets = class_targets(target, images)
     from captum.attr import IntegratedGradients  # here, since it takes a second
 

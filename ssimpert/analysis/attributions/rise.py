@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_image
-from ssimpert.analysis.attributions.class_targets import Model, class_probability, class_targets
+from ssimpert.analysis.attributions.class_targets import class_probability, class_targets
 from ssimpert.analysis.attributions.postprocessing import min_max
 from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import forward_copy
-from ssimpert.models.forward_passes import images_a_pass, keep_freed_memory
+from ssimpert.models.forward_passes import Model, batch_size_for, keep_freed_memory
 from ssimpert.validation import check_count, check_images, check_seed
 
 RISE_MASKS = 4000
@@ -70,14 +70,14 @@ def rise(
         baseline: what a mask fades to: ``None`` (default) for the model's mean colour, zero in normalised space, as in
             the paper's code; or as :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes it.
         batch_size: masked images a forward pass; ``None`` (default) for
-            :func:`ssimpert.models.forward_passes.images_a_pass`'s choice: 2 or 4 at 224 pixels on a CPU, 32 elsewhere.
+            :func:`ssimpert.models.forward_passes.batch_size_for`'s choice: 2 or 4 at 224 pixels on a CPU, 32 elsewhere.
         normalize: min-max each map to [0, 1]; ``False`` leaves the mean probability, in [0, 1/keep].
 
     Raises:
         InputError: options out of range, a grid of more cells than pixels, a class that the model doesn't have.
     """
     check_images("images", images)
-    images_a_pass(batch_size, images)  # refuses what is no number before the work begins
+    batch_size_for(batch_size, images)  # refuses what is no number before the work begins
     height, width = images.shape[-2:]
     draws = draw_masks(masks, height, width, cells=cells, keep=keep, seed=seed)
     targets = class_targets(target, images)
@@ -89,7 +89,7 @@ def rise(
         # In float64, so that thousands of terms add no rounding of their own.
         total = torch.zeros(len(images), height, width, dtype=torch.float64, device=images.device)
         for shared in render_masks(
-            draws, images, images_a_pass(batch_size, images, forward_only=logits_of is not model)
+            draws, images, batch_size_for(batch_size, images, forward_only=logits_of is not model)
         ):
             for index, probability in enumerate(probabilities):
                 image, absent = images[index, None], reference[index, None]
@@ -105,7 +105,7 @@ def draw_masks(count: int, height: int, width: int, *, cells: int, keep: float, 
     """The random part of ``count`` masks for images of ``height`` x ``width``: grids of ``cells`` x ``cells``, each
     cell kept with probability ``keep``, and shifts below the size of a cell, ceil(side / cells)."""
     check_count("masks", count)
-    check_count("cells", cells, least=2)
+    check_count("cells", cells, minimum=2)
     check_seed(seed)
     if cells > min(height, width):
         raise InputError(f"cells must be from 2 to {min(height, width)} for images {height}x{width}, got {cells}")

@@ -24,7 +24,7 @@ from ssimpert.analysis.localization.mask_agreement import check_masks
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.models import OnnxClassifier
-from ssimpert.models.forward_copy import AGREEMENT, roundings_apart
+from ssimpert.models.forward_copy import MAX_ROUNDINGS_APART, roundings_apart
 from ssimpert.perturbation.baselines.l2_control import CONTROL_NAME, l2_control
 from ssimpert.perturbation.results import SAME_IMAGE, PerturbResult, apart_from
 from ssimpert.validation import check_images, check_seed
@@ -264,7 +264,7 @@ def _check_forward(forward: OnnxClassifier, model: nn.Module, image: Tensor) -> 
         raise InputError(f"forward must be what onnx_classifier makes, or None, got {type(forward).__name__}")
     with torch.no_grad():
         apart = roundings_apart(forward(image), model(image))
-    if not apart <= AGREEMENT:  # NaN neither
+    if not apart <= MAX_ROUNDINGS_APART:  # NaN neither
         raise InputError("forward has other logits than model; make it of this model, once its weights are final")
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssimpert.analysis.attributions.class_targets import Model
 from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
 from ssimpert.analysis.faithfulness.insertion_deletion import insertion_deletion
 from ssimpert.analysis.localization.mask_agreement import mask_agreement
 from ssimpert.analysis.map_agreement.agreement import agreement
 from ssimpert.analysis.map_agreement.shift_test import shift_null
+from ssimpert.models.forward_passes import Model
 
 NULL_METRICS = ("pearson", "spearman")
 """The metrics that get a p-value: one Fourier transform each."""

@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from ssimpert.analysis.attributions.baseline_image import mean_colour
-from ssimpert.analysis.attributions.class_targets import Model, checked_logits, class_targets
+from ssimpert.analysis.attributions.class_targets import checked_logits, class_targets
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
 from ssimpert.analysis.perturbation_maps.smoothing import gaussian_smooth
 from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import forward_copy
-from ssimpert.models.forward_passes import images_a_pass, keep_freed_memory
+from ssimpert.models.forward_passes import Model, batch_size_for, keep_freed_memory
 from ssimpert.validation import check_count, check_images, check_maps
 
 BLUR_SIZE = 11
@@ -63,7 +63,7 @@ def insertion(
         step: pixels changed at a time, at least 1, and need not divide H*W; default 8 rows of the image, the
             protocol's step in bulk (one row, 224 at 224x224, is the published one).
         batch_size: images that the model sees at once, of all steps and images; bounds the memory. Default 64. On the
-            CPU as :func:`ssimpert.models.forward_passes.images_a_pass` says, 2 or 4 at 224 pixels, each image's steps
+            CPU as :func:`ssimpert.models.forward_passes.batch_size_for` says, 2 or 4 at 224 pixels, each image's steps
             by themselves: the scores of an image then don't depend on the others, to the last bit.
         baseline: the mean colour in the images' units, a number or (C,); ``None`` (default): ``model.mean``.
 
@@ -159,7 +159,7 @@ def _curves(
         forward = forward_copy(model, images[:1], steps + 1)
         apart = batch_size is None and images.device.type == "cpu"
         if batch_size is None:
-            batch_size = images_a_pass(None, images, forward_only=forward is not model) if apart else BATCH_SIZE
+            batch_size = batch_size_for(None, images, forward_only=forward is not model) if apart else BATCH_SIZE
         logits_of = checked_logits(forward, given)
         # A class that the model doesn't have shows here, before most of the work.
         clean = torch.cat([logits_of(part) for part in images.split(1 if apart else batch_size)])

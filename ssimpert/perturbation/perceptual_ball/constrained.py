@@ -26,7 +26,7 @@ import solvers
 from solvers.batch_algebra import norm
 from ssimpert.errors import InputError
 from ssimpert.linearization import Features, Margin, Untargeted, deep_features, feature_jacobian
-from ssimpert.linearization.features import Normalization
+from ssimpert.linearization.deep_features import Normalization
 from ssimpert.metrics import feature_distance
 from ssimpert.perturbation.engines import loop
 from ssimpert.perturbation.engines.oracle import PIXELS

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
-from ssimpert.linearization.features import Features, Normalization, deep_features
+from ssimpert.linearization.deep_features import Features, Normalization, deep_features
 from ssimpert.models.forward_passes import CHUNK, in_chunks, model_dtype
-from ssimpert.validation import check_images, check_same
+from ssimpert.validation import check_count, check_images, check_same
 
 
 def feature_distance(
@@ -52,8 +52,7 @@ def feature_distance(
     check_images("image", image)
     check_images("adversarial", adversarial)
     check_same(("image", "adversarial"), image, adversarial)
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise InputError(f"chunk must be at least 1 image, got {chunk!r}")
+    check_count("chunk", chunk)
     features = _features(model, layers, normalization)
     if not features.layers:
         raise InputError("a distance needs features of at least one layer, got layers=[]")
