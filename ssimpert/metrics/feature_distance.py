@@ -23,31 +23,35 @@ def feature_distance(
     differentiable: bool = False,
     chunk: int = CHUNK,
 ) -> Tensor:
-    """``|phi(x') - phi(x)|`` per image, (B,), nonnegative, without a unit; 0 for equal images.
+    """``|phi(x') - phi(x)|`` for each image, (B,), nonnegative, without a unit; 0 for equal images.
 
-    phi are deep features of chosen layers, each position's channels divided by their norm and each layer by
+    phi are deep features of chosen layers. The channels of each position are divided by their norm, and each layer by
     sqrt(H W), as in Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018,
-    equation 1 with all weights 1: the squared distance is the sum over the layers of the mean over positions of squared
-    differences of unit vectors, so at most 4 a layer. To first order it is the ``|J d|`` that
-    :class:`solvers.FeatureBall` bounds. It is **not** LPIPS: no weights were fitted to people's judgements, the network
-    is the classifier itself, and the root is taken; :func:`lpips_distance` is LPIPS.
+    equation 1 with all weights 1. The squared distance is the sum over the layers of the mean over positions of squared
+    differences of unit vectors, so it is at most 4 for each layer. To first order the distance is the ``|J d|`` that
+    :class:`solvers.FeatureBall` bounds.
+
+    This distance is **not** LPIPS: no weights were fitted to people's judgements, the network is the classifier itself,
+    and the root is taken. :func:`lpips_distance` is LPIPS.
 
     Args:
-        model: a :class:`~ssimpert.Classifier`, any module from images (B, C, H, W) with ``layers`` named, or features
-            of :func:`~ssimpert.deep_features`, which settle layers and normalization. Evaluated in its own dtype.
-        image, adversarial: (B, C, H, W) in [0, 1], float32 or float64, equal in shape, dtype and device; any height and
-            width that the model takes.
+        model: a :class:`~ssimpert.Classifier`, any module that takes images (B, C, H, W) if ``layers`` are named, or
+            features of :func:`~ssimpert.deep_features`, which fix layers and normalization. The model is evaluated in
+            its own dtype.
+        image, adversarial: (B, C, H, W) in [0, 1], float32 or float64, equal in shape, dtype and device. The model
+            decides which heights and widths are valid.
         layers, normalization: see :func:`~ssimpert.deep_features`; default: the model's
             :func:`~ssimpert.linearization.default_layers` and "unit-channel".
-        differentiable: keep the graph to both images (default False: none). At equal images the gradient is the
+        differentiable: whether to keep the graph to both images (default False). At equal images the gradient is the
             subgradient 0.
-        chunk: images a pass, at least 1; halved where memory runs out.
+        chunk: how many images go through the model at a time, at least 1 (default 16); halved where memory runs out.
 
     Returns:
         (B,) in the images' dtype. An image with a pixel that isn't finite has NaN.
 
     Raises:
-        InputError: images that don't match, unknown layers, no layers, layers or a normalization beside given features.
+        InputError: images that don't match, unknown layers, no layers, or layers or a normalization beside features
+            that fix them.
     """
     check_images("image", image)
     check_images("adversarial", adversarial)
@@ -58,12 +62,12 @@ def feature_distance(
         raise InputError("a distance needs features of at least one layer, got layers=[]")
     precision = model_dtype(features.model)
 
-    def one(clean: Tensor, changed: Tensor) -> tuple[Tensor]:
+    def distance_of(clean: Tensor, changed: Tensor) -> tuple[Tensor]:
         with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
             difference = features(changed.to(precision)) - features(clean.to(precision))
             return (torch.linalg.vector_norm(difference, dim=1),)
 
-    return in_chunks(one, image, adversarial, chunk=chunk)[0].to(image.dtype)
+    return in_chunks(distance_of, image, adversarial, chunk=chunk)[0].to(image.dtype)
 
 
 def _features(
@@ -71,7 +75,7 @@ def _features(
 ) -> Features:
     if not isinstance(model, Features):
         return deep_features(model, layers, "unit-channel" if normalization is None else normalization)
-    for name, given in (("layers", layers), ("normalization", normalization)):
-        if given is not None:
-            raise InputError(f"the features settle {name} already, got {name}={given!r}; give the model instead")
+    for name, value in (("layers", layers), ("normalization", normalization)):
+        if value is not None:
+            raise InputError(f"the features settle {name} already, got {name}={value!r}; give the model instead")
     return model
