@@ -1,4 +1,4 @@
-"""What ``perturb`` and ``compare`` are to do; checked before a model is loaded."""
+"""What ``perturb`` and ``compare`` are to do, from their options; checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ssimpert.cli.constraints import ConstraintName
 from ssimpert.cli.engines import EngineName, check_engine_fits, choose_engine
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.options import ConstraintOptions, EngineOptions, SolverOptions
-from ssimpert.cli.region import Region, region_of
+from ssimpert.cli.region import Region, region_from_options
 
 if TYPE_CHECKING:
     import solvers
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Goal:
-    """The arguments of :func:`ssimpert.perturb`, but for model and images.
+class PerturbRun:
+    """The arguments of :func:`ssimpert.perturb`, without model and images.
 
     Attributes:
-        constraint, engine, faithful, steps, quantize, method, settings: as there.
-        stop_at_success: as there.
-        target: the class to aim at; None for any other than the image's own.
+        constraint, engine, faithful, steps, quantize, method, settings: as in :func:`ssimpert.perturb`.
+        stop_at_success: as in :func:`ssimpert.perturb`.
+        target: the class to aim at; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
     """
 
@@ -41,36 +41,41 @@ class Goal:
     settings: solvers.Settings
 
 
-def goal_of(images: list[str], limit: ConstraintOptions, climb: EngineOptions, solver: SolverOptions) -> Goal:
-    """The goal that the options describe.
+def perturb_run_from_options(
+    images: list[str],
+    constraint_options: ConstraintOptions,
+    engine_options: EngineOptions,
+    solver_options: SolverOptions,
+) -> PerturbRun:
+    """The run that the options describe, for ``images`` by their names.
 
     Raises:
-        ProblemError: a constraint or setting out of range.
-        UsageError: options that contradict one another.
-        InputError: a mask that can't be used.
+        ProblemError: a constraint or a setting is out of range.
+        UsageError: options contradict one another.
+        InputError: a mask can't be used.
     """
-    constraint, settings = limit.build(), solver.settings()
-    engine = choose_engine(limit.constraint, climb.engine, climb.recentred)
-    if climb.faithful:
-        _check_faithful(limit.constraint, engine, with_support=bool(climb.support))
-    if climb.quantize and climb.support:
+    constraint, settings = constraint_options.build(), solver_options.settings()
+    engine = choose_engine(constraint_options.constraint, engine_options.engine, engine_options.recentred)
+    if engine_options.faithful:
+        _check_faithful(constraint_options.constraint, engine, with_support=bool(engine_options.support))
+    if engine_options.quantize and engine_options.support:
         raise UsageError("--quantize may move pixels outside --support; drop one of them")
-    return Goal(
+    return PerturbRun(
         constraint,
-        check_engine_fits(constraint, engine, solver.method),
-        faithful=climb.faithful,
-        steps=climb.steps,
-        stop_at_success=climb.until_success,
-        target=climb.target,
-        quantize=climb.quantize,
-        region=region_of(images, climb.support, outside=climb.outside),
-        method=solver.method,
+        check_engine_fits(constraint, engine, solver_options.method),
+        faithful=engine_options.faithful,
+        steps=engine_options.steps,
+        stop_at_success=engine_options.until_success,
+        target=engine_options.target,
+        quantize=engine_options.quantize,
+        region=region_from_options(images, engine_options.support, outside=engine_options.outside),
+        method=solver_options.method,
         settings=settings,
     )
 
 
-def margin_of(target: int | None) -> Margin:
-    """The goal of ``--target``."""
+def margin_for_target(target: int | None) -> Margin:
+    """The margin that ``--target`` asks for; without a target any class but the image's own."""
     from ssimpert.linearization import Targeted, Untargeted
 
     return Untargeted() if target is None else Targeted(target)
