@@ -1,4 +1,4 @@
-"""What is measured of every map, image by image, as one long table."""
+"""All measures of every map, image by image, as one long table."""
 
 from __future__ import annotations
 
@@ -44,14 +44,18 @@ def measure(
     methods: Iterable[str],
     benched: Collection[str],
 ) -> pd.DataFrame:
-    """The long table (columns of :mod:`ssimpert.analysis.statistics.table`, ``object`` and ``model``), kept method by
-    method.
+    """The long table: the columns of :mod:`ssimpert.analysis.statistics.table`, ``object`` and ``model``.
+
+    Each method's part is kept in a file.
 
     Args:
+        model: the classifier.
         forward: the model or its ONNX copy, for insertion and deletion.
-        folder: of the maps of :func:`maps.make_maps`; the tables are put beside them.
-        benched: the methods that also go through MaxBoxAcc (not the 1 - SSIM map) and through insertion and deletion
-            (of a perturbation's maps the contribution alone), which takes most of the time.
+        chosen: the composites.
+        folder: where :func:`maps.make_maps` wrote the maps; the tables are written there, too.
+        methods: the names of the methods.
+        benched: the methods that also go through MaxBoxAcc (without the 1 - SSIM map) and through insertion and
+            deletion (for a perturbation only its contribution map). This takes most of the time.
     """
     parts = []
     for method in methods:
@@ -72,6 +76,15 @@ def measure_method(
     *,
     bench: bool,
 ) -> pd.DataFrame:
+    """The part of the long table of one method.
+
+    Args:
+        forward: the model or its ONNX copy, for insertion and deletion.
+        chosen: the composites.
+        folder: where the maps are.
+        method: the method's name.
+        bench: whether its maps go through MaxBoxAcc and through insertion and deletion.
+    """
     cam = load(folder, "Grad-CAM")["maps"]["map"]
     deviation = local_std(chosen.images)
     boxes = box_masks(chosen.boxes, *chosen.masks.shape)
@@ -79,32 +92,35 @@ def measure_method(
     parts: list[pd.DataFrame] = []
     for kind, values in load(folder, method)["maps"].items():
         if method != "Grad-CAM":
-            found = agreement(values, cam)
+            agreement_with_cam = agreement(values, cam)
             columns = {"object": chosen.objects}
-            parts.append(agreement_table(found, images=range(len(cam)), method=method, kind=kind, columns=columns))
-        more = {
+            parts.append(
+                agreement_table(agreement_with_cam, images=range(len(cam)), method=method, kind=kind, columns=columns)
+            )
+        measures = {
             "pearson with local std": pearson(values, deviation),
             "energy in object / area": energy_over_area(values, chosen.masks),
             "energy in box / area": energy_over_area(values, boxes),
             "pointing": pointing_game(values, chosen.masks, one_class).hits.double(),
             "shift p": shift_null(values, cam, "pearson", shifts=1000, minimum_distance=8, seed=SEED).p_value,
         }
-        for how in THRESHOLDINGS:
-            judged = cross_validated(thresholded_boxes(values, chosen.boxes, how), folds=FOLDS, seed=SEED)
-            more[f"localisation error, {how}"] = 1 - judged.correct.double()
+        for thresholding in THRESHOLDINGS:
+            boxes_of_maps = thresholded_boxes(values, chosen.boxes, thresholding)
+            localised = cross_validated(boxes_of_maps, folds=FOLDS, seed=SEED)
+            measures[f"localisation error, {thresholding}"] = 1 - localised.correct.double()
         if bench and kind in ("contribution", "map"):
             step = ROWS_A_STEP * values.shape[-1]
             curves = insertion_deletion(forward, chosen.images, values, target=chosen.labels, step=step)
-            more |= {curve: found.auc for curve, found in curves.items()}
+            measures |= {kind_of_curve: curve.auc for kind_of_curve, curve in curves.items()}
         if bench and kind != "ssim":
             reached = max_box_acc(values, chosen.boxes).iou_best
             torch.save(reached, path_of(folder, f"{method} {kind}").with_suffix(".iou"))
-        parts.append(rows(method, kind, more, chosen))
+        parts.append(rows(method, kind, measures, chosen))
     return pd.concat(parts, ignore_index=True)
 
 
 def rows(method: str, kind: str, values: dict[str, Tensor], chosen: CompositeSet) -> pd.DataFrame:
-    """Measures (N,) by name in the long form."""
+    """Measures (N,), by name, in the long form: a row for each measure and image."""
     lines: list[dict[str, Any]] = []
     for metric, numbers in values.items():
         for image, value in enumerate(numbers.double().tolist()):
@@ -117,4 +133,5 @@ def rows(method: str, kind: str, values: dict[str, Tensor], chosen: CompositeSet
 
 
 def energy_over_area(maps: Tensor, region: Tensor) -> Tensor:
+    """The share of a map's energy in a region, divided by the region's share of the area, (N,)."""
     return mask_agreement(maps, region).values["energy_over_area"]

@@ -1,4 +1,4 @@
-"""Maps, measures and tables of one model; in a module of its own, so that a spawned process can import it."""
+"""Maps, measures and tables of one model. A spawned process imports this module."""
 
 from __future__ import annotations
 
