@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("torch", "numpy", "cvxpy", "clarabel", "scs")
+RECORDED_PACKAGES = ("torch", "numpy", "cvxpy", "clarabel", "scs")
 
 
 def machine() -> dict[str, object]:
@@ -22,7 +22,7 @@ def machine() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: _version(name) for name in RECORDED_PACKAGES},
     }
 
 

@@ -101,13 +101,13 @@ def solver_results() -> Iterator[tuple[str, Callable[[], Any]]]:
     image = photos(32)
     gradient = torch.randn(image.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     tiles, dense = solvers.Window.uniform(8, stride=8), solvers.Window.uniform(7)
-    more = {
+    sets_by_method = {
         "mean_tiles": solvers.MeanSSIM(0.95, tiles),
         "mean_windows": solvers.MeanSSIM(0.95, dense),
         "product_tiles": solvers.ProductSSIM(0.95, tiles),
         "dual": solvers.ProductSSIM(0.95, dense),
     }
-    for method, constraint in more.items():
+    for method, constraint in sets_by_method.items():
         problem = solvers.LinearProblem(gradient, image, [constraint, solvers.Box(0, 1)])
         yield (
             f"solve {method} {type(constraint).__name__}",

@@ -203,13 +203,13 @@ def fill(page: Path, table: str) -> None:
 def main() -> None:
     """Run all tasks that are not on file, then print and write the table."""
     options = arguments()
-    wanted = tasks(options)
+    all_tasks = tasks(options)
     records: dict[Task, Record] = {}
     if options.json is not None and options.json.exists():
         for record in json.loads(options.json.read_text(encoding="utf-8")):
             records[Task(*(record[field] for field in Task._fields))] = record
     # The costly sets are last in the list. They are begun first, so that no core is idle at the end.
-    missing = [task for task in reversed(wanted) if task not in records]
+    missing = [task for task in reversed(all_tasks) if task not in records]
     with workers(min(options.jobs, max(1, len(missing)))) as each:
         for record in each(run_task, missing):
             task = Task(*(record[field] for field in Task._fields))
@@ -219,8 +219,8 @@ def main() -> None:
             last = task.first + len(record["rows"]) - 1
             print(f"{task.set}, {task.engine}, images {task.first} to {last}: {record['seconds']:.0f} s", flush=True)
     lines = [
-        summary(*cell, [records[task] for task in wanted if (task.set, task.engine) == cell])
-        for cell in dict.fromkeys((task.set, task.engine) for task in wanted)
+        summary(*cell, [records[task] for task in all_tasks if (task.set, task.engine) == cell])
+        for cell in dict.fromkeys((task.set, task.engine) for task in all_tasks)
     ]
     table = Table(*COLUMNS, title=f"{options.images} images, {options.steps} steps, {options.device}")
     for line in lines:

@@ -50,27 +50,27 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def saliency(model: ssimpert.Classifier, chosen: CompositeSet, seed: int) -> dict[str, Tensor]:
+def saliency(model: ssimpert.Classifier, composites: CompositeSet, seed: int) -> dict[str, Tensor]:
     """Maps by name, (B, S, S) each: first those of known quality, then those of methods."""
-    noise = torch.rand(chosen.masks.shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.rand(composites.masks.shape, generator=torch.Generator().manual_seed(seed))
     gradients = [
         ssimpert.linearize(model, image[None], label[None], ssimpert.Untargeted()).gradient
-        for image, label in zip(chosen.images, chosen.labels, strict=True)
+        for image, label in zip(composites.images, composites.labels, strict=True)
     ]
     return {
-        "object first": chosen.masks.float() + 0.5 * noise,
+        "object first": composites.masks.float() + 0.5 * noise,
         "random": noise,
-        "centre": centred_gaussian(*chosen.masks.shape[1:]).float().expand(chosen.masks.shape).contiguous(),
-        "local std": local_std(chosen.images),
+        "centre": centred_gaussian(*composites.masks.shape[1:]).float().expand(composites.masks.shape).contiguous(),
+        "local std": local_std(composites.images),
         "gradient": gradient_magnitude(torch.cat(gradients)),
-        "Grad-CAM": grad_cam(model, chosen.images, chosen.labels),
+        "Grad-CAM": grad_cam(model, composites.images, composites.labels),
     }
 
 
-def centre_rate(chosen: CompositeSet) -> float:
+def centre_rate(composites: CompositeSet) -> float:
     """The share of images whose mask has a pixel within 15 pixels of the middle, computed from coordinates alone."""
-    middle = (chosen.masks.shape[-1] - 1) // 2  # the first of the four pixels in the middle
-    nearest = [(mask.nonzero() - middle).square().sum(dim=1).min() for mask in chosen.masks]
+    middle = (composites.masks.shape[-1] - 1) // 2  # the first of the four pixels in the middle
+    nearest = [(mask.nonzero() - middle).square().sum(dim=1).min() for mask in composites.masks]
     return float((torch.stack(nearest) < 15**2).double().mean())
 
 
@@ -86,37 +86,40 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(1)
     model = ssimpert.load_model("efficientnet-lite0", device="cpu")
-    chosen = ssimpert.composites(options.images, seed=options.seed, model=model)
-    forward = model if options.forward == "torch" else ssimpert.onnx_classifier(model, chosen.images[:1])
+    composites = ssimpert.composites(options.images, seed=options.seed, model=model)
+    forward = model if options.forward == "torch" else ssimpert.onnx_classifier(model, composites.images[:1])
     # All images get one class: with few kinds of object, a mean over classes would give single images much weight.
     trials = torch.zeros(options.images, dtype=torch.int64)
-    step = options.rows * chosen.images.shape[-1]
+    step = options.rows * composites.images.shape[-1]
 
     table = Table("map", "point", "value", "energy", "mean", "box v1", "box v2", "ins.", "del.", title=COLUMNS)
     scores: dict[str, dict[str, float]] = {}
     areas: dict[str, Tensor] = {}
-    for name, maps in saliency(model, chosen, options.seed).items():
+    for name, maps in saliency(model, composites, options.seed).items():
         errors = [
-            cross_validated(thresholded_boxes(maps, chosen.boxes, kind), folds=5, seed=options.seed).error
+            cross_validated(thresholded_boxes(maps, composites.boxes, kind), folds=5, seed=options.seed).error
             for kind in THRESHOLDINGS
         ]
-        boxes = max_box_acc(maps, chosen.boxes)
-        curves_of_both = insertion_deletion(forward, chosen.images, maps, target=chosen.labels, step=step)
-        both = [curves_of_both["insertion"].auc, curves_of_both["deletion"].auc]
-        areas[name], mean_areas = both[0], [area.nanmean() for area in both]
-        hits = pointing_game(maps, chosen.masks, trials).accuracy
+        boxes = max_box_acc(maps, composites.boxes)
+        curves_of_both = insertion_deletion(forward, composites.images, maps, target=composites.labels, step=step)
+        areas_of_both = [curves_of_both["insertion"].auc, curves_of_both["deletion"].auc]
+        areas[name], mean_areas = areas_of_both[0], [area.nanmean() for area in areas_of_both]
+        hits = pointing_game(maps, composites.masks, trials).accuracy
         scores[name] = {"hits": hits, "box": boxes.v1, "insertion": float(mean_areas[0])}
         shares = [f"{100 * share:.1f}%" for share in (hits, *errors, boxes.v1, boxes.v2)]
         table.add_row(name, *shares, *(f"{float(area):.3f}" for area in mean_areas))
     Console().print(table)
 
-    chance = chance_of_hit(chosen.masks)
+    chance = chance_of_hit(composites.masks)
     mean, deviation = float(chance.mean()), math.sqrt(float((chance * (1 - chance)).sum())) / options.images
     print(f"chance of a hit {100 * mean:.1f}% (standard deviation of the mean {100 * deviation:.1f}%)")
     perfect = scores["object first"]
     check(perfect["hits"] == 1, "the object's pixels hit in every image")
-    check(max_box_acc(chosen.masks.float(), chosen.boxes).v2 == 1, "the object's mask has MaxBoxAcc and V2 of 100%")
-    check(scores["centre"]["hits"] == centre_rate(chosen), "the centre hits as often as the masks say")
+    check(
+        max_box_acc(composites.masks.float(), composites.boxes).v2 == 1,
+        "the object's mask has MaxBoxAcc and V2 of 100%",
+    )
+    check(scores["centre"]["hits"] == centre_rate(composites), "the centre hits as often as the masks say")
     check(abs(scores["random"]["hits"] - mean) < 4 * deviation, "random maps hit near the chance of a hit")
     test = sign_flip_test((areas["object first"] - areas["random"]).numpy(), seed=options.seed)
     better = perfect["insertion"] > scores["random"]["insertion"]

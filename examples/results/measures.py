@@ -39,7 +39,7 @@ ROWS_A_STEP = 8
 def measure(
     model: ssimpert.Classifier,
     forward: ssimpert.Classifier | ssimpert.OnnxClassifier,
-    chosen: CompositeSet,
+    composites: CompositeSet,
     folder: Path,
     methods: Iterable[str],
     benched: Collection[str],
@@ -51,7 +51,7 @@ def measure(
     Args:
         model: the classifier.
         forward: the model or its ONNX copy, for insertion and deletion.
-        chosen: the composites.
+        composites: the composites with their masks, boxes and labels.
         folder: where :func:`maps.make_maps` wrote the maps; the tables are written there, too.
         methods: the names of the methods.
         benched: the methods that also go through MaxBoxAcc (without the 1 - SSIM map) and through insertion and
@@ -61,7 +61,7 @@ def measure(
     for method in methods:
         target = path_of(folder, method).with_suffix(".parquet")
         if not target.exists():
-            table = measure_method(forward, chosen, folder, method, bench=method in benched)
+            table = measure_method(forward, composites, folder, method, bench=method in benched)
             write_table(table.assign(model=model.name), target)
             print(f"{model.name}: {method} measured", flush=True)
         parts.append(read_table(target))
@@ -70,7 +70,7 @@ def measure(
 
 def measure_method(
     forward: ssimpert.Classifier | ssimpert.OnnxClassifier,
-    chosen: CompositeSet,
+    composites: CompositeSet,
     folder: Path,
     method: str,
     *,
@@ -80,46 +80,46 @@ def measure_method(
 
     Args:
         forward: the model or its ONNX copy, for insertion and deletion.
-        chosen: the composites.
+        composites: the composites with their masks, boxes and labels.
         folder: where the maps are.
         method: the method's name.
         bench: whether its maps go through MaxBoxAcc and through insertion and deletion.
     """
     cam = load(folder, "Grad-CAM")["maps"]["map"]
-    deviation = local_std(chosen.images)
-    boxes = box_masks(chosen.boxes, *chosen.masks.shape)
+    deviation = local_std(composites.images)
+    boxes = box_masks(composites.boxes, *composites.masks.shape)
     one_class = torch.zeros(len(cam), dtype=torch.int64)
     parts: list[pd.DataFrame] = []
     for kind, values in load(folder, method)["maps"].items():
         if method != "Grad-CAM":
             agreement_with_cam = agreement(values, cam)
-            columns = {"object": chosen.objects}
+            columns = {"object": composites.objects}
             parts.append(
                 agreement_table(agreement_with_cam, images=range(len(cam)), method=method, kind=kind, columns=columns)
             )
         measures = {
             "pearson with local std": pearson(values, deviation),
-            "energy in object / area": energy_over_area(values, chosen.masks),
+            "energy in object / area": energy_over_area(values, composites.masks),
             "energy in box / area": energy_over_area(values, boxes),
-            "pointing": pointing_game(values, chosen.masks, one_class).hits.double(),
+            "pointing": pointing_game(values, composites.masks, one_class).hits.double(),
             "shift p": shift_null(values, cam, "pearson", shifts=1000, minimum_distance=8, seed=SEED).p_value,
         }
         for thresholding in THRESHOLDINGS:
-            boxes_of_maps = thresholded_boxes(values, chosen.boxes, thresholding)
+            boxes_of_maps = thresholded_boxes(values, composites.boxes, thresholding)
             localised = cross_validated(boxes_of_maps, folds=FOLDS, seed=SEED)
             measures[f"localisation error, {thresholding}"] = 1 - localised.correct.double()
         if bench and kind in ("contribution", "map"):
             step = ROWS_A_STEP * values.shape[-1]
-            curves = insertion_deletion(forward, chosen.images, values, target=chosen.labels, step=step)
+            curves = insertion_deletion(forward, composites.images, values, target=composites.labels, step=step)
             measures |= {kind_of_curve: curve.auc for kind_of_curve, curve in curves.items()}
         if bench and kind != "ssim":
-            reached = max_box_acc(values, chosen.boxes).iou_best
+            reached = max_box_acc(values, composites.boxes).iou_best
             torch.save(reached, path_of(folder, f"{method} {kind}").with_suffix(".iou"))
-        parts.append(rows(method, kind, measures, chosen))
+        parts.append(rows(method, kind, measures, composites))
     return pd.concat(parts, ignore_index=True)
 
 
-def rows(method: str, kind: str, values: dict[str, Tensor], chosen: CompositeSet) -> pd.DataFrame:
+def rows(method: str, kind: str, values: dict[str, Tensor], composites: CompositeSet) -> pd.DataFrame:
     """Measures (N,), by name, in the long form: a row for each measure and image."""
     lines: list[dict[str, Any]] = []
     for metric, numbers in values.items():
@@ -127,7 +127,7 @@ def rows(method: str, kind: str, values: dict[str, Tensor], chosen: CompositeSet
             reason = "" if value == value else "the map is degenerate"
             lines.append(
                 {"image": image, "method": method, "map": kind, "metric": metric, "value": value, "reason": reason,
-                 "object": chosen.objects[image]}
+                 "object": composites.objects[image]}
             )  # fmt: skip
     return pd.DataFrame(lines)
 

@@ -43,12 +43,12 @@ def run_suite(methods: Sequence[str], problems: Sequence[str], device: str, prog
             near = get_close_matches(pattern, [entry.name for entry in all_problems], n=3, cutoff=0.3)
             hint = f"did you mean {', '.join(near)}?" if near else "try '*'"
             raise InputError(f"no standard problem matches {pattern!r}; {hint}")
-    chosen = [
+    chosen_problems = [
         entry for entry in all_problems if not problems or any(fnmatchcase(entry.name, pattern) for pattern in problems)
     ]
     count = len(methods) or len(solvers.methods())
-    with progress("checking", count * len(chosen)) as advance:
-        return run_conformance(methods or None, chosen, device=resolved_device, on_row=lambda row: advance())
+    with progress("checking", count * len(chosen_problems)) as advance:
+        return run_conformance(methods or None, chosen_problems, device=resolved_device, on_row=lambda row: advance())
 
 
 def report_table(report: ConformanceReport) -> Table:

@@ -35,13 +35,13 @@ def folders_for(names: list[str], out: Path) -> list[Path]:
     """A folder for each image: ``out`` for a single image, else ``out/NAME``, with a number where a name repeats."""
     if len(names) == 1:
         return [out]
-    taken: list[str] = []
+    used_labels: list[str] = []
     for name in names:
         stem, number = Path(name).stem, 1
-        while (label := stem if number == 1 else f"{stem}-{number}") in taken:
+        while (label := stem if number == 1 else f"{stem}-{number}") in used_labels:
             number += 1
-        taken.append(label)
-    return [out / label for label in taken]
+        used_labels.append(label)
+    return [out / label for label in used_labels]
 
 
 def write_images(model: nn.Module, image: Tensor, result: PerturbResult, index: int, folder: Path) -> dict[str, Any]:

@@ -170,16 +170,16 @@ def composites(
     if distractor and not all(rivals.values()):
         raise InputError(f"objects {tuple(objects or ())!r} leave no distractor of another class; name at least two")
 
-    kept: list[_Composite] = []
-    made = 0
+    kept_composites: list[_Composite] = []
+    made_count = 0
     for index in range(n):
         item = items[index % len(items)]
         for attempt in range(_MAX_ATTEMPTS):
-            made += 1
+            made_count += 1
             rng = np.random.default_rng([seed, index, attempt])
             composite = _compose(item, rivals[item.name] if distractor else (), cut_out, size, rng, model)
             if composite.label in item.classes:
-                kept.append(composite)
+                kept_composites.append(composite)
                 break
         else:
             name = model.name if model is not None else "none"
@@ -188,15 +188,15 @@ def composites(
                 f"(composite {index}); use a trained ImageNet classifier, other objects, or model=None"
             )
 
-    distractors = [composite.distractor for composite in kept if composite.distractor is not None]
+    distractors = [composite.distractor for composite in kept_composites if composite.distractor is not None]
     return CompositeSet(
-        images=torch.cat([composite.image for composite in kept]),
-        boxes=_boxes([composite.object for composite in kept]),
-        masks=_masks([composite.object for composite in kept]),
-        labels=torch.tensor([composite.label for composite in kept]),
-        objects=tuple(composite.object.item.name for composite in kept),
-        textures=tuple(composite.texture for composite in kept),
-        rejected_share=(made - n) / made,
+        images=torch.cat([composite.image for composite in kept_composites]),
+        boxes=_boxes([composite.object for composite in kept_composites]),
+        masks=_masks([composite.object for composite in kept_composites]),
+        labels=torch.tensor([composite.label for composite in kept_composites]),
+        objects=tuple(composite.object.item.name for composite in kept_composites),
+        textures=tuple(composite.texture for composite in kept_composites),
+        rejected_share=(made_count - n) / made_count,
         distractors=Distractors(
             boxes=_boxes(distractors),
             masks=_masks(distractors),

@@ -16,7 +16,7 @@ from ssimpert.data.samples import is_sample, sample_array, samples
 from ssimpert.device import resolve_device
 from ssimpert.errors import InputError, unknown_name
 
-SMALLEST_SIDE = 16
+SMALLEST_IMAGE_SIDE = 16
 """In pixels. A smaller image has no room for the 11x11 windows of the SSIM index, and shows nothing."""
 
 
@@ -51,18 +51,20 @@ def load_image(
         raise InputError(f"an image must be a sample's name or a path, got {type(name_or_path).__name__}")
     if str(name_or_path).startswith(("http://", "https://")):
         raise InputError(f"{str(name_or_path)!r} is an address; download the picture and give its file")
-    valid_size = isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= SMALLEST_SIDE
+    valid_size = isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= SMALLEST_IMAGE_SIDE
     if size is not None and not valid_size:
-        raise InputError(f"size {size!r} is not valid; give an integer of at least {SMALLEST_SIDE} pixels, or None")
+        raise InputError(
+            f"size {size!r} is not valid; give an integer of at least {SMALLEST_IMAGE_SIDE} pixels, or None"
+        )
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype {dtype!r} is not valid; give a floating type such as torch.float32")
     target = resolve_device(device)
 
     pixels = _read(name_or_path)
     height, width = pixels.shape[:2]
-    if min(height, width) < SMALLEST_SIDE:
+    if min(height, width) < SMALLEST_IMAGE_SIDE:
         raise InputError(
-            f"{str(name_or_path)!r} is {width}x{height} pixels; each side must have at least {SMALLEST_SIDE}"
+            f"{str(name_or_path)!r} is {width}x{height} pixels; each side must have at least {SMALLEST_IMAGE_SIDE}"
         )
     if size is not None:
         pixels = resize_and_crop(pixels, size)

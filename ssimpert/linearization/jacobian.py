@@ -50,13 +50,13 @@ class FeatureJacobian(solvers.LinearOperator):
         owner = {int(image): (part, k) for part in self.parts for k, image in enumerate(part.images.tolist())}
         if len(owner) != batch:
             raise InputError(f"this Jacobian is of {len(owner)} images, the batch has {batch}")
-        wanted = index.tolist()
-        missing = [image for image in wanted if image not in owner]
+        image_indices = index.tolist()
+        missing = [image for image in image_indices if image not in owner]
         if missing:
             raise InputError(f"image {missing[0]} is not in this Jacobian; it has images 0 to {len(owner) - 1}")
         parts = []
         for part in self.parts:
-            members = [(place, owner[image][1]) for place, image in enumerate(wanted) if owner[image][0] is part]
+            members = [(place, owner[image][1]) for place, image in enumerate(image_indices) if owner[image][0] is part]
             if members:
                 parts.append(_narrowed(part, members))
         return _joined(tuple(parts), self.dtype)

@@ -79,8 +79,8 @@ class Targeted(Criterion):
     target: int
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
-        wanted = torch.full_like(label, self.target)
-        return logits[:, self.target] - best_other(logits, wanted)
+        target_label = torch.full_like(label, self.target)
+        return logits[:, self.target] - best_other(logits, target_label)
 
     def check(self, classes: int) -> None:
         if not isinstance(self.target, int) or isinstance(self.target, bool):

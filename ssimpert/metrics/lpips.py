@@ -19,7 +19,7 @@ from ssimpert.validation import check_count, check_images, check_same
 LpipsNet = Literal["alex", "vgg", "squeeze"]
 _BACKBONES = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
 # In pixels. On smaller images one of the backbones pools its map down to nothing.
-SMALLEST_SIDE = 32
+LPIPS_SMALLEST_SIDE = 32
 # x + d may exceed 1 by a rounding error.
 _RANGE_TOLERANCE = 1e-6
 
@@ -99,8 +99,8 @@ def _check_pixels(name: str, images: Tensor) -> None:
     _, channels, height, width = images.shape
     if channels != 3:
         raise InputError(f"{name} must have 3 channels (RGB), got {channels}; repeat a grey one")
-    if min(height, width) < SMALLEST_SIDE:
-        raise InputError(f"{name} is {width}x{height} pixels; LPIPS needs at least {SMALLEST_SIDE} a side")
+    if min(height, width) < LPIPS_SMALLEST_SIDE:
+        raise InputError(f"{name} is {width}x{height} pixels; LPIPS needs at least {LPIPS_SMALLEST_SIDE} a side")
     # NaN is no error here: it gives NaN for its own image alone.
     outside = (images < -_RANGE_TOLERANCE) | (images > 1 + _RANGE_TOLERANCE)
     if bool(outside.any()):

@@ -142,12 +142,12 @@ def onnx_classifier(model: nn.Module, example: Tensor, *, threads: int | None = 
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise InputError(f"model {name!r} can't be exported to ONNX: {reason}") from error
         copy = OnnxClassifier(model, session, (first.shape[-2], first.shape[-1]), classes, threads)
-        for what, image in _trials(first):
-            apart = roundings_apart(copy(image), model(image))
-            if not apart <= MAX_ROUNDINGS_APART:  # NaN neither
+        for trial, image in _trials(first):
+            distance = roundings_apart(copy(image), model(image))
+            if not distance <= MAX_ROUNDINGS_APART:  # also true for NaN
                 raise InputError(
-                    f"the logits of model {name!r} and its ONNX copy are {apart:.3g} roundings of the largest apart on "
-                    f"{what}, and may be {MAX_ROUNDINGS_APART}; the copy can't take the model's place"
+                    f"the logits of model {name!r} and its ONNX copy are {distance:.3g} roundings of the largest apart "
+                    f"on {trial}, and may be {MAX_ROUNDINGS_APART}; the copy can't take the model's place"
                 )
     return copy
 

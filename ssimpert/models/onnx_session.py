@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 LOG_ERRORS_ONLY = 3
 _LOGGERS_OF_EXPORT = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
@@ -58,16 +58,16 @@ def _runtime() -> Any:
     Raises:
         InputError: onnxruntime, or a package that the export needs, isn't installed or does not load.
     """
-    if any(find_spec(package) is None for package in PACKAGES):
+    if any(find_spec(package) is None for package in ONNX_PACKAGES):
         raise InputError(
-            f"an ONNX copy needs {', '.join(PACKAGES[:-1])} and {PACKAGES[-1]}; "
+            f"an ONNX copy needs {', '.join(ONNX_PACKAGES[:-1])} and {ONNX_PACKAGES[-1]}; "
             "install them with pip install 'ssimpert[onnx]'"
         )
     # From 1.29 on onnxruntime reports its use over the network, with a number for the machine, unless this variable is
     # set before the first import. The extra asks for an older version, but a newer one may be installed.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        for package in PACKAGES:
+        for package in ONNX_PACKAGES:
             import_module(package)
     except ImportError as error:
         raise InputError(f"{error.name or 'onnxruntime'} does not load: {error}") from error

@@ -100,8 +100,8 @@ def _summaries(
         raise unknown_name("level column", level, [str(name) for name in table.columns])
     values = pd.to_numeric(table[level], errors="coerce")
     if len(table) == 0 or not np.isfinite(values).all():
-        found = "no rows" if len(table) == 0 else repr(table[level][~np.isfinite(values)].iloc[0])
-        raise InputError(f"column {level!r} must hold finite numbers, got {found}")
+        fault = "no rows" if len(table) == 0 else repr(table[level][~np.isfinite(values)].iloc[0])
+        raise InputError(f"column {level!r} must hold finite numbers, got {fault}")
     parts = []
     for value, part in table.groupby(values, sort=True):
         summary = summarize(part, cluster=cluster, confidence=confidence, resamples=resamples, seed=seed)

@@ -149,9 +149,9 @@ def amplification(delta: Array) -> float:
     large = float(np.percentile(np.abs(delta), 99.5))
     if not (math.isfinite(large) and large > 0):
         return 1.0
-    wanted = 0.5 / large
-    power = 10.0 ** math.floor(math.log10(wanted))
-    return max(step * power for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
+    largest_factor = 0.5 / large
+    power = 10.0 ** math.floor(math.log10(largest_factor))
+    return max(step * power for step in (1, 2, 5) if step * power <= largest_factor * (1 + 1e-9))
 
 
 def _drawn(comparison: Comparison) -> tuple[str, ...]:

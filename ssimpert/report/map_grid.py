@@ -64,27 +64,27 @@ def map_grid(
     Raises:
         InputError: an image, map or metric does not exist, or images are neither grey nor RGB.
     """
-    chosen = _chosen_images(image, comparison, images, names)
-    shown = _chosen_maps(comparison, maps, metric)
+    image_indices = _chosen_images(image, comparison, images, names)
+    map_headings = _chosen_maps(comparison, maps, metric)
     check_count("columns", columns, minimum=2)
     cam_name = CAM_NAMES[comparison.cam_name]
-    headings: list[Heading] = [("photo", ""), (cam_name, ""), *shown]
+    headings: list[Heading] = [("photo", ""), (cam_name, ""), *map_headings]
     panels_in_row = min(columns, len(headings))
     bands = math.ceil(len(headings) / panels_in_row)
     row_height = PANEL_SIDE * image.shape[-2] / image.shape[-1] + (VALUE_SPACE if metric is not None else PANEL_GAP)
     width = NAME_SPACE + panels_in_row * (PANEL_SIDE + PANEL_GAP)
-    height = bands * (HEADING_SPACE + len(chosen) * row_height) + CAPTION_SPACE
+    height = bands * (HEADING_SPACE + len(image_indices) * row_height) + CAPTION_SPACE
     figure = agg_figure((width, height), None)
 
-    for place, heading in enumerate(headings):
-        band, column = divmod(place, panels_in_row)
+    for panel, heading in enumerate(headings):
+        band, column = divmod(panel, panels_in_row)
         left = NAME_SPACE + column * (PANEL_SIDE + PANEL_GAP)
-        top = height - band * (HEADING_SPACE + len(chosen) * row_height) - HEADING_SPACE
-        for row, index in enumerate(chosen):
+        top = height - band * (HEADING_SPACE + len(image_indices) * row_height) - HEADING_SPACE
+        for row, index in enumerate(image_indices):
             bottom = top - row * row_height - PANEL_SIDE * image.shape[-2] / image.shape[-1]
             box = (left / width, bottom / height, PANEL_SIDE / width, (top - row * row_height - bottom) / height)
             axes = figure.add_axes(box)
-            _panel(axes, image, comparison, place, heading, index, metric)
+            _panel(axes, image, comparison, panel, heading, index, metric)
             if row == 0:
                 _head(axes, heading)
             if column == 0:
@@ -94,14 +94,14 @@ def map_grid(
 
 
 def _panel(
-    axes: Axes, image: Tensor, comparison: Comparison, place: int, heading: Heading, index: int, metric: str | None
+    axes: Axes, image: Tensor, comparison: Comparison, panel: int, heading: Heading, index: int, metric: str | None
 ) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     picture, cam = pixels(image[index]), numbers(comparison.cam[index])
-    if place == 0:
+    if panel == 0:
         axes.imshow(picture, interpolation="nearest")
-    elif place == 1:
+    elif panel == 1:
         overlay(axes, picture, cam)
     else:
         method, kind = heading
