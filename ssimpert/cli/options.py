@@ -107,6 +107,13 @@ SupportMasks = Annotated[
         rich_help_panel=ENGINE_PANEL,
     ),
 ]
+TargetClass = Annotated[
+    int | None,
+    typer.Option(
+        help="Aim at the class with this number. Default: any class except the image's own.",
+        rich_help_panel=ENGINE_PANEL,
+    ),
+]
 Outside = Annotated[
     bool,
     typer.Option(
@@ -150,13 +157,7 @@ class EngineOptions:
             rich_help_panel=ENGINE_PANEL,
         ),
     ] = True
-    target: Annotated[
-        int | None,
-        typer.Option(
-            help="Aim at the class with this number. Default: any class except the image's own.",
-            rich_help_panel=ENGINE_PANEL,
-        ),
-    ] = None
+    target: TargetClass = None
     support: SupportMasks = None
     outside: Outside = False
     faithful: Annotated[
@@ -209,13 +210,7 @@ class SearchOptions:
             rich_help_panel=ENGINE_PANEL,
         ),
     ] = 10
-    target: Annotated[
-        int | None,
-        typer.Option(
-            help="Aim at the class with this number. Default: any class except the image's own.",
-            rich_help_panel=ENGINE_PANEL,
-        ),
-    ] = None
+    target: TargetClass = None
     support: SupportMasks = None
     outside: Outside = False
 
