@@ -1,8 +1,8 @@
-"""Balls of deep features on real photos: how long to a certified gap, alone, with a box, and beside windows.
+"""Balls of deep features on real photos: the time to a certified gap, for the ball alone, with a box, and with windows.
 
-Run with ``python -m benchmarks.feature_balls [THREADS]`` (default 1; some ten minutes). Prints a row as it is measured
-and writes benchmarks/results/feature_balls.json. The radius is a share of the feature distance of the optimum without
-the feature ball. Seconds are those of the solve; tracing J is timed by itself.
+Run with ``python -m benchmarks.feature_balls [THREADS]`` (default 1; some ten minutes). The script prints each row when
+it is measured, and writes benchmarks/results/feature_balls.json. The radius is a share of the feature distance of the
+optimum without the feature ball. Seconds are those of the solve; the tracing of J is timed separately.
 """
 
 from __future__ import annotations
@@ -33,15 +33,25 @@ PIXELS = solvers.Box(0.0, 1.0)
 
 @dataclass(frozen=True)
 class Plan:
-    """The other sets, photos, pixels a side, shares, methods, the gap asked and the most iterations."""
+    """A group of rows: the sets beside the feature ball, the photos, and how each problem is posed and solved.
 
-    others: list[Constraint]
+    Attributes:
+        other_sets: the sets beside the feature ball.
+        photos: names of samples.
+        pixels: side of the central crop.
+        shares: radii, as shares of the feature distance of the optimum without the feature ball.
+        methods: names of methods.
+        gap: the certified relative gap that is asked for.
+        max_iterations: the largest number of iterations.
+    """
+
+    other_sets: list[Constraint]
     photos: tuple[str, ...]
     pixels: int = 224
     shares: tuple[float, ...] = (0.2,)
     methods: tuple[str, ...] = ("auto",)
     gap: float = 1e-3
-    most: int = 2000
+    max_iterations: int = 2000
 
 
 BOTH = ("ellipsoid", "admm")
@@ -56,18 +66,20 @@ PLANS = {
 
 
 def measure(plan: Plan, photo: str) -> Iterator[dict[str, Any]]:
-    """A row for each share and method."""
+    """A row for each share and method, on one photo."""
     problem = linear_problem(photo, [PIXELS], size=plan.pixels).to(dtype=torch.float32)
     x, g = problem.reference, problem.gradient
     began = time.perf_counter()
     jacobian = ssimpert.feature_jacobian(ssimpert.deep_features(classifier()), x)
     traced = time.perf_counter() - began
-    free = torch.as_tensor(solvers.solve(solvers.LinearProblem(g, x, plan.others), settings={"eps_rel": 1e-2}).delta)
+    free = torch.as_tensor(
+        solvers.solve(solvers.LinearProblem(g, x, plan.other_sets), settings={"eps_rel": 1e-2}).delta
+    )
     distance = float(jacobian.apply(free).norm())
     for share, method in product(plan.shares, plan.methods):
-        posed = solvers.LinearProblem(g, x, [solvers.FeatureBall(share * distance, jacobian), *plan.others])
+        posed = solvers.LinearProblem(g, x, [solvers.FeatureBall(share * distance, jacobian), *plan.other_sets])
         began = time.perf_counter()
-        result = solvers.solve(posed, method, solvers.Settings(eps_rel=plan.gap, max_iter=plan.most))
+        result = solvers.solve(posed, method, solvers.Settings(eps_rel=plan.gap, max_iter=plan.max_iterations))
         yield {
             "photo": photo,
             "pixels": plan.pixels,
@@ -83,7 +95,7 @@ def measure(plan: Plan, photo: str) -> Iterator[dict[str, Any]]:
 
 
 def main(threads: int = 1) -> dict[str, Any]:
-    """Measure, print, write."""
+    """Measure, print and write all plans; return the record."""
     warnings.filterwarnings("ignore", message="Attempted to insert a get_attr Node")
     pin_threads(threads)
     console, rows = Console(width=160), list[dict[str, Any]]()

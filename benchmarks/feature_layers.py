@@ -1,11 +1,11 @@
 """At which layers a feature distance confines a perturbation to the object: docs/notes/feature-layers.md.
 
-Run with `python -m benchmarks.feature_layers [MODEL ...]`; ten to fifteen minutes. Prints a Markdown table a model and
-writes benchmarks/results/feature_layers.json.
+Run with `python -m benchmarks.feature_layers [MODEL ...]`; ten to fifteen minutes. The script prints a Markdown table
+for each model and writes benchmarks/results/feature_layers.json.
 
-One linear step an image and set of layers: max g'd subject to |J d| <= 20% of the l2 step's feature distance and
-|d| <= 1, without a box, from one Krylov space: d(theta) = (I + theta J'J)^-1 g for all theta at once. Its certificate
-is the weak-duality bound |g - J'y| + radius |y|. Four photos and composites of known boxes.
+Each image and set of layers gets one linear step: max g'd subject to |J d| <= 20% of the l2 step's feature distance and
+|d| <= 1, without a box. One Krylov space gives d(theta) = (I + theta J'J)^-1 g for all theta. The certificate is the
+weak-duality bound |g - J'y| + radius |y|. The images are four photos and composites with known boxes.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ LANCZOS_STEPS = 32
 
 
 def block_sets(*ranges: tuple[int, int]) -> dict[str, tuple[str, ...]]:
+    """Sets of consecutive blocks, by name; each range has its first and its last block."""
     named = {f"{a}-{b}" if a < b else f"{a}": tuple(f"blocks.{k}" for k in range(a, b + 1)) for a, b in ranges}
     return {f"blocks.{name}": layers for name, layers in named.items()}
 
 
-# Model: how many composites, and the sets of layers.
+# For each model the number of composites and the sets of layers.
 PLANS: dict[str, tuple[int, dict[str, tuple[str, ...]]]] = {
     "efficientnet-lite0": (
         8,
@@ -54,7 +55,7 @@ PLANS: dict[str, tuple[int, dict[str, tuple[str, ...]]]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """An image (1, 3, S, S), its margin's gradient scaled to |g| = 1, and where the energy should be."""
+    """An image (1, 3, S, S), the gradient of its margin scaled to |g| = 1, and the regions where energy is measured."""
 
     name: str
     image: Tensor
@@ -64,6 +65,7 @@ class Case:
 
 
 def cases(model: Classifier, composite_count: int) -> list[Case]:
+    """The photos, then the composites that ``model`` recognises."""
     # The figures in docs/notes/feature-layers.md were made with these three, as rectangles.
     pasted = ssimpert.composites(composite_count, 0, model, objects=("chelsea", "coffee", "camera"), cut_out=False)
     images = [ssimpert.load_image(name, size=model.input_size) for name in PHOTOS]
@@ -74,39 +76,40 @@ def cases(model: Classifier, composite_count: int) -> list[Case]:
         *PHOTOS,
         *(f"{thing} on {texture}" for thing, texture in zip(pasted.objects, pasted.textures, strict=True)),
     ]
-    found = []
+    all_cases = []
     for name, image, box in zip(names, images, boxes, strict=True):
         label = model.predict(image)
         gradient = ssimpert.linearize(model, image, label, ssimpert.Untargeted()).gradient
         cam = grad_cam(model, image, label)
-        found.append(Case(name, image, gradient / gradient.norm(), cam >= 0.5, box))
-    return found
+        all_cases.append(Case(name, image, gradient / gradient.norm(), cam >= 0.5, box))
+    return all_cases
 
 
 def energy_inside(delta: Tensor, mask: Tensor) -> float:
+    """The share of the sum of squares of ``delta`` (1, C, H, W) that lies inside ``mask`` (1, H, W)."""
     energy = delta.square().sum(dim=1)
     return float((energy * mask).sum() / energy.sum())
 
 
 def krylov(jacobian: solvers.LinearOperator, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Orthonormal V (steps, pixels) and the tridiagonal T = V J'J V'. Reorthogonalised."""
-    basis, diagonal, off = start.new_zeros(steps + 1, start.numel()), [], []
+    """Orthonormal V (steps, pixels) and the tridiagonal T = V J'J V', by Lanczos with reorthogonalisation."""
+    basis, diagonal, off_diagonal = start.new_zeros(steps + 1, start.numel()), [], []
     basis[0] = start.flatten()
     for k in range(steps):
         vector = jacobian.apply_adjoint(jacobian.apply(basis[k].view_as(start))).flatten()
         diagonal.append(float(vector @ basis[k]))
         for _ in range(2):
             vector = vector - basis[: k + 1].T @ (basis[: k + 1] @ vector)
-        off.append(float(vector.norm()))
-        basis[k + 1] = vector / off[-1]
+        off_diagonal.append(float(vector.norm()))
+        basis[k + 1] = vector / off_diagonal[-1]
     tridiagonal = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    beside = torch.tensor(off[:-1], dtype=torch.float64)
-    tridiagonal = tridiagonal + torch.diag(beside, 1) + torch.diag(beside, -1)
+    neighbours = torch.tensor(off_diagonal[:-1], dtype=torch.float64)
+    tridiagonal = tridiagonal + torch.diag(neighbours, 1) + torch.diag(neighbours, -1)
     return basis[:-1], tridiagonal
 
 
 def step(jacobian: solvers.LinearOperator, gradient: Tensor, steps: int = LANCZOS_STEPS) -> dict[str, Any]:
-    """The step and what it keeps; |d| = 1 and, up to the Krylov space's accuracy, |J d| = SHARE |J g|."""
+    """The step d and its gain: |d| = 1 and, up to the Krylov space's accuracy, |J d| = SHARE |J g|."""
     basis, tridiagonal = krylov(jacobian, gradient, steps)
     values, vectors = torch.linalg.eigh(tridiagonal)
     values, weights = values.clamp_min(0), vectors[0]
@@ -122,7 +125,7 @@ def step(jacobian: solvers.LinearOperator, gradient: Tensor, steps: int = LANCZO
         low, high = (middle, high) if distance(middle) > radius else (low, middle)
     raw = ((vectors @ (weights / (1 + high * values))).float() @ basis).view_as(gradient)
     value = jacobian.apply(raw)
-    # Scaled back where the exact |J d| is above the Krylov space's.
+    # Scaled down where the exact |J d| is larger than its value in the Krylov space.
     delta = raw / max(float(raw.norm()), float(value.norm()) / radius)
     dual = high * value
     bound = float((gradient - jacobian.apply_adjoint(dual)).norm() + radius * dual.norm())
@@ -136,39 +139,41 @@ def step(jacobian: solvers.LinearOperator, gradient: Tensor, steps: int = LANCZO
 
 
 def measure(model: Classifier, case: Case, layers: tuple[str, ...]) -> dict[str, Any]:
-    """A row of figures, and the l2 step's energies for comparison."""
+    """The figures of one case and set of layers, with the energies of the l2 step for comparison."""
     features = ssimpert.deep_features(model, layers)
-    # Without kept products: tracing them takes seconds an image, which some 35 products do not earn back.
+    # Nothing is kept: the tracing takes seconds for each image, and some 35 products do not earn this back.
     jacobian = ssimpert.feature_jacobian(features, case.image, memory_limit=0)
-    found = step(jacobian, case.gradient)
-    delta = found.pop("delta")
-    row = {"image": case.name} | found
-    for where, mask in (("cam", case.inside_cam), ("box", case.inside_box)):
+    step_figures = step(jacobian, case.gradient)
+    delta = step_figures.pop("delta")
+    row = {"image": case.name} | step_figures
+    for region, mask in (("cam", case.inside_cam), ("box", case.inside_box)):
         if mask is not None:
-            row |= {where: energy_inside(delta, mask), f"{where}_l2": energy_inside(case.gradient, mask)}
-            row[f"{where}_area"] = float(mask.float().mean())
+            row |= {region: energy_inside(delta, mask), f"{region}_l2": energy_inside(case.gradient, mask)}
+            row[f"{region}_area"] = float(mask.float().mean())
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
 
 
 def product_seconds(model: Classifier, case: Case, layers: tuple[str, ...]) -> dict[str, float]:
-    """Seconds to trace an image for kept products, of one such J v, and of one by forward-mode differentiation anew."""
+    """Seconds to trace an image for kept products, of one kept J v, and of one J v by a new forward pass."""
     features = ssimpert.deep_features(model, layers)
     began = time.perf_counter()
     kept = ssimpert.feature_jacobian(features, case.image)
-    found = {"trace": time.perf_counter() - began}
-    anew = ssimpert.feature_jacobian(features, case.image, memory_limit=0)
-    for name, jacobian in (("kept", kept), ("anew", anew)):
+    seconds = {"trace": time.perf_counter() - began}
+    recomputed = ssimpert.feature_jacobian(features, case.image, memory_limit=0)
+    for name, jacobian in (("kept", kept), ("anew", recomputed)):
         jacobian.apply(case.gradient)  # the first one warms up
-        found[name] = statistics.median(timeit.repeat(lambda j=jacobian: j.apply(case.gradient), repeat=9, number=1))
-    return {name: round(value, 4) for name, value in found.items()}
+        seconds[name] = statistics.median(timeit.repeat(lambda j=jacobian: j.apply(case.gradient), repeat=9, number=1))
+    return {name: round(value, 4) for name, value in seconds.items()}
 
 
 def mean_and_error(rows: list[dict[str, Any]], key: str) -> tuple[float, float]:
+    """The mean of a figure over the rows that have it, and the standard error of this mean."""
     values = [row[key] for row in rows if key in row]
     return statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
 
 
 def table(results: dict[str, list[dict[str, Any]]], seconds: dict[str, dict[str, float]]) -> str:
+    """A row for each set of layers, in Markdown."""
     any_set = next(iter(results.values()))
     lines = [
         "| layers | features | J v, ms | gain kept | energy in CAM | energy in box | gap |",
@@ -187,6 +192,7 @@ def table(results: dict[str, list[dict[str, Any]]], seconds: dict[str, dict[str,
 
 
 def main(names: list[str]) -> None:
+    """Measure, print and write the models ``names``, or all models."""
     pin_threads()
     record: dict[str, Any] = {"machine": machine(), "share": SHARE, "lanczos_steps": LANCZOS_STEPS}
     record |= {"models": {}, "seconds": {}}

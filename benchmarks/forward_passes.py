@@ -1,10 +1,11 @@
 """How long insertion, deletion, RISE and occlusion take on one core: docs/notes/forward-copies.md.
 
-Run with `python -m benchmarks.forward_passes` (needs the extra `onnx`); two to five minutes. Prints a table and writes
-benchmarks/results/forward_passes.json.
+Run with `python -m benchmarks.forward_passes` (needs the extra `onnx`); two to five minutes. The script prints a table
+and writes benchmarks/results/forward_passes.json.
 
-One photo of 224 pixels, efficientnet-lite0, one thread; torch and the ONNX copy take turns, medians by the wall. A bare
-pass of the model stands beside, since machines differ by more than methods do.
+The image is one photo of 224 pixels, the model efficientnet-lite0, on one thread. torch and the ONNX copy take turns;
+times are medians of the wall clock. A single pass of the model is also timed, since machines differ by more than
+methods.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ STEPS, MASKS = 28, 1000
 
 
 def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call of ``work``."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def measure() -> list[dict[str, Any]]:
-    """One row for each task: median seconds by torch and by the ONNX copy, and of what runs."""
+    """A row for each task: the number of runs, and the median seconds of torch and of the ONNX copy."""
     model = ssimpert.load_model("efficientnet-lite0", device="cpu")
     image = ssimpert.load_image("chelsea", size=model.input_size)
     label = model.predict(image)
@@ -46,35 +48,38 @@ def measure() -> list[dict[str, Any]]:
     export = seconds(lambda: copies.append(ssimpert.onnx_classifier(model, image, threads=1)))
     step = -(-image[0, 0].numel() // STEPS)
     tasks: dict[str, tuple[int, Callable[[Any], object]]] = {
-        "one pass": (30, lambda passed: passed(image)),
+        "one pass": (30, lambda network: network(image)),
         f"insertion and deletion, {STEPS} steps": (
             7,
-            lambda passed: insertion_deletion(passed, image, maps, step=step),
+            lambda network: insertion_deletion(network, image, maps, step=step),
         ),
-        f"RISE, {MASKS} masks": (3, lambda passed: rise(passed, image, label, masks=MASKS)),
-        "occlusion": (3, lambda passed: occlusion(passed, image, label)),
+        f"RISE, {MASKS} masks": (3, lambda network: rise(network, image, label, masks=MASKS)),
+        "occlusion": (3, lambda network: occlusion(network, image, label)),
     }
     rows: list[dict[str, Any]] = [{"task": "export, once", "runs": 1, "torch": None, "onnx": export}]
     with torch.no_grad():
         for task, (runs, work) in tasks.items():
-            taken: dict[str, list[float]] = {"torch": [], "onnx": []}
+            times: dict[str, list[float]] = {"torch": [], "onnx": []}
             for run in range(runs + 1):
-                for key, passed in (("torch", model), ("onnx", copies[0])):
-                    took = seconds(partial(work, passed))
-                    if run:  # not the first, which warms caches
-                        taken[key].append(took)
-            rows.append({"task": task, "runs": runs} | {key: statistics.median(value) for key, value in taken.items()})
+                for key, network in (("torch", model), ("onnx", copies[0])):
+                    run_seconds = seconds(partial(work, network))
+                    if run:  # the first run warms the caches and does not count
+                        times[key].append(run_seconds)
+            rows.append(
+                {"task": task, "runs": runs} | {key: statistics.median(values) for key, values in times.items()}
+            )
     return rows
 
 
 def main() -> None:
+    """Measure, write and print."""
     pin_threads()
     rows = measure()
     RESULTS.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
     table = Table("task", "torch, s", "ONNX Runtime, s", title="one image of 224 pixels, one thread")
     for row in rows:
-        times = ("" if row[key] is None else f"{row[key]:.3f}" for key in ("torch", "onnx"))
-        table.add_row(row["task"], *times)
+        cells = ("" if row[key] is None else f"{row[key]:.3f}" for key in ("torch", "onnx"))
+        table.add_row(row["task"], *cells)
     Console(width=100).print(table)
 
 

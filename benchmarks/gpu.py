@@ -1,8 +1,8 @@
-"""Images a second of ``dual`` on a GPU: photos and composites at 3x224x224, windows at stride 1, to a certified gap.
+"""Images in a second by ``dual`` on a GPU: photos and composites at 3x224x224, windows at stride 1, to a certified gap.
 
 Run with ``python -m benchmarks.gpu`` where there is a CUDA device; ``--profile`` prints the kernels that take longest.
-Medians of five after one run that compiles; set-up and certificates in float64 are part of every run. Writes
-benchmarks/results/gpu.json.
+Times are medians of five runs after one run that compiles. Set-up and certificates in float64 are part of every run.
+The script writes benchmarks/results/gpu.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def images_and_gradients(count: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The photos, then composites, and the gradients of their untargeted margins, float32."""
+    """The photos, then composites, (count, 3, S, S), and the gradients of their untargeted margins, in float32."""
     model = ssimpert.load_model("efficientnet-lite0", device=device)
     photos = [ssimpert.load_image(name, size=model.input_size) for name in PHOTOS]
     images = torch.cat([*photos, ssimpert.composites(count - len(photos), 0, model).images.cpu()])[:count].to(device)
@@ -39,7 +39,7 @@ def images_and_gradients(count: int, device: str) -> tuple[torch.Tensor, torch.T
 
 
 def solved(problem: solvers.LinearProblem, eps: float, limit: float) -> tuple[float, solvers.SolveResult]:
-    """Seconds until the result is there, and the result."""
+    """Seconds until the result is available, and the result."""
     torch.cuda.synchronize()
     began = time.perf_counter()
     result = solvers.solve(problem, "dual", solvers.Settings(eps_rel=eps, time_limit=limit))
@@ -48,7 +48,7 @@ def solved(problem: solvers.LinearProblem, eps: float, limit: float) -> tuple[fl
 
 
 def measure(problem: solvers.LinearProblem, eps: float, limit: float, repeats: int) -> dict[str, Any]:
-    """Median seconds, images a second, and how far the images came."""
+    """Median seconds, images in a second, and the certified gaps and iterations of the images."""
     torch.cuda.reset_peak_memory_stats()
     runs = [solved(problem, eps, limit) for _ in range(repeats)]
     seconds = statistics.median(run[0] for run in runs)
@@ -67,7 +67,7 @@ def measure(problem: solvers.LinearProblem, eps: float, limit: float, repeats: i
 
 
 def profile(problem: solvers.LinearProblem, limit: float) -> None:
-    """Print the kernels of one run, by their time on the device."""
+    """Print the kernels of one run, ordered by their time on the device."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as recording
 
@@ -78,6 +78,7 @@ def profile(problem: solvers.LinearProblem, limit: float) -> None:
 
 
 def main() -> None:
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda (default) or cuda:N")
     parser.add_argument("--limit", type=float, default=30.0, help="seconds after which a run ends (default 30)")

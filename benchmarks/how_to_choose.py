@@ -1,7 +1,8 @@
 """The figures of docs/how-to-choose.md: each kind of problem with every method that takes it.
 
-Run with `python -m benchmarks.how_to_choose`; some minutes. Prints a Markdown table, writes
-benchmarks/results/how_to_choose.json. One photo, one thread; the median of 3 runs where a run takes under 5 s.
+Run with `python -m benchmarks.how_to_choose`; some minutes. The script prints a Markdown table and writes
+benchmarks/results/how_to_choose.json. There is one photo and one thread. Times are the median of 3 runs where a run
+takes under 5 s.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from solvers.constraints import Constraint
 PHOTO = "chelsea"
 RESULTS = Path(__file__).parent / "results"
 BOX = solvers.Box(0.0, 1.0)
-# Name, pixels a side, constraint sets, and the gap asked of the iterative methods.
+# The name, the side in pixels, the constraint sets, and the gap that the iterative methods are asked for.
 CASES: list[tuple[str, int, list[Constraint], float]] = [
     ("l2 ball and box", 224, [solvers.LpBall(2, 1.0), BOX], 1e-6),
     ("global SSIM and box", 224, [solvers.GlobalSSIM(0.05), BOX], 1e-6),
@@ -35,7 +36,7 @@ CASES: list[tuple[str, int, list[Constraint], float]] = [
 
 
 def run(problem: solvers.LinearProblem, method: str, gap: float) -> dict[str, Any]:
-    """Seconds, gap and status of one method."""
+    """Median seconds, certified gap and status of one method."""
     settings = solvers.Settings(eps_rel=gap, max_iter=20000, time_limit=150)
     seconds: list[float] = []
     while not seconds or (len(seconds) < 3 and max(seconds) < 5):
@@ -51,6 +52,7 @@ def run(problem: solvers.LinearProblem, method: str, gap: float) -> dict[str, An
 
 
 def main() -> None:
+    """Measure, print and write."""
     pin_threads()
     rows = []
     for name, size, sets, gap in CASES:

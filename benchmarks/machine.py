@@ -1,27 +1,38 @@
-"""What a figure was measured on."""
+"""The machine that a figure was measured on, and how much memory a solve takes there."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-PACKAGES = ("torch", "numpy", "cvxpy", "clarabel", "scs")
+RECORDED_PACKAGES = ("torch", "numpy", "cvxpy", "clarabel", "scs")
 
 
 def machine() -> dict[str, object]:
-    """Processor, cores, threads and versions; nothing that names the machine."""
+    """Processor, cores, threads and versions. Nothing in the record identifies the machine."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: _version(name) for name in RECORDED_PACKAGES},
     }
+
+
+def memory_megabytes(probe: str) -> float:
+    """Peak memory of one solve, beyond what torch and the problem take.
+
+    ``probe`` is a Python script that prints this number in MB. It runs in its own process.
+    """
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return float(result.stdout)
 
 
 def _version(package: str) -> str | None:

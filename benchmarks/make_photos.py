@@ -1,7 +1,7 @@
-"""Writes ``solvers/conformance/photos.npz``: crops of the sample photos with the classifier's own gradients.
+"""Write ``solvers/conformance/photos.npz``: crops of the sample photos with the classifier's own gradients.
 
-The conformance suite runs on real gradients: on noise every method looks better than it is, and
-``solvers`` can't compute a gradient, it knows no model. Run from the repository's root::
+The conformance suite needs real gradients, since on noise every method looks better than it is. ``solvers`` can't
+compute a gradient, since it has no model. Run this script in the repository's root::
 
     python -m benchmarks.make_photos
 """
@@ -16,8 +16,8 @@ import torch
 import ssimpert
 
 SIDE = 224
-# name: (sample, crop's size, top, left). Chosen for unlike content; "dark" is the astronaut's lower right, 84% (32)
-# and 62% (64) of whose pixels are exactly 0.
+# Name: (sample, side of the crop, top, left). The crops were chosen for different content. "dark" is the astronaut's
+# lower right corner; 84% (32) and 62% (64) of its pixels are exactly 0.
 CROPS = {
     "chelsea-32": ("chelsea", 32, 64, 80),
     "coffee-32": ("coffee", 32, 80, 80),
@@ -32,7 +32,7 @@ TARGET = Path(__file__).parent.parent / "solvers" / "conformance" / "photos.npz"
 
 
 def main() -> None:
-    """Write the file and print what is in it."""
+    """Write the file, and print how many crops it has."""
     model = ssimpert.load_model("efficientnet-lite0", device="cpu")
     crops: dict[str, np.ndarray] = {}
     for name, (sample, size, top, left) in CROPS.items():
@@ -41,7 +41,7 @@ def main() -> None:
             label = model(image).argmax(dim=1)
         gradient = ssimpert.linearize(model, image, label, ssimpert.Untargeted()).gradient
         area = (0, slice(None), slice(top, top + size), slice(left, left + size))
-        # Sample photos are 8 bits deep, so nothing is lost; gradients stay float32.
+        # Sample photos have 8-bit pixels, so nothing is lost. Gradients stay in float32.
         levels = (image[area] * 255).round()
         if not torch.allclose(levels / 255, image[area], atol=1e-6, rtol=0):
             raise SystemExit(f"{sample} is not an 8-bit photo; store it as float32")

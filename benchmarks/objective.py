@@ -10,7 +10,7 @@ import solvers
 
 
 class Objective(BaseObjective):
-    """``max g'd`` over SSIM windows and the box, judged in float64 by ``solvers.certify`` and by nobody else."""
+    """``max g'd`` over SSIM windows and the box. ``solvers.certify`` alone judges the result, in float64."""
 
     name = "SSIM windows"
     url = "https://github.com/ssimpert/ssimpert"
@@ -18,11 +18,11 @@ class Objective(BaseObjective):
     sampling_strategy = "run_once"
 
     def set_data(self, problem: solvers.LinearProblem) -> None:
-        """Take the data set's problem."""
+        """Remember the data set's problem."""
         self.problem = problem
 
     def evaluate_result(self, delta: Any, dual: Any) -> dict[str, float]:
-        """The certificate; ``value``, which benchopt monitors, is ``rel_gap``."""
+        """The certificate. benchopt monitors ``value``, which is ``rel_gap``."""
         certificate = solvers.certify(self.problem, delta, dual)
         gap = float(certificate.rel_gap[0])
         return {
@@ -34,9 +34,9 @@ class Objective(BaseObjective):
         }
 
     def get_one_result(self) -> dict[str, Any]:
-        """No perturbation and no dual."""
+        """A valid result: no perturbation and no dual."""
         return {"delta": 0 * self.problem.reference, "dual": None}
 
     def get_objective(self) -> dict[str, Any]:
-        """What a solver gets."""
+        """What benchopt gives to a solver."""
         return {"problem": self.problem}

@@ -1,13 +1,12 @@
 """Overlapping windows at 3x224x224: seconds to a certified gap of 1e-2 and of 1e-3, photo by photo, method ``auto``.
 
-Run with ``python -m benchmarks.overlap`` (``--full`` for all windows, borders and luminances, some ten minutes).
-Prints the table and writes benchmarks/results/overlap.json. One thread, set-up included.
+Run with ``python -m benchmarks.overlap`` (``--full`` for all windows, borders and luminances, some ten minutes). The
+script prints the table and writes benchmarks/results/overlap.json. It uses one thread. Set-up is part of every time.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from itertools import product
@@ -19,14 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 import solvers
-from benchmarks.machine import machine
+from benchmarks.machine import machine, memory_megabytes
 from benchmarks.real_problems import linear_problem, pin_threads
 
 PHOTOS = ("chelsea", "camera", "rocket", "coffee", "astronaut")
 RECORD = Path(__file__).parent / "results" / "overlap.json"
 GAPS = (1e-2, 1e-3)
 LIMIT = 120.0
-# By how many MB one solve at 3x224x224 raises the peak of the resident size, in a process of its own (Linux).
+# Prints by how many MB one solve at 3x224x224 raises the peak of the resident size (Linux only).
 MEMORY_PROBE = """
 import re, torch, solvers
 from benchmarks.real_problems import linear_problem, pin_threads
@@ -43,14 +42,14 @@ print((kilobytes("VmHWM") - before) / 1024)
 
 
 def window_of(name: str, border: str) -> solvers.Window:
-    """``uniform 7`` or ``Gaussian 11`` at stride 1."""
+    """The window called ``uniform 7`` or ``Gaussian 11``, at stride 1."""
     if name == "uniform 7":
         return solvers.Window.uniform(7, border=border)  # type: ignore[arg-type]
     return solvers.Window.gaussian(1.5, 11, border=border)  # type: ignore[arg-type]
 
 
 def measure(photo: str, window: str, border: str, luminance: float | str) -> dict[str, Any]:
-    """One solve to the smallest gap; when each gap was certified is in its history."""
+    """One solve to the smallest gap. The solve's history tells when each gap was certified."""
     sets = [
         solvers.WindowSSIM(0.95, window_of(window, border), luminance=luminance),  # type: ignore[arg-type]
         solvers.Box(0.0, 1.0),
@@ -75,14 +74,8 @@ def measure(photo: str, window: str, border: str, luminance: float | str) -> dic
     }
 
 
-def memory_megabytes() -> float:
-    """Peak memory of one solve beyond what torch and the problem take."""
-    probe = subprocess.run([sys.executable, "-c", MEMORY_PROBE], capture_output=True, text=True, check=True)
-    return float(probe.stdout)
-
-
 def main(full: bool = False) -> dict[str, Any]:
-    """Measure, print, write."""
+    """Measure, print and write; return the record."""
     pin_threads()
     borders, luminances = (("full", "valid"), (1e-3, "split")) if full else (("full",), (1e-3,))
     sets = [solvers.WindowSSIM(0.95, solvers.Window.uniform(7)), solvers.Box()]
@@ -96,7 +89,7 @@ def main(full: bool = False) -> dict[str, Any]:
     record = {
         "benchmark": "auto on windows at stride 1, threshold 0.95, box, 3x224x224, real gradients, float32 iterations",
         "machine": machine(),
-        "memory_megabytes": memory_megabytes(),
+        "memory_megabytes": memory_megabytes(MEMORY_PROBE),
         "rows": rows,
     }
     table = Table(title=str(record["benchmark"]), title_justify="left")

@@ -1,7 +1,8 @@
-"""Performance profiles after Dolan and More (Math. Program. 2002): who is how often within a factor of the fastest.
+"""Performance profiles (Dolan, More, Math. Program. 2002): how often a method is within a factor of the fastest one.
 
-Run with ``python -m benchmarks.performance_profile``: times every method that can to a certified gap of 1e-3 on small
-real problems, and writes docs/images/performance-profile.png and benchmarks/results/performance_profile.json.
+Run with ``python -m benchmarks.performance_profile``. The script measures the time of several methods to a certified
+gap of 1e-3 on small real problems, and writes docs/images/performance-profile.png and
+benchmarks/results/performance_profile.json.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ RECORD = ROOT / "benchmarks" / "results" / "performance_profile.json"
 def performance_profile(times: Mapping[str, Sequence[float]], factors: Sequence[float]) -> dict[str, list[float]]:
     """For each solver the share of problems that it solves within ``factor`` times the fastest solver's time.
 
-    Args:
-        times: per solver its seconds on each problem, in the same order; infinity for a failure.
-        factors: at which to evaluate, >= 1.
+    A problem that no solver solves counts against every solver.
 
-    A problem that nobody solves counts against everybody.
+    Args:
+        times: for each solver its seconds on each problem, in the same order; infinity for a failure.
+        factors: the factors, at least 1.
     """
-    count = {len(values) for values in times.values()}
-    if len(count) != 1:
-        raise ValueError(f"every solver needs a time for every problem, got {sorted(count)} of them")
+    counts = {len(values) for values in times.values()}
+    if len(counts) != 1:
+        raise ValueError(f"every solver needs a time for every problem, got {sorted(counts)} of them")
     fastest = [min(values) for values in zip(*times.values(), strict=True)]
     return {
         name: [
@@ -54,7 +55,7 @@ def performance_profile(times: Mapping[str, Sequence[float]], factors: Sequence[
 
 
 def seconds_to_gap(problem: solvers.LinearProblem, method: str) -> float:
-    """Wall time of one solve to GAP, compile included; infinite where LIMIT passes before the certificate agrees."""
+    """Wall time of one solve to GAP, with compilation; infinite where GAP is not certified within LIMIT seconds."""
     settings = solvers.Settings(eps_rel=GAP, max_iter=100_000, time_limit=LIMIT)
     began = time.perf_counter()
     result = solvers.solve(problem, method, settings)
@@ -63,7 +64,7 @@ def seconds_to_gap(problem: solvers.LinearProblem, method: str) -> float:
 
 
 def plot(times: Mapping[str, Sequence[float]], target: Path) -> None:
-    """The curves, one step line a solver, to an image file."""
+    """Draw the curves, a step line for each solver, into an image file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -86,7 +87,7 @@ def plot(times: Mapping[str, Sequence[float]], target: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print, draw and write."""
     pin_threads()
     cases = [(photo, name) for name in WINDOWS for photo in PHOTOS]
     times: dict[str, list[float]] = {method: [] for method in METHODS}

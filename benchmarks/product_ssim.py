@@ -1,4 +1,4 @@
-"""What a split of their own is worth to windows: the exact product against fixed splits, on real photos and gradients.
+"""What it is worth that each window chooses its own split: the exact product against fixed splits, on real photos.
 
 OMP_NUM_THREADS=1 python -m benchmarks.product_ssim --size 64            # tiles and overlapping windows
 OMP_NUM_THREADS=1 python -m benchmarks.product_ssim --margins            # margins of ten steps of perturb on tiles
@@ -17,18 +17,26 @@ import ssimpert
 from benchmarks.real_problems import classifier, linear_problem, pin_threads
 from solvers.constraints import Constraint
 
-FIXED: tuple[Any, ...] = (1e-3, 1e-2, "split")
+FIXED_LUMINANCES: tuple[Any, ...] = (1e-3, 1e-2, "split")
 PHOTOS = ("chelsea", "coffee", "rocket", "astronaut")
 
 
 def sets_of(threshold: float, window: solvers.Window) -> dict[str, Constraint]:
-    """The product, and WindowSSIM at each fixed split, by name."""
-    fixed = {f"luminance {entry}": solvers.WindowSSIM(threshold, window, luminance=entry) for entry in FIXED}
+    """ProductSSIM, and WindowSSIM at each fixed split, by name."""
+    fixed = {f"luminance {entry}": solvers.WindowSSIM(threshold, window, luminance=entry) for entry in FIXED_LUMINANCES}
     return {"product": solvers.ProductSSIM(threshold, window), **fixed}
 
 
 def linear(photo: str, size: int, threshold: float, window: solvers.Window, gap: float) -> None:
-    """Print the optima of one photo's linear problem, their certified gaps, seconds, and mean |d|."""
+    """Print, for each set, the optimum of one photo's linear problem, its certified gap, seconds, and mean |d|.
+
+    Args:
+        photo: a sample's name.
+        size: side of the central crop in pixels.
+        threshold: the SSIM that the windows must have.
+        window: the windows.
+        gap: the certified relative gap that is asked for.
+    """
     best = 0.0
     for name, constraint in sets_of(threshold, window).items():
         problem = linear_problem(photo, [constraint, solvers.Box()], size)
@@ -47,7 +55,7 @@ def linear(photo: str, size: int, threshold: float, window: solvers.Window, gap:
 
 
 def margins(photo: str, threshold: float, window: solvers.Window) -> None:
-    """Print what ten steps of the default engine gain, in logits."""
+    """Print, for each set, the margin in logits that ten steps of the default engine gain."""
     model = classifier()
     image = ssimpert.load_image(photo, size=model.input_size)
     for name, constraint in sets_of(threshold, window).items():
@@ -61,12 +69,15 @@ def margins(photo: str, threshold: float, window: solvers.Window) -> None:
 
 
 def main() -> None:
+    """Print the lines of all photos, thresholds and windows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--photos", nargs="+", default=PHOTOS)
     parser.add_argument("--thresholds", nargs="+", type=float, default=[0.95])
     parser.add_argument("--windows", choices=("tiles", "overlapping", "both"), default="both")
-    parser.add_argument("--gap", type=float, default=1e-3, help="asked for overlapping windows; tiles 1e-6")
+    parser.add_argument(
+        "--gap", type=float, default=1e-3, help="the gap asked for on overlapping windows; on tiles it is 1e-6"
+    )
     parser.add_argument("--margins", action="store_true")
     options = parser.parse_args()
     pin_threads()

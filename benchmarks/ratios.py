@@ -1,8 +1,9 @@
 """Overlapping windows against CVXPY's solvers in one run, compile and set-up included, at equal certified gaps.
 
-Run with ``python -m benchmarks.ratios``. Two problems of chelsea: 7x7 at stride 4, 3x224x224, gap 1e-4, against
-Clarabel; 7x7 at stride 1, 3x64x64, gap 1e-3, against the faster of SCS and Clarabel. Medians of five; Clarabel at
-stride 1, which takes minutes, is tried once and stopped after twice SCS's time. Writes benchmarks/results/ratios.json.
+Run with ``python -m benchmarks.ratios``. There are two problems of chelsea: 7x7 at stride 4, 3x224x224, gap 1e-4,
+against Clarabel; and 7x7 at stride 1, 3x64x64, gap 1e-3, against the faster of SCS and Clarabel. Times are medians of
+five. Clarabel at stride 1 takes minutes; it is tried once and stopped after twice the time of SCS. The script writes
+benchmarks/results/ratios.json.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ RECORD = Path(__file__).parent / "results" / "ratios.json"
 
 def timed(problem: solvers.LinearProblem, method: str, gap: float, limit: float = 600.0) -> tuple[float, float]:
     """Seconds of one solve and the gap that it certified."""
-    # float32 iterations where there are any; all certificates are float64.
+    # Iterations, where there are any, are in float32. All certificates are in float64.
     settings = solvers.Settings(eps_rel=gap, max_iter=200_000, time_limit=limit, dtype=torch.float32)
     began = time.perf_counter()
     result = solvers.solve(problem, method, settings)
@@ -35,7 +36,15 @@ def timed(problem: solvers.LinearProblem, method: str, gap: float, limit: float 
 
 
 def compare(title: str, problem: solvers.LinearProblem, gap: float, rival: str, once: str | None) -> dict[str, Any]:
-    """Medians of ``dual`` and ``rival``, in turns, and one bounded try of ``once``."""
+    """A row of the table: medians of ``dual`` and ``rival``, which take turns, and one bounded run of a third method.
+
+    Args:
+        title: what the table calls the problem.
+        problem: the problem.
+        gap: the certified relative gap that is asked for.
+        rival: the name of the other method.
+        once: the name of a method that runs once, for at most twice the rival's time; ``None`` for no such method.
+    """
     timed(problem, "dual", 0.5)  # compiles
     runs = [(timed(problem, "dual", gap), timed(problem, rival, gap)) for _ in range(REPEATS)]
     ours, theirs = (statistics.median(run[k][0] for run in runs) for k in (0, 1))
@@ -57,7 +66,7 @@ def compare(title: str, problem: solvers.LinearProblem, gap: float, rival: str, 
 
 
 def main() -> dict[str, Any]:
-    """Measure, print, write."""
+    """Measure, print and write; return the record."""
     pin_threads()
     box = solvers.Box(0.0, 1.0)
     stride4 = [solvers.WindowSSIM(0.95, solvers.Window.uniform(7, stride=4)), box]

@@ -1,4 +1,4 @@
-"""Linear problems from real photos and real gradients; synthetic ones flatter first-order methods."""
+"""Linear problems from real photos and real gradients. On synthetic ones first-order methods look too good."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ PHOTOS = ("chelsea", "coffee", "camera", "rocket", "astronaut", "motorcycle")
 
 @lru_cache(maxsize=1)
 def classifier() -> Classifier:
+    """The embedded classifier, on the CPU, loaded once."""
     return ssimpert.load_model("efficientnet-lite0", device="cpu")
 
 
@@ -30,7 +31,7 @@ def photo_and_gradient(name: str) -> tuple[Tensor, Tensor]:
 
 
 def linear_problem(name: str, constraints: list[Constraint], size: int = 224) -> solvers.LinearProblem:
-    """The photo's problem, cut to its central ``size`` pixels."""
+    """The photo's problem, cut to the central square of ``size`` pixels."""
     image, gradient = photo_and_gradient(name)
     start = (image.shape[-1] - size) // 2
     cut = (..., slice(start, start + size), slice(start, start + size))
@@ -38,5 +39,5 @@ def linear_problem(name: str, constraints: list[Constraint], size: int = 224) ->
 
 
 def pin_threads(count: int = 1) -> None:
-    """One thread for every library: two threads on two busy cores can be twenty times slower."""
+    """Let torch use ``count`` threads. Two threads on two busy cores can be twenty times slower than one."""
     torch.set_num_threads(count)

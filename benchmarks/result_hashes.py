@@ -101,13 +101,13 @@ def solver_results() -> Iterator[tuple[str, Callable[[], Any]]]:
     image = photos(32)
     gradient = torch.randn(image.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     tiles, dense = solvers.Window.uniform(8, stride=8), solvers.Window.uniform(7)
-    more = {
+    sets_by_method = {
         "mean_tiles": solvers.MeanSSIM(0.95, tiles),
         "mean_windows": solvers.MeanSSIM(0.95, dense),
         "product_tiles": solvers.ProductSSIM(0.95, tiles),
         "dual": solvers.ProductSSIM(0.95, dense),
     }
-    for method, constraint in more.items():
+    for method, constraint in sets_by_method.items():
         problem = solvers.LinearProblem(gradient, image, [constraint, solvers.Box(0, 1)])
         yield (
             f"solve {method} {type(constraint).__name__}",
@@ -234,25 +234,25 @@ def parts(value: Any, path: str = "") -> Iterator[tuple[str, bytes, float]]:
         yield path, repr(value).encode(), abs(float(value)) if isinstance(value, int | float) else math.nan
     elif hasattr(value, "rows") and not callable(value.rows):
         yield from parts(list(value.rows), f"{path}.rows")
-    # What is left (models, margins, sets, rules) tells how a result was asked for, not what came out.
+    # Other objects (models, margins, sets, rules) say how a result was asked for, not what was computed.
 
 
 def record() -> dict[str, dict[str, Any]]:
     """A hash for each result, and the sum of the magnitudes of all its numbers (to see how far two are apart)."""
     torch.set_num_threads(1)
     numba.set_num_threads(1)
-    found = {}
+    hashes_by_name = {}
     for results in (solver_results, perturbation_results, analysis_results):
         for name, compute in results():
             listed = list(parts(compute()))
-            hashes = {path: hashlib.sha256(data).hexdigest()[:16] for path, data, _ in listed}
-            found[name] = {
+            part_hashes = {path: hashlib.sha256(data).hexdigest()[:16] for path, data, _ in listed}
+            hashes_by_name[name] = {
                 "hash": hashlib.sha256(b"".join(data for _, data, _ in listed)).hexdigest()[:16],
                 "size": math.fsum(size for *_, size in listed if math.isfinite(size)),
-                "parts": hashes,
+                "parts": part_hashes,
             }
-            print(f"{found[name]['hash']}  {len(hashes):5d} parts  {name}", flush=True)
-    return found
+            print(f"{hashes_by_name[name]['hash']}  {len(part_hashes):5d} parts  {name}", flush=True)
+    return hashes_by_name
 
 
 def main() -> int:
@@ -261,19 +261,21 @@ def main() -> int:
     parser.add_argument("file", type=Path, help="where to write the record (JSON)")
     parser.add_argument("--compare", type=Path, help="an earlier record to compare with")
     arguments = parser.parse_args()
-    found = record()
-    arguments.file.write_text(json.dumps(found, indent=1))
+    recorded = record()
+    arguments.file.write_text(json.dumps(recorded, indent=1))
     if arguments.compare is None:
         return 0
     earlier = json.loads(arguments.compare.read_text())
-    names = earlier.keys() | found.keys()
-    differing = sorted(name for name in names if earlier.get(name, {}).get("hash") != found.get(name, {}).get("hash"))
+    names = earlier.keys() | recorded.keys()
+    differing = sorted(
+        name for name in names if earlier.get(name, {}).get("hash") != recorded.get(name, {}).get("hash")
+    )
     for name in differing:
-        before, after = earlier.get(name, {}), found.get(name, {})
+        before, after = earlier.get(name, {}), recorded.get(name, {})
         old, new = before.get("parts", {}), after.get("parts", {})
         changed = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
         print(f"DIFFERS {name}: size {before.get('size')} -> {after.get('size')}; {', '.join(changed[:6])}")
-    print(f"{len(found) - len(differing)} of {len(found)} results are equal bit by bit")
+    print(f"{len(recorded) - len(differing)} of {len(recorded)} results are equal bit by bit")
     return 1 if differing else 0
 
 

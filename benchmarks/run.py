@@ -1,4 +1,4 @@
-"""``make bench``: every table of the README in one run of at most ten minutes on two cores, one thread."""
+"""``make bench``: the README's tables in one run, on one thread, in at most ten minutes on two cores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmarks import overlap, ratios, scaling, tiles
 
 
 def main() -> None:
-    """Run the benchmarks one after the other; each prints its table and writes its record."""
+    """Run the benchmarks one after another. Each prints its table and writes its record."""
     began = time.perf_counter()
     for name, part in (("tiles", tiles.main), ("ratios", ratios.main), ("overlap", overlap.main)):
         print(f"\n== {name}", flush=True)

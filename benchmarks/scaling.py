@@ -1,7 +1,7 @@
 """How ``dual`` scales with size and batch, and what a warm start saves. Run with ``python -m benchmarks.scaling``.
 
-Cost is that of a fixed number of iterations, checks included, so that it does not hang on how hard an image is.
-Writes benchmarks/results/scaling.json and docs/images/scaling.png.
+The cost is that of a fixed number of iterations, with checks, so that it does not depend on how difficult an image is.
+The script writes benchmarks/results/scaling.json and docs/images/scaling.png.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SETS = [solvers.WindowSSIM(0.95, solvers.Window.uniform(7)), solvers.Box(0.0, 1.
 
 
 def seconds_of(reference: torch.Tensor, gradient: torch.Tensor) -> float:
-    """Median seconds of ITERATIONS iterations in float32."""
+    """Median seconds of ITERATIONS iterations in float32, for images and gradients (B, C, H, W)."""
     problem = solvers.LinearProblem(gradient.float(), reference.float(), SETS)
     settings = solvers.Settings(eps_rel=1e-12, max_iter=ITERATIONS)
     times = []
@@ -41,30 +41,30 @@ def seconds_of(reference: torch.Tensor, gradient: torch.Tensor) -> float:
 
 
 def mirrored(image: torch.Tensor, size: int) -> torch.Tensor:
-    """The photo continued by its mirror images, cut to ``size``: unlike a resized one it keeps its detail."""
+    """The photo continued by its mirror images, cut to ``size``. Unlike a resized photo, this one keeps its detail."""
     twice = torch.cat([image, image.flip(-1)], dim=-1)
     return torch.cat([twice, twice.flip(-2)], dim=-2)[..., :size, :size].contiguous()
 
 
 def by_size() -> list[float]:
-    """Seconds at each of SIZES, one image."""
+    """Seconds at each of SIZES, for one image."""
     reference, gradient = photo_and_gradient("chelsea")
     return [seconds_of(mirrored(reference, size), mirrored(gradient, size)) for size in SIZES]
 
 
 def by_batch(size: int = 128) -> tuple[list[float], list[float]]:
-    """Seconds at each of BATCHES, unlike images, and the sum of the same images' seconds one by one."""
+    """Seconds at each of BATCHES, for different images, and the sum of the same images' seconds one by one."""
     pairs = [photo_and_gradient(name) for name in PHOTOS]
     pairs += [(x.flip(-1), g.flip(-1)) for x, g in pairs] + [(x.flip(-2), g.flip(-2)) for x, g in pairs]
     references = torch.cat([x[..., :size, :size] for x, _ in pairs])[: max(BATCHES)]
     gradients = torch.cat([g[..., :size, :size] for _, g in pairs])[: max(BATCHES)]
     singles = [seconds_of(references[k : k + 1], gradients[k : k + 1]) for k in range(max(BATCHES))]
-    together = [seconds_of(references[:count], gradients[:count]) for count in BATCHES]
-    return together, [sum(singles[:count]) for count in BATCHES]
+    batch_seconds = [seconds_of(references[:count], gradients[:count]) for count in BATCHES]
+    return batch_seconds, [sum(singles[:count]) for count in BATCHES]
 
 
 def affine(seconds: list[float]) -> tuple[float, float]:
-    """Seconds that a call costs whatever the size, and per pixel of a channel: least squares of relative errors."""
+    """Seconds of a call at any size, and seconds for each pixel of a channel, by least squares of relative errors."""
     pixels = torch.tensor([float(size * size) for size in SIZES], dtype=torch.float64)
     times = torch.tensor(seconds, dtype=torch.float64)
     columns = torch.stack([1 / times, pixels / times], dim=1)
@@ -73,23 +73,23 @@ def affine(seconds: list[float]) -> tuple[float, float]:
 
 
 def warm_start(size: int = 128) -> list[dict[str, Any]]:
-    """Iterations from scratch and from the solution at a gradient that differs by CHANGE of its norm, per photo."""
+    """For each photo, iterations from scratch and from the solution at a gradient that differs by CHANGE."""
     rows = []
     settings = solvers.Settings(eps_rel=1e-2, check_interval=2)
     for k, photo in enumerate(PHOTOS):
         problem = linear_problem(photo, SETS, size=size)
         other = linear_problem(PHOTOS[k - 1], SETS, size=size).gradient
         change = CHANGE * problem.gradient.norm() / other.norm() * other
-        moved = solvers.LinearProblem(problem.gradient + change, problem.reference, SETS)
+        changed_problem = solvers.LinearProblem(problem.gradient + change, problem.reference, SETS)
         before = solvers.solve(problem, "dual", settings)
-        cold = solvers.solve(moved, "dual", settings)
-        warm = solvers.solve(moved, "dual", settings, warm_start=before)
+        cold = solvers.solve(changed_problem, "dual", settings)
+        warm = solvers.solve(changed_problem, "dual", settings, warm_start=before)
         rows.append({"photo": photo, "cold": cold.iterations[0], "warm": warm.iterations[0]})
     return rows
 
 
 def plot(sizes: list[float], batches: list[float], target: Path) -> None:
-    """Seconds against pixels and against batch, with proportional lines."""
+    """Draw seconds against pixels and against batch, with lines of proportional cost."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -111,7 +111,7 @@ def plot(sizes: list[float], batches: list[float], target: Path) -> None:
 
 
 def main() -> dict[str, Any]:
-    """Measure, print, write."""
+    """Measure, print, draw and write; return the record."""
     pin_threads()
     seconds_of(*(mirrored(part, 64) for part in photo_and_gradient("chelsea")))  # compiles
     sizes, (batches, singles), warm = by_size(), by_batch(), warm_start()

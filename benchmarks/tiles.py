@@ -1,14 +1,13 @@
-"""`tiles` against CVXPY + Clarabel on the same problems in one run, set-up included, at a certified gap of 1e-6.
+"""`tiles` against CVXPY with Clarabel on the same problems in one run, with set-up, at a certified gap of 1e-6.
 
-Run with `python -m benchmarks.tiles`, or `make bench`. Prints the table, writes benchmarks/results/tiles.json.
+Run with `python -m benchmarks.tiles`, or `make bench`. The script prints the table and writes
+benchmarks/results/tiles.json.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import solvers
-from benchmarks.machine import machine
+from benchmarks.machine import machine, memory_megabytes
 from benchmarks.real_problems import linear_problem, pin_threads
 
 REPEATS = 5
@@ -25,8 +24,8 @@ GAP = 1e-6
 PHOTOS = ("chelsea", "coffee", "astronaut")
 RESULTS = Path(__file__).parent / "results"
 SETS = [solvers.WindowSSIM(0.95, solvers.Window.uniform(8, stride=8), luminance="split"), solvers.Box(0.0, 1.0)]
-# Prints by how many MB one solve at 3x224x224 raises the peak of the resident size, in a process of its own. Linux
-# only: writing 5 to clear_refs sets the recorded peak back to what is resident now.
+# Prints by how many MB one solve at 3x224x224 raises the peak of the resident size. Linux only: writing 5 to clear_refs
+# resets the recorded peak to the present size.
 MEMORY_PROBE = """
 import re, torch, solvers
 from benchmarks.tiles import SETS
@@ -44,7 +43,7 @@ print((kilobytes("VmHWM") - before) / 1024)
 
 
 def timed(problem: solvers.LinearProblem, method: str) -> tuple[float, float]:
-    """Seconds of one solve, compile included, and its certified gap."""
+    """Seconds of one solve, with compilation, and its certified gap."""
     began = time.perf_counter()
     result = solvers.solve(problem, method=method, settings=solvers.Settings(eps_rel=GAP))
     seconds = time.perf_counter() - began
@@ -52,9 +51,9 @@ def timed(problem: solvers.LinearProblem, method: str) -> tuple[float, float]:
 
 
 def measure(photo: str) -> dict[str, Any]:
-    """Medians of both methods on one photo, taken in turns."""
+    """Medians of both methods on one photo; the methods take turns."""
     problem = linear_problem(photo, SETS)
-    timed(problem, "tiles")  # first use builds the window operator
+    timed(problem, "tiles")  # the first use builds the window operator
     runs = [(timed(problem, "tiles"), timed(problem, "cvxpy:clarabel")) for _ in range(REPEATS)]
     ours, theirs = ([run[k][0] for run in runs] for k in (0, 1))
     return {
@@ -67,13 +66,8 @@ def measure(photo: str) -> dict[str, Any]:
     }
 
 
-def memory_megabytes() -> float:
-    """Peak memory of one solve beyond what torch and the problem take."""
-    probe = subprocess.run([sys.executable, "-c", MEMORY_PROBE], capture_output=True, text=True, check=True)
-    return float(probe.stdout)
-
-
 def main() -> None:
+    """Measure, print and write."""
     pin_threads()
     rows = [measure(photo) for photo in PHOTOS]
     record = {
@@ -81,7 +75,7 @@ def main() -> None:
         "gap": GAP,
         "repeats": REPEATS,
         "machine": machine(),
-        "memory_megabytes": memory_megabytes(),
+        "memory_megabytes": memory_megabytes(MEMORY_PROBE),
         "rows": rows,
     }
     table = Table(title=str(record["benchmark"]), title_justify="left")

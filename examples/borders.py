@@ -1,7 +1,8 @@
 """Why windows hang over the edge by default: where the certified optimum puts its perturbation, full against valid.
 
-Run with `python examples/borders.py`; writes docs/images/borders.png and prints the ratio of the mean |d| over the
-outer 5 pixels to that inside, for every sample photo. Takes some minutes: the windows overlap, so CVXPY solves.
+Run with `python examples/borders.py`; it takes some minutes, since the windows overlap and CVXPY solves. The script
+writes docs/images/borders.png. For every sample photo it prints the mean |d| over the outer 5 pixels, divided by the
+mean |d| inside.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PICTURE = Path(__file__).parent.parent / "docs" / "images" / "borders.png"
 
 
 def optimum(name: str, border: solvers.windows.window.Border) -> tuple[Tensor, float]:
-    """|d| of the optimum on the photo's centre, mean over channels (SIZE, SIZE), and its certified gap."""
+    """|d| of the optimum on the photo's centre, averaged over channels (SIZE, SIZE), and its certified gap."""
     model = ssimpert.load_model("efficientnet-lite0")
     image = ssimpert.load_image(name, size=model.input_size)
     gradient = ssimpert.linearize(model, image, model.predict(image), ssimpert.Untargeted()).gradient
@@ -37,25 +38,26 @@ def optimum(name: str, border: solvers.windows.window.Border) -> tuple[Tensor, f
 
 
 def edge_ratio(size: Tensor) -> float:
-    """Mean over the outer EDGE pixels, over the mean inside."""
+    """The mean over the outer EDGE pixels, divided by the mean inside."""
     inside = torch.zeros_like(size, dtype=torch.bool)
     inside[EDGE:-EDGE, EDGE:-EDGE] = True
     return float(size[~inside].mean() / size[inside].mean())
 
 
 def main() -> None:
+    """Solve, print the ratios, and draw the first three photos."""
     torch.set_num_threads(1)
-    found = {(name, border): optimum(name, border) for name in PHOTOS for border in ("full", "valid")}  # type: ignore[arg-type]
-    for (name, border), (size, gap) in found.items():
+    optima = {(name, border): optimum(name, border) for name in PHOTOS for border in ("full", "valid")}  # type: ignore[arg-type]
+    for (name, border), (size, gap) in optima.items():
         print(f"{name:12s} {border:6s} edge/inside {edge_ratio(size):5.2f}  certified gap {gap:.1e}")
     for border in ("full", "valid"):
-        print(border, "median", statistics.median(edge_ratio(found[name, border][0]) for name in PHOTOS))
-    shown = PHOTOS[:3]
+        print(border, "median", statistics.median(edge_ratio(optima[name, border][0]) for name in PHOTOS))
+    drawn = PHOTOS[:3]
     figure = Figure(figsize=(9, 6.2), layout="constrained")
-    axes = figure.subplots(2, len(shown))
+    axes = figure.subplots(2, len(drawn))
     for row, border in enumerate(("full", "valid")):
-        for column, name in enumerate(shown):
-            size = found[name, border][0]
+        for column, name in enumerate(drawn):
+            size = optima[name, border][0]
             heat = axes[row, column].imshow(size, cmap="viridis", vmin=0)
             axes[row, column].set_title(f"{name}, border={border!r}\nedge/inside {edge_ratio(size):.2f}", fontsize=10)
             axes[row, column].set_axis_off()

@@ -1,11 +1,11 @@
-"""How composites are recognised, and how poorly a guess at the centre does on them.
+"""How many composites are recognised, and how badly a guess at the centre does on them.
 
     python examples/composites.py
     python examples/composites.py --count 20 --picture composites.jpg
 
-Prints, for each object, the share of composites whose top class is a right one of the object's, cut out and as
-rectangles; then, over those that the first model recognises, the areas and the pointing game's accuracy for the
-image's centre and for a point at random.
+For each object, cut out and as a rectangle, the script prints the share of composites whose top class is a right class
+of the object. For the composites that the first model recognises, it then prints the areas, and the pointing game's
+accuracy of the image's centre and of a random point.
 """
 
 from __future__ import annotations
@@ -25,30 +25,33 @@ from ssimpert.data.cut_outs import OBJECTS, CompositeObject, object_mask, photo,
 
 MODELS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 TOLERANCE = 15
-"""Pixels: the pointing game's, at 224 (protocols of TorchRay)."""
+"""The pointing game's tolerance in pixels, at 224 pixels (protocols of TorchRay)."""
 
 TILE = 160
-"""Pixels: a picture's side in the overview."""
+"""The side of a picture in the overview, in pixels."""
 
 
 def arguments() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=60, help="composites of each object (default 60)")
-    parser.add_argument("--seed", type=int, default=0, help="of the composites (default 0)")
+    parser.add_argument("--count", type=int, default=60, help="the number of composites of each object (default 60)")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the composites (default 0)")
     parser.add_argument("--models", default=",".join(MODELS), help="comma-separated names (default the embedded ones)")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="write one row an object, outlines in green")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="write a row for each object, with outlines in green"
+    )
     return parser.parse_args()
 
 
 def recognised(model: ssimpert.Classifier, item: CompositeObject, images: torch.Tensor) -> NDArray[np.bool_]:
-    """(n,) whether the top class is right."""
+    """(n,): whether the top class of each image is a right class of the object."""
     with torch.inference_mode():
         labels = torch.cat([model.predict(batch) for batch in images.split(20)]).numpy()
     return np.isin(labels, item.classes)
 
 
 def pointing(masks: NDArray[np.bool_]) -> tuple[float, float]:
-    """Pointing-game accuracy of the centre pixel and, expected, of a pixel at random."""
+    """The pointing game's accuracy of the centre pixel, and the expected accuracy of a random pixel."""
     hits = np.stack([distance_transform_edt(~mask) < TOLERANCE for mask in masks])
     middle = masks.shape[1] // 2
     return float(hits[:, middle, middle].mean()), float(hits.mean())
@@ -58,9 +61,9 @@ def outlined(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.u
     """``pixels`` with a green line just outside ``mask``."""
     from skimage.segmentation import find_boundaries
 
-    drawn = pixels.copy()
-    drawn[find_boundaries(mask, mode="outer")] = (0, 255, 0)
-    return drawn
+    marked = pixels.copy()
+    marked[find_boundaries(mask, mode="outer")] = (0, 255, 0)
+    return marked
 
 
 def row(item: CompositeObject, seed: int) -> NDArray[np.uint8]:
@@ -76,7 +79,7 @@ def row(item: CompositeObject, seed: int) -> NDArray[np.uint8]:
 
 
 def tile(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """``pixels`` with their outline, made to fit a white square."""
+    """``pixels`` with the outline of ``mask``, resized to fit into a white square."""
     picture = Image.fromarray(outlined(pixels, mask))
     scale = TILE / max(picture.size)
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
@@ -86,10 +89,12 @@ def tile(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8
 
 
 def line(cells: Iterable[object]) -> None:
+    """Print a row of a Markdown table."""
     print("| " + " | ".join(str(cell) for cell in cells) + " |")
 
 
 def main() -> None:
+    """Print both tables, and draw the overview where one is asked for."""
     options = arguments()
     torch.set_num_threads(1)
     models = [ssimpert.load_model(name) for name in options.models.split(",")]
@@ -127,7 +132,7 @@ def main() -> None:
 
 
 def areas_of(data: ssimpert.data.CompositeSet, chosen: NDArray[np.bool_]) -> tuple[float, float]:
-    """Mean share of the image in the chosen composites' masks and boxes."""
+    """The mean share of the image that the masks, and the boxes, of the chosen composites cover."""
     x0, y0, x1, y1 = data.boxes[torch.from_numpy(chosen)].double().unbind(dim=1)
     masks = data.masks[torch.from_numpy(chosen)]
     return float(masks.double().mean()), float(((x1 - x0) * (y1 - y0)).mean()) / data.masks[0].numel()

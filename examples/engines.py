@@ -1,12 +1,12 @@
 """Which engine for which set? Success, margin gained and SSIM for every engine on photos and composites.
 
-Run with `python examples/engines.py`; prints the table, `--write docs/notes/engines.md` puts it into that page, and
-`--json FILE` keeps every image's figures, from where a second run goes on. `--jobs 2` fills two cores. `--sets l2,linf
---images 3 --steps 2` shows that it runs.
+Run with `python examples/engines.py`. The script prints the table. `--write docs/notes/engines.md` also puts the table
+into that page. `--json FILE` keeps every image's figures, so that a second run can continue. `--jobs 2` uses two cores.
+`--sets l2,linf --images 3 --steps 2` is a quick trial.
 
 All engines keep every iterate in the set around the original image. A step is one linearisation and one solve. Seconds
-are those of the CPU, so that other work on the machine counts little; with `--device cuda` they are those of the wall,
-and `--batch 30` fills the device better.
+are CPU time, so that other work on the machine counts little. With `--device cuda` they are wall time, and `--batch 30`
+uses the device better.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ import ssimpert
 from solvers.constraints import Constraint
 
 FEATURES = "FeatureBall in l2"
-# A feature ball alone in the pixel box has flat directions without end, and linear optima that no iteration reaches.
-FEATURE_RADIUS, AROUND_FEATURES = 0.3, solvers.LpBall(2, 0.5)
+# A feature ball with only the pixel box has long flat directions, and linear optima that no iteration reaches. So there
+# is an l2 ball, too.
+FEATURE_RADIUS, BALL_BESIDE_FEATURES = 0.3, solvers.LpBall(2, 0.5)
 SETS: dict[str, Constraint | None] = {
     "l2": solvers.LpBall(2, 1.0),
     "linf": solvers.LpBall(torch.inf, 2 / 255),
@@ -45,7 +46,7 @@ SETS: dict[str, Constraint | None] = {
     "uniform 7": solvers.WindowSSIM(0.95, solvers.Window.uniform(7)),
     "Gaussian 11": solvers.WindowSSIM(0.95, solvers.Window.gaussian(1.5, 11)),
     "MeanSSIM": solvers.MeanSSIM(0.98, solvers.Window.gaussian(1.5, 11, border="valid")),
-    FEATURES: None,  # made of the images themselves
+    FEATURES: None,  # depends on the images; set_of makes it
 }
 ENGINES = ("sequential_convex", "frank_wolfe", "projected_gradient")
 COLUMNS = ("set", "engine", "success", "margin gained", "mean SSIM", "least window", "violation", "s an image")
@@ -53,7 +54,7 @@ Record = dict[str, Any]
 
 
 class Task(NamedTuple):
-    """A part of a cell of the table: one set by one engine on ``size`` of the ``images`` from ``first`` on."""
+    """A part of a cell of the table: one engine in one set, on ``size`` of the ``images``, beginning at ``first``."""
 
     set: str
     engine: str
@@ -66,31 +67,38 @@ class Task(NamedTuple):
 
 
 def arguments() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sets", default=",".join(SETS), help="comma-separated names (default all)")
     parser.add_argument("--engines", default=",".join(ENGINES), help="comma-separated names (default all)")
-    parser.add_argument("--images", type=int, default=30, help="the samples' photos, then composites (default 30)")
-    parser.add_argument("--steps", type=int, default=20, help="most linearisations an image (default 20)")
-    parser.add_argument("--eps", type=float, default=1e-2, help="certified gap of the last solves (default 1e-2)")
+    parser.add_argument(
+        "--images", type=int, default=30, help="the number of images: photos, then composites (default 30)"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="the largest number of steps for each image (default 20)")
+    parser.add_argument("--eps", type=float, default=1e-2, help="the certified gap of the last solves (default 1e-2)")
     parser.add_argument("--device", default="cpu", help="cpu (default, one thread), cuda or cuda:N")
-    parser.add_argument("--batch", type=int, default=6, help="images that go together (default 6)")
-    parser.add_argument("--jobs", type=int, default=1, help="parts at a time, a thread each; cpu only (default 1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every image's figures, and go on from there")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table between the marks of this page")
+    parser.add_argument("--batch", type=int, default=6, help="the number of images in a batch (default 6)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="the number of processes, a thread each; cpu only (default 1)"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every image's figures, and continue from there"
+    )
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table between the marks in this page")
     options = parser.parse_args()
     for name in ("images", "steps", "batch", "jobs"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
-    for name, known in (("sets", tuple(SETS)), ("engines", ENGINES)):
-        if unknown := set(getattr(options, name).split(",")) - set(known):
-            parser.error(f"--{name}: {', '.join(sorted(unknown))} is none of {', '.join(known)}")
+    for name, valid_names in (("sets", tuple(SETS)), ("engines", ENGINES)):
+        if unknown := set(getattr(options, name).split(",")) - set(valid_names):
+            parser.error(f"--{name}: {', '.join(sorted(unknown))} is none of {', '.join(valid_names)}")
     if options.jobs > 1 and options.device != "cpu":
         parser.error(f"--jobs {options.jobs} is for --device cpu; on {options.device} a larger --batch does more")
     return options
 
 
 def images(count: int, model: ssimpert.Classifier) -> Tensor:
-    """The photos among the samples, then composites."""
+    """The sample photos, then composites, (count, 3, S, S) on the model's device."""
     photos = [sample.name for sample in ssimpert.samples() if sample.kind == "photo"][:count]
     batch = [ssimpert.load_image(name, size=model.input_size) for name in photos]
     if count > len(photos):
@@ -104,40 +112,41 @@ def images(count: int, model: ssimpert.Classifier) -> Tensor:
 
 
 def set_of(name: str, model: ssimpert.Classifier, images: Tensor) -> Constraint:
-    known = SETS[name]
-    if known is not None:
-        return known
+    """The constraint set called ``name``, for ``images``."""
+    constraint = SETS[name]
+    if constraint is not None:
+        return constraint
     jacobian = ssimpert.feature_jacobian(ssimpert.deep_features(model), images)
-    return solvers.Intersection([solvers.FeatureBall(FEATURE_RADIUS, jacobian), AROUND_FEATURES])
+    return solvers.Intersection([solvers.FeatureBall(FEATURE_RADIUS, jacobian), BALL_BESIDE_FEATURES])
 
 
 @cache
-def subject(device: str, count: int) -> tuple[ssimpert.Classifier, Tensor]:
-    """The model and all images, once in each process."""
+def model_and_images(device: str, count: int) -> tuple[ssimpert.Classifier, Tensor]:
+    """The model and all images, loaded once in each process."""
     torch.set_num_threads(1)
     model = ssimpert.load_model("efficientnet-lite0", device=device)
     return model, images(count, model)
 
 
-def done(task: Task) -> Record:
-    """One set by one engine on one part of the images."""
-    model, batch = subject(task.device, task.images)
+def run_task(task: Task) -> Record:
+    """Run one engine in one set on one part of the images."""
+    model, batch = model_and_images(task.device, task.images)
     part = batch[task.first : task.first + task.size]
-    # A bound on what a step within feature balls may cost; the steps of the tables end before it.
+    # This bounds the cost of a step within feature balls. The steps behind the table end before this bound.
     settings = {"eps_rel": task.eps} | ({"max_iter": 100} if task.set == FEATURES else {})
     clock = time.perf_counter if part.is_cuda else time.process_time
     began = clock()
     engine: Any = task.engine
-    limit = set_of(task.set, model, part)
+    constraint = set_of(task.set, model, part)
     result = ssimpert.perturb(
-        model, part, limit, engine=engine, steps=task.steps, stop_at_success=False, settings=settings
+        model, part, constraint, engine=engine, steps=task.steps, stop_at_success=False, settings=settings
     )
     rows = [row | {"image": task.first + int(row["image"])} for row in result.rows()]
     return task._asdict() | {"seconds": clock() - began, "rows": rows}
 
 
 def tasks(options: argparse.Namespace) -> list[Task]:
-    """All parts of all cells. Features are linearised image by image: their Jacobians fill the memory."""
+    """All parts of all cells. Features are linearised image by image, since their Jacobians need much memory."""
     return [
         Task(name, engine, options.steps, options.eps, options.device, options.images, first, size)
         for name in options.sets.split(",")
@@ -149,7 +158,7 @@ def tasks(options: argparse.Namespace) -> list[Task]:
 
 @contextmanager
 def workers(jobs: int) -> Iterator[Any]:
-    """``imap`` over so many processes; in this one for a single job."""
+    """``imap`` over ``jobs`` processes, or ``map`` in this process for a single job."""
     if jobs == 1:
         yield map
     else:
@@ -158,7 +167,7 @@ def workers(jobs: int) -> Iterator[Any]:
 
 
 def summary(name: str, engine: str, records: list[Record]) -> list[str]:
-    """A line of the table: medians and means over the images of all parts."""
+    """A row of the table: medians and means over the images of all parts."""
     rows = [row for record in records for row in record["rows"]]
     gained = [row["margin_after"] - row["margin_before"] for row in rows]
     return [
@@ -175,10 +184,10 @@ def summary(name: str, engine: str, records: list[Record]) -> list[str]:
 
 def markdown(lines: list[list[str]]) -> str:
     """The table for a page; the largest gain of each set is bold."""
-    most = {name: max(float(line[3]) for line in lines if line[0] == name) for name, *_ in lines}
+    largest_gain = {name: max(float(line[3]) for line in lines if line[0] == name) for name, *_ in lines}
     text = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
     for line in lines:
-        gain = f"**{line[3]}**" if float(line[3]) == most[line[0]] else line[3]
+        gain = f"**{line[3]}**" if float(line[3]) == largest_gain[line[0]] else line[3]
         text.append(f"| {' | '.join([*line[:3], gain, *line[4:]])} |")
     return "\n".join(text) + "\n"
 
@@ -192,16 +201,17 @@ def fill(page: Path, table: str) -> None:
 
 
 def main() -> None:
+    """Run all tasks that are not on file, then print and write the table."""
     options = arguments()
-    wanted = tasks(options)
+    all_tasks = tasks(options)
     records: dict[Task, Record] = {}
     if options.json is not None and options.json.exists():
         for record in json.loads(options.json.read_text(encoding="utf-8")):
             records[Task(*(record[field] for field in Task._fields))] = record
-    # The costly sets are the last of the list: begun first, they leave no core idle at the end.
-    missing = [task for task in reversed(wanted) if task not in records]
+    # The costly sets are last in the list. They are begun first, so that no core is idle at the end.
+    missing = [task for task in reversed(all_tasks) if task not in records]
     with workers(min(options.jobs, max(1, len(missing)))) as each:
-        for record in each(done, missing):
+        for record in each(run_task, missing):
             task = Task(*(record[field] for field in Task._fields))
             records[task] = record
             if options.json is not None:
@@ -209,8 +219,8 @@ def main() -> None:
             last = task.first + len(record["rows"]) - 1
             print(f"{task.set}, {task.engine}, images {task.first} to {last}: {record['seconds']:.0f} s", flush=True)
     lines = [
-        summary(*cell, [records[task] for task in wanted if (task.set, task.engine) == cell])
-        for cell in dict.fromkeys((task.set, task.engine) for task in wanted)
+        summary(*cell, [records[task] for task in all_tasks if (task.set, task.engine) == cell])
+        for cell in dict.fromkeys((task.set, task.engine) for task in all_tasks)
     ]
     table = Table(*COLUMNS, title=f"{options.images} images, {options.steps} steps, {options.device}")
     for line in lines:

@@ -1,13 +1,14 @@
 """Does the perceptual ball gather on the object as it regularises more layers? The ablation of Elliott, Law, Russell.
 
-Run with `python examples/layer_ablation.py`; prints tables, and with `--json FILE` writes every image's figures.
-Takes some ten minutes on one core (docs/notes/layer-ablation.md); `--images 2 --iterations 5` shows that it runs.
+Run with `python examples/layer_ablation.py`; it takes some ten minutes on one core (docs/notes/layer-ablation.md). The
+script prints tables, and with `--json FILE` writes every image's figures. `--images 2 --iterations 5` is a quick trial.
 
-The paper (CVPR 2021) adds VGG19's ReLUs from the first to relu5_1, the thirteenth and the first of the last stage. Here
-they are efficientnet-lite0's stem activation and blocks, from the first to the thirteenth, which again is the first at
-the last resolution (7x7 of 224x224). Each row gives the share of the perturbation's energy, the sum of its squares over
-channels, that lies in a region: where Grad-CAM of the clean image's own class is at least half of its maximum, and in
-the box of the pasted object. A perturbation of equal size everywhere would have the region's area.
+The paper (CVPR 2021) adds VGG19's ReLUs from the first to relu5_1, which is the thirteenth, and the first of the last
+stage. Here the layers are efficientnet-lite0's stem activation and blocks, from the first to the thirteenth, which
+again is the first at the last resolution (7x7 of 224x224). Energy is the sum of a perturbation's squares over channels.
+Each row gives the share of the energy that lies in a region. The regions are the pixels where Grad-CAM of the clean
+image's own class is at least half of its maximum, and the box of the pasted object. For a perturbation of equal size
+everywhere the share would be the region's area.
 """
 
 from __future__ import annotations
@@ -53,10 +54,13 @@ Values = NDArray[np.float64]
 
 
 def arguments() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=int, default=12, help="composites, at least 2 (default 12)")
-    parser.add_argument("--iterations", type=int, default=100, help="of L-BFGS, for each gamma tried (default 100)")
-    parser.add_argument("--seed", type=int, default=0, help="of the composites and of the bootstrap (default 0)")
+    parser.add_argument("--images", type=int, default=12, help="the number of composites, at least 2 (default 12)")
+    parser.add_argument("--iterations", type=int, default=100, help="iterations of L-BFGS for each gamma (default 100)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the seed of the composites and of the bootstrap (default 0)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every image's figures")
     options = parser.parse_args()
     if options.images < 2:
@@ -65,13 +69,13 @@ def arguments() -> argparse.Namespace:
 
 
 def energy_share(values: Tensor, region: Tensor) -> Values:
-    """Of ``sum_c values^2``, the part in a region: (B, C, H, W), (B, H, W) bool -> (B,)."""
+    """The share of ``sum_c values^2`` that lies in a region: (B, C, H, W), (B, H, W) bool -> (B,)."""
     energy = values.double().square().sum(dim=1)
     return ((energy * region).sum(dim=(1, 2)) / energy.sum(dim=(1, 2))).numpy()
 
 
 def bootstrap(values: Values, seed: int) -> tuple[float, float, float]:
-    """Mean and the ends of its percentile interval, images drawn with replacement."""
+    """The mean and the ends of its percentile interval; images are drawn with replacement."""
     rng = np.random.default_rng(seed)
     means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -79,8 +83,8 @@ def bootstrap(values: Values, seed: int) -> tuple[float, float, float]:
 
 
 def figures_of(results: Sequence[PerceptualBallResult], regions: dict[str, Tensor]) -> dict[str, Values]:
-    """A layer set's figures, (B,) each, its images in as many batches as there are results."""
-    # lite0 divides all channels by the same number, so shares are the same in normalised pixels.
+    """The figures of a set of layers, (B,) each. There is a result for each batch of images."""
+    # efficientnet-lite0 divides all channels by the same number, so shares are the same in normalised pixels.
     delta = torch.cat([result.delta for result in results]).double()
     gamma = torch.cat([result.gamma for result in results])
     shares = {name: energy_share(delta, region) for name, region in regions.items()}
@@ -93,44 +97,51 @@ def figures_of(results: Sequence[PerceptualBallResult], regions: dict[str, Tenso
 
 
 def interval(values: Values, seed: int, sign: str = "") -> str:
+    """The mean and its interval as text; ``sign="+"`` writes plus signs."""
     mean, low, high = bootstrap(values, seed)
     return f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown, columns aligned."""
+    """A Markdown table with aligned columns."""
     widths = [max(len(row[k]) for row in (headings, *rows)) for k in range(len(headings))]
     lines = [headings, ["-" * width for width in widths], *rows]
     return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
 def share_rows(sets: dict[int, dict[str, Values]], others: dict[str, dict[str, Values]], seed: int) -> list[list[str]]:
-    """A row for each layer set, then for what they are to be compared with."""
+    """A row for each set of layers, then a row for each of the other maps, with which the sets are compared."""
     rows = []
-    for count, found in sets.items():
-        # Without layers there is nothing for gamma to weigh.
-        gamma = f"{found['gamma'].mean():.3g}" if count else "-"
-        rest = [f"{found['flipped'].mean():.2f}", f"{found['l2_norm'].mean():.2f}", f"{found['steps'].mean():.0f}"]
-        rows.append([f"{count} layers", *(interval(found[name], seed) for name in REGIONS), *rest, gamma])
+    for count, figures in sets.items():
+        # Without layers gamma has no meaning.
+        gamma = f"{figures['gamma'].mean():.3g}" if count else "-"
+        means = [
+            f"{figures['flipped'].mean():.2f}",
+            f"{figures['l2_norm'].mean():.2f}",
+            f"{figures['steps'].mean():.0f}",
+        ]
+        rows.append([f"{count} layers", *(interval(figures[name], seed) for name in REGIONS), *means, gamma])
     for title, shares in others.items():
         rows.append([title, *(interval(shares[name], seed) for name in REGIONS), "", "", "", ""])
     return rows
 
 
 def difference_rows(sets: dict[int, dict[str, Values]], seed: int) -> list[list[str]]:
-    """The most layers less each smaller set, image by image."""
-    most = COUNTS[-1]
+    """The largest set of layers minus each smaller set, image by image."""
+    largest = COUNTS[-1]
     return [
-        [f"{most} - {count}", *(interval(sets[most][name] - sets[count][name], seed, "+") for name in REGIONS)]
+        [f"{largest} - {count}", *(interval(sets[largest][name] - sets[count][name], seed, "+") for name in REGIONS)]
         for count in COUNTS[:-1]
     ]
 
 
-def plain(figures: dict[str, Values]) -> dict[str, list[float]]:
+def as_lists(figures: dict[str, Values]) -> dict[str, list[float]]:
+    """The figures as lists, for JSON."""
     return {name: values.tolist() for name, values in figures.items()}
 
 
 def main() -> None:
+    """Perturb with each set of layers, print the tables, and write the figures where this is asked for."""
     options = arguments()
     torch.set_num_threads(1)
     began = time.perf_counter()
@@ -150,7 +161,9 @@ def main() -> None:
             ssimpert.perceptual_ball_lbfgs(model, images, layers=LAYERS[:count], iterations=options.iterations)
             for images, _ in batches
         ]
-        gradient = torch.cat([result.gradient for result in results])  # at the clean images: any set's
+        gradient = torch.cat(
+            [result.gradient for result in results]
+        )  # at the clean images, so it is the same for all sets
         sets[count] = figures_of(results, regions)
         print(f"{count} layers: {sum(result.seconds for result in results):.0f} s", flush=True)
 
@@ -174,8 +187,8 @@ def main() -> None:
             "objects": data.objects,
             "textures": data.textures,
             "layers": LAYERS,
-            "sets": {count: plain(figures) for count, figures in sets.items()},
-            "controls": {title: plain(shares) for title, shares in others.items()},
+            "sets": {count: as_lists(figures) for count, figures in sets.items()},
+            "controls": {title: as_lists(shares) for title, shares in others.items()},
         }
         options.json.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -1,7 +1,8 @@
 """What the luminance bound looks like: crops of photos perturbed within 8x8 tiles under four bounds on 1 - S1.
 
-Run with `python examples/luminance.py [PICTURE]` (default luminance.png). A row a photo: a crop of it, then perturbed
-with `luminance` "split", 1e-2, 1e-3 and "preserve", all at SSIM >= 0.95 in every tile, by ten steps.
+Run with `python examples/luminance.py [PICTURE]` (default luminance.png). Each photo has a row: a crop of the photo,
+and the same crop perturbed with `luminance` "split", 1e-2, 1e-3 and "preserve". SSIM is at least 0.95 in every tile,
+and there are ten steps.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import solvers
 import ssimpert
 from ssimpert.report.figure import save_figure
 
-# Upper left corners of crops, where the photo has both flat and textured parts.
+# The upper left corners of crops that have both flat and textured parts.
 PHOTOS = {"chelsea": (60, 60), "coffee": (30, 90), "astronaut": (10, 70)}
 SIDE = 96
 BOUNDS: tuple[float | str, ...] = ("split", 1e-2, 1e-3, "preserve")
 
 
 def main() -> None:
+    """Perturb the photos under each bound, and draw them."""
     torch.set_num_threads(1)
     model = ssimpert.load_model("efficientnet-lite0", device="cpu")
     batch = torch.cat([ssimpert.load_image(name, size=model.input_size) for name in PHOTOS])

@@ -1,9 +1,10 @@
 """How much more margin does a constraint on the mean SSIM buy than an l2 attack scaled to the same mean SSIM?
 
-Run with `python examples/mean_ssim.py` (needs the extra `baselines`). On composites: `MeanSSIM` with the window of the
-published index, by each engine; then, brought to exactly the mean SSIM that each image ended with, foolbox's l2-PGD
-(cross-entropy, 40 steps) and l2 ascent of the same margin by our own engine. Prints medians of the margins gained and
-of the ratios, image by image. `--images 2 --steps 2` shows that it runs.
+Run with `python examples/mean_ssim.py` (needs the extra `baselines`). The images are composites. Each engine raises the
+margin within `MeanSSIM` with the window of the published index. The rivals are foolbox's l2-PGD (cross-entropy, 40
+steps) and l2 ascent of the same margin by our own engine; their results are scaled to exactly the mean SSIM of ours,
+image by image. The script prints medians of the margins gained and of the ratios. `--images 2 --steps 2` is a quick
+trial.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ BATCH = 6
 
 
 def arguments() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=int, default=24, help="composites (default 24)")
-    parser.add_argument("--steps", type=int, default=10, help="steps of our engines (default 10)")
-    parser.add_argument("--threshold", type=float, default=0.98, help="of the mean SSIM (default 0.98)")
+    parser.add_argument("--images", type=int, default=24, help="the number of composites (default 24)")
+    parser.add_argument("--steps", type=int, default=10, help="the number of steps of our engines (default 10)")
+    parser.add_argument("--threshold", type=float, default=0.98, help="the least mean SSIM (default 0.98)")
     return parser.parse_args()
 
 
 def ascent_of_same_ssim(
     model: ssimpert.Classifier, images: Tensor, result: ssimpert.PerturbResult, steps: int
 ) -> list[float]:
-    """Margins gained by l2 ascent of the same margin with as many steps, scaled to the mean SSIM of ``result``."""
+    """Margins gained by l2 ascent of the same margin with ``steps`` steps, scaled to the mean SSIM of ``result``."""
     radius = result.delta.double().flatten(1).norm(dim=1)
     ascent = ssimpert.perturb(model, images, solvers.LpBall(2, radius), steps=steps, stop_at_success=False)
     clean = images.double()
@@ -48,6 +50,7 @@ def ascent_of_same_ssim(
 
 
 def main() -> None:
+    """Run all engines and rivals, and print the table."""
     options = arguments()
     torch.set_num_threads(1)
     model = ssimpert.load_model("efficientnet-lite0", device="cpu")
@@ -73,12 +76,12 @@ def main() -> None:
             rivals["l2 ascent"] += ascent_of_same_ssim(model, images, result, options.steps)
         cells = [engine, f"{median(ssim):.4f}", f"{median(ours):.2f}"]
         for gained in rivals.values():
-            ratios = [own / other for own, other in zip(ours, gained, strict=True) if other > 0]
+            ratios = [our_gain / gain for our_gain, gain in zip(ours, gained, strict=True) if gain > 0]
             cells += [f"{median(gained):.2f}", f"{median(ratios):.2f} ({len(ratios)})"]
         table.add_row(*cells, f"{flipped}/{len(batch)}")
         print(" | ".join(cells), flush=True)
     Console(width=120).print(table)
-    print("Ratios are over the images (their number in brackets) where the l2 attack gained anything at all.")
+    print("Ratios are over the images (their number in brackets) where the l2 attack gained some margin.")
 
 
 if __name__ == "__main__":

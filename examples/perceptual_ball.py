@@ -1,7 +1,7 @@
 """What the perceptual ball shows of four photos, beside Grad-CAM and the plain gradient.
 
-Run with `python examples/perceptual_ball.py`; writes docs/images/perceptual-ball.jpg and prints a line for each photo.
-Takes about a minute on one core.
+Run with `python examples/perceptual_ball.py`; it takes about a minute on one core. The script writes
+docs/images/perceptual-ball.jpg and prints a line for each photo.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ PICTURE = Path(__file__).parent.parent / "docs" / "images" / "perceptual-ball.jp
 
 
 def short(label: str) -> str:
-    """The first of a class's names."""
+    """The first of the names of a class."""
     return label.split(",")[0]
 
 
 def show(axes: Axes, values: torch.Tensor, title: str) -> None:
-    """A photo (3, H, W), or a map (H, W) from 0 to its largest value."""
+    """Draw a photo (3, H, W), or a map (H, W) from 0 to its largest value."""
     if values.ndim == 3:
         axes.imshow(values.permute(1, 2, 0))
     else:
@@ -35,6 +35,7 @@ def show(axes: Axes, values: torch.Tensor, title: str) -> None:
 
 
 def main() -> None:
+    """Perturb the photos, print the lines, and draw the maps."""
     torch.set_num_threads(1)
     model = ssimpert.load_model("efficientnet-lite0")
     images = torch.cat([ssimpert.load_image(name, size=model.input_size) for name in PHOTOS])

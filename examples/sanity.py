@@ -1,8 +1,9 @@
-"""Are the benchmarks sane? Maps of known worth through all of them, on composites with exact boxes.
+"""Are the benchmarks of maps sound? Maps of known quality go through all of them, on composites with exact boxes.
 
-Run with `python examples/sanity.py`; prints a table. `--images 6` shows that it runs. What must hold is checked at the
-end, and a failure ends in an error: the object's mask is perfect in the pointing game and in MaxBoxAcc, the centre and
-random points hit at the rates that geometry gives, and inserting the object's pixels first beats a random order.
+Run with `python examples/sanity.py`; the script prints a table. `--images 6` is a quick trial. At the end it is checked
+that the object's mask is perfect in the pointing game and in MaxBoxAcc, that the centre and random points hit at the
+rates that geometry gives, and that it is better to insert the object's pixels first than in a random order. A failure
+ends the script with an error.
 """
 
 from __future__ import annotations
@@ -36,82 +37,92 @@ COLUMNS = "pointing game, error by three thresholdings, MaxBoxAcc v1 and v2, are
 
 
 def arguments() -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=int, default=40, help="composites (default 40)")
-    parser.add_argument("--rows", type=int, default=8, help="rows of pixels in a step of insertion (default 8)")
-    parser.add_argument("--seed", type=int, default=0, help="of composites, random maps and folds (default 0)")
-    parser.add_argument("--forward", choices=("torch", "onnx"), default="torch", help="for insertion and deletion")
+    parser.add_argument("--images", type=int, default=40, help="the number of composites (default 40)")
+    parser.add_argument(
+        "--rows", type=int, default=8, help="the number of rows of pixels in a step of insertion (default 8)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the seed of composites, random maps and folds (default 0)")
+    parser.add_argument(
+        "--forward", choices=("torch", "onnx"), default="torch", help="what insertion and deletion pass images through"
+    )
     return parser.parse_args()
 
 
-def saliency(model: ssimpert.Classifier, chosen: CompositeSet, seed: int) -> dict[str, Tensor]:
-    """Maps by name, (B, S, S) each: known worth first, then methods."""
-    noise = torch.rand(chosen.masks.shape, generator=torch.Generator().manual_seed(seed))
+def saliency(model: ssimpert.Classifier, composites: CompositeSet, seed: int) -> dict[str, Tensor]:
+    """Maps by name, (B, S, S) each: first those of known quality, then those of methods."""
+    noise = torch.rand(composites.masks.shape, generator=torch.Generator().manual_seed(seed))
     gradients = [
         ssimpert.linearize(model, image[None], label[None], ssimpert.Untargeted()).gradient
-        for image, label in zip(chosen.images, chosen.labels, strict=True)
+        for image, label in zip(composites.images, composites.labels, strict=True)
     ]
     return {
-        "object first": chosen.masks.float() + 0.5 * noise,
+        "object first": composites.masks.float() + 0.5 * noise,
         "random": noise,
-        "centre": centred_gaussian(*chosen.masks.shape[1:]).float().expand(chosen.masks.shape).contiguous(),
-        "local std": local_std(chosen.images),
+        "centre": centred_gaussian(*composites.masks.shape[1:]).float().expand(composites.masks.shape).contiguous(),
+        "local std": local_std(composites.images),
         "gradient": gradient_magnitude(torch.cat(gradients)),
-        "Grad-CAM": grad_cam(model, chosen.images, chosen.labels),
+        "Grad-CAM": grad_cam(model, composites.images, composites.labels),
     }
 
 
-def centre_rate(chosen: CompositeSet) -> float:
-    """Share of images with a pixel of the mask within 15 of the middle, by the pixels' coordinates alone."""
-    middle = (chosen.masks.shape[-1] - 1) // 2  # the first of the four pixels in the middle
-    nearest = [(mask.nonzero() - middle).square().sum(dim=1).min() for mask in chosen.masks]
+def centre_rate(composites: CompositeSet) -> float:
+    """The share of images whose mask has a pixel within 15 pixels of the middle, computed from coordinates alone."""
+    middle = (composites.masks.shape[-1] - 1) // 2  # the first of the four pixels in the middle
+    nearest = [(mask.nonzero() - middle).square().sum(dim=1).min() for mask in composites.masks]
     return float((torch.stack(nearest) < 15**2).double().mean())
 
 
-def check(holds: bool, what: str) -> None:
-    print("holds:" if holds else "FAILS:", what)
+def check(holds: bool, statement: str) -> None:
+    """Print whether ``statement`` holds; end the script where it does not."""
+    print("holds:" if holds else "FAILS:", statement)
     if not holds:
         raise SystemExit(1)
 
 
 def main() -> None:
+    """Print the table, then check what must hold."""
     options = arguments()
     torch.set_num_threads(1)
     model = ssimpert.load_model("efficientnet-lite0", device="cpu")
-    chosen = ssimpert.composites(options.images, seed=options.seed, model=model)
-    forward = model if options.forward == "torch" else ssimpert.onnx_classifier(model, chosen.images[:1])
-    # One class for all: on a few kinds of object, a mean over classes would weigh single images.
+    composites = ssimpert.composites(options.images, seed=options.seed, model=model)
+    forward = model if options.forward == "torch" else ssimpert.onnx_classifier(model, composites.images[:1])
+    # All images get one class: with few kinds of object, a mean over classes would give single images much weight.
     trials = torch.zeros(options.images, dtype=torch.int64)
-    step = options.rows * chosen.images.shape[-1]
+    step = options.rows * composites.images.shape[-1]
 
     table = Table("map", "point", "value", "energy", "mean", "box v1", "box v2", "ins.", "del.", title=COLUMNS)
-    found: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, float]] = {}
     areas: dict[str, Tensor] = {}
-    for name, maps in saliency(model, chosen, options.seed).items():
+    for name, maps in saliency(model, composites, options.seed).items():
         errors = [
-            cross_validated(thresholded_boxes(maps, chosen.boxes, kind), folds=5, seed=options.seed).error
+            cross_validated(thresholded_boxes(maps, composites.boxes, kind), folds=5, seed=options.seed).error
             for kind in THRESHOLDINGS
         ]
-        boxes = max_box_acc(maps, chosen.boxes)
-        drawn = insertion_deletion(forward, chosen.images, maps, target=chosen.labels, step=step)
-        both = [drawn["insertion"].auc, drawn["deletion"].auc]
-        areas[name], curves = both[0], [area.nanmean() for area in both]
-        hits = pointing_game(maps, chosen.masks, trials).accuracy
-        found[name] = {"hits": hits, "box": boxes.v1, "insertion": float(curves[0])}
+        boxes = max_box_acc(maps, composites.boxes)
+        curves_of_both = insertion_deletion(forward, composites.images, maps, target=composites.labels, step=step)
+        areas_of_both = [curves_of_both["insertion"].auc, curves_of_both["deletion"].auc]
+        areas[name], mean_areas = areas_of_both[0], [area.nanmean() for area in areas_of_both]
+        hits = pointing_game(maps, composites.masks, trials).accuracy
+        scores[name] = {"hits": hits, "box": boxes.v1, "insertion": float(mean_areas[0])}
         shares = [f"{100 * share:.1f}%" for share in (hits, *errors, boxes.v1, boxes.v2)]
-        table.add_row(name, *shares, *(f"{float(area):.3f}" for area in curves))
+        table.add_row(name, *shares, *(f"{float(area):.3f}" for area in mean_areas))
     Console().print(table)
 
-    chance = chance_of_hit(chosen.masks)
+    chance = chance_of_hit(composites.masks)
     mean, deviation = float(chance.mean()), math.sqrt(float((chance * (1 - chance)).sum())) / options.images
     print(f"chance of a hit {100 * mean:.1f}% (standard deviation of the mean {100 * deviation:.1f}%)")
-    perfect = found["object first"]
+    perfect = scores["object first"]
     check(perfect["hits"] == 1, "the object's pixels hit in every image")
-    check(max_box_acc(chosen.masks.float(), chosen.boxes).v2 == 1, "the object's mask has MaxBoxAcc and V2 of 100%")
-    check(found["centre"]["hits"] == centre_rate(chosen), "the centre hits as often as the masks say")
-    check(abs(found["random"]["hits"] - mean) < 4 * deviation, "random maps hit near the chance of a hit")
+    check(
+        max_box_acc(composites.masks.float(), composites.boxes).v2 == 1,
+        "the object's mask has MaxBoxAcc and V2 of 100%",
+    )
+    check(scores["centre"]["hits"] == centre_rate(composites), "the centre hits as often as the masks say")
+    check(abs(scores["random"]["hits"] - mean) < 4 * deviation, "random maps hit near the chance of a hit")
     test = sign_flip_test((areas["object first"] - areas["random"]).numpy(), seed=options.seed)
-    better = perfect["insertion"] > found["random"]["insertion"]
+    better = perfect["insertion"] > scores["random"]["insertion"]
     certain = options.images < 10 or test.p_value < 0.01
     check(better and certain, f"inserting the object first beats a random order (p = {test.p_value:.2g})")
 

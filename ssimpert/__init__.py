@@ -1,5 +1,9 @@
 """ssimpert: do imperceptible adversarial perturbations change the regions that a classifier looks at?
 
+Found here, each importing only those named before it: pictures (``data``), classifiers (``models``), the linearised
+decision (``linearization``), distances of images (``metrics``), perturbations within a set (``perturbation``), maps and
+what is measured of them (``analysis``), figures (``report``), and the command line (``cli``).
+
 model  = ssimpert.load_model("efficientnet-lite0")
 image  = ssimpert.load_image("chelsea", size=model.input_size)
 result = ssimpert.perturb(model, image, constraint=solvers.GlobalSSIM(0.005), recentred=True)
@@ -50,7 +54,7 @@ try:
 except PackageNotFoundError:  # a checkout on the path that is not installed
     __version__ = "0+unknown"
 
-# Loaded at first use, so that `import ssimpert` and `ssimpert --help` stay quick.
+# The package of each name. Names are loaded at first use, so that `import ssimpert` and `ssimpert --help` stay quick.
 _HOMES = {
     "AnyOf": "linearization",
     "Classifier": "models",

@@ -1,4 +1,4 @@
-"""Which device a name stands for."""
+"""Which torch device a name such as "auto" or "cuda:1" stands for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _KINDS = ("cpu", "cuda", "mps")
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The torch device that ``device`` names, checked to be usable here.
+    """The torch device that ``device`` names. It is checked that this machine can use the device.
 
     Args:
-        device: "auto" (a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:N", "mps", or a
-            torch device.
+        device: "auto" (a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:N", "mps", or a torch
+            device.
 
     Raises:
-        InputError: no such device, or not usable on this machine.
+        InputError: there is no such device, or this machine can't use it.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -7,12 +7,15 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """An input (image, name, option, folder) that can't be used as given."""
+    """An input (an image, a name, an option, a folder) that can't be used as it was given."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """An :class:`InputError` for a name that is not among ``known``; lists the near matches, else all of them."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
+def unknown_name(kind: str, name: str, valid_names: Iterable[str]) -> InputError:
+    """An :class:`InputError` for a ``name`` that is not among ``valid_names``.
+
+    The message says what ``kind`` of name it is, and lists the near names, or all of them where none is near.
+    """
+    names = sorted(valid_names)
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
     return InputError(f"unknown {kind} {name!r}; {hint}")

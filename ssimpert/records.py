@@ -1,4 +1,4 @@
-"""Records of what was done: objects as plain values, and plain values as strict JSON."""
+"""Records of how a result was made: objects as plain values, and plain values as strict JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ import solvers
 
 
 def describe(value: Any) -> Any:
-    """A frozen dataclass as plain values for JSON: its class's name under ``kind``, then its fields."""
+    """``value`` as plain values for JSON.
+
+    A dataclass becomes a dictionary: the name of its class under ``kind``, then its fields. A tensor with at most one
+    axis becomes a list, and a larger tensor a text that gives its shape. Any other object becomes its name.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         return {"kind": type(value).__name__} | {
             entry.name: describe(getattr(value, entry.name)) for entry in fields(value)
@@ -29,12 +33,12 @@ def describe(value: Any) -> Any:
 
 
 def describe_settings(settings: solvers.Settings) -> dict[str, Any]:
-    """What decides how far solves go, as plain values for JSON."""
+    """The settings that decide how far a solve goes, as plain values for JSON."""
     return {"eps_rel": settings.eps_rel, "eps_abs": settings.eps_abs, "max_iter": settings.max_iter}
 
 
 def json_values(value: Any) -> Any:
-    """``value`` as JSON has it: tuples as lists, keys as strings, ``None`` for NaN and infinity."""
+    """``value`` with JSON's types: lists for tuples, strings for keys, and ``None`` for NaN and infinity."""
     if isinstance(value, Mapping):
         return {str(key): json_values(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -43,5 +47,5 @@ def json_values(value: Any) -> Any:
 
 
 def json_text(record: Any) -> str:
-    """Strict JSON, indented."""
+    """``record`` as strict JSON, indented; NaN and infinity become null."""
     return json.dumps(json_values(record), indent=2, allow_nan=False)

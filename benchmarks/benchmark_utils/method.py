@@ -12,7 +12,7 @@ from solvers.registry import methods
 
 
 class MethodSolver(BaseSolver):
-    """A method by its name, from scratch for each tolerance, one thread, at most ``seconds``."""
+    """A method by its name. Each tolerance is solved from scratch, on one thread, in at most ``seconds``."""
 
     sampling_strategy = "run_once"
     parameters = {"tolerance": [1e-2, 1e-3]}  # noqa: RUF012 (benchopt's own form)
@@ -20,21 +20,21 @@ class MethodSolver(BaseSolver):
     seconds = 60.0
 
     def skip(self, problem: solvers.LinearProblem) -> tuple[bool, str | None]:
-        """Where the method can't take the problem, with its reason."""
+        """Whether the method can't take the problem, and the reason."""
         info = next(info for info in methods() if info.name == self.method)
         reason = info.hindrance(problem)
         return reason is not None, reason
 
     def set_objective(self, problem: solvers.LinearProblem) -> None:
-        """Take the problem."""
+        """Remember the problem, and use one thread."""
         torch.set_num_threads(1)
         self.problem = problem
 
     def run(self, _: Any) -> None:
-        """One solve, compile and set-up included."""
+        """Solve once, with compilation and set-up."""
         settings = solvers.Settings(eps_rel=self.tolerance, max_iter=100_000, time_limit=self.seconds)
         self.result = solvers.solve(self.problem, self.method, settings)
 
     def get_result(self) -> dict[str, Any]:
-        """Point and dual, to be certified by the objective."""
+        """The point and the dual, which the objective certifies."""
         return {"delta": self.result.delta, "dual": self.result.dual}

@@ -1,4 +1,4 @@
-"""benchopt data set: a shipped photo, and the gradient there of the shipped classifier's margin."""
+"""benchopt data set: a sample photo, and the gradient of the embedded classifier's margin at this photo."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from benchopt import BaseDataset
 
 import solvers
 
-# benchopt runs this file by itself; the photos are those of the other benchmarks.
+# benchopt runs this file by itself, so the folder of `benchmarks` must be on the path.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 
 class Dataset(BaseDataset):
-    """Central crops of a photo, one window and threshold each."""
+    """Central crops of photos, each with a window, a threshold and a luminance bound."""
 
     name = "photos"
     parameters = {  # noqa: RUF012 (benchopt's own form)
@@ -26,7 +26,7 @@ class Dataset(BaseDataset):
     }
 
     def get_data(self) -> dict[str, Any]:
-        """The problem, float64, for the objective."""
+        """The problem, in float64, for the objective."""
         from benchmarks.real_problems import linear_problem
 
         if self.window == "uniform":

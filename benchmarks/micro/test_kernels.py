@@ -1,4 +1,4 @@
-"""Micro-benchmarks of the kernels: ``make microbench``. One thread; 3x224x224."""
+"""Micro-benchmarks of the kernels, at 3x224x224 on one thread. Run with ``make microbench``."""
 
 from __future__ import annotations
 

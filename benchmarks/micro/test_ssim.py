@@ -1,4 +1,4 @@
-"""The SSIM index of one 3x224x224 pair, ours and three other libraries', at equal settings and on one thread."""
+"""The SSIM index of one 3x224x224 pair by this library and three others, at equal settings and on one thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ssimpert import metrics
 from ssimpert.models.torchvision_compat import import_torchvision
 
 torch.set_num_threads(1)
-import_torchvision()  # before torchmetrics does
+import_torchvision()  # before torchmetrics imports it
 Benchmark = Callable[..., Any]
 
 
@@ -57,5 +57,5 @@ def torchmetrics(x: torch.Tensor, y: torch.Tensor) -> float:
 @pytest.mark.parametrize("library", [ours, scikit_image, pytorch_msssim, torchmetrics], ids=lambda f: f.__name__)
 def test_ssim(benchmark: Benchmark, pair: tuple[torch.Tensor, torch.Tensor], library: Callable[..., float]) -> None:
     value = benchmark(library, *pair)
-    # torchmetrics pads by reflection and cuts the pad again; all four average whole windows.
+    # torchmetrics pads by reflection and cuts the padding off again, so all four average whole windows.
     assert value == pytest.approx(ours(*pair), abs=2e-4)

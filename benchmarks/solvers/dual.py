@@ -4,7 +4,7 @@ from benchmark_utils.method import MethodSolver
 
 
 class Solver(MethodSolver):
-    """See ``solvers.methods()``."""
+    """The method by its name; ``solvers.methods()`` describes it."""
 
     name = "dual"
     method = "dual"

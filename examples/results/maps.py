@@ -1,4 +1,4 @@
-"""The maps of all methods for one model's composites, kept in a folder so that a second run goes on from there."""
+"""The maps of all methods for one model's composites. They are kept in a folder, so that a second run can continue."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import ssimpert
 
 
 def composites_of(model: ssimpert.Classifier, count: int) -> ssimpert.data.CompositeSet:
+    """The first ``count`` composites that ``model`` recognises."""
     return ssimpert.composites(count, seed=0, model=model)
 
 
@@ -24,10 +25,14 @@ def make_maps(
     folder: Path,
     names: list[str],
 ) -> None:
-    """Write NAME.pt for each method: ``maps`` by kind, ``rows`` and CPU ``seconds``.
+    """Write NAME.pt for each method: ``maps`` by kind, the perturbations' ``rows``, and the ``seconds`` of CPU time.
 
     Args:
+        model: the classifier.
         forward: the model or its ONNX copy, for methods without gradients.
+        images: the composites, (N, 3, S, S).
+        folder: where to write.
+        names: the methods; a method whose file exists is not run again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
@@ -45,14 +50,18 @@ def make_maps(
         maps, rows = ALL[name](setting)
         seconds = time.process_time() - began
         part = target.with_suffix(".part")
-        torch.save({"maps": {k: v.float() for k, v in maps.items()}, "rows": rows, "seconds": seconds}, part)
+        torch.save(
+            {"maps": {kind: values.float() for kind, values in maps.items()}, "rows": rows, "seconds": seconds}, part
+        )
         part.rename(target)
         print(f"{model.name}: {name}, {seconds / len(images):.1f} s an image", flush=True)
 
 
 def path_of(folder: Path, name: str) -> Path:
+    """The file of the method called ``name``."""
     return folder / f"{name.replace(' ', '-').replace(',', '')}.pt"
 
 
 def load(folder: Path, name: str) -> dict[str, Any]:
+    """What :func:`make_maps` wrote for the method called ``name``."""
     return torch.load(path_of(folder, name), weights_only=True)

@@ -1,7 +1,7 @@
-"""The rows of the table: perturbations, their controls, and the maps that other methods draw.
+"""The rows of the table: perturbations, their controls, and the maps of other methods.
 
-Every method takes a :class:`Setting` and gives maps (N, H, W) by kind, and the perturbations' own figures if there are
-any. Perturbations are at a fixed budget and use all of their steps, unless their name says otherwise.
+Every method takes a :class:`Setting`. It gives maps (N, H, W) by kind, and for perturbations their figures.
+Perturbations have a fixed budget and use all of their steps, unless their name says otherwise.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ PUBLISHED = solvers.Window.gaussian(1.5, 11, border="valid")
 STEPS = 10
 BATCH = 8
 SEED = 0
-Found = tuple[dict[str, Tensor], list[dict[str, Any]] | None]
+MapsAndRows = tuple[dict[str, Tensor], list[dict[str, Any]] | None]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What every method works on.
+    """The model and the images, which are the same for every method.
 
     Attributes:
         model: the classifier.
-        forward: it, or its ONNX copy, for what needs no gradient.
+        forward: the classifier or its ONNX copy, for methods that need no gradient.
         images: (N, 3, S, S).
         label: (N,), the model's labels.
-        norm_of: the l2 norms, (N,), of a perturbation by its name; for controls of equal norm.
+        norm_of: from the name of a perturbation to its l2 norms (N,), for controls of equal norm.
     """
 
     model: ssimpert.Classifier
@@ -54,21 +54,21 @@ class Setting:
     norm_of: Callable[[str], Tensor]
 
 
-Method = Callable[[Setting], Found]
+Method = Callable[[Setting], MapsAndRows]
 
 
-def _maps(setting: Setting, result: ssimpert.PerturbResult) -> Found:
+def _maps(setting: Setting, result: ssimpert.PerturbResult) -> MapsAndRows:
     return saliency_maps(setting.images, result.adversarial, result.gradient), result.rows()
 
 
-def _in_batches(setting: Setting, perturb: Callable[[Tensor, slice], ssimpert.PerturbResult]) -> Found:
-    """Perturbations a few images at a time, so that no method needs memory for all."""
+def _in_batches(setting: Setting, perturb: Callable[[Tensor, slice], ssimpert.PerturbResult]) -> MapsAndRows:
+    """Perturb a few images at a time, so that no method needs memory for all images."""
     kinds: dict[str, list[Tensor]] = {}
     rows: list[dict[str, Any]] = []
     for begin in range(0, len(setting.images), BATCH):
         part = slice(begin, begin + BATCH)
-        some = replace(setting, images=setting.images[part], label=setting.label[part])
-        maps, figures = _maps(some, perturb(some.images, part))
+        batch = replace(setting, images=setting.images[part], label=setting.label[part])
+        maps, figures = _maps(batch, perturb(batch.images, part))
         for kind, values in maps.items():
             kinds.setdefault(kind, []).append(values)
         rows += [{**row, "image": begin + int(row["image"])} for row in figures or []]
@@ -76,9 +76,9 @@ def _in_batches(setting: Setting, perturb: Callable[[Tensor, slice], ssimpert.Pe
 
 
 def within(constraint: Constraint, *, steps: int = STEPS, eps: float = 1e-2, **options: Any) -> Method:
-    """``perturb`` with all steps."""
+    """A method: ``perturb`` within ``constraint``, with all steps."""
 
-    def method(setting: Setting) -> Found:
+    def method(setting: Setting) -> MapsAndRows:
         return _in_batches(
             setting,
             lambda images, part: ssimpert.perturb(
@@ -96,12 +96,12 @@ def within(constraint: Constraint, *, steps: int = STEPS, eps: float = 1e-2, **o
 
 
 def one_step(constraint: Constraint) -> Method:
-    """The whole way to the linear optimum, once."""
+    """A method: one step, the whole way to the linear optimum."""
     return within(constraint, steps=1, engine="frank_wolfe")
 
 
-def released(setting: Setting) -> Found:
-    """The SSIM ball as released: re-centred, stopping at the first change of the label."""
+def released(setting: Setting) -> MapsAndRows:
+    """The SSIM ball as in the released code: re-centred, and stopped at the first change of the label."""
     return _in_batches(
         setting,
         lambda images, part: ssimpert.perturb(
@@ -110,13 +110,15 @@ def released(setting: Setting) -> Found:
     )
 
 
-def perceptual_ball(setting: Setting) -> Found:
+def perceptual_ball(setting: Setting) -> MapsAndRows:
+    """The penalised perceptual ball."""
     return _in_batches(
         setting, lambda images, part: ssimpert.perceptual_ball_lbfgs(setting.model, images, iterations=40)
     )
 
 
-def feature_ball(setting: Setting) -> Found:
+def feature_ball(setting: Setting) -> MapsAndRows:
+    """The perceptual ball with a bound on the feature distance."""
     return _in_batches(
         setting,
         lambda images, part: ssimpert.perceptual_ball_constrained(
@@ -126,9 +128,9 @@ def feature_ball(setting: Setting) -> Found:
 
 
 def equal_norm(name: str) -> Method:
-    """l2 ascent with the l2 norms of the perturbation ``name``, by the same engine and number of steps."""
+    """A control: l2 ascent with the norms of the perturbation ``name``, the same engine and number of steps."""
 
-    def method(setting: Setting) -> Found:
+    def method(setting: Setting) -> MapsAndRows:
         radius = setting.norm_of(name).clamp_min(1e-6)
         return _in_batches(
             setting,
@@ -141,9 +143,9 @@ def equal_norm(name: str) -> Method:
 
 
 def drawn(name: str, **options: Any) -> Method:
-    """A map of an attribution method."""
+    """A method: the map of the attribution ``name``."""
 
-    def method(setting: Setting) -> Found:
+    def method(setting: Setting) -> MapsAndRows:
         model = setting.forward if name in FORWARD_ONLY else setting.model
         parts = [
             attribution(name, model, images, label, seed=SEED, **options)
@@ -154,21 +156,24 @@ def drawn(name: str, **options: Any) -> Method:
     return method
 
 
-def deviation(setting: Setting) -> Found:
+def deviation(setting: Setting) -> MapsAndRows:
+    """The photo's local standard deviation."""
     return {"map": local_std(setting.images)}, None
 
 
-def variance(setting: Setting) -> Found:
+def variance(setting: Setting) -> MapsAndRows:
+    """The photo's local variance."""
     return {"map": local_variance(setting.images)}, None
 
 
-def centre(setting: Setting) -> Found:
+def centre(setting: Setting) -> MapsAndRows:
+    """A Gaussian around the centre of the image."""
     size = setting.images.shape[-1]
     return {"map": centred_gaussian(size, size).expand(len(setting.images), -1, -1).contiguous()}, None
 
 
-def noise(setting: Setting) -> Found:
-    """Smoothed white noise: a map that knows nothing."""
+def noise(setting: Setting) -> MapsAndRows:
+    """Smoothed white noise: a map that does not depend on the image."""
     from ssimpert.analysis.perturbation_maps.smoothing import gaussian_smooth
 
     shape = setting.images[:, 0].shape
@@ -176,7 +181,7 @@ def noise(setting: Setting) -> Found:
     return {"map": gaussian_smooth(white, 2.0).float()}, None
 
 
-def random_weights(setting: Setting) -> Found:
+def random_weights(setting: Setting) -> MapsAndRows:
     """Grad-CAM of the same architecture with random weights (Adebayo et al., 2018)."""
     model = randomized_model(setting.model, seed=SEED, calibration=setting.images[:16])
     parts = [
@@ -198,7 +203,7 @@ FULL: dict[str, Method] = {
     "WindowSSIM 8x8 tiles": within(solvers.WindowSSIM(0.95, TILES)),
     "WindowSSIM 7x7": within(solvers.WindowSSIM(0.95, solvers.Window.uniform(7)), steps=3),
     "MeanSSIM": within(solvers.MeanSSIM(0.99, PUBLISHED)),
-    # The published index has whole windows only and hardly sees the edge.
+    # The published index has whole windows only, so the pixels at the edge count little.
     "MeanSSIM, full border": within(solvers.MeanSSIM(0.99, solvers.Window.gaussian(1.5, 11))),
     "FeatureBall": feature_ball,
     "perceptual_ball_lbfgs": perceptual_ball,
@@ -220,6 +225,6 @@ DRAWN: dict[str, Method] = {
     "smooth noise": noise,
     "Grad-CAM, random weights": random_weights,
 }
-# The maps beside the perturbations that go through the dearer benchmarks.
+# The maps that, beside the perturbations, go through the more expensive benchmarks.
 BENCHED = ("Grad-CAM", "gradient", "integrated gradients", "occlusion", "RISE", "local std", "centred Gaussian")
 ALL: dict[str, Method] = {**DRAWN, **ONE_STEP, **FULL, **CONTROLS}

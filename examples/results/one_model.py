@@ -1,4 +1,4 @@
-"""Maps, measures and tables of one model; in a module of its own, so that a spawned process can import it."""
+"""Maps, measures and tables of one model. A spawned process imports this module."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def tables_of(name: str, *, images: int, forward: str, folder: Path) -> dict[str
     """All tables of one model by title, on one thread."""
     torch.set_num_threads(1)
     model = ssimpert.load_model(name, device="cpu")
-    chosen = composites_of(model, images)
-    passes = model if forward == "torch" else ssimpert.onnx_classifier(model, chosen.images[:1])
-    make_maps(model, passes, chosen.images, folder / name, list(ALL))
-    table = measure(model, passes, chosen, folder / name, list(ALL), benched=[*FULL, *BENCHED])
+    composites = composites_of(model, images)
+    passes = model if forward == "torch" else ssimpert.onnx_classifier(model, composites.images[:1])
+    make_maps(model, passes, composites.images, folder / name, list(ALL))
+    table = measure(model, passes, composites, folder / name, list(ALL), benched=[*FULL, *BENCHED])
     return {f"{name}: {title}": text for title, text in tables(table, folder / name).items()}

@@ -16,7 +16,8 @@ from ssimpert.report import forest_plot, save_figure
 
 SEED = 0
 RESAMPLES = 2000
-AGREEMENT = {
+# The columns of each table: a metric and its heading.
+AGREEMENT_COLUMNS = {
     "pearson": "CC",
     "spearman": "Spearman",
     "similarity": "SIM",
@@ -26,7 +27,7 @@ AGREEMENT = {
     "top20_iou": "IoU 20%",
     "energy_share": "in CAM",
 }
-BENCHMARKS = {
+BENCHMARK_COLUMNS = {
     "insertion": "insertion",
     "deletion": "deletion",
     "pointing": "pointing",
@@ -34,19 +35,19 @@ BENCHMARKS = {
     "localisation error, energy": "error, energy",
     "localisation error, mean": "error, mean",
 }
-STEP = {
+STEP_COLUMNS = {
     "pearson": "CC",
     "spearman": "Spearman",
     "pearson with local std": "CC with local std",
     "energy in object / area": "in object / area",
     "energy in box / area": "in box / area",
 }
-CONTROLLED = {"pearson": "CC", "spearman": "Spearman", "pearson with local std": "CC with local std"}
+CONTROL_COLUMNS = {"pearson": "CC", "spearman": "Spearman", "pearson with local std": "CC with local std"}
 KINDS = {"rms": "rms", "ssim": "1 - SSIM", "contribution": "g·d", "map": ""}
 
 
 def number(mean: float, low: float, high: float) -> str:
-    """``.48 (.41 to .55)``, without the zero before the point."""
+    """A mean and its interval as ``.48 (.41 to .55)``, without the zero before the point; empty for NaN."""
     if np.isnan(mean):
         return ""
     short = [f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}" for value in (mean, low, high)]
@@ -54,7 +55,7 @@ def number(mean: float, low: float, high: float) -> str:
 
 
 def grid(table: pd.DataFrame, methods: list[str], metrics: dict[str, str], kinds: list[str]) -> str:
-    """A row for each method and map, a column for each metric: mean and 95% interval over images."""
+    """A row for each method and map, a column for each metric: the mean and its 95% interval over images."""
     chosen = table[table.method.isin(methods) & table.metric.isin(list(metrics)) & table["map"].isin(kinds)]
     summary = summarize(chosen, resamples=RESAMPLES, seed=SEED).set_index(["method", "map", "metric"])
     lines = [f"| | map | {' | '.join(metrics.values())} |", "|---|---|" + "---|" * len(metrics)]
@@ -72,9 +73,9 @@ def grid(table: pd.DataFrame, methods: list[str], metrics: dict[str, str], kinds
 
 
 def box_accuracy(folder: Path, method: str, kind: str) -> tuple[float, float, float]:
-    """MaxBoxAccV2 and its bootstrap interval: the best thresholds are looked for anew in every resample."""
+    """MaxBoxAccV2 and its bootstrap interval. Every resample has its own best thresholds."""
     reached = torch.load(path_of(folder, f"{method} {kind}").with_suffix(".iou"), weights_only=True).numpy()
-    right = np.stack([np.nan_to_num(reached, nan=0.0) >= least for least in V2_IOUS])  # (3, N, 255)
+    right = np.stack([np.nan_to_num(reached, nan=0.0) >= minimum for minimum in V2_IOUS])  # (3, N, 255)
     generator = np.random.default_rng(SEED)
     count = right.shape[1]
     draws = [right[:, generator.integers(count, size=count)].mean(axis=1).max(axis=1).mean() for _ in range(RESAMPLES)]
@@ -83,13 +84,13 @@ def box_accuracy(folder: Path, method: str, kind: str) -> tuple[float, float, fl
 
 
 def against_controls(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
-    """Every perturbation against l2 ascent of its own norm and against the photo's deviation; Holm over all of it."""
+    """Every perturbation minus l2 ascent of equal norm, and minus the photo's deviation; Holm's correction over all."""
     parts = []
     for name in FULL:
         for control in (f"l2 of equal norm to {name}", "local std"):
             if control in set(table.method):
-                some = table[table.method.isin([name, control]) & table.metric.isin(metrics)]
-                parts.append(paired_differences(some, [control], methods=[name], resamples=RESAMPLES, seed=SEED))
+                rows = table[table.method.isin([name, control]) & table.metric.isin(metrics)]
+                parts.append(paired_differences(rows, [control], methods=[name], resamples=RESAMPLES, seed=SEED))
     joined = pd.concat(parts, ignore_index=True)
     joined["p_holm"] = holm(joined["p_value"].to_numpy())
     joined["comparisons"] = int(joined["p_value"].notna().sum())
@@ -97,56 +98,57 @@ def against_controls(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 
 
 def difference_table(differences: pd.DataFrame) -> str:
+    """A row for each perturbation, map and metric: the differences from both controls."""
     lines = ["| | map | metric | minus l2 of equal norm | p (Holm) | d_z | minus local std | p (Holm) | d_z |",
              "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for (method, kind, metric), group in differences.groupby(["method", "map", "metric"], sort=False):
         cells = []
-        for local in (False, True):
-            row = group[(group.control == "local std") == local]
+        for is_local_std in (False, True):
+            row = group[(group.control == "local std") == is_local_std]
             if row.empty:
                 cells += ["", "", ""]
                 continue
-            one = row.iloc[0]
-            cells += [number(one.difference, one.low, one.high), f"{one.p_holm:.2g}", f"{one.cohens_dz:.2f}"]
-        lines.append(f"| {method} | {KINDS[str(kind)]} | {AGREEMENT[str(metric)]} | {' | '.join(cells)} |")
+            first = row.iloc[0]
+            cells += [number(first.difference, first.low, first.high), f"{first.p_holm:.2g}", f"{first.cohens_dz:.2f}"]
+        lines.append(f"| {method} | {KINDS[str(kind)]} | {AGREEMENT_COLUMNS[str(metric)]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def draw(differences: pd.DataFrame, path: Path) -> None:
-    """A forest plot of the correlations' differences, rms and contribution maps."""
+    """Draw a forest plot of the differences of Pearson correlations, for the rms and contribution maps."""
     chosen = differences[differences["map"].isin(["rms", "contribution"]) & (differences["metric"] == "pearson")]
-    # One name for all controls of equal norm: each perturbation has its own.
+    # Each perturbation has its own control of equal norm. In the plot all of them have one name.
     equal = chosen["control"].str.startswith("l2 of equal norm")
     chosen = chosen.assign(control=chosen["control"].where(~equal, "l2 of equal norm"))
     save_figure(forest_plot(chosen), path)
 
 
 def tables(table: pd.DataFrame, folder: Path) -> dict[str, str]:
-    """By name, for one model; the forest plot is put into ``folder``."""
+    """All tables of one model, by name. The forest plot is written into ``folder``."""
     differences = against_controls(table, ["pearson", "spearman"])
     draw(differences, folder / "differences.png")
     full = [*FULL, *(name for name in DRAWN)]
-    measured = grid(table, full, BENCHMARKS, list(KINDS)).splitlines()
+    measured = grid(table, full, BENCHMARK_COLUMNS, list(KINDS)).splitlines()
     measured[0] += " MaxBoxAccV2 |"
     measured[1] += "---|"
     names = {label: kind for kind, label in KINDS.items()}
     for position, line in enumerate(measured[2:], start=2):
         method, label = (cell.strip() for cell in line.split("|")[1:3])
-        known = path_of(folder, f"{method} {names[label]}").with_suffix(".iou").exists()
-        measured[position] += f" {number(*box_accuracy(folder, method, names[label]))} |" if known else " |"
-    every = list(KINDS)
+        has_boxes = path_of(folder, f"{method} {names[label]}").with_suffix(".iou").exists()
+        measured[position] += f" {number(*box_accuracy(folder, method, names[label]))} |" if has_boxes else " |"
+    all_kinds = list(KINDS)
     return {
-        "one step": grid(table, [*ONE_STEP, "local std", "gradient"], STEP, every),
-        "agreement": grid(table, full, AGREEMENT, every),
+        "one step": grid(table, [*ONE_STEP, "local std", "gradient"], STEP_COLUMNS, all_kinds),
+        "agreement": grid(table, full, AGREEMENT_COLUMNS, all_kinds),
         "benchmarks": "\n".join(measured),
-        "controls": grid(table, [*CONTROLS], CONTROLLED, every),
+        "controls": grid(table, [*CONTROLS], CONTROL_COLUMNS, all_kinds),
         "differences": difference_table(differences),
         "shift null": shift_table(table, full),
     }  # fmt: skip
 
 
 def shift_table(table: pd.DataFrame, methods: list[str]) -> str:
-    """How many images' correlation a circular shift rarely reaches."""
+    """The number of images whose correlation few circular shifts reach (p <= .05)."""
     chosen = table[(table.metric == "shift p") & table.method.isin(methods)]
     lines = ["| | map | images with p <= .05 |", "|---|---|---|"]
     for (method, kind), group in chosen.groupby(["method", "map"], sort=False):
@@ -154,10 +156,10 @@ def shift_table(table: pd.DataFrame, methods: list[str]) -> str:
     return "\n".join(lines)
 
 
-def fill(page: Path, found: dict[str, str]) -> None:
+def fill(page: Path, tables: dict[str, str]) -> None:
     """Put each table between its marks ``<!-- NAME -->`` and ``<!-- end -->`` in a page."""
     text = page.read_text(encoding="utf-8")
-    for name, table in found.items():
+    for name, table in tables.items():
         head, mark, tail = text.partition(f"<!-- {name} -->\n")
         if not mark:
             raise SystemExit(f"{page} has no mark for {name!r}")

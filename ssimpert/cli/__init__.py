@@ -1,4 +1,9 @@
-"""The command line: ``ssimpert --help``."""
+"""The command line: ``ssimpert --help``.
+
+Found here: the commands (``app``, ``listings``), their options (``options``, ``option_groups``, ``constraints``,
+``engines``, ``region``), what a command is to do (``perturb_run``, ``minimal_run``), its images, model and folders
+(``workspace``), and what it writes and prints (``outputs``, ``comparison``, ``conformance``, ``tables``, ``progress``).
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,13 @@ DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 a failure named in one line, 2 wrong usage."""
+    """Run the command line. Exit codes: 0 done, 1 a failure that is named in one line, 2 wrong usage."""
     from ssimpert.cli.app import app
 
     try:
         app()
     except Exception as error:
-        # Imported only now: the solvers load torch, and `--help` needs none of it.
+        # Imported only now, since the solvers load torch, which `--help` does not need.
         from solvers.errors import MethodError, ProblemError
         from ssimpert.cli.errors import UsageError
         from ssimpert.errors import InputError
@@ -27,6 +32,6 @@ def main() -> None:
 
 
 def fail(message: str, code: int) -> None:
-    """One line on stderr, then exit."""
+    """Print ``message`` as one line on stderr, then exit with ``code``."""
     print(f"ssimpert: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

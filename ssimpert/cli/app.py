@@ -1,4 +1,4 @@
-"""The commands. Heavy imports wait until a command runs, so that ``--help`` is quick."""
+"""The commands. Heavy imports are inside the commands, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 
 from ssimpert.cli import listings
 from ssimpert.cli.errors import UsageError
-from ssimpert.cli.goal import goal_of
 from ssimpert.cli.option_groups import with_option_groups
 from ssimpert.cli.options import (
     AsJson,
@@ -22,7 +21,9 @@ from ssimpert.cli.options import (
     SearchOptions,
     SolverOptions,
 )
-from ssimpert.cli.run import Run, progress_bar
+from ssimpert.cli.perturb_run import perturb_run_from_options
+from ssimpert.cli.progress import progress_bar
+from ssimpert.cli.workspace import Workspace
 
 app = typer.Typer(
     name="ssimpert",
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
     help="Adversarial perturbations under perceptual constraints, compared with class activation maps.",
-    epilog="Exit codes: 0 done, 1 a failure named in one line, 2 wrong usage.",
+    epilog="Exit codes: 0 done, 1 a failure that is named in one line, 2 wrong usage.",
 )
 
 
@@ -39,10 +40,12 @@ app = typer.Typer(
 def configure(
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="CPU threads. Default: 1 on machines of one or two cores, else PyTorch's choice."),
+        typer.Option(
+            min=1, help="The number of CPU threads. Default: 1 on machines of one or two cores, else PyTorch's choice."
+        ),
     ] = None,
 ) -> None:
-    """Set the thread count once, before anything runs."""
+    """Set the number of threads once, before anything runs."""
     import os
 
     cores = os.cpu_count() or 1
@@ -59,21 +62,21 @@ def perturb(
     images: Images,
     *,
     out: Out = Path("out/perturb"),
-    classifier: ModelOptions,
-    limit: ConstraintOptions,
-    climb: EngineOptions,
-    solver: SolverOptions,
+    model_options: ModelOptions,
+    constraint_options: ConstraintOptions,
+    engine_options: EngineOptions,
+    solver_options: SolverOptions,
     json: AsJson = False,
 ) -> None:
-    """Change the label of each image; write adversarial.png, adversarial.npy and result.json."""
-    goal = goal_of(images, limit, climb, solver)
-    run = Run(images, out, classifier)
-    result = run.perturb(goal)
-    run.finish([run.record(result, k) for k in range(len(images))], as_json=json)
+    """Change the label of each image. Write adversarial.png, adversarial.npy and result.json."""
+    perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
+    workspace = Workspace(images, out, model_options)
+    result = workspace.perturb(perturb_run)
+    workspace.finish([workspace.record(result, k) for k in range(len(images))], as_json=json)
     if not json:
         from ssimpert.cli.tables import perturbation_table
 
-        run.show(perturbation_table(images, [result], run.classifier.label_name))
+        workspace.show(perturbation_table(images, [result], workspace.classifier.label_name))
 
 
 @app.command()
@@ -82,51 +85,60 @@ def compare(
     images: Images,
     *,
     out: Out = Path("out/compare"),
-    classifier: ModelOptions,
-    limit: ConstraintOptions,
-    climb: EngineOptions,
-    solver: SolverOptions,
+    model_options: ModelOptions,
+    constraint_options: ConstraintOptions,
+    engine_options: EngineOptions,
+    solver_options: SolverOptions,
     layer: Annotated[
-        str | None, typer.Option(help="Layer for the class activation map; default the model's own.")
+        str | None, typer.Option(help="The layer for the class activation map. Default: the model's own.")
     ] = None,
     cam: Annotated[
         str,
-        typer.Option(help="What to compare with: grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, guided_grad_cam."),
+        typer.Option(
+            help="The map to compare with: grad_cam, grad_cam_plus_plus, hires_cam, layer_cam or guided_grad_cam."
+        ),
     ] = "grad_cam",
     attribution: Annotated[
         list[str] | None,
-        typer.Option(help="Also compare this attribution (smooth_grad, integrated_gradients, rise, ...); repeatable."),
+        typer.Option(
+            help="Also compare this attribution (smooth_grad, integrated_gradients, rise, ...). Give the option "
+            "several times for several attributions."
+        ),
     ] = None,
     insertion_deletion: Annotated[
         bool,
-        typer.Option("--insertion-deletion", help="Run insertion and deletion with every map; takes minutes."),
+        typer.Option("--insertion-deletion", help="Run insertion and deletion with every map. This takes minutes."),
     ] = False,
     insertion_step: Annotated[
         int | None,
-        typer.Option(min=1, help="Pixels a step of --insertion-deletion; default 8 rows, 1792 at 224x224."),
+        typer.Option(
+            min=1,
+            help="The number of pixels in a step of --insertion-deletion. Default: 8 rows, 1792 pixels at 224x224.",
+        ),
     ] = None,
     shifts: Annotated[
-        int, typer.Option(help="Circular shifts for the p-values, at least 200; 0 leaves them out.")
+        int, typer.Option(help="The number of circular shifts for the p-values, at least 200; 0 for no p-values.")
     ] = 200,
     sanity: Annotated[
-        bool, typer.Option("--sanity", help="Also compare the maps of the model with random weights.")
+        bool, typer.Option("--sanity", help="Also compare the maps of the same model with random weights.")
     ] = False,
     forward: Annotated[
         ForwardName,
         typer.Option(
-            help="What occlusion, rise, insertion and deletion pass images through: the model, or a copy of it in "
-            "ONNX Runtime (extra onnx), on the CPU in little more than half the time, after seconds to make it."
+            help="What occlusion, rise, insertion and deletion pass images through: torch is the model itself, onnx a "
+            "copy in ONNX Runtime (extra onnx). On the CPU the copy takes little more than half the time, but some "
+            "seconds to make."
         ),
     ] = ForwardName.TORCH,
     json: AsJson = False,
 ) -> None:
-    """Perturb, then compare with Grad-CAM and with the controls; also write agreement.parquet, figures and maps."""
+    """Perturb, then compare with Grad-CAM and with the controls. Also write agreement.parquet, figures and maps."""
     from ssimpert.cli import comparison
 
     if insertion_step is not None and not insertion_deletion:
         raise UsageError(f"--insertion-step {insertion_step} is for --insertion-deletion, which is not asked for")
-    goal = goal_of(images, limit, climb, solver)
-    run = Run(images, out, classifier)
+    perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
+    workspace = Workspace(images, out, model_options)
     options: dict[str, Any] = {
         "layer": layer,
         "cam": cam,
@@ -135,12 +147,12 @@ def compare(
         "sanity": sanity,
         "shifts": shifts,
     }
-    comparison.check(run, options)
-    options["forward"] = comparison.forward_of(run, options, forward)
-    result = run.perturb(goal)
-    if goal.region is not None:
-        options["support"] = run.support(goal.region)
-    comparison.compare_and_write(run, result, options, as_json=json)
+    comparison.check_comparison_options(workspace, options)
+    options["forward"] = comparison.forward_from_option(workspace, options, forward)
+    result = workspace.perturb(perturb_run)
+    if perturb_run.region is not None:
+        options["support"] = workspace.support(perturb_run.region)
+    comparison.compare_and_write(workspace, result, options, as_json=json)
 
 
 @app.command()
@@ -152,39 +164,42 @@ def minimal(
     curve: Annotated[
         int | None,
         typer.Option(
-            min=2, help="Also try so many levels around the least one; write curve.json, curve.png and curve.svg."
+            min=2,
+            help="Also find the margins at this many levels around the least level. Write curve.json, curve.png and "
+            "curve.svg.",
         ),
     ] = None,
-    classifier: ModelOptions,
-    limit: ConstraintOptions,
-    search: SearchOptions,
-    solver: SolverOptions,
+    model_options: ModelOptions,
+    constraint_options: ConstraintOptions,
+    search_options: SearchOptions,
+    solver_options: SolverOptions,
     json: AsJson = False,
 ) -> None:
-    """Find the least level of a set that changes each image's label; write adversarial.png, adversarial.npy and
+    """Find the least level of a set at which each image's label changes. Write adversarial.png, adversarial.npy and
     result.json.
 
-    The level is 1 - threshold, distance or radius; the set's own is tried first. The array holds the perturbation
-    exactly; rounded to the PNG's 8 bits, it may no longer fool: result.json says under 'file' what is left.
+    The level is 1 - threshold, the distance or the radius. The level of the given set is tried first. The array holds
+    the perturbation exactly. Rounded to the 8 bits of the PNG, the perturbation may no longer change the label:
+    result.json says under 'file' what the PNG does.
     """
-    from ssimpert.cli.minimal import find_minimal, quest_of, write_curve
+    from ssimpert.cli.minimal_run import find_minimal, minimal_run_from_options, write_curve
 
-    quest = quest_of(images, limit, search, solver)
-    run = Run(images, out, classifier)
-    result = find_minimal(run, quest)
-    records = [run.record(result, k) for k in range(len(images))]
+    minimal_run = minimal_run_from_options(images, constraint_options, search_options, solver_options)
+    workspace = Workspace(images, out, model_options)
+    result = find_minimal(workspace, minimal_run)
+    records = [workspace.record(result, k) for k in range(len(images))]
     for record in records:
         record["result"]["level_unit"] = result.settings["level"]
-    run.finish(records, as_json=json)
+    workspace.finish(records, as_json=json)
     if curve is not None:
         with progress_bar("trying levels", len(images)) as advance:
             for k in range(len(images)):
-                write_curve(run, quest, result, k, curve)
+                write_curve(workspace, minimal_run, result, k, curve)
                 advance()
     if not json:
         from ssimpert.cli.tables import minimal_table
 
-        run.show(minimal_table(images, result, run.classifier.label_name))
+        workspace.show(minimal_table(images, result, workspace.classifier.label_name))
 
 
 for listing in (listings.models, listings.samples, listings.methods):

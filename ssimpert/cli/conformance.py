@@ -1,4 +1,4 @@
-"""``ssimpert methods --conformance``: methods against standard problems, as a table or as JSON."""
+"""``ssimpert methods --conformance``: tries methods on standard problems and shows a table or JSON."""
 
 from __future__ import annotations
 
@@ -19,52 +19,55 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
-def run(methods: Sequence[str], problems: Sequence[str], device: str, progress: Progress) -> ConformanceReport:
-    """Run the suite.
+def run_suite(methods: Sequence[str], problems: Sequence[str], device: str, progress: Progress) -> ConformanceReport:
+    """Run the conformance suite.
 
     Args:
-        methods: names; empty for all.
-        problems: patterns of names, ``*`` and ``?`` as in a shell; empty for all.
-        device: where they are solved; see :func:`ssimpert.device.resolve_device`.
-        progress: a bar for so many steps; see :func:`ssimpert.cli.run.progress_bar`.
+        methods: names of methods; empty for all methods.
+        problems: patterns of problems' names, with ``*`` and ``?`` as in a shell; empty for all problems.
+        device: where the problems are solved; see :func:`ssimpert.device.resolve_device`.
+        progress: makes a progress bar; see :func:`ssimpert.cli.progress.progress_bar`.
 
     Raises:
-        InputError: a pattern that no problem matches, a device that is not here. MethodError: an unknown method.
+        InputError: no problem matches a pattern, or the device is not available.
+        MethodError: a method is unknown.
     """
     import solvers
     from solvers.conformance import run_conformance, standard_problems
     from ssimpert.device import resolve_device
 
-    where = resolve_device(device)
-    every = standard_problems()
+    resolved_device = resolve_device(device)
+    all_problems = standard_problems()
     for pattern in problems:
-        if not any(fnmatchcase(entry.name, pattern) for entry in every):
-            near = get_close_matches(pattern, [entry.name for entry in every], n=3, cutoff=0.3)
+        if not any(fnmatchcase(entry.name, pattern) for entry in all_problems):
+            near = get_close_matches(pattern, [entry.name for entry in all_problems], n=3, cutoff=0.3)
             hint = f"did you mean {', '.join(near)}?" if near else "try '*'"
             raise InputError(f"no standard problem matches {pattern!r}; {hint}")
-    chosen = [e for e in every if not problems or any(fnmatchcase(e.name, pattern) for pattern in problems)]
+    chosen_problems = [
+        entry for entry in all_problems if not problems or any(fnmatchcase(entry.name, pattern) for pattern in problems)
+    ]
     count = len(methods) or len(solvers.methods())
-    with progress("checking", count * len(chosen)) as advance:
-        return run_conformance(methods or None, chosen, device=where, on_row=lambda row: advance())
+    with progress("checking", count * len(chosen_problems)) as advance:
+        return run_conformance(methods or None, chosen_problems, device=resolved_device, on_row=lambda row: advance())
 
 
-def table(report: ConformanceReport) -> Table:
-    """Problem by method: seconds where it passed, the failing checks where it did not."""
+def report_table(report: ConformanceReport) -> Table:
+    """A row for each problem, a column for each method: seconds where the method passed, else the failing checks."""
     from solvers.conformance import Verdict
 
     count = {verdict: sum(row.verdict is verdict for row in report.rows) for verdict in Verdict}
     caption = ", ".join(f"{number} {verdict.value}" for verdict, number in count.items() if number)
-    shown = Table(title="Conformance", title_justify="left", caption=caption, caption_justify="left")
-    shown.add_column("problem")
+    table = Table(title="Conformance", title_justify="left", caption=caption, caption_justify="left")
+    table.add_column("problem")
     for method in report.methods:
-        shown.add_column(method, justify="right")
+        table.add_column(method, justify="right")
     for problem in report.problems:
-        shown.add_row(problem, *(_cell(report.find(method, problem)) for method in report.methods))
-    return shown
+        table.add_row(problem, *(_cell(report.find(method, problem)) for method in report.methods))
+    return table
 
 
-def document(report: ConformanceReport) -> dict[str, Any]:
-    """The report for ``--json``."""
+def report_document(report: ConformanceReport) -> dict[str, Any]:
+    """The report as plain values, for ``--json``."""
     return {"passed": report.passed, "failures": len(report.failures), "rows": report.table()}
 
 
@@ -74,6 +77,6 @@ def _cell(row: ConformanceRow) -> str:
     if row.verdict is Verdict.PASS:
         return f"[green]{row.seconds:.2f} s[/green]"
     if row.verdict is Verdict.FAIL:
-        what = ", ".join(outcome.name for outcome in row.failing) or "raised"
-        return f"[bold red]{escape(what)}[/bold red]"
+        failing_checks = ", ".join(outcome.name for outcome in row.failing) or "raised"
+        return f"[bold red]{escape(failing_checks)}[/bold red]"
     return "[dim]not here[/dim]" if row.verdict is Verdict.NOT_INSTALLED else "[dim]-[/dim]"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ConstraintName(StrEnum):
-    """The sets that the command line knows."""
+    """The constraint sets that the command line offers."""
 
     GLOBAL_SSIM = "global-ssim"
     WINDOW_SSIM = "window-ssim"
@@ -23,7 +23,7 @@ class ConstraintName(StrEnum):
     L1 = "l1"
 
 
-# Which options belong to which set, and what holds where they are not given.
+# The options of each set, with their defaults.
 OPTIONS: dict[ConstraintName, dict[str, Any]] = {
     ConstraintName.GLOBAL_SSIM: {"distance": 0.005},
     ConstraintName.WINDOW_SSIM: {
@@ -58,29 +58,31 @@ LP_ORDER = {ConstraintName.L2: 2.0, ConstraintName.LINF: math.inf, ConstraintNam
 
 
 def option_help(option: str, text: str) -> str:
-    """What ``--help`` says of a set's option: whose it is, ``text``, and its default for each set."""
-    defaults = {name.value: _shown(own[option]) for name, own in OPTIONS.items() if option in own}
+    """What ``--help`` says of an option: the sets that take it, ``text``, and the default for each set."""
+    defaults = {name.value: _shown(options[option]) for name, options in OPTIONS.items() if option in options}
     distinct = set(defaults.values())
-    default = distinct.pop() if len(distinct) == 1 else ", ".join(f"{entry} ({of})" for of, entry in defaults.items())
+    default = (
+        distinct.pop() if len(distinct) == 1 else ", ".join(f"{entry} ({name})" for name, entry in defaults.items())
+    )
     return f"{', '.join(defaults)}: {text}. Default {default}."
 
 
 def build_constraint(name: ConstraintName, given: dict[str, Any]) -> Constraint:
-    """The set that the options describe; ``given`` holds every option, ``None`` where it was not given.
+    """The set called ``name``; ``given`` has every option of every set, ``None`` where the user did not give it.
 
     Raises:
-        ProblemError: an option of another set, or a value out of range; the message names it.
+        ProblemError: an option of another set, or a value out of range; the message names the option.
     """
-    import solvers  # here and not above: it loads torch, and --help needs none of it
+    import solvers  # here and not above, since it loads torch, which --help does not need
 
-    own = OPTIONS[name]
+    set_options = OPTIONS[name]
     for option, value in given.items():
-        if value is not None and option not in own:
-            flags = ", ".join(f"--{known.replace('_', '-')}" for known in own)
+        if value is not None and option not in set_options:
+            flags = ", ".join(f"--{set_option.replace('_', '-')}" for set_option in set_options)
             raise solvers.ProblemError(
                 f"--{option.replace('_', '-')} does not belong to {name.value}, which takes {flags}"
             )
-    value = own | {option: entry for option, entry in given.items() if entry is not None}
+    value = set_options | {option: entry for option, entry in given.items() if entry is not None}
     if name is ConstraintName.GLOBAL_SSIM:
         return solvers.GlobalSSIM(value["distance"])
     if name in LP_ORDER:
@@ -94,12 +96,12 @@ def build_constraint(name: ConstraintName, given: dict[str, Any]) -> Constraint:
 
 
 def parse_sigma(text: str) -> float | None:
-    """``none``, for uniform weights, or a number."""
+    """The value of ``--sigma``: a number, or ``None`` for "none", which means uniform weights."""
     return None if text == "none" else _number("--sigma", text, "a number or 'none'")
 
 
 def parse_luminance(text: str) -> float | Literal["split", "preserve"]:
-    """Of window-ssim: ``split``, ``preserve`` or a number."""
+    """The value of ``--luminance`` for window-ssim: "split", "preserve" or a number."""
     if text == "split":
         return "split"
     if text == "preserve":
@@ -108,7 +110,7 @@ def parse_luminance(text: str) -> float | Literal["split", "preserve"]:
 
 
 def parse_mean_luminance(text: str) -> float | Literal["preserve"] | None:
-    """Of mean-ssim: ``none``, ``preserve`` or a number."""
+    """The value of ``--luminance`` for mean-ssim: ``None`` for "none", "preserve" or a number."""
     if text == "none":
         return None
     if text == "preserve":

@@ -1,4 +1,4 @@
-"""The engines by the names that the command line knows; :mod:`ssimpert.perturbation.engines.catalog` loads torch."""
+"""The names of the engines for the command line. :mod:`ssimpert.perturbation.engines.catalog` would load torch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class EngineName(StrEnum):
     RECENTRED = "recentred"
 
 
-class HeldEngineName(StrEnum):
-    """Those that keep to the set around the original image."""
+class EngineAroundOriginal(StrEnum):
+    """The engines that keep to the set around the original image."""
 
     PROJECTED_GRADIENT = "projected_gradient"
     SEQUENTIAL_CONVEX = "sequential_convex"
@@ -31,10 +31,10 @@ class HeldEngineName(StrEnum):
 
 
 def choose_engine(name: ConstraintName, engine: EngineName | None, recentred: bool | None) -> EngineName:
-    """The engine that ``--engine`` and ``--recentred/--held`` ask for; without them the constraint's own.
+    """The engine that ``--engine`` and ``--recentred/--held`` ask for; without them the constraint's default engine.
 
     Raises:
-        UsageError: they contradict one another.
+        UsageError: the two options contradict one another.
     """
     if engine is None:
         if recentred is None:
@@ -46,17 +46,17 @@ def choose_engine(name: ConstraintName, engine: EngineName | None, recentred: bo
     return engine
 
 
-def check_engine_fits(constraint: Constraint, engine: EngineName | HeldEngineName, method: str) -> Engine:
-    """The engine's name, for a set that it can keep to.
+def check_engine_fits(constraint: Constraint, engine: EngineName | EngineAroundOriginal, method: str) -> Engine:
+    """The name of ``engine`` as :func:`ssimpert.perturb` takes it, if the engine can keep to ``constraint``.
 
     Raises:
-        UsageError: a mean SSIM that nothing projects onto.
+        UsageError: the engine projects, and nothing projects onto this mean SSIM.
     """
     import solvers
     from ssimpert.perturbation.engines.step_solver import certified
 
-    projects = engine.value == EngineName.PROJECTED_GRADIENT.value
-    if projects and isinstance(constraint, solvers.MeanSSIM) and certified(constraint, method) != "convex step":
+    is_projecting = engine.value == EngineName.PROJECTED_GRADIENT.value
+    if is_projecting and isinstance(constraint, solvers.MeanSSIM) and certified(constraint, method) != "convex step":
         raise UsageError(
             f"--engine projected_gradient can't project onto mean-ssim with --luminance "
             f"{'none' if constraint.luminance is None else constraint.luminance} by --method {method}; take --engine "

@@ -1,4 +1,4 @@
-"""The commands that say what there is: ``models``, ``samples`` and ``methods``."""
+"""The commands that list what is available: ``models``, ``samples`` and ``methods``."""
 
 from __future__ import annotations
 
@@ -7,38 +7,48 @@ from typing import Annotated, Any
 import typer
 
 from ssimpert.cli.options import AsJson
-from ssimpert.cli.run import print_json, progress_bar
+from ssimpert.cli.progress import progress_bar
+from ssimpert.cli.workspace import print_json
 
 
 def models(json: AsJson = False) -> None:
     """List the classifiers that can be loaded."""
-    from ssimpert.models import models as known_models
+    from ssimpert.models import models as all_models
 
     columns = ("name", "input_size", "weights", "description")
-    _listing("Models", columns, [{key: getattr(entry, key) for key in columns} for entry in known_models()], json)
+    _listing("Models", columns, [{key: getattr(entry, key) for key in columns} for entry in all_models()], json)
 
 
 def samples(json: AsJson = False) -> None:
-    """List the pictures that come with it."""
-    from ssimpert.data import samples as known_samples
+    """List the sample pictures, which are installed with the program."""
+    from ssimpert.data import samples as all_samples
 
     columns = ("name", "kind", "description", "licence")
-    _listing("Samples", columns, [{key: getattr(entry, key) for key in columns} for entry in known_samples()], json)
+    _listing("Samples", columns, [{key: getattr(entry, key) for key in columns} for entry in all_samples()], json)
 
 
 def methods(
     conformance: Annotated[
         bool,
-        typer.Option("--conformance", help="Try every method on standard problems; takes minutes."),
+        typer.Option("--conformance", help="Try every method on standard problems. This takes minutes."),
     ] = False,
-    method: Annotated[list[str] | None, typer.Option(help="With --conformance: this method only; repeatable.")] = None,
-    problem: Annotated[
-        list[str] | None, typer.Option(help="With --conformance: problems like this, e.g. 'tiles*'; repeatable.")
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --conformance: try only this method. Give the option several times for several methods."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="With --conformance: cpu, cuda, cuda:N or auto.")] = "cpu",
+    problem: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --conformance: try only problems whose name matches this pattern, such as 'tiles*'. "
+            "Give the option several times for several patterns."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="With --conformance: where to solve, cpu, cuda, cuda:N or auto.")] = "cpu",
     json: AsJson = False,
 ) -> None:
-    """List the solver methods and what each can take, or check them with --conformance."""
+    """List the solver methods and the constraint sets that each takes. With --conformance, check the methods."""
     import solvers
 
     if conformance:
@@ -73,16 +83,16 @@ def methods(
 
 
 def _conformance(methods: list[str], problems: list[str], device: str, *, as_json: bool) -> None:
-    """Exit code 1 where a method failed, or where none could be tried."""
+    """Run the suite and print its report; exit with code 1 where a method failed, or where no method could be tried."""
     from rich.console import Console
 
     from ssimpert.cli import conformance
 
-    report = conformance.run(methods, problems, device, progress_bar)
+    report = conformance.run_suite(methods, problems, device, progress_bar)
     if as_json:
-        print_json(conformance.document(report))
+        print_json(conformance.report_document(report))
     else:
-        Console().print(conformance.table(report))
+        Console().print(conformance.report_table(report))
         for row in report.failures:
             Console().print(str(row), markup=False, highlight=False)
     if not report.passed:
@@ -101,6 +111,6 @@ def _listing(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]], a
     for column in columns:
         table.add_column(column.replace("_", " "))
     for row in rows:
-        # Escaped: an extra's name in brackets would be taken for markup.
+        # Escaped, since rich would take the name of an extra, which is in brackets, for markup.
         table.add_row(*("" if row[column] is None else escape(str(row[column])) for column in columns))
     Console().print(table)

@@ -1,4 +1,4 @@
-"""Options that several commands share, declared once: a dataclass is a group, and its fields are the options."""
+"""Options that several commands share, declared once. A dataclass is a group, and its fields are the options."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any, get_type_hints
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """``command`` as typer takes it: with one parameter for each field of those that are dataclasses.
+    """``command`` as typer takes it: each parameter that is a dataclass becomes one parameter for each of its fields.
 
-    Fields are annotated and have defaults as typer's own parameters do. When the command runs, the dataclasses are made
-    from what was given.
+    Fields are annotated, and have defaults, like typer's own parameters. When the command runs, the dataclasses are
+    made from the given options.
 
     Raises:
-        ValueError: two options of one name.
+        ValueError: two options have the same name.
     """
     hints = get_type_hints(command, include_extras=True)
-    own = inspect.signature(command).parameters.values()
-    groups = {parameter.name: hints[parameter.name] for parameter in own if is_dataclass(hints[parameter.name])}
+    parameters = inspect.signature(command).parameters.values()
+    groups = {parameter.name: hints[parameter.name] for parameter in parameters if is_dataclass(hints[parameter.name])}
     options: list[inspect.Parameter] = []
-    for parameter in own:
+    for parameter in parameters:
         options += _options(groups[parameter.name]) if parameter.name in groups else [_option(parameter, hints)]
 
     @wraps(command)
     def flat(**given: Any) -> None:
-        made = {
+        group_values = {
             name: group(**{entry.name: given.pop(entry.name) for entry in fields(group)})
             for name, group in groups.items()
         }
-        command(**given, **made)
+        command(**given, **group_values)
 
-    # A signature is where typer looks for defaults; it takes the types from the annotations.
+    # typer takes the defaults from the signature and the types from the annotations.
     flat.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     flat.__annotations__ = {option.name: option.annotation for option in options}
     return flat

@@ -1,4 +1,4 @@
-"""What a command writes: pictures, arrays and a JSON record of what is true of the files."""
+"""What a command writes: pictures, arrays and a JSON record of what holds for the files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from ssimpert.records import json_text
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make ``folder`` and see that it can be written to, before any work starts."""
+    """Make ``folder`` and check that files can be written there, before any work starts.
+
+    Raises:
+        InputError: files can't be written there.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
@@ -28,27 +32,37 @@ def prepare_folder(folder: Path) -> None:
 
 
 def folders_for(names: list[str], out: Path) -> list[Path]:
-    """One folder an image: ``out`` itself for a single image, else ``out/NAME``, numbered where names repeat."""
+    """A folder for each image: ``out`` for a single image, else ``out/NAME``, with a number where a name repeats."""
     if len(names) == 1:
         return [out]
-    taken: list[str] = []
+    used_labels: list[str] = []
     for name in names:
         stem, number = Path(name).stem, 1
-        while (label := stem if number == 1 else f"{stem}-{number}") in taken:
+        while (label := stem if number == 1 else f"{stem}-{number}") in used_labels:
             number += 1
-        taken.append(label)
-    return [out / label for label in taken]
+        used_labels.append(label)
+    return [out / label for label in used_labels]
 
 
 def write_images(model: nn.Module, image: Tensor, result: PerturbResult, index: int, folder: Path) -> dict[str, Any]:
-    """Write ``adversarial.png`` and ``adversarial.npy``; return what is true of the PNG, read back from disk.
+    """Write ``adversarial.png`` and ``adversarial.npy``; return what holds for the PNG, read again from disk.
 
-    Rounding to 8 bits moves every pixel by up to 1/510 and may undo a tight perturbation; the array is exact. A
-    quantized result is on the grid already, and its file equals it.
+    Rounding to 8 bits moves every pixel by up to 1/510 and may undo a tight perturbation. The array is exact. A
+    quantized result has 8-bit pixels already, so its PNG equals it.
+
+    Args:
+        model: the classifier, images (B, C, H, W) -> logits (B, K).
+        image: the clean images, (B, C, H, W) in [0, 1].
+        result: the perturbation of ``image``.
+        index: which image, from 0.
+        folder: an existing folder for the files.
+
+    Returns:
+        For the PNG: whether it reaches the goal, its label and margin, and its distances from the clean image.
     """
-    one = result.adversarial[index : index + 1]
-    save_array(one, folder / "adversarial.npy")
-    saved = load_image(save_image(one, folder / "adversarial.png"), dtype=image.dtype).to(image.device)
+    adversarial = result.adversarial[index : index + 1]
+    save_array(adversarial, folder / "adversarial.npy")
+    saved = load_image(save_image(adversarial, folder / "adversarial.png"), dtype=image.dtype).to(image.device)
     original = image[index : index + 1]
     logits = forward(model, saved)
     margin = result.margin(logits, result.label[index : index + 1])
@@ -63,7 +77,11 @@ def write_images(model: nn.Module, image: Tensor, result: PerturbResult, index: 
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:
-    """Write strict JSON; NaN and infinity become null."""
+    """Write ``record`` to ``path`` as strict JSON; NaN and infinity become null.
+
+    Raises:
+        InputError: the file can't be written.
+    """
     try:
         path.write_text(json_text(record) + "\n", encoding="utf-8")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where pixels may change: the masks of ``--support``, checked before a model is loaded."""
+"""Where pixels may change: the masks of ``--support``, which are checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ssimpert.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Relative difference of proportions, width over height, that rounding a size may make.
-SLACK = 0.01
+# The relative difference of proportions, width over height, that rounding a size may cause.
+ASPECT_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Region:
     """Masks that have been checked.
 
     Attributes:
-        files: one picture for each image.
-        outside: whether the pixels that are not bright may change, and not the bright ones.
+        files: a picture for each image.
+        outside: False if the bright pixels may change, True if the pixels that are not bright may change.
     """
 
     files: tuple[Path, ...]
@@ -32,7 +32,7 @@ class Region:
         """(B, 1, size, size) bool, True where pixels may change.
 
         Raises:
-            InputError: no pixel may change; names the file.
+            InputError: no pixel may change; the message names the file.
         """
         import torch
 
@@ -43,31 +43,32 @@ class Region:
 
         mask = load_mask(file, size) ^ self.outside
         if not bool(mask.any()):
-            what = "is bright everywhere, so that no pixel outside" if self.outside else "has no bright pixel: none"
-            raise InputError(f"mask {str(file)!r} {what} may change")
+            fault = "is bright everywhere, so that no pixel outside" if self.outside else "has no bright pixel: none"
+            raise InputError(f"mask {str(file)!r} {fault} may change")
         return mask
 
     def check(self, images: list[str]) -> None:
-        """Raise :class:`InputError` for a mask that can't be read, is empty or is out of register with its image."""
+        """Raise :class:`InputError` for a mask that can't be read, is empty, or does not fit its image."""
         from ssimpert.data import load_image
 
         for name, file in zip(images, self.files, strict=True):
             height, width = self._mask(file, None).shape
-            tall, wide = load_image(name).shape[-2:]
-            # A square mask is of the square that the model sees.
-            if width != height and abs(width * tall - wide * height) > SLACK * wide * height:
+            image_height, image_width = load_image(name).shape[-2:]
+            # A square mask is a mask of the square that the model sees.
+            difference = abs(width * image_height - image_width * height)
+            if width != height and difference > ASPECT_TOLERANCE * image_width * height:
                 raise InputError(
-                    f"mask {str(file)!r} is {width}x{height} pixels, image {name!r} {wide}x{tall}; give a mask of the "
-                    "image's proportions, or a square one for the central square"
+                    f"mask {str(file)!r} is {width}x{height} pixels, image {name!r} {image_width}x{image_height}; give "
+                    "a mask of the image's proportions, or a square one for the central square"
                 )
 
 
-def region_of(images: list[str], files: list[Path] | None, *, outside: bool) -> Region | None:
-    """The region of ``--support`` and ``--outside`` for ``images``; None for all pixels.
+def region_from_options(images: list[str], files: list[Path] | None, *, outside: bool) -> Region | None:
+    """The region that ``--support`` and ``--outside`` describe for ``images``; None for all pixels.
 
     Raises:
-        UsageError: a wrong number of masks, or ``--outside`` alone.
-        InputError: a mask that can't be used.
+        UsageError: a wrong number of masks, or ``--outside`` without ``--support``.
+        InputError: a mask can't be used.
     """
     if not files:
         if outside:
@@ -75,8 +76,8 @@ def region_of(images: list[str], files: list[Path] | None, *, outside: bool) -> 
         return None
     if len(files) not in (1, len(images)):
         names = ", ".join(str(file) for file in files)
-        one = "" if len(images) == 1 else f", or {len(images)}, one for each image"
-        raise UsageError(f"--support got {len(files)} masks ({names}); give one{one}")
+        alternative = "" if len(images) == 1 else f", or {len(images)}, one for each image"
+        raise UsageError(f"--support got {len(files)} masks ({names}); give one{alternative}")
     region = Region(tuple(files) if len(files) == len(images) else tuple(files) * len(images), outside)
     region.check(images)
     return region

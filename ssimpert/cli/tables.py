@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Tables for the terminal: perturbations, least levels, agreement, and the solver methods."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from ssimpert.perturbation import MinimalBudgetResult, PerturbResult
 from ssimpert.report.names import CAM_NAMES
 
 LabelName = Callable[[int], str]
-_OUTSIDE = (
-    "SSIM: mean; least: of all windows at stride 1, so for tiles also of those across their borders, of which they "
-    "promise nothing. outside: excess over the set itself; empty where it moved along."
+_PERTURBATION_CAPTION = (
+    "SSIM: the mean. least: the least SSIM of all windows at stride 1. A set of tiles promises nothing for windows "
+    "across the tiles' borders. outside: the excess over the set itself; empty where the set moved with the image."
 )
 
 
 def perturbation_table(names: list[str], results: list[PerturbResult], label_name: LabelName) -> Table:
-    """Label and margin before and after, the distances, and by how much the perturbation is outside of its own set, one
-    row per image and perturbation."""
-    table = Table(title="Perturbation", title_justify="left", caption=_OUTSIDE, caption_justify="left")
+    """A row for each image and perturbation: label and margin before and after, the distances, and the excess.
+
+    The excess says by how much the perturbation lies outside of its own set.
+    """
+    table = Table(title="Perturbation", title_justify="left", caption=_PERTURBATION_CAPTION, caption_justify="left")
     for heading in ("image", "perturbation", "label: before → after"):
         table.add_column(heading)
-    # The distance of global SSIM balls, for them alone: a terminal is narrow.
-    globally = any(isinstance(result.constraint, solvers.GlobalSSIM) for result in results)
-    for heading in ("margin", "SSIM", "least", *(["d2"] if globally else []), "outside"):
+    # The distance of global SSIM balls is shown for these sets only, since a terminal is narrow.
+    with_distance = any(isinstance(result.constraint, solvers.GlobalSSIM) for result in results)
+    for heading in ("margin", "SSIM", "least", *(["d2"] if with_distance else []), "outside"):
         table.add_column(heading, justify="right")
     for k, name in enumerate(names):
         for result in results:
@@ -42,25 +44,25 @@ def perturbation_table(names: list[str], results: list[PerturbResult], label_nam
                 f"{row['margin_before']:+.2f} → {row['margin_after']:+.2f}",
                 f"{row['ssim']:.4f}",
                 f"{row['min_window_ssim']:.3f}",
-                *([f"{row['contrast_distance']:.5f}"] if globally else []),
+                *([f"{row['contrast_distance']:.5f}"] if with_distance else []),
                 f"{row['violation']:.0e}" if row["violation"] > 0 else "" if math.isnan(row["violation"]) else "0",
             )
     return table
 
 
 def _remark(row: dict[str, Any]) -> str:
-    """Why the image stopped early, and what quantisation could not keep."""
+    """Why the image stopped early, and what was lost in the quantisation."""
     return "; ".join(word for word in (row["message"], row.get("note", "")) if word)
 
 
 def outcome(before: str, after: str, success: bool, message: str) -> str:
-    """The label before and after, in markup, and why it is so."""
+    """The label before and after, in rich's markup, with ``message`` as the reason."""
     arrow = f"{before} → [bold]{after}[/bold]" if success else f"{after}: goal not reached"
     return f"{arrow} ({message})" if message else arrow
 
 
 def minimal_table(names: list[str], result: MinimalBudgetResult, label_name: LabelName) -> Table:
-    """The least level that changes the label, and what that costs, one row per image."""
+    """A row for each image: the least level that changes the label, and the distances at this level."""
     table = Table(title=f"Least level ({result.settings['level']})", title_justify="left")
     for heading in ("image", "label: before → after"):
         table.add_column(heading)
@@ -81,7 +83,7 @@ def minimal_table(names: list[str], result: MinimalBudgetResult, label_name: Lab
 
 
 def agreement_table(names: list[str], comparison: Comparison) -> Table:
-    """Agreement of every map with the class activation map, the controls beside the perturbation."""
+    """A row for each image and map: its agreement with the class activation map. Controls are shown too."""
     cam = CAM_NAMES[comparison.cam_name]
     shifts = comparison.settings["shifts"]
     note = f"p: of Pearson, by {shifts} circular shifts. All metrics: agreement.parquet." if shifts else None
@@ -122,7 +124,7 @@ def _p_value(value: float | None) -> str:
 
 
 def methods_table() -> Table:
-    """The solver methods and what each can take."""
+    """A row for each solver method: the constraint sets that it takes, and what it is."""
     table = Table(title="Solver methods", title_justify="left", show_lines=True)
     for heading in ("method", "kind", "constraint sets", "what it is"):
         table.add_column(heading)

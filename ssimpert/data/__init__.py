@@ -1,4 +1,9 @@
-"""Pictures: shipped samples, files, and composites with exact masks and boxes."""
+"""Pictures: sample photos, files, masks, and composites with exact masks and boxes.
+
+Found here: the sample photos and textures (``samples``), files into tensors and back (``images``, ``decoding``,
+``resizing``), pictures as masks (``masks``), objects cut out of sample photos (``cut_outs``), and these objects pasted
+on textures (``composites``).
+"""
 
 from ssimpert.data.composites import CompositeSet, Distractors, composites
 from ssimpert.data.images import load_image, save_array, save_image

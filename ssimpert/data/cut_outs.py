@@ -1,4 +1,4 @@
-"""Objects in the sample photos, cut out along outlines that ship with the package."""
+"""Objects in the sample photos, cut out along outlines that are part of the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ssimpert.errors import InputError, unknown_name
 
 Polygon = Sequence[tuple[float, float]]
 
-# ImageNet-1k's, by whose numbers the objects' classes are named.
+# The number of classes of ImageNet-1k. The objects' classes are given by their numbers there.
 IMAGENET_CLASSES = 1000
 
 
@@ -25,11 +25,11 @@ class CompositeObject:
     """An object in a sample photo, to be pasted elsewhere.
 
     Attributes:
-        name: the object's name: its photo's, where the photo is named after it.
-        photo: the sample that shows it.
-        crop: (x0, y0, x1, y1) in the photo's pixels, ends exclusive: the object as a rectangle, with little
-            around it.
-        classes: ImageNet-1k classes that name it rightly; the first is its main class.
+        name: the object's name. It is the photo's name where the photo is named after the object.
+        photo: the sample that shows the object.
+        crop: (x0, y0, x1, y1) in the photo's pixels, ends exclusive: a rectangle around the object, with few other
+            pixels.
+        classes: ImageNet-1k classes that name the object rightly; the first is its main class.
     """
 
     name: str
@@ -41,39 +41,39 @@ class CompositeObject:
 OBJECTS = (
     # The head. A tabby: tabby, tiger cat and Egyptian cat (ImageNet's three short-haired striped cats) are all right.
     CompositeObject("chelsea", "chelsea", (90, 0, 360, 300), (281, 282, 285)),
-    # Espresso in a cup: espresso, cup and coffee mug. Cut out: with its saucer and spoon.
+    # Espresso in a cup: espresso, cup and coffee mug. The cut-out contains the saucer and the spoon.
     CompositeObject("coffee", "coffee", (150, 0, 430, 400), (967, 504, 968)),
-    # The camera on its tripod; the rectangle has the photographer's hands and arms too, without the rest of him.
+    # The camera on its tripod. The rectangle also contains the photographer's hands and arms, and no more of him.
     CompositeObject("camera", "camera", (215, 110, 405, 512), (872,)),
     # ImageNet-1k has no motorcycle; its motorised two-wheelers are moped and motor scooter.
     CompositeObject("motorcycle", "motorcycle", (85, 60, 695, 460), (665, 670)),
-    # The model of a space shuttle with tank and boosters, beside the astronaut.
+    # The model of a space shuttle with tank and boosters that stands beside the astronaut.
     CompositeObject("shuttle", "astronaut", (345, 0, 480, 292), (812,)),
 )
 
 
 def named_objects(names: Sequence[str] | None) -> tuple[CompositeObject, ...]:
-    """The objects called ``names``, in that order; all for None.
+    """The objects called ``names``, in that order; all objects for None.
 
     Raises:
-        InputError: a name that no object has, none at all, or a single string instead of a sequence.
+        InputError: no object has such a name, there is no name, or ``names`` is a string instead of a sequence.
     """
     if names is None:
         return OBJECTS
-    known = {item.name: item for item in OBJECTS}
+    objects = {item.name: item for item in OBJECTS}
     if isinstance(names, str):
         raise InputError(f"objects {names!r} is a string; give a sequence of names, as ({names!r},)")
     if not names:
-        raise InputError(f"objects {names!r} names none; known: {', '.join(known)}")
+        raise InputError(f"objects {names!r} names none; known: {', '.join(objects)}")
     for name in names:
-        if name not in known:
-            raise unknown_name("object", str(name), known)
-    return tuple(known[name] for name in names)
+        if name not in objects:
+            raise unknown_name("object", str(name), objects)
+    return tuple(objects[name] for name in names)
 
 
 @cache
 def photo(name: str) -> NDArray[np.uint8]:
-    """The sample ``name`` (H,W,3), decoded once. Read-only."""
+    """The sample ``name`` (H, W, 3), decoded once. The array is read-only."""
     pixels = sample_array(name)
     pixels.flags.writeable = False
     return pixels
@@ -81,13 +81,13 @@ def photo(name: str) -> NDArray[np.uint8]:
 
 @cache
 def object_mask(item: CompositeObject) -> NDArray[np.bool_]:
-    """(H,W) in its photo: the pixels whose centre lies within the object's outline. Read-only.
+    """(H, W) bool in the object's photo: the pixels whose centre lies within the object's outline. Read-only.
 
-    The outline is the union of its parts, less its holes: polygons whose vertices (x, y) are in pixels from
-    the photo's upper left corner, so that pixel (column, row) covers [column, column + 1) x [row, row + 1).
-    They follow the object to 2 or 3 pixels. Four were drawn by hand. The motorcycle's comes from the
-    photo's disparity map: what stands nearer than bench and shelf and above the floor's plane; front
-    indicator, right lever and foot of the stand, which the map lacks, were drawn.
+    The outline is the union of its parts, without its holes. Parts and holes are polygons. Their vertices (x, y) are in
+    pixels from the photo's upper left corner, so that pixel (column, row) covers [column, column + 1) x
+    [row, row + 1). The outline follows the object to within 2 or 3 pixels. Four outlines were drawn by hand. The
+    motorcycle's outline comes from the photo's disparity map: everything nearer than bench and shelf and above the
+    floor's plane. Front indicator, right lever and the foot of the stand are missing in that map and were drawn.
     """
     outline = _outlines()[item.name]
     shape = photo(item.photo).shape[:2]
@@ -98,7 +98,7 @@ def object_mask(item: CompositeObject) -> NDArray[np.bool_]:
 
 @cache
 def cut_out_pixels(item: CompositeObject) -> NDArray[np.uint8]:
-    """(h,w,4): red, green, blue and opacity (255 on the object, else 0), in the object's tightest box. Read-only."""
+    """(h, w, 4): red, green, blue and opacity (255 on the object, else 0) in the object's tightest box. Read-only."""
     mask = object_mask(item)
     x0, y0, x1, y1 = tightest_box(mask)
     opacity = np.where(mask, 255, 0).astype(np.uint8)
@@ -108,7 +108,7 @@ def cut_out_pixels(item: CompositeObject) -> NDArray[np.uint8]:
 
 
 def tightest_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) around the True pixels of ``mask`` (H,W), ends exclusive; at least one must be True."""
+    """(x0, y0, x1, y1) around the True pixels of ``mask`` (H, W), ends exclusive. At least one pixel must be True."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 

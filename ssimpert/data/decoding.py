@@ -1,4 +1,4 @@
-"""Files into pixel arrays: what is understood, what is refused, and why."""
+"""Files into pixel arrays: which files are read, which are refused, and why."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ _REFUSED = {
 
 
 def decode_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """The picture in the file ``path``: (H,W,3) uint8, or float32 in [0, 1] from 16-bit grey. EXIF-rotated.
+    """The picture in the file ``path``, rotated as its EXIF data say.
+
+    Returns:
+        (H, W, 3), uint8 from 8-bit pictures, float32 in [0, 1] from 16-bit grey.
 
     Raises:
-        InputError: not a picture, damaged, or pixels that can't be brought to RGB in [0, 1]; says which.
+        InputError: the file is no picture, is damaged, or has pixels that can't become RGB in [0, 1]; the message says
+            which.
     """
     try:
         with Image.open(path) as picture:
@@ -44,10 +48,10 @@ def decode_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
 
 
 def decode_array(path: Path) -> NDArray[np.floating]:
-    """The float array in the ``.npy`` file ``path`` as (H,W,3), from any layout that ``load_image`` takes.
+    """The float array in the ``.npy`` file ``path`` as (H, W, 3), from any layout that ``load_image`` takes.
 
     Raises:
-        InputError: not such an array, or values that are NaN or outside [0, 1].
+        InputError: the file holds no such array, or the array has values that are NaN or outside [0, 1].
     """
     try:
         array = np.load(path, allow_pickle=False)
@@ -67,7 +71,7 @@ def decode_array(path: Path) -> NDArray[np.floating]:
         raise InputError(f"{str(path)!r} has shape {shape}; valid: (H,W), (H,W,3), (3,H,W), (1,3,H,W)")
     if array.size and not (array.min() >= 0 and array.max() <= 1):
         raise InputError(f"{str(path)!r} holds values from {array.min():.6g} to {array.max():.6g}; [0, 1] is valid")
-    # torch knows no long doubles and no foreign byte order.
+    # torch has no long doubles and no foreign byte order.
     native = np.dtype(f"f{min(array.dtype.itemsize, 8)}")
     return array.astype(native, copy=False)
 
@@ -85,7 +89,7 @@ def _to_rgb(picture: Image.Image, path: Path) -> NDArray[np.uint8] | NDArray[np.
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
-    """``picture`` composited on white. Opaque pixels keep their colour exactly."""
+    """``picture`` on a white background. Opaque pixels keep their colour exactly."""
     layered = picture.convert("RGBA")
     white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, layered)

@@ -1,4 +1,4 @@
-"""Pictures into tensors and back."""
+"""Pictures into tensors, and tensors into files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ssimpert.data.samples import is_sample, sample_array, samples
 from ssimpert.device import resolve_device
 from ssimpert.errors import InputError, unknown_name
 
-SMALLEST_SIDE = 16
-"""Pixels. Below this there is no room for the 11x11 windows of the index, nor anything to see."""
+SMALLEST_IMAGE_SIDE = 16
+"""In pixels. A smaller image has no room for the 11x11 windows of the SSIM index, and shows nothing."""
 
 
 def load_image(
@@ -26,42 +26,45 @@ def load_image(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> Tensor:
-    """A picture as an RGB tensor (1,3,H,W) with pixels in [0, 1].
+    """A picture as an RGB tensor (1, 3, H, W) with pixels in [0, 1].
+
+    8-bit pictures are resized as 8-bit pixels, so every value is a multiple of 1/255. 16-bit grey is divided by 65535
+    and resized in floating point. Arrays are resized in floating point too, and stay exact if their size already fits.
+    A camera's EXIF rotation is applied. Grey becomes three equal channels. Alpha is dropped where the picture is
+    opaque; transparent pixels are shown on white. Of an animation the first frame is read. 16-bit colour is read with 8
+    bits.
 
     Args:
-        name_or_path: a sample's name (see :func:`ssimpert.data.samples`; a file of that name goes first), an
-            image file, or a ``.npy`` float array (H,W), (H,W,3), (3,H,W) or (1,3,H,W) in [0, 1].
-        size: side of the square result in pixels, at least 16: the shorter side is resized to it (bicubic,
-            antialiased) and the centre cut out. None (default) keeps the picture as it is.
+        name_or_path: a sample's name (see :func:`ssimpert.data.samples`), an image file, or a ``.npy`` float array
+            (H, W), (H, W, 3), (3, H, W) or (1, 3, H, W) in [0, 1]. A file that has a sample's name is preferred to the
+            sample.
+        size: side of the square result in pixels, at least 16. The shorter side is resized to ``size`` (bicubic,
+            antialiased), and the central square is cut out. None (default) keeps the picture as it is.
         dtype: torch.float32 (default) or another floating type.
-        device: "cpu" (default), "auto", "cuda", "cuda:N", "mps".
-
-    8-bit pictures are resized as 8-bit pixels, so every value is a multiple of 1/255. 16-bit grey is divided
-    by 65535 and resized in floating point; arrays are resized in floating point too, and stay exact if the
-    size already fits. A camera's EXIF rotation is applied. Grey becomes three equal channels. Alpha is
-    dropped where the picture is opaque; transparent pixels are shown on white. Of an animation, the first
-    frame. 16-bit colour is read with 8 bits.
+        device: "cpu" (default), "auto", "cuda", "cuda:N" or "mps".
 
     Raises:
-        InputError: no such file or sample, not a readable picture, a kind of pixels without a fixed range
-            (the reason is given), a side under 16 pixels, or an unusable ``size``, ``dtype`` or ``device``.
+        InputError: there is no such file or sample, it is no readable picture, its pixels have no fixed range (the
+            reason is given), a side has under 16 pixels, or ``size``, ``dtype`` or ``device`` is unusable.
     """
     if not isinstance(name_or_path, str | Path):
         raise InputError(f"an image must be a sample's name or a path, got {type(name_or_path).__name__}")
     if str(name_or_path).startswith(("http://", "https://")):
         raise InputError(f"{str(name_or_path)!r} is an address; download the picture and give its file")
-    valid_size = isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= SMALLEST_SIDE
+    valid_size = isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= SMALLEST_IMAGE_SIDE
     if size is not None and not valid_size:
-        raise InputError(f"size {size!r} is not valid; give an integer of at least {SMALLEST_SIDE} pixels, or None")
+        raise InputError(
+            f"size {size!r} is not valid; give an integer of at least {SMALLEST_IMAGE_SIDE} pixels, or None"
+        )
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype {dtype!r} is not valid; give a floating type such as torch.float32")
     target = resolve_device(device)
 
     pixels = _read(name_or_path)
     height, width = pixels.shape[:2]
-    if min(height, width) < SMALLEST_SIDE:
+    if min(height, width) < SMALLEST_IMAGE_SIDE:
         raise InputError(
-            f"{str(name_or_path)!r} is {width}x{height} pixels; each side must have at least {SMALLEST_SIDE}"
+            f"{str(name_or_path)!r} is {width}x{height} pixels; each side must have at least {SMALLEST_IMAGE_SIDE}"
         )
     if size is not None:
         pixels = resize_and_crop(pixels, size)
@@ -71,17 +74,16 @@ def load_image(
 
 
 def save_image(tensor: Tensor, path: str | Path) -> Path:
-    """Write ``tensor``, (3,H,W) or (1,3,H,W) in [0, 1], as an 8-bit PNG, rounded to the nearest level.
+    """Write ``tensor``, (3, H, W) or (1, 3, H, W) in [0, 1], as an 8-bit PNG, rounded to the nearest grey level.
 
-    Rounding moves pixels by up to 1/510: use :func:`save_array` to keep a result exactly. Missing
-    folders are made.
+    Rounding moves pixels by up to 1/510. Use :func:`save_array` to keep a result exactly. Missing folders are made.
 
     Returns:
         ``path``.
 
     Raises:
-        InputError: wrong shape, NaN or pixels outside [0, 1], a name that doesn't end in .png, an unwritable
-            place.
+        InputError: a wrong shape, NaN or pixels outside [0, 1], a name that doesn't end in .png, or a place that can't
+            be written to.
     """
     if not isinstance(tensor, Tensor):
         raise InputError(f"an image to save must be a tensor (3,H,W) or (1,3,H,W), got {type(tensor).__name__}")
@@ -108,7 +110,7 @@ def save_image(tensor: Tensor, path: str | Path) -> Path:
 
 
 def save_array(tensor: Tensor, path: str | Path) -> Path:
-    """Write ``tensor``, of any shape and numpy-known type, exactly, as a ``.npy`` file.
+    """Write ``tensor`` exactly, as a ``.npy`` file. Any shape, and any type that numpy has, is possible.
 
     Missing folders are made.
 
@@ -116,7 +118,7 @@ def save_array(tensor: Tensor, path: str | Path) -> Path:
         ``path``.
 
     Raises:
-        InputError: a name that doesn't end in .npy, a type that numpy lacks, or an unwritable place.
+        InputError: a name that doesn't end in .npy, a type that numpy lacks, or a place that can't be written to.
     """
     path = Path(path)
     if path.suffix != ".npy":

@@ -1,4 +1,4 @@
-"""Pictures as masks."""
+"""Pictures as masks: which pixels are bright."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ssimpert.data.resizing import resize_and_crop
 from ssimpert.errors import InputError
 
 BRIGHT = 128
-"""Of 255: the least grey level that counts as bright."""
+"""The least grey level, of 255, that counts as bright."""
 
 
 def load_mask(path: str | Path, size: int | None = None) -> Tensor:
     """The bright pixels of a picture, bool (H, W), on the CPU.
 
     Args:
-        path: any picture file that :func:`~ssimpert.data.load_image` reads. Bright is a grey level (luma of ITU-R
-            BT.601) of at least 128 of 255. Transparent pixels are shown on white, so they are bright.
-        size: side of the square result in pixels: resized and cut as :func:`~ssimpert.data.load_image` does, but by
-            nearest neighbours. A mask of a photo's own size thus stays in register with the photo. None (default)
-            keeps the mask as it is.
+        path: any picture file that :func:`~ssimpert.data.load_image` reads. A pixel is bright if its grey level (luma
+            of ITU-R BT.601) is at least 128 of 255. Transparent pixels are shown on white, so they are bright.
+        size: side of the square result in pixels. The mask is resized and cut as :func:`~ssimpert.data.load_image`
+            does, but by nearest neighbours. So a mask of a photo's own size stays in register with the photo. None
+            (default) keeps the mask as it is.
 
     Raises:
-        InputError: no such file, or not a readable picture.
+        InputError: there is no such file, or it is no readable picture.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,7 +42,7 @@ def load_mask(path: str | Path, size: int | None = None) -> Tensor:
 
 def _bright(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
     """(H, W, 3) to (H, W): 255 where bright, else 0."""
-    # Floating point is 16-bit grey in [0, 1]: three equal channels.
-    eight_bit = pixels.dtype == np.uint8
-    grey = np.asarray(Image.fromarray(pixels).convert("L")) if eight_bit else 255 * pixels[:, :, 0]
+    # Floating-point pixels come from 16-bit grey: three equal channels in [0, 1].
+    is_eight_bit = pixels.dtype == np.uint8
+    grey = np.asarray(Image.fromarray(pixels).convert("L")) if is_eight_bit else 255 * pixels[:, :, 0]
     return np.where(grey >= BRIGHT, 255, 0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Photos and textures that are installed with scikit-image: nothing is downloaded."""
+"""Photos and textures that are installed with scikit-image. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ssimpert.errors import unknown_name
 
 @dataclass(frozen=True)
 class Sample:
-    """A shipped picture.
+    """A sample picture.
 
     Attributes:
-        name: what :func:`ssimpert.data.load_image` knows it by.
-        description: what it shows.
+        name: what :func:`ssimpert.data.load_image` calls the picture.
+        description: what the picture shows.
         licence: terms and author, as scikit-image states them.
-        kind: "photo" (of something a classifier may know) or "texture" (a background).
+        kind: "photo" (shows an object that a classifier may know) or "texture" (a background).
     """
 
     name: str
@@ -55,20 +55,20 @@ _BY_NAME = {sample.name: sample for sample in _SAMPLES}
 
 
 def samples() -> tuple[Sample, ...]:
-    """Every shipped picture, photos first."""
+    """All sample pictures, photos first."""
     return _SAMPLES
 
 
 def is_sample(name: str) -> bool:
-    """Whether ``name`` is a shipped picture's."""
+    """Whether a sample picture is called ``name``."""
     return name in _BY_NAME
 
 
 def sample_array(name: str) -> NDArray[np.uint8]:
-    """The pixels (H,W,3), 0 to 255, of the sample ``name``; grey pictures have three equal channels.
+    """The pixels (H, W, 3), uint8, of the sample ``name``; grey pictures have three equal channels.
 
     Raises:
-        InputError: no sample of that name; near matches are listed.
+        InputError: there is no such sample; near names are listed.
     """
     if name not in _BY_NAME:
         raise unknown_name("sample", name, _BY_NAME)

@@ -1,6 +1,10 @@
-"""The decision, linearised: margins and their gradients, deep features and their Jacobian."""
+"""The decision, linearised: margins and their gradients, deep features and their Jacobian.
 
-from ssimpert.linearization.features import Features, deep_features, default_layers
+Found here: what "changing the decision" means (``margins``), a margin's value and gradient (``gradient``), the features
+of named layers (``deep_features``), and products with their derivative (``jacobian``).
+"""
+
+from ssimpert.linearization.deep_features import Features, deep_features, default_layers
 from ssimpert.linearization.gradient import Linearization, linearize
 from ssimpert.linearization.jacobian import FeatureJacobian, feature_jacobian, operator_norm
 from ssimpert.linearization.margins import AnyOf, LabelWins, LeastLikely, Margin, Membership, Targeted, Untargeted

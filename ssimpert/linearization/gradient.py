@@ -14,11 +14,11 @@ from ssimpert.models.forward_passes import CHUNK, Model, check_model, in_chunks,
 
 @dataclass(frozen=True)
 class Linearization:
-    """A margin and its first-order model, ``margin(x + d) ~ value + gradient'd``.
+    """A margin and its first-order model, ``margin(x + d) ~ value + gradient'd``. All tensors have the images' dtype.
 
     Attributes:
-        value: (B,), in the images' dtype.
-        gradient: (B, C, H, W).
+        value: (B,), the margin in logits.
+        gradient: (B, C, H, W), in logits per unit of pixel value.
         logits: (B, K).
     """
 
@@ -28,15 +28,18 @@ class Linearization:
 
 
 def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, chunk: int = CHUNK) -> Linearization:
-    """Value and gradient of ``margin`` per image; images don't influence one another.
+    """Value and gradient of ``margin`` for each image. Images don't influence one another.
 
     Args:
-        model: maps images (B, C, H, W) in [0, 1] to logits (B, K); evaluated in float32 unless its own parameters
-            are wider.
+        model: images (B, C, H, W) in [0, 1] -> logits (B, K). It is evaluated in the dtype of its own parameters, in
+            float32 if it has none.
         images: (B, C, H, W), float32 or float64.
-        label: the images' own classes, (B,) long.
+        label: (B,) long, the class of each image that the margin is measured against.
         margin: for instance :class:`~ssimpert.Untargeted`.
-        chunk: images a pass; halved, once more each time, where memory runs out.
+        chunk: at most so many images in one pass (default 16); halved, repeatedly, where memory runs out.
+
+    Raises:
+        InputError: ``model`` is not callable, or ``label`` is no tensor (B,).
     """
     check_model(model)
     if not isinstance(label, Tensor) or label.shape != images.shape[:1]:
@@ -44,7 +47,7 @@ def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, ch
         raise InputError(f"label must be a long tensor of shape {tuple(images.shape[:1])}, got {got}")
     precision = model_dtype(model)
 
-    def one(batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def linearize_chunk(batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             leaf = batch.detach().to(precision).requires_grad_(True)
             logits = model(leaf)
@@ -52,5 +55,5 @@ def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, ch
             (gradient,) = torch.autograd.grad(value.sum(), leaf)
         return value.detach(), gradient, logits.detach()
 
-    value, gradient, logits = in_chunks(one, images, label, chunk=chunk)
+    value, gradient, logits = in_chunks(linearize_chunk, images, label, chunk=chunk)
     return Linearization(value.to(images.dtype), gradient.to(images.dtype), logits.to(images.dtype))

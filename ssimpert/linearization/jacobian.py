@@ -1,4 +1,4 @@
-"""The derivative of deep features at an image, through products: ``J v`` forward, ``J' u`` in reverse."""
+"""The derivative J of deep features at an image, seen through products only: ``J v`` forward, ``J' u`` in reverse."""
 
 from __future__ import annotations
 
@@ -12,44 +12,53 @@ from torch import Tensor
 import solvers
 from solvers.batch_algebra import norm, per_image
 from ssimpert.errors import InputError
-from ssimpert.linearization.features import Features
-from ssimpert.models.forward_passes import model_dtype
+from ssimpert.linearization.deep_features import Features
+from ssimpert.models.forward_passes import by_halves, model_dtype, ran_out_of_memory, release_cached_memory
+from ssimpert.validation import check_count
 
-# What is kept of one image's forward pass, for both modes, is some four times what one mode saves.
+# Both modes of differentiation keep some four times as much of one image's forward pass as the reverse mode alone.
 KEPT_OVER_SAVED = 4
 MEMORY_LIMIT = 4e9
 POWER_STEPS, POWER_MARGIN = 30, 1.05
+_CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 1, 16
+
+Product = Callable[[Tensor], Tensor]
+"""``J v``: images (K, C, H, W) -> features (K, F), or ``J' u``: features (K, F) -> images (K, C, H, W)."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The products of some images, (K, ...)."""
+    """The products of K images: their places (K,) in the batch, ``J v`` and ``J' u``."""
 
     images: Tensor
-    forward: Callable[[Tensor], Tensor]
-    adjoint: Callable[[Tensor], Tensor]
+    forward: Product
+    adjoint: Product
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureJacobian(solvers.LinearOperator):
-    """J of a batch, in parts; images that are not selected are not computed."""
+    """J of a batch of images, made of parts. Products of images that are not selected are not computed."""
 
     parts: tuple[_Part, ...] = ()
 
     def select(self, index: Tensor, batch: int) -> solvers.LinearOperator:
-        """The operator of the images at ``index`` alone, in that order."""
+        """The operator of the images at ``index`` (K,) alone, in that order.
+
+        Raises:
+            InputError: this Jacobian is not of ``batch`` images, or has no such image.
+        """
         owner = {int(image): (part, k) for part in self.parts for k, image in enumerate(part.images.tolist())}
         if len(owner) != batch:
             raise InputError(f"this Jacobian is of {len(owner)} images, the batch has {batch}")
-        wanted = index.tolist()
-        missing = [image for image in wanted if image not in owner]
+        image_indices = index.tolist()
+        missing = [image for image in image_indices if image not in owner]
         if missing:
             raise InputError(f"image {missing[0]} is not in this Jacobian; it has images 0 to {len(owner) - 1}")
         parts = []
         for part in self.parts:
-            mine = [(position, owner[image][1]) for position, image in enumerate(wanted) if owner[image][0] is part]
-            if mine:
-                parts.append(_narrowed(part, mine))
+            members = [(place, owner[image][1]) for place, image in enumerate(image_indices) if owner[image][0] is part]
+            if members:
+                parts.append(_narrowed(part, members))
         return _joined(tuple(parts), self.dtype)
 
 
@@ -62,45 +71,50 @@ def feature_jacobian(
 ) -> FeatureJacobian:
     """``J``, the derivative of ``features`` at ``reference``, as :class:`solvers.FeatureBall` takes it.
 
-    The states of non-smooth activations are those at the reference: J is one matrix an image, and both products use
-    the same one. Products are computed in the model's dtype.
+    Activations that are not smooth keep the state that they have at the reference. So J is one matrix for each image,
+    and both products use the same matrix. Products are computed in the model's dtype.
 
     Args:
         features: see :func:`deep_features`.
         reference: (B, C, H, W) in [0, 1].
-        chunk: images a product; default: one on a CPU, 16 elsewhere. Halved, once, where memory runs out.
-        memory_limit: bytes that may be kept of forward passes; images beyond it are passed forward anew for every
-            product, which takes about three times as long.
+        chunk: how many images a product handles at once, at least 1. Default: 1 on a CPU, 16 elsewhere. Where memory
+            runs out the chunk is halved, down to single images. If a single image does not fit, everything is done once
+            more from the beginning with half the ``memory_limit``.
+        memory_limit: bytes that may be kept of forward passes. Images beyond this limit are passed forward again for
+            every product, which takes about three times as long.
 
     Raises:
-        InputError: features or reference that don't fit, no memory for half a chunk.
+        InputError: features or a reference that don't fit, or no memory for a single image.
     """
     if reference.ndim != 4 or not reference.is_floating_point():
         raise InputError(f"reference must be images (B, C, H, W), got {reference.dtype} {tuple(reference.shape)}")
-    if chunk is not None and chunk < 1:
-        raise InputError(f"chunk must be at least 1 image, got {chunk}")
+    if chunk is not None:
+        check_count("chunk", chunk)
     if not features.layers:
         raise InputError("the features have no layers, so no Jacobian")
     dtype = model_dtype(features.model)
     images = reference.detach().to(dtype)
-    size = chunk or (1 if images.device.type == "cpu" else 16)
+    size = chunk or (_CHUNK_ON_CPU if images.device.type == "cpu" else _CHUNK_ELSEWHERE)
     try:
         return _joined(_linearised(features, images, size, memory_limit), dtype)
-    except torch.OutOfMemoryError:
-        _release(images)
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+    # Outside the clause, since the error there holds on to the memory of the first attempt.
+    release_cached_memory()
     try:
         return _joined(_linearised(features, images, max(size // 2, 1), memory_limit / 2), dtype)
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"no memory for the Jacobian of {max(size // 2, 1)} images at once; give a smaller chunk or memory_limit"
-        ) from error
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise InputError("no memory for the Jacobian of a single image; give a smaller memory_limit") from error
 
 
 def operator_norm(jacobian: solvers.LinearOperator, like: Tensor, *, steps: int = POWER_STEPS) -> Tensor:
-    """An estimate of |J| from above, per image, (B,), in the dtype of ``like`` (B, C, H, W).
+    """An estimate from above of the spectral norm |J| of each image, (B,), in the dtype of ``like`` (B, C, H, W).
 
-    The power method on J'J from a fixed random start comes from below; 5% are added, which it has been within after
-    30 steps on real networks. Not a proof: what needs one must check.
+    The power method on J'J from a fixed random start approaches |J| from below. 5% are added to its result: after 30
+    steps on real networks the result was within 5% of |J|. The estimate is no proof; callers that need one must check.
     """
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(like.shape[1:], generator=generator, dtype=torch.float64).to(like).expand_as(like)
@@ -111,19 +125,26 @@ def operator_norm(jacobian: solvers.LinearOperator, like: Tensor, *, steps: int 
 
 
 def _linearised(features: Features, images: Tensor, chunk: int, memory_limit: float) -> tuple[_Part, ...]:
+    """The parts of the batch, with kept forward passes for as many of the first images as ``memory_limit`` allows."""
     bytes_an_image = KEPT_OVER_SAVED * _saved_bytes(features, images[:1])
-    room = memory_limit
-    parts = []
-    for numbers in torch.arange(len(images)).split(chunk):
-        room -= bytes_an_image * len(numbers)
-        make = _kept if room >= 0 else _afresh
-        parts.append(_Part(numbers, *make(features, images[numbers.to(images.device)])))
-    return tuple(parts)
+    places = torch.arange(len(images))
+    bytes_left = memory_limit
+
+    def linearised_part(part: slice) -> _Part:
+        nonlocal bytes_left
+        bytes_after = bytes_left - bytes_an_image * len(places[part])
+        products = _kept if bytes_after >= 0 else _recomputed
+        result = _Part(places[part], *products(features, images[places[part].to(images.device)]))
+        bytes_left = bytes_after
+        return result
+
+    return tuple(by_halves(linearised_part, len(images), chunk))
 
 
-def _kept(features: Features, images: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+def _kept(features: Features, images: Tensor) -> tuple[Product, Product]:
+    """Products ``J v`` and ``J' u`` that keep one forward pass in memory."""
     with torch.no_grad(), warnings.catch_warnings():
-        # torch warns of how it folds constants itself; nothing a caller could do about.
+        # torch warns about how torch itself folds constants; a caller can do nothing about it.
         warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node", UserWarning)
         _, push = torch.func.linearize(features, images)
     with torch.enable_grad():
@@ -140,7 +161,9 @@ def _kept(features: Features, images: Tensor) -> tuple[Callable[[Tensor], Tensor
     return forward, pull
 
 
-def _afresh(features: Features, images: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+def _recomputed(features: Features, images: Tensor) -> tuple[Product, Product]:
+    """Products ``J v`` and ``J' u`` that pass the images forward again every time."""
+
     def forward(image: Tensor) -> Tensor:
         with torch.no_grad():
             return torch.func.jvp(features, (images,), (image,))[1]
@@ -154,9 +177,9 @@ def _afresh(features: Features, images: Tensor) -> tuple[Callable[[Tensor], Tens
 
 
 def _joined(parts: tuple[_Part, ...], dtype: torch.dtype | None) -> FeatureJacobian:
-    """One operator of parts whose images are 0 to B - 1, each in one of them."""
+    """One operator of all ``parts``. Their images are numbered 0 to B - 1; each belongs to one part."""
 
-    def gathered(values: Tensor, product: Callable[[_Part], Callable[[Tensor], Tensor]]) -> Tensor:
+    def gathered(values: Tensor, product: Callable[[_Part], Product]) -> Tensor:
         results = [product(part)(values[part.images.to(values.device)].contiguous()) for part in parts]
         order = torch.cat([part.images for part in parts]).argsort()
         return results[0] if len(results) == 1 and len(order) == 1 else torch.cat(results)[order.to(values.device)]
@@ -169,27 +192,29 @@ def _joined(parts: tuple[_Part, ...], dtype: torch.dtype | None) -> FeatureJacob
     )
 
 
-def _narrowed(part: _Part, mine: list[tuple[int, int]]) -> _Part:
-    """Of the part's images those at ``k``, under new numbers ``position``, for (position, k) in ``mine``; within a
-    part the others are fed zeros."""
-    positions, own = (torch.tensor(values) for values in zip(*mine, strict=True))
-    count = len(part.images)
-    if torch.equal(own, torch.arange(count)):
-        return _Part(positions, part.forward, part.adjoint)
+def _narrowed(part: _Part, members: list[tuple[int, int]]) -> _Part:
+    """The part's images at ``k``, renumbered to ``place``, for each (place, k) in ``members``.
 
-    def fed(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    A part handles its images together, so the images that are not among ``members`` are fed zeros.
+    """
+    places, indices = (torch.tensor(values) for values in zip(*members, strict=True))
+    count = len(part.images)
+    if torch.equal(indices, torch.arange(count)):
+        return _Part(places, part.forward, part.adjoint)
+
+    def with_zeros(product: Product) -> Product:
         def narrow(values: Tensor) -> Tensor:
-            index = own.to(values.device)
+            index = indices.to(values.device)
             wide = values.new_zeros(count, *values.shape[1:]).index_copy(0, index, values)
             return product(wide)[index]
 
         return narrow
 
-    return _Part(positions, fed(part.forward), fed(part.adjoint))
+    return _Part(places, with_zeros(part.forward), with_zeros(part.adjoint))
 
 
 def _saved_bytes(features: Features, image: Tensor) -> int:
-    """Bytes that the reverse mode of one image keeps."""
+    """Bytes that the reverse mode of one image (1, C, H, W) keeps."""
     sizes: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -199,8 +224,3 @@ def _saved_bytes(features: Features, image: Tensor) -> int:
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         features(image.clone().requires_grad_(True))
     return sum(sizes.values())
-
-
-def _release(images: Tensor) -> None:
-    if images.device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
 """What "changing the decision" means: margins on logits, positive once the decision has changed.
 
-They compose: ``a & b`` asks for both, ``a | b`` for either, ``a.by(1.0)`` for a margin of one logit.
+Margins compose: ``a & b`` asks for both goals, ``a | b`` for either, and ``a.by(1.0)`` for a margin of one logit.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ssimpert.errors import InputError
 
 
 class Margin(Protocol):
-    """A differentiable score per image, positive exactly where the goal is reached."""
+    """A differentiable score for each image, positive exactly where the goal is reached."""
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Margin per image, (B,), from logits (B, K) and the images' own labels (B,)."""
+        """The margin of each image, (B,), from logits (B, K) and the images' own labels (B,)."""
         ...
 
     def check(self, classes: int) -> None:
@@ -31,7 +31,7 @@ class Criterion:
     """A margin that composes with others."""
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Margin per image, (B,), from logits (B, K) and labels (B,)."""
+        """The margin of each image, (B,), from logits (B, K) and labels (B,)."""
         raise NotImplementedError
 
     def check(self, classes: int) -> None:
@@ -39,8 +39,10 @@ class Criterion:
         raise NotImplementedError
 
     def labels(self, logits: Tensor) -> Tensor:
-        """The classes, (B,) long, that the margin is measured against where the caller gives none, from the clean
-        images' logits: the model's own labels."""
+        """The classes, (B,) long, that the margin is measured against where the caller gives none.
+
+        These are the model's own labels, from the logits (B, K) of the clean images.
+        """
         return logits.argmax(dim=1)
 
     def __and__(self, other: Criterion) -> Both:
@@ -50,13 +52,13 @@ class Criterion:
         return Either(self, _criterion(other))
 
     def by(self, least: float) -> AtLeast:
-        """The same goal, reached only where this margin exceeds ``least`` logits."""
+        """The same goal, but reached only where this margin exceeds ``least`` logits."""
         return AtLeast(self, least)
 
 
 @dataclass(frozen=True)
 class Untargeted(Criterion):
-    """``max_{j != y} f_j - f_y``: any other class. The runner-up is chosen anew at every evaluation."""
+    """``max_{j != y} f_j - f_y``: any other class. Every evaluation chooses the runner-up again."""
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         return best_other(logits, label) - logits.gather(1, label[:, None])[:, 0]
@@ -71,14 +73,14 @@ class Targeted(Criterion):
     """``f_t - max_{j != t} f_j``: this class and no other.
 
     Attributes:
-        target: t, the class wanted.
+        target: t, the wanted class.
     """
 
     target: int
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
-        wanted = torch.full_like(label, self.target)
-        return logits[:, self.target] - best_other(logits, wanted)
+        target_label = torch.full_like(label, self.target)
+        return logits[:, self.target] - best_other(logits, target_label)
 
     def check(self, classes: int) -> None:
         if not isinstance(self.target, int) or isinstance(self.target, bool):
@@ -99,8 +101,8 @@ class AnyOf(Criterion):
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         index = torch.tensor(self.targets, device=logits.device)
-        within = torch.zeros_like(logits[:1], dtype=torch.bool).index_fill_(1, index, True)
-        return logits[:, index].amax(dim=1) - logits.masked_fill(within, -torch.inf).amax(dim=1)
+        is_target = torch.zeros_like(logits[:1], dtype=torch.bool).index_fill_(1, index, True)
+        return logits[:, index].amax(dim=1) - logits.masked_fill(is_target, -torch.inf).amax(dim=1)
 
     def check(self, classes: int) -> None:
         if not isinstance(self.targets, tuple) or not self.targets:
@@ -115,9 +117,11 @@ class AnyOf(Criterion):
 
 @dataclass(frozen=True)
 class Membership(Criterion):
-    """The decision crosses the border of a set T of classes: ``max_{j not in T} f_j - max_{t in T} f_t`` for an image
-    whose own class is in T, and its negative for the others. For one class it is :class:`Targeted`, or
-    :class:`Untargeted` where it is the image's own.
+    """The decision crosses the border of a set T of classes.
+
+    The margin is ``max_{j not in T} f_j - max_{t in T} f_t`` for an image whose own class is in T, and the negative of
+    this for the other images. If T has one class, the margin is :class:`Untargeted` for images of this class and
+    :class:`Targeted` for the other images.
 
     Attributes:
         targets: T, classes.
@@ -126,8 +130,8 @@ class Membership(Criterion):
     targets: tuple[int, ...]
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
-        joining = AnyOf(self.targets)(logits, label)
-        return torch.where(torch.isin(label, torch.tensor(self.targets, device=label.device)), -joining, joining)
+        entering = AnyOf(self.targets)(logits, label)
+        return torch.where(torch.isin(label, torch.tensor(self.targets, device=label.device)), -entering, entering)
 
     def check(self, classes: int) -> None:
         AnyOf(self.targets).check(classes)
@@ -135,7 +139,7 @@ class Membership(Criterion):
 
 @dataclass(frozen=True)
 class LabelWins(Criterion):
-    """``f_y - max_{j != y} f_j`` with y each image's label: a target of its own per image, given as ``label``."""
+    """``f_y - max_{j != y} f_j`` with y the label: each image has its own target, which is given as ``label``."""
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         return logits.gather(1, label[:, None])[:, 0] - best_other(logits, label)
@@ -146,8 +150,10 @@ class LabelWins(Criterion):
 
 @dataclass(frozen=True)
 class LeastLikely(LabelWins):
-    """:class:`LabelWins` for the class of least logit at the clean image (Kurakin, Goodfellow, Bengio, ICLR 2017
-    workshop), unless ``label`` says otherwise."""
+    """:class:`LabelWins` for the class that has the least logit at the clean image, unless ``label`` names another.
+
+    Source: Kurakin, Goodfellow, Bengio, ICLR 2017 workshop.
+    """
 
     def labels(self, logits: Tensor) -> Tensor:
         return logits.argmin(dim=1)
@@ -159,7 +165,7 @@ class AtLeast(Criterion):
 
     Attributes:
         margin: the goal.
-        least: logits, finite.
+        least: how many logits the margin must exceed, finite.
     """
 
     margin: Criterion
@@ -220,7 +226,7 @@ def _criterion(value: object) -> Criterion:
 
 
 def _wants_label(margin: Criterion) -> type[Criterion] | None:
-    """Which kind of margin reads the label as a target, if one does."""
+    """The kind of margin within ``margin`` that reads the label as a target, or ``None``."""
     if isinstance(margin, AtLeast):
         return _wants_label(margin.margin)
     if isinstance(margin, _Pair):
@@ -229,6 +235,6 @@ def _wants_label(margin: Criterion) -> type[Criterion] | None:
 
 
 def best_other(logits: Tensor, label: Tensor) -> Tensor:
-    """``max_{j != y} f_j``, (B,)."""
-    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
-    return logits.masked_fill(own, -torch.inf).amax(dim=1)
+    """``max_{j != y} f_j``, (B,), from logits (B, K) and labels y (B,) long."""
+    is_label = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
+    return logits.masked_fill(is_label, -torch.inf).amax(dim=1)

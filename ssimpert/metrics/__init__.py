@@ -1,7 +1,10 @@
-"""How far two images are apart: the SSIM index, its map and least window, the global contrast distance, distances of
-deep features."""
+"""How far two images are apart.
 
-from ssimpert.metrics.features import feature_distance
+Found here: the SSIM index, its map and least window, and the global contrast distance (``ssim``), the distance of a
+classifier's own deep features (``feature_distance``), and LPIPS (``lpips``).
+"""
+
+from ssimpert.metrics.feature_distance import feature_distance
 from ssimpert.metrics.lpips import lpips_distance
 from ssimpert.metrics.ssim import (
     STANDARD_WINDOW,

@@ -1,4 +1,4 @@
-"""LPIPS with its published calibration, where torchmetrics and the backbone's weights are to be had."""
+"""LPIPS with its published calibration. It needs torchmetrics and the weights of a backbone."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ssimpert.errors import InputError
 from ssimpert.models.catalog import load_model
 from ssimpert.models.forward_passes import CHUNK, in_chunks
 from ssimpert.models.torchvision_compat import import_torchvision
-from ssimpert.validation import check_images, check_same
+from ssimpert.validation import check_count, check_images, check_same
 
 LpipsNet = Literal["alex", "vgg", "squeeze"]
 _BACKBONES = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
-# Pixels; below it one of the backbones pools its map away.
-SMALLEST_SIDE = 32
+# In pixels. On smaller images one of the backbones pools its map down to nothing.
+LPIPS_SMALLEST_SIDE = 32
 # x + d may exceed 1 by a rounding error.
 _RANGE_TOLERANCE = 1e-6
 
@@ -32,54 +32,55 @@ def lpips_distance(
     *,
     chunk: int = CHUNK,
 ) -> Tensor:
-    """Learned perceptual image patch similarity, version 0.1, per image: (B,), 0 for equal images, larger is further.
+    """Learned perceptual image patch similarity, version 0.1, of each pair: (B,), 0 for equal images, no upper bound.
 
-    Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep features as a perceptual metric", CVPR
-    2018, equation 1: the sum over layers of the mean over positions of squared differences of unit-normalised channels,
-    weighted channel by channel. The channel weights, fitted to people's judgements, come with torchmetrics (extra
-    ``lpips``), whose implementation computes it. **The backbone's ImageNet weights do not**: without them the value
-    means nothing. The published ones were not at hand where this was tested: the arithmetic was, with random backbones.
+    Source: Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep features as a perceptual
+    metric", CVPR 2018, equation 1: the sum over layers of the mean over positions of squared differences of
+    unit-normalised channels, weighted channel by channel. torchmetrics (extra ``lpips``) computes the value. The
+    channel weights, which were fitted to people's judgements, come with torchmetrics. **The backbone's ImageNet weights
+    do
+    not**: without them the value means nothing. The arithmetic was tested with random backbones, since the published
+    weights were not available there.
 
     Args:
-        image, adversarial: (B, 3, H, W), RGB in [0, 1] (mapped to the [-1, 1] that LPIPS takes), float32 or float64,
-            equal in shape, dtype and device, at least 32 pixels a side. Computed in float32.
-        weights: torchvision's state dict of the whole backbone: a file (``alexnet-owt-*.pth``, ``vgg16-*.pth``,
-            ``squeezenet1_1-*.pth``; read with ``weights_only=True``), None (default) to have torchvision download it,
-            or "random", which is for tests. A network loaded is kept for the next call.
-        net: the backbone: "alex" (default, as its authors advise for measuring), "vgg", "squeeze".
-        chunk: pairs a pass, at least 1; halved where memory runs out.
+        image, adversarial: (B, 3, H, W), RGB in [0, 1], float32 or float64, equal in shape, dtype and device, at least
+            32 pixels a side. They are mapped to the [-1, 1] that LPIPS takes. The computation is in float32.
+        weights: torchvision's state dict of the whole backbone. A file (``alexnet-owt-*.pth``, ``vgg16-*.pth``,
+            ``squeezenet1_1-*.pth``) is read with ``weights_only=True``; with None (default) torchvision downloads it;
+            "random" is for tests. A loaded network is kept for the next call.
+        net: the backbone: "alex" (default, which the authors advise for measuring), "vgg" or "squeeze".
+        chunk: how many pairs go through the network at a time, at least 1 (default 16); halved where memory runs out.
 
     Returns:
         (B,) in the images' dtype, without gradient. An image with a pixel that is NaN has NaN.
 
     Raises:
-        InputError: images that don't match or leave [0, 1], an unknown net, torchmetrics not installed, weights that
+        InputError: images that don't match or leave [0, 1], an unknown net, torchmetrics is not installed, or weights
             can't be downloaded, read or fitted to the backbone.
     """
     if net not in get_args(LpipsNet):
         raise InputError(f"unknown net {net!r}; valid: {', '.join(get_args(LpipsNet))}")
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise InputError(f"chunk must be at least 1 pair, got {chunk!r}")
+    check_count("chunk", chunk)
     for name, images in (("image", image), ("adversarial", adversarial)):
-        _check(name, images)
+        _check_pixels(name, images)
     check_same(("image", "adversarial"), image, adversarial)
     if find_spec("torchmetrics") is None:
         raise InputError("LPIPS needs torchmetrics; install it with pip install 'ssimpert[lpips]'")
     file = Path(weights).resolve() if weights not in (None, "random") else None
-    # A file that was replaced is another file.
+    # The time of the last change tells when the file was replaced: the network is then loaded again.
     stamp = file.stat().st_mtime_ns if file is not None and file.is_file() else 0
     network = _network(net, weights if file is None else file, stamp, image.device)
 
-    def one(clean: Tensor, changed: Tensor) -> tuple[Tensor]:
+    def distance_of(clean: Tensor, changed: Tensor) -> tuple[Tensor]:
         with torch.no_grad():
             return (network(clean.float(), changed.float(), normalize=True).flatten(),)
 
-    return in_chunks(one, image, adversarial, chunk=chunk)[0].to(image.dtype)
+    return in_chunks(distance_of, image, adversarial, chunk=chunk)[0].to(image.dtype)
 
 
 @lru_cache(maxsize=2)
 def _network(net: LpipsNet, weights: str | Path | None, stamp: int, device: torch.device) -> nn.Module:
-    """torchmetrics' module with the weights filled in, on ``device``; ``stamp`` tells versions of a file apart."""
+    """torchmetrics' module with the weights filled in, on ``device``; another ``stamp`` means another file."""
     import_torchvision()
     # The public class can only download its backbone.
     from torchmetrics.functional.image.lpips import _NoTrainLpips
@@ -87,21 +88,21 @@ def _network(net: LpipsNet, weights: str | Path | None, stamp: int, device: torc
     backbone = load_model(f"torchvision:{_BACKBONES[net]}", weights=weights, device="cpu").network
     network = _NoTrainLpips(net=net, pnet_rand=True)
     slots = network.net.state_dict()
-    # The same layers in the same order, cut into slices under other names.
+    # Both have the same layers in the same order; torchmetrics names them by slices.
     values = backbone.get_submodule("features").state_dict().values()
     network.net.load_state_dict(dict(zip(slots, values, strict=True)))
     return network.to(device)
 
 
-def _check(name: str, images: Tensor) -> None:
+def _check_pixels(name: str, images: Tensor) -> None:
     check_images(name, images)
     _, channels, height, width = images.shape
     if channels != 3:
         raise InputError(f"{name} must have 3 channels (RGB), got {channels}; repeat a grey one")
-    if min(height, width) < SMALLEST_SIDE:
-        raise InputError(f"{name} is {width}x{height} pixels; LPIPS needs at least {SMALLEST_SIDE} a side")
-    # NaN passes: it gives NaN for its image alone.
+    if min(height, width) < LPIPS_SMALLEST_SIDE:
+        raise InputError(f"{name} is {width}x{height} pixels; LPIPS needs at least {LPIPS_SMALLEST_SIDE} a side")
+    # NaN is no error here: it gives NaN for its own image alone.
     outside = (images < -_RANGE_TOLERANCE) | (images > 1 + _RANGE_TOLERANCE)
     if bool(outside.any()):
-        worst = float(images[outside][0])
-        raise InputError(f"{name} must have pixels in [0, 1], got {worst:.6g}")
+        first = float(images[outside][0])
+        raise InputError(f"{name} must have pixels in [0, 1], got {first:.6g}")

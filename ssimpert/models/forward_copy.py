@@ -1,52 +1,53 @@
 """A copy of a classifier for many forward passes on the CPU: batch norms folded into the convolutions before them.
 
-In evaluation mode a batch norm multiplies each channel by a constant and adds another, which the weights of the
-convolution before it can do. What that saves, and what else was tried: docs/notes/forward-copies.md.
+In evaluation mode a batch norm multiplies each channel by one constant and adds another. The weights of the
+convolution before the norm can do the same. docs/notes/forward-copies.md tells what this saves and what else was tried.
 
-Which norm follows which convolution is seen in one forward pass of the model, not guessed from names, and every later
-pass of the copy checks that it is still so. Logits of the copy then differ from the model's by rounding alone, unless
-something besides the norm reads the convolution's output without any effect on the example image's logits.
+One forward pass of the model shows which norm follows which convolution; names are not used to guess. Every later pass
+of the copy checks that the order is still the same. The copy's logits then differ from the model's by rounding alone.
+There is one exception: another layer may read the convolution's output without any effect on the example's logits.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-Forward = Callable[[Tensor], Tensor]
+from ssimpert.models.forward_passes import Model
 
 LEAST_IMAGES = 16
 """Making and checking a copy costs about as much as it saves in 8 images (efficientnet-lite0, 224 pixels)."""
 
-AGREEMENT = 64
-"""How far a copy's logits may be from the model's: so many roundings of the largest logit."""
+MAX_ROUNDINGS_APART = 64
+"""How far a copy's logits may be from the model's, in roundings of the largest logit."""
 
 
 class _NotAsObserved(Exception):
-    """A pass took another way through the network than the pass by which batch norms were folded."""
+    """A pass took another way through the network than the pass that decided which batch norms to fold."""
 
 
-def forward_copy(model: Forward, example: Tensor, count: int) -> Forward:
-    """``model``, or a copy that gives its logits faster, and without gradients, where that is safe.
+def forward_copy(model: Model, example: Tensor, count: int) -> Model:
+    """A copy of ``model`` that gives the same logits faster, without gradients; or ``model`` where no copy is safe.
 
-    The model itself stays on any device but the CPU, for fewer than :data:`LEAST_IMAGES` images, in training mode, with
-    forward hooks, which must act, without float32 batch norms right behind convolutions, and where the copy fails or
-    its logits of ``example`` are not the model's. A later pass in which the copy fails, or takes another way through
-    the network, is repeated by the model, which then does all that follow.
+    The model itself is returned in these cases: it is on another device than the CPU, there are fewer than
+    :data:`LEAST_IMAGES` images, it is in training mode, it has forward hooks (which must act), it has no float32 batch
+    norm directly after a convolution, the copy fails, or the copy's logits of ``example`` are not the model's. If the
+    copy fails in a later pass, or takes another way through the network, the model repeats this pass and does all
+    passes that follow.
 
-    The copy has the weights of now: make it where the passes begin, and let it go after them. It shares everything but
-    the folded weights with the model. What a ``forward`` of one's own assigns to ``self`` stays with the copy.
+    The copy has the weights that the model has now: make it just before the passes, and drop it after them. The copy
+    shares everything but the folded weights with the model. What a custom ``forward`` assigns to ``self`` stays with
+    the copy.
 
     Args:
-        model: images (B, C, H, W) -> logits (B, K); what is no module, as an
-            :class:`~ssimpert.models.onnx_classifier.OnnxClassifier`, stays itself, too.
-        example: (1, C, H, W), an image on the model's device; two passes see it.
+        model: images (B, C, H, W) -> logits (B, K). A model that is no module, such as an
+            :class:`~ssimpert.models.onnx_classifier.OnnxClassifier`, is returned unchanged.
+        example: (1, C, H, W), an image on the model's device, which is passed twice.
         count: how many images will be passed.
 
     Returns:
@@ -57,16 +58,16 @@ def forward_copy(model: Forward, example: Tensor, count: int) -> Forward:
     if not isinstance(model, nn.Module) or not _may_be_copied(model):
         return model
     try:
-        # A model that draws random numbers must not draw others because of the passes here.
+        # The random state is restored: a model that draws random numbers must draw the same ones later.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             folded = _folded(model, example)
-            usable = folded is not None and roundings_apart(folded[1](example), folded[0]) <= AGREEMENT
+            usable = folded is not None and roundings_apart(folded[1](example), folded[0]) <= MAX_ROUNDINGS_APART
     except Exception:
-        # Networks of one's own may do anything; one that fails without this copy, too, fails in its caller's pass.
+        # A custom network may do anything. If it fails without the copy too, it fails in its caller's pass.
         return model
     if folded is None or not usable:
         return model
-    copy: Forward | None = folded[1]
+    copy: Model | None = folded[1]
 
     def logits_of(images: Tensor) -> Tensor:
         nonlocal copy
@@ -82,31 +83,31 @@ def forward_copy(model: Forward, example: Tensor, count: int) -> Forward:
     return logits_of
 
 
-def roundings_apart(found: Tensor, expected: Tensor) -> float:
-    """How far logits are from those expected, in roundings (the type's epsilon) of the largest one expected.
+def roundings_apart(logits: Tensor, expected: Tensor) -> float:
+    """How far ``logits`` are from those expected, in roundings (the type's epsilon) of the largest expected logit.
 
-    Infinity where they are of another shape or type, NaN, which no bound holds, where either has one.
+    The result is infinity where shapes or types differ, and NaN, which is below no bound, where either has a NaN.
     """
-    if not isinstance(expected, Tensor) or found.shape != expected.shape or found.dtype != expected.dtype:
+    if not isinstance(expected, Tensor) or logits.shape != expected.shape or logits.dtype != expected.dtype:
         return math.inf
-    difference = (found - expected).abs().max()
+    difference = (logits - expected).abs().max()
     rounding = torch.finfo(expected.dtype).eps * expected.abs().max()
     return 0.0 if difference == 0 else float(difference / rounding)
 
 
 def has_forward_hooks(model: nn.Module) -> bool:
-    """Whether something is to act at every pass, so that a copy may not do the pass instead."""
+    """Whether ``model`` has forward hooks. Hooks must act in every pass, so no copy may do the pass instead."""
     hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     return hooked or bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
 
 
 def _may_be_copied(model: nn.Module) -> bool:
     modules = list(model.modules())
-    settled = not any(module.training for module in modules)
-    return settled and not has_forward_hooks(model) and any(isinstance(module, nn.BatchNorm2d) for module in modules)
+    evaluating = not any(module.training for module in modules)
+    return evaluating and not has_forward_hooks(model) and any(isinstance(module, nn.BatchNorm2d) for module in modules)
 
 
-def _folded(model: nn.Module, example: Tensor) -> tuple[Tensor, Forward] | None:
+def _folded(model: nn.Module, example: Tensor) -> tuple[Tensor, Model] | None:
     """The model's logits of ``example`` and its copy; ``None`` where no batch norm can be folded."""
     network = _replica(model, {})
     logits, pairs = _observed_pairs(network, example)
@@ -118,17 +119,17 @@ def _folded(model: nn.Module, example: Tensor) -> tuple[Tensor, Forward] | None:
             _set_tensor(module, "weight", module.weight.contiguous(memory_format=torch.channels_last))
 
     def logits_of(images: Tensor) -> Tensor:
-        # The first convolution turns to channels last by itself, after the mean and std, which are faster before.
-        found: Tensor = network(images)
+        # The first convolution changes to channels last by itself. Before it, the mean and std are faster as they are.
+        result: Tensor = network(images)
         if any(waiting):
             raise _NotAsObserved
-        return found
+        return result
 
     return logits, logits_of
 
 
 def _replica(module: nn.Module, replicas: dict[nn.Module, nn.Module]) -> nn.Module:
-    """``module`` with submodules of its own, sharing tensors and whatever else its attributes hold."""
+    """A copy of ``module`` and of its submodules that shares their tensors and all other attributes."""
     if module not in replicas:
         replica = replicas[module] = module.__new__(type(module))
         children = module._modules.items()
@@ -143,7 +144,7 @@ def _replica(module: nn.Module, replicas: dict[nn.Module, nn.Module]) -> nn.Modu
 
 
 def _observed_pairs(network: nn.Module, example: Tensor) -> tuple[Tensor, list[tuple[nn.Conv2d, nn.BatchNorm2d]]]:
-    """Logits of ``example``, and each convolution whose output went into a batch norm, both run once."""
+    """Logits of ``example``, and each pair of a convolution and the batch norm that read its output; both ran once."""
     runs: dict[nn.Module, int] = {}
     outputs: dict[int, tuple[ref[Tensor], nn.Conv2d]] = {}
     pairs = []
@@ -153,7 +154,7 @@ def _observed_pairs(network: nn.Module, example: Tensor) -> tuple[Tensor, list[t
         if isinstance(module, nn.Conv2d) and isinstance(output, Tensor):
             outputs[id(output)] = ref(output), module
         elif isinstance(module, nn.BatchNorm2d) and inputs:
-            # The reference tells the convolution's output from a later tensor at the same place.
+            # The reference tells the convolution's output from a later tensor that has the same id.
             output_of, conv = outputs.get(id(inputs[0]), (None, None))
             if conv is not None and output_of is not None and output_of() is inputs[0] and _can_fold(conv, module):
                 pairs.append((conv, module))
@@ -177,19 +178,19 @@ def _can_fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
 
 
 def _activates(norm: nn.BatchNorm2d) -> bool:
-    """Whether it is timm's batch norm with its activation inside. By name, since a model need not be timm's."""
+    """Whether ``norm`` is timm's batch norm that contains an activation. Its name decides: timm need not be loaded."""
     kind = type(norm)
     return kind.__module__.startswith("timm.") and kind.__name__ == "BatchNormAct2d"
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:
-    """Let ``conv`` do what ``norm`` did, and ``norm`` only what follows, on that convolution's output alone.
+    """Let ``conv`` do what ``norm`` did. ``norm`` then does its activation only, on that convolution's output alone.
 
     Returns:
-        Where that output waits for the norm; empty after every pass that went as observed.
+        The list where the output waits for the norm. It is empty after every pass that went as observed.
     """
     _scale(conv, norm)
-    rest = _after(norm)
+    activation = _activation_of(norm)
     waiting: list[Tensor] = []
 
     def arrive(_conv: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -200,7 +201,7 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:
     def follow(images: Tensor) -> Tensor:
         if not waiting or waiting.pop() is not images:
             raise _NotAsObserved
-        activated: Tensor = rest(images)
+        activated: Tensor = activation(images)
         return activated
 
     conv.register_forward_hook(arrive)
@@ -209,7 +210,7 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:
 
 
 def _scale(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Give ``conv`` the weight and bias with which its output is what ``norm`` makes of it now."""
+    """Change weight and bias of ``conv`` so that its output is what ``norm`` has made of the output before."""
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None, "a norm without statistics is not folded"
     assert variance is not None, "a norm without statistics is not folded"
@@ -221,14 +222,14 @@ def _scale(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     _set_tensor(conv, "bias", shift.to(conv.weight.dtype))
 
 
-def _after(norm: nn.BatchNorm2d) -> nn.Module:
-    """What ``norm`` does once it has normalised."""
+def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:
+    """What ``norm`` does after it has normalised."""
     drop, activation = norm._modules.get("drop"), norm._modules.get("act")
     if not _activates(norm) or drop is None or activation is None:
         return nn.Identity()
     activation = _replica(activation, {})
     if activation.__dict__.get("inplace") is False:
-        activation.__dict__["inplace"] = True  # the convolution's output is nobody else's
+        activation.__dict__["inplace"] = True  # nothing else reads the convolution's output
     return nn.Sequential(drop, activation)
 
 

@@ -15,8 +15,8 @@ from ssimpert.models.torchvision_compat import import_torchvision
 def class_labels(count: int) -> tuple[str, ...]:
     """Labels of a classifier with ``count`` classes, all different.
 
-    With 1000 classes these are ImageNet-1k's names: WordNet's first synonym ("Egyptian cat"), followed by the
-    class number where two classes share it ("crane (134)", "crane (517)"). Any other count gives "class 0",
+    For 1000 classes the labels are ImageNet-1k's names: WordNet's first synonym ("Egyptian cat"), followed by the class
+    number where two classes share the synonym ("crane (134)", "crane (517)"). For any other count they are "class 0",
     "class 1", ...
     """
     if count == IMAGENET_CLASSES:
@@ -34,19 +34,19 @@ def _imagenet_labels() -> tuple[str, ...]:
     return tuple(name if uses[name] == 1 else f"{name} ({index})" for index, name in enumerate(names))
 
 
-def unknown_among_many(kind: str, name: str, known: Iterable[str], otherwise: str) -> InputError:
-    """Like :func:`ssimpert.errors.unknown_name`, but says ``otherwise`` when no name is near."""
-    near = difflib.get_close_matches(name, list(known), n=5, cutoff=0.5)
+def unknown_among_many(kind: str, name: str, valid_names: Iterable[str], hint: str) -> InputError:
+    """Like :func:`ssimpert.errors.unknown_name` for a list too long to print: says ``hint`` when no name is near."""
+    near = difflib.get_close_matches(name, list(valid_names), n=5, cutoff=0.5)
     if near:
         return unknown_name(kind, name, near)
-    return InputError(f"unknown {kind} {name!r}; {otherwise}")
+    return InputError(f"unknown {kind} {name!r}; {hint}")
 
 
 def class_name(index: int, labels: Sequence[str], model_name: str) -> str:
-    """The name of class ``index`` among ``labels``, 0 to K-1.
+    """The name of class ``index``, 0 to K-1, among the K ``labels``.
 
     Raises:
-        InputError: no such class.
+        InputError: there is no such class; the error names the model ``model_name``.
     """
     if not 0 <= index < len(labels):
         raise InputError(f"class {index} is out of range; model {model_name!r} has 0 to {len(labels) - 1}")

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError, unknown_name
+from ssimpert.models.forward_passes import Model
 
 MixedPrecision = Literal["bfloat16", "float16"]
 
 
 class InMixedPrecision(nn.Module):
-    """``model`` under :class:`torch.autocast`: layers that tolerate it compute in ``precision``, logits come out in the
-    images' dtype, and so do gradients with respect to the images.
+    """``model`` under :class:`torch.autocast`: layers that tolerate ``precision`` compute in it.
+
+    Logits, and gradients with respect to the images, have the images' dtype.
 
     Args:
         model: images (B, C, H, W) -> logits (B, K).
-        precision: "float16", in which gradients below 6e-8 inside the network vanish, or "bfloat16", which has no such
-            limit but three bits less: the gradient's cosine with that in single precision is 0.95 to 0.99 and 0.71 to
-            0.87 on four photos, efficientnet-lite0.
+        precision: "float16" or "bfloat16". In float16, gradients below 6e-8 inside the network vanish. bfloat16 has no
+            such limit but three bits less. The cosine between the gradient and that of single precision is 0.95 to 0.99
+            in float16 and 0.71 to 0.87 in bfloat16 (four photos, efficientnet-lite0).
 
     Raises:
-        InputError: another precision, or a model in double precision, which autocast leaves alone.
+        InputError: another precision, or a model in double precision, which autocast does not change.
     """
 
-    def __init__(self, model: Callable[[Tensor], Tensor], precision: MixedPrecision) -> None:
+    def __init__(self, model: Model, precision: MixedPrecision) -> None:
         super().__init__()
         check_mixed_precision(precision)
-        if isinstance(model, nn.Module) and any(each.dtype == torch.float64 for each in model.parameters()):
+        if isinstance(model, nn.Module) and any(weight.dtype == torch.float64 for weight in model.parameters()):
             raise InputError(f"mixed precision {precision!r} needs a model in single precision, got one in double")
         self.model = model
         self.dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
@@ -43,6 +44,6 @@ class InMixedPrecision(nn.Module):
 
 
 def check_mixed_precision(precision: str) -> None:
-    """Raise :class:`InputError` unless it is one that models can be run in."""
+    """Raise :class:`InputError` unless models can run in ``precision``."""
     if precision not in get_args(MixedPrecision):
         raise unknown_name("mixed precision", str(precision), get_args(MixedPrecision))

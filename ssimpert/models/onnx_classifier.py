@@ -1,7 +1,8 @@
 """A classifier exported to ONNX Runtime, for analyses that do nothing but many forward passes on the CPU.
 
-It takes about half the time of a :func:`~ssimpert.models.forward_copy.forward_copy`, once an export of seconds is done:
-worth it from some 550 passes on (efficientnet-lite0, 224 pixels; docs/notes/forward-copies.md), so only on request.
+A pass takes about half the time of a pass of a :func:`~ssimpert.models.forward_copy.forward_copy`, but the export takes
+seconds. The export pays from some 550 passes on (efficientnet-lite0, 224 pixels; docs/notes/forward-copies.md), so it
+is done on request only.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
-from ssimpert.models.forward_copy import AGREEMENT, has_forward_hooks, roundings_apart
+from ssimpert.models.forward_copy import MAX_ROUNDINGS_APART, has_forward_hooks, roundings_apart
 from ssimpert.models.labels import class_name
 from ssimpert.models.onnx_session import onnx_session
 from ssimpert.validation import check_count
 
 
 class OnnxClassifier:
-    """A model's logits by ONNX Runtime, without gradients: what :func:`onnx_classifier` makes.
+    """A model's logits by ONNX Runtime, without gradients. :func:`onnx_classifier` makes this object.
 
-    Takes the model's place in ``insertion``, ``deletion``, ``insertion_deletion``, ``rise`` and ``occlusion``, and
-    beside it in ``compare(forward=...)``. No module: it has no layers, parameters, devices or modes. Several threads
-    may call it at a time.
+    It takes the model's place in ``insertion``, ``deletion``, ``insertion_deletion``, ``rise`` and ``occlusion``, and
+    stands beside the model in ``compare(forward=...)``. It is no module: it has no layers, parameters, devices or
+    modes. Several threads may call it at the same time.
 
     Attributes:
-        size: (H, W), of the images that it takes.
-        threads: that a pass may use.
-        name, input_size, labels, mean, std: the model's, where it has them; ``mean`` and ``std`` are copies.
+        size: (H, W), the size in pixels of the images that it takes.
+        threads: how many threads a pass may use.
+        name, input_size, labels, mean, std: those of the model, where the model has them; ``mean`` and ``std`` are
+            copies.
     """
 
     name: str
@@ -40,6 +42,15 @@ class OnnxClassifier:
     std: Tensor
 
     def __init__(self, model: nn.Module, session: Any, size: tuple[int, int], classes: int, threads: int) -> None:
+        """Use :func:`onnx_classifier`, which also checks the copy.
+
+        Args:
+            model: the exported model, whose name, labels and other attributes are copied.
+            session: an ``onnxruntime.InferenceSession`` for images (1, 3, H, W).
+            size: (H, W) of these images, in pixels.
+            classes: K, the number of logits.
+            threads: how many threads the session uses, at least 1.
+        """
         self.size = size
         self.threads = threads
         self._session = session
@@ -53,11 +64,11 @@ class OnnxClassifier:
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, K), float32, of ``images`` (B, 3, H, W), floating point, on the CPU, in the model's range.
 
-        Other float types are converted to float32. The images pass one by one, so the logits of one don't depend on
-        the others, to the last bit.
+        Other float types are converted to float32. Images pass one by one, so the logits of one image do not depend on
+        the other images, not even in the last bit.
 
         Raises:
-            InputError: another shape, size, type or device; images that require a gradient, where one is recorded.
+            InputError: another shape, size, type or device, or images that require a gradient while torch records one.
         """
         height, width = self.size
         if images.ndim != 4 or images.shape[1:] != (3, height, width):
@@ -77,15 +88,15 @@ class OnnxClassifier:
         pixels = images.detach().to(torch.float32).contiguous().numpy()
         logits = torch.empty(len(images), self._classes)
         for index in range(len(images)):
-            (found,) = self._session.run(None, {self._input: pixels[index : index + 1]})
-            logits[index] = torch.from_numpy(found)[0]
+            (output,) = self._session.run(None, {self._input: pixels[index : index + 1]})
+            logits[index] = torch.from_numpy(output)[0]
         return logits
 
     def label_name(self, index: int) -> str:
         """The name of class ``index``, 0 to K-1.
 
         Raises:
-            InputError: no such class, or a model without labels.
+            InputError: there is no such class, or the model has no labels.
         """
         return class_name(index, getattr(self, "labels", ()), getattr(self, "name", type(self).__name__))
 
@@ -95,22 +106,23 @@ class OnnxClassifier:
 
 
 def onnx_classifier(model: nn.Module, example: Tensor, *, threads: int | None = None) -> OnnxClassifier:
-    """``model`` exported to ONNX Runtime, for many forward passes on the CPU (extra ``onnx``).
+    """Export ``model`` to ONNX Runtime, for many forward passes on the CPU (extra ``onnx``).
 
-    The copy has the weights of now: it does not see what becomes of the model afterwards. Its logits are compared with
-    the model's on ``example``, on its mirrored negative and on noise of the same range, and must agree within as many
-    roundings as :data:`~ssimpert.models.forward_copy.AGREEMENT` says. The global random state is not touched.
+    The copy has the weights that the model has now; later changes of the model do not reach the copy. The copy's logits
+    are compared with the model's on ``example``, on its mirrored negative and on noise of the same range. They must
+    agree within :data:`~ssimpert.models.forward_copy.MAX_ROUNDINGS_APART` roundings. The global random state stays as
+    it is.
 
     Args:
-        model: images (B, 3, H, W) -> logits (B, K): float32, on the CPU, in evaluation mode, without forward hooks. Its
-            way through the network must not depend on the image.
-        example: (1, 3, H, W), floating point, on the CPU, in the range that the model takes; the copy takes images of
-            its size alone.
-        threads: that a pass may use; ``None`` (default) for ``torch.get_num_threads()``.
+        model: images (B, 3, H, W) -> logits (B, K): float32, on the CPU, in evaluation mode, without forward hooks. The
+            way through its network must not depend on the image.
+        example: (1, 3, H, W), floating point, on the CPU, in the range that the model takes. The copy takes images of
+            this size alone.
+        threads: how many threads a pass may use; ``None`` (default) means ``torch.get_num_threads()``.
 
     Raises:
-        InputError: a model or an example that is not as above, a model that can't be exported (the exporter's error is
-            the cause) or whose copy gives other logits, packages that are not installed.
+        InputError: the model or the example is not as above, the model can't be exported (the exporter's error is the
+            cause), the copy gives other logits, or packages are not installed.
     """
     threads = torch.get_num_threads() if threads is None else threads
     check_count("threads", threads)
@@ -130,24 +142,24 @@ def onnx_classifier(model: nn.Module, example: Tensor, *, threads: int | None = 
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise InputError(f"model {name!r} can't be exported to ONNX: {reason}") from error
         copy = OnnxClassifier(model, session, (first.shape[-2], first.shape[-1]), classes, threads)
-        for what, image in _trials(first):
-            apart = roundings_apart(copy(image), model(image))
-            if not apart <= AGREEMENT:  # NaN neither
+        for trial, image in _trials(first):
+            distance = roundings_apart(copy(image), model(image))
+            if not distance <= MAX_ROUNDINGS_APART:  # also true for NaN
                 raise InputError(
-                    f"the logits of model {name!r} and its ONNX copy are {apart:.3g} roundings of the largest apart on "
-                    f"{what}, and may be {AGREEMENT}; the copy can't take the model's place"
+                    f"the logits of model {name!r} and its ONNX copy are {distance:.3g} roundings of the largest apart "
+                    f"on {trial}, and may be {MAX_ROUNDINGS_APART}; the copy can't take the model's place"
                 )
     return copy
 
 
 def _trials(example: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Images in the example's range that have little in common with one another."""
-    least, most = example.aminmax()
-    most = torch.where(most > least, most, least + 1)
+    """Images in the example's range, unlike one another, each with the name that errors give the image."""
+    low, high = example.aminmax()
+    high = torch.where(high > low, high, low + 1)
     noise = torch.rand(example.shape, generator=torch.Generator().manual_seed(0))
     yield "the example", example
-    yield "the example's mirrored negative", (least + most - example).flip(-1)
-    yield "noise", least + (most - least) * noise
+    yield "the example's mirrored negative", (low + high - example).flip(-1)
+    yield "noise", low + (high - low) * noise
 
 
 def _check_example(example: Tensor) -> None:
@@ -163,7 +175,7 @@ def _check_example(example: Tensor) -> None:
 
 
 def _check_model(model: nn.Module) -> str:
-    """What errors call the model."""
+    """Check that ``model`` can be exported; return the name that errors give it."""
     if not isinstance(model, nn.Module):
         raise InputError(f"only a module can be exported to ONNX, got {type(model).__name__}")
     name = str(getattr(model, "name", type(model).__name__))
@@ -180,7 +192,7 @@ def _check_model(model: nn.Module) -> str:
 
 
 def _classes(logits: Tensor, name: str) -> int:
-    """K, by the model's own logits of one image."""
+    """K, from the model's own logits of one image."""
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != 1 or logits.dtype != torch.float32:
         got = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"model {name!r} must give float32 logits (1, K) of one image for an ONNX copy, got {got}")

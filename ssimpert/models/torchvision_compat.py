@@ -18,14 +18,14 @@ _declared: list[torch.library.Library] = []
 def import_torchvision() -> ModuleType:
     """Import torchvision, also where its compiled operators can't be loaded.
 
-    A torchvision wheel built for CUDA beside a CPU-only torch can't load its compiled part, and its Python
-    part then stops with "operator torchvision::nms does not exist" (as does whatever imports it: timm,
-    torchmetrics, piq). Exactly that error is mended: the two operator schemas that torchvision's Python code
-    refers to (``nms`` and ``qnms``) are declared, without kernels, and the import is done again. Models,
-    transforms v2, datasets and feature extraction then work; ``torchvision.ops.nms`` and ``torchvision.io``
-    stay unusable. Any other error passes through, and a torchvision that imports by itself is left alone.
+    A torchvision wheel built for CUDA can't load its compiled part beside a CPU-only torch. Its Python part then stops
+    with "operator torchvision::nms does not exist", and so does every package that imports torchvision (timm,
+    torchmetrics, piq). Exactly this error is mended: the two operator schemas that torchvision's Python code refers to
+    (``nms`` and ``qnms``) are declared, without kernels, and the import is repeated. Models, transforms v2, datasets
+    and feature extraction then work; ``torchvision.ops.nms`` and ``torchvision.io`` remain unusable. Any other error
+    passes through. A torchvision that imports without this error is not changed.
 
-    Call it before importing anything that imports torchvision.
+    Call this function before importing any package that imports torchvision.
 
     Returns:
         The ``torchvision`` package.
@@ -45,6 +45,6 @@ def import_torchvision() -> ModuleType:
 
 
 def _purge_half_imported() -> None:
-    """Forget the submodules that a failed import leaves behind; the retry would believe them."""
-    for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
+    """Forget the submodules that a failed import leaves behind; the second import would reuse them."""
+    for name in [name for name in sys.modules if name == "torchvision" or name.startswith("torchvision.")]:
         del sys.modules[name]

@@ -13,15 +13,14 @@ from ssimpert.errors import InputError
 
 
 def load_weights_file(network: nn.Module, path: str | Path, name: str) -> None:
-    """Fill ``network``, known to the user as ``name``, with the state dict in ``path``.
+    """Fill ``network``, which errors call ``name``, with the state dict in the file ``path``.
 
-    ``path`` is a ``.safetensors`` file or a torch file. A torch file may wrap the state dict in an entry
-    "state_dict" or "model", and its keys may carry the prefix "module." of data-parallel training. Read with
-    ``weights_only=True``.
+    ``path`` is a ``.safetensors`` file or a torch file, which is read with ``weights_only=True``. A torch file may wrap
+    the state dict in an entry "state_dict" or "model", and its keys may have the prefix "module." of data-parallel
+    training.
 
     Raises:
-        InputError: no such file, not a state dict, or not this network's (missing and unexpected keys,
-            shapes).
+        InputError: there is no such file, it is no state dict, or its keys or shapes are not those of the network.
     """
     state = _read(Path(path))
     expected = network.state_dict()
@@ -38,14 +37,14 @@ def load_weights_file(network: nn.Module, path: str | Path, name: str) -> None:
         if state[key].shape != value.shape
     ]
     if wrong:
-        raise InputError(f"weights {str(path)!r} don't fit model {name!r}: {len(wrong)} shapes differ ({_some(wrong)})")
+        raise InputError(f"weights {str(path)!r} don't fit model {name!r}: {len(wrong)} shapes differ ({_few(wrong)})")
     network.load_state_dict(state)
 
 
 def load_weights_in_order(network: nn.Module, path: str | Path, name: str) -> None:
-    """Fill ``network`` with the entries of the torch file ``path`` by position: a port that renamed the keys.
+    """Fill ``network`` with the entries of the torch file ``path`` by position, for a port that renamed the keys.
 
-    Count, every shape and every entry's last name part ("weight", "running_mean") must agree.
+    The number of entries, every shape, and the last part of every entry's name ("weight", "running_mean") must agree.
 
     Raises:
         InputError: the file is not such a port.
@@ -67,8 +66,10 @@ def load_weights_in_order(network: nn.Module, path: str | Path, name: str) -> No
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"weights file {str(path)!r} {what}; give a .pth, .pt or .safetensors state dict, or 'random'")
+        fault = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(
+            f"weights file {str(path)!r} {fault}; give a .pth, .pt or .safetensors state dict, or 'random'"
+        )
     if path.suffix == ".safetensors":
         return _strip_prefix(_read_safetensors(path))
     try:
@@ -78,7 +79,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"weights file {str(path)!r} is not a plain state dict (torch refuses it with weights_only=True)"
         ) from error
     except Exception as error:
-        # On bytes that are no pickle the unpickler fails in whatever way they lead it to (IndexError, ...).
+        # On bytes that are no pickle, the unpickler fails in many ways (IndexError, ...).
         raise InputError(
             f"weights file {str(path)!r} is no .pth, .pt or .safetensors state dict ({_first_line(error)})"
         ) from error
@@ -87,9 +88,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             content = content[entry]
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"weights file {str(path)!r} holds a {type(content).__name__}, not a state dict")
-    alien = next((key for key, value in content.items() if not isinstance(value, Tensor)), None)
-    if alien is not None:
-        raise InputError(f"weights file {str(path)!r} is not a state dict: its entry {alien!r} is not a tensor")
+    not_a_tensor = next((key for key, value in content.items() if not isinstance(value, Tensor)), None)
+    if not_a_tensor is not None:
+        raise InputError(f"weights file {str(path)!r} is not a state dict: its entry {not_a_tensor!r} is not a tensor")
     return _strip_prefix({str(key): value for key, value in content.items()})
 
 
@@ -109,11 +110,11 @@ def _strip_prefix(state: dict[str, Tensor], prefix: str = "module.") -> dict[str
     return state
 
 
-def _count(keys: list[str], what: str) -> str:
-    return f"{len(keys)} keys {what} ({_some(keys)})" if keys else f"0 keys {what}"
+def _count(keys: list[str], status: str) -> str:
+    return f"{len(keys)} keys {status} ({_few(keys)})" if keys else f"0 keys {status}"
 
 
-def _some(items: list[str]) -> str:
+def _few(items: list[str]) -> str:
     return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
 
 

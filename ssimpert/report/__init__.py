@@ -1,4 +1,9 @@
-"""Figures of a perturbation, its comparison with class activation maps, and statistics over images."""
+"""Figures of a perturbation, of its comparison with class activation maps, and of statistics over images.
+
+Found here: one figure for one image (``figure``), all maps of all images (``map_grid``), curves (``margin_figure``,
+``insertion_deletion_figure``, ``agreement_against_level``), paired differences (``forest_plot``), a comparison's files
+(``comparison_files``), and what all figures share (``drawing``, ``names``).
+"""
 
 from ssimpert.report.agreement_against_level import agreement_against_level_figure
 from ssimpert.report.comparison_files import save_comparison

@@ -1,4 +1,4 @@
-"""How the agreement changes with the constraint's level."""
+"""A figure of how the agreement changes with the level of the constraint set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ssimpert.report.names import method_and_map, metric_name
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_IN_A_COLUMN = 6
+MAX_LEGEND_ROWS = 6
 
 
 def agreement_against_level_figure(
@@ -37,41 +37,45 @@ def agreement_against_level_figure(
 ) -> Figure:
     """Mean agreement with its bootstrap interval against the level: a panel for each metric, a line for each map.
 
-    Args:
-        table: per-image tables (:mod:`ssimpert.analysis.statistics.table`) of all levels together, with the level as a
-            further column of finite numbers; within a level each image, method, map and metric is there once.
-        level: that column's name.
-        level_name: what the axis calls it; default the column's name.
-        metrics: which metrics, a panel each.
-        maps: which kinds of map; default all. Methods that make a single map (controls of the image alone) always stay.
-        controls: methods drawn dashed.
-        cluster, confidence, resamples, seed: as in :func:`ssimpert.analysis.summarize`, at each level by itself.
+    The points of one level stand a little beside each other, since their intervals would hide one another. A mean over
+    no images leaves a gap in its line.
 
-    Points of one level stand a little beside each other, or their intervals would hide one another. A mean over no
-    images leaves a gap in its line.
+    Args:
+        table: the per-image tables (:mod:`ssimpert.analysis.statistics.table`) of all levels together, with the level
+            as a further column of finite numbers. Within a level, each image, method, map and metric occurs once.
+        level: the name of that column.
+        level_name: what the axis calls the level; default the column's name.
+        metrics: which metrics, a panel for each.
+        maps: which kinds of map; default all. Methods that make a single map (controls of the image alone) are always
+            drawn.
+        controls: the methods that are drawn dashed.
+        cluster, confidence, resamples, seed: as in :func:`ssimpert.analysis.summarize`, for each level separately.
+
+    Returns:
+        A matplotlib figure on an Agg canvas.
 
     Raises:
-        InputError: no such column, metric, map or control; a level that isn't a finite number.
+        InputError: a column, metric, map or control does not exist, or a level isn't a finite number.
     """
     summary = _summaries(table, level, cluster, confidence, resamples, seed)
     _check_names("metric", metrics, summary["metric"])
     _check_names("control", controls, summary["method"])
-    kept = _kept(summary, maps)
-    lines = list(dict.fromkeys(zip(kept["method"], kept["map"], strict=True)))
-    levels = sorted(set(kept[level]))
+    chosen = _rows_of_maps(summary, maps)
+    lines = list(dict.fromkeys(zip(chosen["method"], chosen["map"], strict=True)))
+    levels = sorted(set(chosen[level]))
 
-    columns = 1 if len(lines) <= MOST_IN_A_COLUMN or len(metrics) == 1 else 2
+    columns = 1 if len(lines) <= MAX_LEGEND_ROWS or len(metrics) == 1 else 2
     figure = agg_figure((max(6.0 * len(metrics), 7.5), 4.2 + 0.24 * math.ceil(len(lines) / columns)))
     panels: Any = figure.subplots(1, len(metrics), squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
-        rows = kept[kept["metric"] == metric]
-        for place, (method, kind) in enumerate(lines):
+        rows = chosen[chosen["metric"] == metric]
+        for index, (method, kind) in enumerate(lines):
             line = rows[(rows["method"] == method) & (rows["map"] == kind)].set_index(level).reindex(levels)
-            style = line_style(place, control=method in controls)
+            style = line_style(index, control=method in controls)
             mean, low, high = (line[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
-            beside = np.array(levels) + (place - (len(lines) - 1) / 2) * _offset(levels, len(lines))
-            axes.plot(beside, mean, label=shortened(method_and_map(method, kind), 60), **style)
-            axes.vlines(beside, low, high, color=style["color"], linewidth=1.2)
+            positions = np.array(levels) + (index - (len(lines) - 1) / 2) * _offset(levels, len(lines))
+            axes.plot(positions, mean, label=shortened(method_and_map(method, kind), 60), **style)
+            axes.vlines(positions, low, high, color=style["color"], linewidth=1.2)
         axes.set_title(metric_name(metric), fontsize=TITLE_SIZE, fontweight="bold")
         axes.set_xlabel(level if level_name is None else level_name, fontsize=TEXT_SIZE)
         axes.set_ylabel(_direction(metric), fontsize=TEXT_SIZE)
@@ -96,8 +100,8 @@ def _summaries(
         raise unknown_name("level column", level, [str(name) for name in table.columns])
     values = pd.to_numeric(table[level], errors="coerce")
     if len(table) == 0 or not np.isfinite(values).all():
-        wrong = "no rows" if len(table) == 0 else repr(table[level][~np.isfinite(values)].iloc[0])
-        raise InputError(f"column {level!r} must hold finite numbers, got {wrong}")
+        fault = "no rows" if len(table) == 0 else repr(table[level][~np.isfinite(values)].iloc[0])
+        raise InputError(f"column {level!r} must hold finite numbers, got {fault}")
     parts = []
     for value, part in table.groupby(values, sort=True):
         summary = summarize(part, cluster=cluster, confidence=confidence, resamples=resamples, seed=seed)
@@ -105,7 +109,7 @@ def _summaries(
     return pd.concat(parts, ignore_index=True)
 
 
-def _kept(summary: pd.DataFrame, maps: Sequence[str] | None) -> pd.DataFrame:
+def _rows_of_maps(summary: pd.DataFrame, maps: Sequence[str] | None) -> pd.DataFrame:
     if maps is None:
         return summary
     _check_names("map", maps, summary["map"])
@@ -114,7 +118,7 @@ def _kept(summary: pd.DataFrame, maps: Sequence[str] | None) -> pd.DataFrame:
 
 
 def _offset(levels: Sequence[float], lines: int) -> float:
-    """By how much the points of neighbouring lines stand apart: little of the axis, and never among another level's."""
+    """The distance between the points of neighbouring lines: small, and never so large that levels overlap."""
     gaps = np.diff(levels)
     return 0.0 if len(gaps) == 0 else min(0.008 * float(gaps.sum()), 0.6 * float(gaps.min()) / lines)
 
@@ -125,9 +129,9 @@ def _direction(metric: str) -> str:
     return f"mean ({'higher' if AGREEMENT_METRICS[metric].higher_is_better else 'lower'} is closer)"
 
 
-def _check_names(what: str, names: Sequence[str], present: pd.Series) -> None:
-    if isinstance(names, str) or (not names and what != "control"):
-        raise InputError(f"{what}s must be a list of names, at least one, got {names!r}")
+def _check_names(kind: str, names: Sequence[str], column: pd.Series) -> None:
+    if isinstance(names, str) or (not names and kind != "control"):
+        raise InputError(f"{kind}s must be a list of names, at least one, got {names!r}")
     for name in names:
-        if name not in set(present):
-            raise unknown_name(what, str(name), sorted(set(present)))
+        if name not in set(column):
+            raise unknown_name(kind, str(name), sorted(set(column)))

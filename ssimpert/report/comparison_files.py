@@ -1,4 +1,4 @@
-"""A comparison on disk: its table, its record and its figures."""
+"""The files of a comparison: its table, its record and its figures."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ def save_comparison(
     names: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
 ) -> None:
-    """Write a comparison into ``folder``, which is made if missing.
+    """Write a comparison into a folder.
 
-    * ``result.json``: the perturbation's numbers and settings, and :meth:`Comparison.to_json`;
-    * the files of :func:`save_table_and_figures`; the figures of several images go to ``folder/NAME``.
+    The files are ``result.json``, which holds the perturbation's numbers and settings and :meth:`Comparison.to_json`,
+    and the files of :func:`save_table_and_figures`. The figures of several images go to ``folder/NAME``.
 
     Args:
+        folder: where to write; the folder is made if it is missing.
         image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
         result: the perturbation of ``image``.
         comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
-        names: one for each image, all different, each fit to name a folder; default their numbers.
+        names: a name for each image, all different, each usable as the name of a folder; default: the images' numbers.
         labels: class names for the figures; ``None`` shows class numbers.
 
     Raises:
-        InputError: names that don't fit, a folder that can't be written to.
+        InputError: names can't be used, or the folder can't be written to.
     """
     chosen = [str(index) for index in range(len(image))] if names is None else list(names)
     for name in chosen:
@@ -56,8 +57,8 @@ def save_comparison(
         "comparison": comparison.to_json(),
     }
     try:
-        for one in (target, *folders):
-            one.mkdir(parents=True, exist_ok=True)
+        for needed_folder in (target, *folders):
+            needed_folder.mkdir(parents=True, exist_ok=True)
         (target / "result.json").write_text(json_text(record) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"can't write to folder {str(folder)!r}: {error.strerror or error}") from error
@@ -76,21 +77,33 @@ def save_table_and_figures(
 ) -> None:
     """Write ``agreement.parquet`` and the figures, each as .png and .svg, into folders that exist.
 
-    In ``folder``: ``agreement.parquet`` (:func:`ssimpert.analysis.read_table` reads it), ``maps`` with every map of
-    every image, and ``insertion_deletion``, without bands, where the comparison has curves. In each image's own of
-    ``folders``: ``figure`` (:func:`ssimpert.report.comparison_figure`).
+    ``folder`` gets ``agreement.parquet`` (:func:`ssimpert.analysis.read_table` reads this file), ``maps`` with every
+    map of every image, and ``insertion_deletion``, without bands, where the comparison has curves. Each image's own
+    folder gets ``figure`` (:func:`ssimpert.report.comparison_figure`).
+
+    Args:
+        folder: for the files that concern all images.
+        folders: a folder for each image.
+        image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
+        result: the perturbation of ``image``.
+        comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
+        names: a name for each image, all different.
+        labels: class names for the figures; ``None`` shows class numbers.
+
+    Raises:
+        InputError: a file can't be written.
     """
     write_table(comparison.table(names), folder / "agreement.parquet")
-    for index, own in enumerate(folders):
-        _save(comparison_figure(image, result, comparison, index, labels), own / "figure")
+    for index, image_folder in enumerate(folders):
+        _save(comparison_figure(image, result, comparison, index, labels), image_folder / "figure")
     _save(map_grid(image, comparison, names=names), folder / "maps")
     curves = comparison_curves(comparison)
     if curves:
-        compared = {comparison.perturbation, *comparison.settings["attributions"]}
+        no_controls = {comparison.perturbation, *comparison.settings["attributions"]}
         controls = [
             method_and_map(name, kind)
             for name, kinds in comparison.maps.items()
-            if name not in compared
+            if name not in no_controls
             for kind in kinds
         ]
         _save(insertion_deletion_figure(curves, controls=controls, bands=False), folder / "insertion_deletion")

@@ -1,4 +1,4 @@
-"""What all figures share: canvas, type sizes, colours, and how a picture and a map are drawn."""
+"""What all figures share: canvas, type sizes, colours, how a picture and a map are drawn, and which images can be."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssimpert.analysis.map_agreement.metrics import TOP_SHARE
+from ssimpert.errors import InputError
 
 Array = NDArray[np.float64]
 
 COLOUR_MAP = "viridis"
 MINUS = "\u2212"
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 10.5, 9.5
-# Okabe and Ito's colours, told apart in every kind of colour vision; in grey the markers and dashes do it.
+# Okabe and Ito's colours differ in every kind of colour vision. Printed in grey, the markers and dashes differ.
 LINE_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SOLID, DASHED = ("-", "-.", (0, (3, 1, 1, 1, 1, 1))), ((0, (5, 2)), (0, (1, 1.5)), (0, (8, 3)))
 
 
 def agg_figure(size: tuple[float, float], layout: Any = "constrained") -> Figure:
-    """An empty figure of ``size`` in inches on an Agg canvas; pyplot's global state is neither used nor changed."""
+    """An empty figure of ``size`` in inches on an Agg canvas. pyplot's global state is neither used nor changed."""
     figure = Figure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
 def line_style(index: int, *, control: bool) -> dict[str, Any]:
-    """Colour, marker and dashes of the ``index``-th line; controls are broken lines, the others start out solid."""
-    place, turn = index % len(LINE_COLOURS), index // len(LINE_COLOURS)
+    """Colour, marker and dashes of line number ``index``. The lines of controls are broken."""
+    colour, turn = index % len(LINE_COLOURS), index // len(LINE_COLOURS)
     dashes = DASHED if control else SOLID
     return {
-        "color": LINE_COLOURS[place],
-        "marker": MARKERS[(place + turn) % len(MARKERS)],
+        "color": LINE_COLOURS[colour],
+        "marker": MARKERS[(colour + turn) % len(MARKERS)],
         "linestyle": dashes[turn % len(dashes)],
         "markersize": 5,
         "linewidth": 1.6,
@@ -53,8 +54,20 @@ def plain_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+def check_drawable(image: Tensor) -> None:
+    """Raise :class:`InputError` unless ``image`` (B, C, H, W) is grey (C = 1) or RGB (C = 3)."""
+    if image.shape[1] not in (1, 3):
+        raise InputError(f"only grey and RGB images can be drawn, got {image.shape[1]} channels")
+
+
+def check_image_index(index: int, count: int) -> None:
+    """Raise :class:`InputError` unless ``index`` is an integer from 0 to ``count`` - 1."""
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+        raise InputError(f"image {index!r} is not in the batch; it has images 0 to {count - 1}")
+
+
 def pixels(image: Tensor) -> Array:
-    """(C, H, W) in [0, 1] -> (H, W, 3), grey repeated."""
+    """An image (C, H, W) in [0, 1] as an array (H, W, 3); a grey channel is repeated."""
     values = np.clip(numbers(image).transpose(1, 2, 0), 0, 1)
     return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
 
@@ -66,7 +79,7 @@ def numbers(tensor: Tensor) -> Array:
 
 
 def overlay(axes: Axes, picture: Array, cam: Array) -> Any:
-    """A CAM in [0, 1] over the grey photo (H, W, 3), with its outline; returns the coloured image."""
+    """Draw a CAM in [0, 1], with its outline, over the photo (H, W, 3) in grey; return matplotlib's coloured image."""
     grey = picture @ np.array([0.2126, 0.7152, 0.0722])
     axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     heat = axes.imshow(cam, cmap=COLOUR_MAP, vmin=0, vmax=1, alpha=0.6, interpolation="nearest")
@@ -75,7 +88,10 @@ def overlay(axes: Axes, picture: Array, cam: Array) -> Any:
 
 
 def heat_map(axes: Axes, values: Array, cam: Array) -> Any:
-    """A map from 0 to its 99.9th percentile, so that one extreme pixel does not darken it, with the CAM's outline."""
+    """Draw a map (H, W) from 0 to its 99.9th percentile, with the CAM's outline; return matplotlib's coloured image.
+
+    The percentile keeps a single extreme pixel from darkening all others.
+    """
     top = float(np.nanpercentile(values, 99.9)) if np.isfinite(values).any() else 0.0
     heat = axes.imshow(values, cmap=COLOUR_MAP, vmin=0, vmax=top if top > 0 else 1.0, interpolation="nearest")
     outline(axes, cam)
@@ -83,7 +99,7 @@ def heat_map(axes: Axes, values: Array, cam: Array) -> Any:
 
 
 def outline(axes: Axes, cam: Array) -> None:
-    """The outline of the top 20% of ``cam``; none where it has no top."""
+    """Draw the outline of the highest 20% of ``cam``, or nothing where ``cam`` is constant or has a NaN."""
     if not np.isfinite(cam).all() or cam.max() == cam.min():
         return
     level = float(np.quantile(cam, 1 - TOP_SHARE))
@@ -93,19 +109,19 @@ def outline(axes: Axes, cam: Array) -> None:
 
 
 def shortened(text: str, length: int) -> str:
-    """``text``, or its start and an ellipsis where it is longer than ``length``."""
+    """``text``, or its beginning and an ellipsis where ``text`` is longer than ``length``."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
 def decimal(value: float, digits: int = 2) -> str:
-    """A number with the minus sign of typography, and none where it rounds to zero; ``n/a`` for NaN."""
+    """``value`` with a typographic minus sign, without a sign where it rounds to zero; ``n/a`` for NaN."""
     if math.isnan(value):
         return "n/a"
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
 def estimate(mean: float, low: float, high: float, digits: int = 3) -> str:
-    """``0.431 [0.402, 0.467]``; without the interval where it is NaN, as from a single image."""
+    """``0.431 [0.402, 0.467]``; without the interval where the interval is NaN, as it is for a single image."""
     if math.isnan(low) or math.isnan(high):
         return decimal(mean, digits)
     return f"{decimal(mean, digits)} [{decimal(low, digits)}, {decimal(high, digits)}]"

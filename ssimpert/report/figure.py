@@ -27,6 +27,8 @@ from ssimpert.report.drawing import (
     TITLE_SIZE,
     Array,
     agg_figure,
+    check_drawable,
+    check_image_index,
     decimal,
     heat_map,
     numbers,
@@ -37,7 +39,7 @@ from ssimpert.report.drawing import (
 from ssimpert.report.names import CAM_NAMES, map_name
 
 FORMATS = (".png", ".svg", ".pdf")
-# Dark, middle and light: told apart in every kind of colour vision, and in grey.
+# Dark, middle and light, which differ in every kind of colour vision, and in grey.
 PERTURBATION_COLOUR, CONTROL_COLOUR, IMAGE_COLOUR = "#31446b", "#8a8779", "#d2bb4e"
 Metric = Literal["pearson", "spearman", "top20_iou"]
 METRICS: tuple[tuple[Metric, str], ...] = (
@@ -56,35 +58,34 @@ def comparison_figure(
 ) -> Figure:
     """The figure of one image of a comparison, 12 inches wide (1200 pixels at 100 dpi).
 
-    Top: photo, perturbed photo, amplified perturbation d (grey is no change). Middle: the class activation map over
-    the photo, the 1 - SSIM map and the rms map, with the outline of its top 20% on all three. Bottom: the agreement
-    with it of the perturbation's maps, of its control's, of the gradient's magnitude and of the local deviation.
+    The first row shows the photo, the perturbed photo, and the amplified perturbation d (grey means no change). The
+    second row shows the class activation map over the photo, the 1 - SSIM map and the rms map. The outline of the class
+    activation map's highest 20% is drawn on all three. The bars below show how far other maps agree with the class
+    activation map: the maps of the perturbation and of its control, the gradient's magnitude, and the local deviation.
 
     Args:
         image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
         result: the perturbation of ``image``.
         comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
-        index: which image of the batch.
+        index: which image of the batch, from 0.
         labels: class names; ``None`` shows class numbers.
 
     Returns:
         A matplotlib figure on an Agg canvas; pyplot's global state is neither used nor changed.
 
     Raises:
-        InputError: no such image in the batch, or images that are neither grey nor RGB.
+        InputError: there is no such image in the batch, or images are neither grey nor RGB.
     """
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < image.shape[0]:
-        raise InputError(f"image {index!r} is not in the batch; it has images 0 to {image.shape[0] - 1}")
-    if image.shape[1] not in (1, 3):
-        raise InputError(f"only grey and RGB images can be drawn, got {image.shape[1]} channels")
+    check_image_index(index, image.shape[0])
+    check_drawable(image)
     clean, perturbed = pixels(image[index]), pixels(result.adversarial[index])
     maps = comparison.maps[comparison.perturbation]
     cam = numbers(comparison.cam[index])
 
     engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, hspace=0.0, wspace=0.02, rect=(0.004, 0.004, 0.992, 0.988))
     figure = agg_figure((12, 12.2), engine)
-    parts: Any = figure.subfigures(2, 1, height_ratios=[2.72, 1.0])
-    pictures, agreements = parts
+    subfigures: Any = figure.subfigures(2, 1, height_ratios=[2.72, 1.0])
+    pictures, agreements = subfigures
     panels = pictures.subplots(2, 3, height_ratios=[1.0, 1.1])
 
     before = _class_name(int(result.label_before[index]), labels)
@@ -122,15 +123,14 @@ def comparison_figure(
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: float = 100) -> None:
-    """Write ``figure`` as .png, .svg or .pdf, by the ending of ``path``.
+    """Write ``figure`` as .png, .svg or .pdf, as the ending of ``path`` says.
 
-    ``dpi`` is for .png; the default 100 makes :func:`comparison_figure` 1200 pixels wide.
-
-    No date and no random identifier is written; files of equal figures differ in the last digits of their
-    layout at most, for matplotlib's constraint solver is not deterministic to rounding.
+    ``dpi`` is for .png. The default 100 makes :func:`comparison_figure` 1200 pixels wide. No date and no random
+    identifier is written. Files of equal figures differ at most in the last digits of their layout, since matplotlib's
+    constraint solver is not deterministic to rounding.
 
     Raises:
-        InputError: another ending, or a path that can't be written.
+        InputError: another ending, or the file can't be written.
     """
     path = Path(path)
     ending = path.suffix.lower()
@@ -149,13 +149,13 @@ def amplification(delta: Array) -> float:
     large = float(np.percentile(np.abs(delta), 99.5))
     if not (math.isfinite(large) and large > 0):
         return 1.0
-    wanted = 0.5 / large
-    power = 10.0 ** math.floor(math.log10(wanted))
-    return max(step * power for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
+    largest_factor = 0.5 / large
+    power = 10.0 ** math.floor(math.log10(largest_factor))
+    return max(step * power for step in (1, 2, 5) if step * power <= largest_factor * (1 + 1e-9))
 
 
 def _drawn(comparison: Comparison) -> tuple[str, ...]:
-    """The methods with bars: longer lists are for :func:`ssimpert.report.map_grid`."""
+    """The methods that get bars. :func:`ssimpert.report.map_grid` shows longer lists of methods."""
     control = () if comparison.control is None else (comparison.control.name,)
     return (comparison.perturbation, *control, GRADIENT_MAGNITUDE, LOCAL_STD)
 
@@ -202,7 +202,7 @@ def _scale(axes: Axes, heat: Any) -> None:
 
 
 def _agreement_panels(panels: Any, rows: list[AgreementRow], comparison: Comparison) -> None:
-    """Bars grouped by perturbation: names in the first panel, then a panel for each metric."""
+    """Draw bars in groups, one for each perturbation: names in the first panel, then a panel for each metric."""
     names = [comparison.perturbation, *([] if comparison.control is None else [comparison.control.name])]
     colours = dict(zip(names, (PERTURBATION_COLOUR, CONTROL_COLOUR), strict=False))
     groups = [(name, [row for row in rows if row["perturbation"] == name]) for name in names]
@@ -214,7 +214,7 @@ def _agreement_panels(panels: Any, rows: list[AgreementRow], comparison: Compari
     positions: list[tuple[float, AgreementRow]] = []
     position = 0.0
     for name, members in groups:
-        # Group names may run on over the next panel: their line has no bars.
+        # A group's name may reach into the next panel, since its line has no bars.
         table.text(0, position, shortened(name, 60), va="center", fontsize=TEXT_SIZE, fontweight="bold")
         for row in members:
             position += 1
@@ -224,12 +224,12 @@ def _agreement_panels(panels: Any, rows: list[AgreementRow], comparison: Compari
     table.set_ylim(position - 0.6, -0.6)
 
     # The two correlations share an axis, so that their bars can be compared.
-    correlations = [row[m] for row in rows for m in ("pearson", "spearman") if not math.isnan(row[m])]
+    correlations = [row[metric] for row in rows for metric in ("pearson", "spearman") if not math.isnan(row[metric])]
     lowest = min(-0.25, *(math.floor(4 * value) / 4 for value in correlations), 0)
     for axes, (metric, title) in zip(metric_panels, METRICS, strict=True):
         low = 0.0 if metric == "top20_iou" else lowest
-        for place, row in positions:
-            _bar(axes, place, row[metric], colours.get(row["perturbation"], IMAGE_COLOUR))
+        for row_position, row in positions:
+            _bar(axes, row_position, row[metric], colours.get(row["perturbation"], IMAGE_COLOUR))
         if metric == "top20_iou":
             chance = TOP_SHARE / (2 - TOP_SHARE)
             axes.axvline(chance, color="black", linewidth=1, linestyle=(0, (4, 3)))

@@ -26,7 +26,7 @@ from ssimpert.report.names import method_and_map, metric_name
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
+REQUIRED_COLUMNS = (
     "method",
     "map",
     "control",
@@ -41,28 +41,33 @@ COLUMNS = (
     "cohens_dz",
     "confidence",
 )
-WIDTH, LINE, HEAD, FOOT, BETWEEN = 12.5, 0.235, 0.6, 0.85, 0.75
+# In inches: the figure's width, the height of a line, and the space above, below and between the metrics.
+FIGURE_WIDTH, LINE_HEIGHT, SPACE_ABOVE, SPACE_BELOW, SPACE_BETWEEN = 12.5, 0.235, 0.6, 0.85, 0.75
+# In shares of the width: where the labels end, where the axes end, and where the columns of text begin.
 LABELS_END, AXIS_END = 0.29, 0.63
-"""Inches of the figure's width, a line's height, above, below and between the metrics; and shares of the width."""
-TEXT_PLACES = {"difference": 0.655, "p (Holm)": 0.845, "d_z": 0.92, "n": 0.97}
-COLOUR = LINE_COLOURS[1]
+COLUMN_STARTS = {"difference": 0.655, "p (Holm)": 0.845, "d_z": 0.92, "n": 0.97}
+POINT_COLOUR = LINE_COLOURS[1]
 
 
 def forest_plot(differences: pd.DataFrame, *, metrics: Sequence[str] | None = None, level: float = 0.05) -> Figure:
     """Each method's map against each control: mean difference, its interval, Holm's p-value and Cohen's d_z.
 
-    A block for each metric with an axis of its own, for metrics have their own scales. In it the maps in bold, and
-    below each the controls that were subtracted.
+    Each metric has a block with its own axis, since metrics have different scales. A block shows the maps in bold, and
+    below each map the controls that were subtracted from it.
 
     Args:
-        differences: what :func:`ssimpert.analysis.paired_differences` returned, or rows of it.
-        metrics: which metrics, in this order; default all, in the table's order.
-        level: p-values by Holm's correction below it are marked by a filled point, the others are hollow.
+        differences: the table that :func:`ssimpert.analysis.paired_differences` returned, or rows of it.
+        metrics: which metrics, in this order; default: all, in the table's order.
+        level: the significance level. A point is filled where the p-value by Holm's correction is below this level, and
+            hollow elsewhere.
+
+    Returns:
+        A matplotlib figure on an Agg canvas.
 
     Raises:
-        InputError: missing columns, no rows, an unknown metric, a level outside (0, 1).
+        InputError: columns are missing, there are no rows, a metric is unknown, or ``level`` is outside (0, 1).
     """
-    missing = [name for name in COLUMNS if name not in differences.columns]
+    missing = [name for name in REQUIRED_COLUMNS if name not in differences.columns]
     if missing:
         raise InputError(f"the table lacks {', '.join(missing)}; forest_plot takes what paired_differences returns")
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
@@ -76,21 +81,21 @@ def forest_plot(differences: pd.DataFrame, *, metrics: Sequence[str] | None = No
         raise InputError("there are no differences to draw; the table has no rows, or metrics is empty")
 
     blocks = [(metric, _lines(differences[differences["metric"] == metric])) for metric in chosen]
-    heights = [LINE * (len(lines) + 0.6) for _, lines in blocks]
-    height = HEAD + sum(heights) + BETWEEN * (len(blocks) - 1) + FOOT
-    figure = agg_figure((WIDTH, height), None)
-    top = height - HEAD
-    for (metric, lines), tall in zip(blocks, heights, strict=True):
-        box = (LABELS_END, (top - tall) / height, AXIS_END - LABELS_END, tall / height)
+    block_heights = [LINE_HEIGHT * (len(lines) + 0.6) for _, lines in blocks]
+    height = SPACE_ABOVE + sum(block_heights) + SPACE_BETWEEN * (len(blocks) - 1) + SPACE_BELOW
+    figure = agg_figure((FIGURE_WIDTH, height), None)
+    top = height - SPACE_ABOVE
+    for (metric, lines), block_height in zip(blocks, block_heights, strict=True):
+        box = (LABELS_END, (top - block_height) / height, AXIS_END - LABELS_END, block_height / height)
         _block(figure.add_axes(box), metric, lines, level)
-        top -= tall + BETWEEN
+        top -= block_height + SPACE_BETWEEN
     confidence = float(differences["confidence"].iloc[0])
     figure.text(0.012, 0.08 / height, _caption(confidence, level), fontsize=SMALL_SIZE, va="bottom")
     return figure
 
 
 def _lines(rows: pd.DataFrame) -> list[tuple[str, dict[str, Any] | None]]:
-    """Label and row of each line; a map's own line has no row."""
+    """The label and the row of each line. The line that names a map has no row."""
     lines: list[tuple[str, dict[str, Any] | None]] = []
     for (method, kind), group in rows.groupby(["method", "map"], sort=False):
         lines.append((method_and_map(method, kind), None))
@@ -103,31 +108,32 @@ def _lines(rows: pd.DataFrame) -> list[tuple[str, dict[str, Any] | None]]:
 
 
 def _block(axes: Axes, metric: str, lines: list[tuple[str, dict[str, Any] | None]], level: float) -> None:
-    across = axes.get_yaxis_transform()  # x in shares of the axes, y in lines
-    start, wide = axes.get_position().x0, axes.get_position().width
+    transform = axes.get_yaxis_transform()  # x in shares of the axes, y in lines
+    start, width = axes.get_position().x0, axes.get_position().width
 
-    def write(place: float, line: float, text: str, **style: Any) -> None:
-        chosen: dict[str, Any] = {"fontsize": SMALL_SIZE, "va": "center", "clip_on": False} | style
-        axes.text((place - start) / wide, line, text, None, transform=across, **chosen)
+    def write(x: float, line: float, text: str, **style: Any) -> None:
+        """Write ``text`` at ``x``, in shares of the figure's width, on a line."""
+        options: dict[str, Any] = {"fontsize": SMALL_SIZE, "va": "center", "clip_on": False} | style
+        axes.text((x - start) / width, line, text, None, transform=transform, **options)
 
     better = {row["better"] for _, row in lines if row is not None}
-    way = f" ({better.pop()} is closer)" if better in ({"higher"}, {"lower"}) else ""
-    write(0.012, -1.45, metric_name(metric) + way, fontsize=TITLE_SIZE, fontweight="bold")
-    for name, place in TEXT_PLACES.items():
-        write(place, -1.35, "$d_z$" if name == "d_z" else name, fontsize=TEXT_SIZE)
+    direction = f" ({better.pop()} is closer)" if better in ({"higher"}, {"lower"}) else ""
+    write(0.012, -1.45, metric_name(metric) + direction, fontsize=TITLE_SIZE, fontweight="bold")
+    for name, start_of_column in COLUMN_STARTS.items():
+        write(start_of_column, -1.35, "$d_z$" if name == "d_z" else name, fontsize=TEXT_SIZE)
     for line, (label, row) in enumerate(lines):
         if row is None:
-            # This line has no point, so the text may run on over the axes.
+            # This line has no point, so its text may reach into the axes.
             backing = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
             write(0.012, line, shortened(label, 60), fontweight="bold", zorder=3, bbox=backing)
             continue
         write(0.025, line, shortened(label, 40))
         _point(axes, line, row, level)
         n, difference = int(row["n"]), float(row["difference"])
-        write(TEXT_PLACES["difference"], line, estimate(difference, float(row["low"]), float(row["high"])))
-        write(TEXT_PLACES["p (Holm)"], line, _p_value(float(row["p_holm"])))
-        write(TEXT_PLACES["d_z"], line, decimal(float(row["cohens_dz"])))
-        write(TEXT_PLACES["n"], line, str(n))
+        write(COLUMN_STARTS["difference"], line, estimate(difference, float(row["low"]), float(row["high"])))
+        write(COLUMN_STARTS["p (Holm)"], line, _p_value(float(row["p_holm"])))
+        write(COLUMN_STARTS["d_z"], line, decimal(float(row["cohens_dz"])))
+        write(COLUMN_STARTS["n"], line, str(n))
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)
     axes.set_ylim(len(lines) - 0.4, -0.8)
     axes.set_yticks([])
@@ -142,10 +148,10 @@ def _point(axes: Axes, line: int, row: dict[str, Any], level: float) -> None:
     if math.isnan(difference):
         return
     if not math.isnan(low) and not math.isnan(high):
-        axes.plot([low, high], [line, line], color=COLOUR, linewidth=1.6, solid_capstyle="butt", zorder=1)
-    clear = float(row["p_holm"]) < level  # NaN is not
-    face = COLOUR if clear else "white"
-    axes.plot([difference], [line], "o", color=COLOUR, markerfacecolor=face, markersize=6.5, zorder=2)
+        axes.plot([low, high], [line, line], color=POINT_COLOUR, linewidth=1.6, solid_capstyle="butt", zorder=1)
+    significant = float(row["p_holm"]) < level  # NaN is not significant
+    face = POINT_COLOUR if significant else "white"
+    axes.plot([difference], [line], "o", color=POINT_COLOUR, markerfacecolor=face, markersize=6.5, zorder=2)
 
 
 def _p_value(value: float) -> str:

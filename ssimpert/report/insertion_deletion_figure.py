@@ -28,9 +28,9 @@ from ssimpert.report.drawing import (
 from ssimpert.report.names import method_and_map
 
 Curves = Mapping[str, Mapping[Kind, PixelCurve]]
-"""A map's name -> its insertion and its deletion, over the same images for all."""
+"""The name of a map -> its insertion and deletion curves. All curves are of the same images."""
 
-RESAMPLES = 2000
+FIGURE_RESAMPLES = 2000
 PANELS: tuple[tuple[Kind, str, str], ...] = (
     ("insertion", "Insertion: higher is better", "share of pixels inserted"),
     ("deletion", "Deletion: lower is better", "share of pixels deleted"),
@@ -38,7 +38,7 @@ PANELS: tuple[tuple[Kind, str, str], ...] = (
 
 
 def comparison_curves(comparison: Comparison) -> dict[str, dict[Kind, PixelCurve]]:
-    """The curves of every map of a comparison that ran insertion and deletion, by the names that figures use."""
+    """The curves of every map of a comparison, by the map's name in figures; empty without insertion and deletion."""
     return {
         method_and_map(name, kind): scores.curves
         for name, kinds in comparison.scores.items()
@@ -54,37 +54,41 @@ def insertion_deletion_figure(
     bands: bool = True,
     clusters: Sequence[Any] | None = None,
     confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
+    resamples: int = FIGURE_RESAMPLES,
     seed: int = 0,
 ) -> Figure:
     """Mean probability along insertion and deletion, a line for each map, AUC with its interval in the legend.
 
-    Args:
-        curves: see :data:`Curves`; :func:`comparison_curves` makes them of a comparison. The legend keeps their order.
-        controls: names in ``curves`` that are drawn dashed.
-        bands: whether to draw the bands; beyond half a dozen maps they hide one another.
-        clusters: a label for each image; images that share one are resampled together.
-        confidence, resamples, seed: of the bootstrap over images (percentile), for the AUC and for the bands. The bands
-            are pointwise: each step's mean has its own interval. From a single image there are none.
+    Images without a curve are left out. Where some are left out, the legend gives the number of the other images.
 
-    Images without a curve are left out; where there are any, the legend gives the number of images that remain.
+    Args:
+        curves: see :data:`Curves`; :func:`comparison_curves` makes them from a comparison. The legend has their order.
+        controls: the names in ``curves`` that are drawn dashed.
+        bands: whether to draw bands (default True). With more than half a dozen maps, bands hide one another.
+        clusters: a label for each image; images with the same label are resampled together. Default: each image alone.
+        confidence, resamples, seed: of the percentile bootstrap over images, for the AUC and for the bands. The bands
+            are pointwise: the mean at each step has its own interval. A single image has no bands.
+
+    Returns:
+        A matplotlib figure on an Agg canvas.
 
     Raises:
-        InputError: no curves, a map without both, different numbers of images, an unknown control.
+        InputError: there are no curves, a map lacks one of its two curves, numbers of images differ, or a control is
+            unknown.
     """
     count = _check(curves, controls, clusters)
     figure = agg_figure((13, 4.0 + 0.235 * len(curves)))
     panels: Any = figure.subplots(1, 2, sharey=True)
     for axes, (kind, title, label) in zip(panels, PANELS, strict=True):
-        for place, (name, both) in enumerate(curves.items()):
+        for index, (name, pair) in enumerate(curves.items()):
             _line(
                 axes,
                 name,
-                both[kind],
-                line_style(place, control=name in controls),
+                pair[kind],
+                line_style(index, control=name in controls),
                 bands=bands,
                 clusters=clusters,
-                options={"confidence": confidence, "resamples": resamples, "seed": seed},
+                bootstrap_options={"confidence": confidence, "resamples": resamples, "seed": seed},
             )
         axes.set_title(title, fontsize=TITLE_SIZE, fontweight="bold")
         axes.set_xlabel(label, fontsize=TEXT_SIZE)
@@ -101,9 +105,9 @@ def insertion_deletion_figure(
         )
     panels[0].set_ylabel("probability of the class", fontsize=TEXT_SIZE)
     panels[0].set_ylim(bottom=0)
-    over = "one image" if count == 1 else f"mean over {count} images"
-    drawn = f"; bands: pointwise {100 * confidence:g}% bootstrap intervals" if bands and count > 1 else ""
-    figure.suptitle(f"Lines: {over}{drawn}.", fontsize=SMALL_SIZE, x=0.01, ha="left")
+    averaged = "one image" if count == 1 else f"mean over {count} images"
+    band_note = f"; bands: pointwise {100 * confidence:g}% bootstrap intervals" if bands and count > 1 else ""
+    figure.suptitle(f"Lines: {averaged}{band_note}.", fontsize=SMALL_SIZE, x=0.01, ha="left")
     return figure
 
 
@@ -115,42 +119,47 @@ def _line(
     *,
     bands: bool,
     clusters: Sequence[Any] | None,
-    options: dict[str, Any],
+    bootstrap_options: dict[str, Any],
 ) -> None:
     scores, auc, fractions = numbers(curve.scores), numbers(curve.auc), numbers(curve.fractions)
-    sound = np.asarray(np.isfinite(scores).all(axis=1))
-    kept = None if clusters is None else [label for label, good in zip(clusters, sound, strict=True) if good]
-    missing = "" if sound.all() else f", n = {int(sound.sum())}"
-    if not sound.any():
+    has_curve = np.asarray(np.isfinite(scores).all(axis=1))
+    labels = None if clusters is None else [label for label, has in zip(clusters, has_curve, strict=True) if has]
+    count_note = "" if has_curve.all() else f", n = {int(has_curve.sum())}"
+    if not has_curve.any():
         axes.plot([], [], label=f"{shortened(name, 50)}: no image has a curve", **style)
         return
-    interval = bootstrap_interval(auc[sound], clusters=kept, **options)
-    text = f"{shortened(name, 50)}: {estimate(float(auc[sound].mean()), interval.low, interval.high)}{missing}"
-    axes.plot(fractions, scores[sound].mean(axis=0), label=text, markevery=_every(len(fractions)), **style)
+    interval = bootstrap_interval(auc[has_curve], clusters=labels, **bootstrap_options)
+    text = f"{shortened(name, 50)}: {estimate(float(auc[has_curve].mean()), interval.low, interval.high)}{count_note}"
+    axes.plot(
+        fractions, scores[has_curve].mean(axis=0), label=text, markevery=_marker_interval(len(fractions)), **style
+    )
     if not bands:
         return
     bounds: Array = np.array(
-        [[(b := bootstrap_interval(step, clusters=kept, **options)).low, b.high] for step in scores[sound].T]
+        [
+            [(step := bootstrap_interval(column, clusters=labels, **bootstrap_options)).low, step.high]
+            for column in scores[has_curve].T
+        ]
     )
     if np.isfinite(bounds).all():
         axes.fill_between(fractions, bounds[:, 0], bounds[:, 1], color=style["color"], alpha=0.12, linewidth=0)
 
 
-def _every(points: int) -> int:
-    """About eight markers a line."""
+def _marker_interval(points: int) -> int:
+    """How many points lie between two markers, so that a line has about eight markers."""
     return max(1, points // 8)
 
 
 def _check(curves: Curves, controls: Collection[str], clusters: Sequence[Any] | None) -> int:
-    """The number of images."""
+    """Check the arguments; return the number of images."""
     if not curves:
         raise InputError("there are no curves to draw; compare with insertion_deletion=True")
     counts = set()
-    for name, both in curves.items():
+    for name, pair in curves.items():
         for kind, _, _ in PANELS:
-            if kind not in both:
-                raise InputError(f"{name!r} has no {kind} curve; it has {', '.join(both) or 'none'}")
-            counts.add(len(both[kind].scores))
+            if kind not in pair:
+                raise InputError(f"{name!r} has no {kind} curve; it has {', '.join(pair) or 'none'}")
+            counts.add(len(pair[kind].scores))
     if len(counts) > 1:
         raise InputError(f"the curves must be of the same images, got {sorted(counts)} of them")
     (count,) = counts

@@ -13,13 +13,26 @@ from torch import Tensor
 
 from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.report.drawing import SMALL_SIZE, agg_figure, decimal, heat_map, numbers, overlay, pixels, shortened
+from ssimpert.report.drawing import (
+    SMALL_SIZE,
+    agg_figure,
+    check_drawable,
+    check_image_index,
+    decimal,
+    heat_map,
+    numbers,
+    overlay,
+    pixels,
+    shortened,
+)
 from ssimpert.report.names import CAM_NAMES, map_name, metric_name
+from ssimpert.validation import check_count
 
-CELL, GAP = 1.75, 0.12
-LEFT, BELOW, HEADING, VALUE = 0.42, 0.5, 0.82, 0.24
-"""Inches: a panel's side and the gap between two; the margins for names, caption, a band's headings and a value."""
-LETTERS, LINES = 19, 2
+# In inches: a panel's side, the gap between two panels, and the space for names, caption, a band's headings and a
+# value.
+PANEL_SIDE, PANEL_GAP = 1.75, 0.12
+NAME_SPACE, CAPTION_SPACE, HEADING_SPACE, VALUE_SPACE = 0.42, 0.5, 0.82, 0.24
+HEADING_LETTERS, HEADING_LINES = 19, 2
 
 Heading = tuple[str, str]
 
@@ -34,62 +47,61 @@ def map_grid(
     metric: str | None = "pearson",
     columns: int = 7,
 ) -> Figure:
-    """A row for each image: the photo, the class activation map over it, then every map with the CAM's outline.
+    """A row for each image: the photo, the class activation map over the photo, then every map with the CAM's outline.
 
     Args:
         image: the clean images (B, C, H, W) in [0, 1], C = 1 or 3.
         comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
         images: which images of the batch, in this order; default all.
-        names: a name for each image of the *batch*; default their numbers.
+        names: a name for each image of the *batch*; default: the images' numbers.
         maps: which maps, as (method, kind) of ``comparison.maps``, in this order; default all.
-        metric: the agreement written below each map; ``None`` writes none.
-        columns: panels beside each other, at least 2; what doesn't fit goes into further bands of rows below.
+        metric: the agreement that is written below each map; ``None`` writes no agreement.
+        columns: how many panels stand side by side, at least 2. Further panels go into bands of rows below.
 
     Returns:
         A matplotlib figure on an Agg canvas.
 
     Raises:
-        InputError: an image, map or metric that isn't there, images that are neither grey nor RGB.
+        InputError: an image, map or metric does not exist, or images are neither grey nor RGB.
     """
-    chosen = _chosen_images(image, comparison, images, names)
-    shown = _chosen_maps(comparison, maps, metric)
-    if isinstance(columns, bool) or not isinstance(columns, int) or columns < 2:
-        raise InputError(f"columns must be an integer of at least 2, got {columns!r}")
+    image_indices = _chosen_images(image, comparison, images, names)
+    map_headings = _chosen_maps(comparison, maps, metric)
+    check_count("columns", columns, minimum=2)
     cam_name = CAM_NAMES[comparison.cam_name]
-    headings: list[Heading] = [("photo", ""), (cam_name, ""), *shown]
-    across = min(columns, len(headings))
-    bands = math.ceil(len(headings) / across)
-    row_height = CELL * image.shape[-2] / image.shape[-1] + (VALUE if metric is not None else GAP)
-    width = LEFT + across * (CELL + GAP)
-    height = bands * (HEADING + len(chosen) * row_height) + BELOW
+    headings: list[Heading] = [("photo", ""), (cam_name, ""), *map_headings]
+    panels_in_row = min(columns, len(headings))
+    bands = math.ceil(len(headings) / panels_in_row)
+    row_height = PANEL_SIDE * image.shape[-2] / image.shape[-1] + (VALUE_SPACE if metric is not None else PANEL_GAP)
+    width = NAME_SPACE + panels_in_row * (PANEL_SIDE + PANEL_GAP)
+    height = bands * (HEADING_SPACE + len(image_indices) * row_height) + CAPTION_SPACE
     figure = agg_figure((width, height), None)
 
-    for place, heading in enumerate(headings):
-        band, column = divmod(place, across)
-        left = LEFT + column * (CELL + GAP)
-        top = height - band * (HEADING + len(chosen) * row_height) - HEADING
-        for row, index in enumerate(chosen):
-            bottom = top - row * row_height - CELL * image.shape[-2] / image.shape[-1]
-            box = (left / width, bottom / height, CELL / width, (top - row * row_height - bottom) / height)
+    for panel, heading in enumerate(headings):
+        band, column = divmod(panel, panels_in_row)
+        left = NAME_SPACE + column * (PANEL_SIDE + PANEL_GAP)
+        top = height - band * (HEADING_SPACE + len(image_indices) * row_height) - HEADING_SPACE
+        for row, index in enumerate(image_indices):
+            bottom = top - row * row_height - PANEL_SIDE * image.shape[-2] / image.shape[-1]
+            box = (left / width, bottom / height, PANEL_SIDE / width, (top - row * row_height - bottom) / height)
             axes = figure.add_axes(box)
-            _panel(axes, image, comparison, place, heading, index, metric)
+            _panel(axes, image, comparison, panel, heading, index, metric)
             if row == 0:
                 _head(axes, heading)
             if column == 0:
                 axes.set_ylabel(shortened(_name(index, names), 24), fontsize=SMALL_SIZE)
-    figure.text(LEFT / width, 0.1 / height, _caption(cam_name, metric), fontsize=SMALL_SIZE, va="bottom")
+    figure.text(NAME_SPACE / width, 0.1 / height, _caption(cam_name, metric), fontsize=SMALL_SIZE, va="bottom")
     return figure
 
 
 def _panel(
-    axes: Axes, image: Tensor, comparison: Comparison, place: int, heading: Heading, index: int, metric: str | None
+    axes: Axes, image: Tensor, comparison: Comparison, panel: int, heading: Heading, index: int, metric: str | None
 ) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     picture, cam = pixels(image[index]), numbers(comparison.cam[index])
-    if place == 0:
+    if panel == 0:
         axes.imshow(picture, interpolation="nearest")
-    elif place == 1:
+    elif panel == 1:
         overlay(axes, picture, cam)
     else:
         method, kind = heading
@@ -100,7 +112,7 @@ def _panel(
 
 
 def _head(axes: Axes, heading: Heading) -> None:
-    """The method in bold, the kind of map below it, where it says more."""
+    """Write the method in bold, and below it the kind of map where the kind says more than the method."""
     method, kind = heading
     same = method.replace("_", " ").lower() == kind.replace("_", " ")
     first, second = (map_name(kind), "") if same else (method, map_name(kind) if kind else "")
@@ -115,7 +127,7 @@ def _head(axes: Axes, heading: Heading) -> None:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder=" …", break_on_hyphens=False)
+    return textwrap.wrap(text, HEADING_LETTERS, max_lines=HEADING_LINES, placeholder=" …", break_on_hyphens=False)
 
 
 def _caption(cam_name: str, metric: str | None) -> str:
@@ -131,16 +143,14 @@ def _chosen_images(
     image: Tensor, comparison: Comparison, images: Sequence[int] | None, names: Sequence[str] | None
 ) -> list[int]:
     count = image.shape[0]
-    if image.shape[1] not in (1, 3):
-        raise InputError(f"only grey and RGB images can be drawn, got {image.shape[1]} channels")
+    check_drawable(image)
     if comparison.cam.shape != (count, *image.shape[-2:]):
         raise InputError(f"the comparison is of {tuple(comparison.cam.shape)} pixels, image is {tuple(image.shape)}")
     if names is not None and len(names) != count:
         raise InputError(f"names must be given for each of the {count} images of the batch, got {len(names)}")
     chosen = list(range(count)) if images is None else list(images)
     for index in chosen:
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
-            raise InputError(f"image {index!r} is not in the batch; it has images 0 to {count - 1}")
+        check_image_index(index, count)
     if not chosen:
         raise InputError("images must name at least one image, got none")
     return chosen
@@ -149,11 +159,13 @@ def _chosen_images(
 def _chosen_maps(
     comparison: Comparison, maps: Sequence[tuple[str, str]] | None, metric: str | None
 ) -> list[tuple[str, str]]:
-    known = [(method, kind) for method, kinds in comparison.maps.items() for kind in kinds]
-    chosen = known if maps is None else list(maps)
-    for one in chosen:
-        if one not in known:
-            raise InputError(f"map {one!r} was not compared; compared were {', '.join(map(repr, known))}")
+    compared = [(method, kind) for method, kinds in comparison.maps.items() for kind in kinds]
+    chosen = compared if maps is None else list(maps)
+    for method_and_kind in chosen:
+        if method_and_kind not in compared:
+            raise InputError(
+                f"map {method_and_kind!r} was not compared; compared were {', '.join(map(repr, compared))}"
+            )
     if metric is not None:
         metrics = next(iter(next(iter(comparison.scores.values())).values())).values
         if metric not in metrics:

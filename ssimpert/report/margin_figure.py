@@ -1,40 +1,39 @@
-"""How much margin each level of a constraint set buys, as a plot."""
+"""A plot of the margin that each level of a constraint set allows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ssimpert.errors import InputError
-from ssimpert.report.figure import PERTURBATION_COLOUR, SMALL_SIZE, TEXT_SIZE
+from ssimpert.report.drawing import SMALL_SIZE, TEXT_SIZE, agg_figure
+from ssimpert.report.figure import PERTURBATION_COLOUR
 
 
 def margin_figure(
     levels: Sequence[float], margins: Sequence[float], *, unit: str = "level", least: float | None = None
 ) -> Figure:
-    """The margins found at levels, 6 by 4 inches (600x400 pixels at 100 dpi).
+    """The margins that were found at several levels, 6 by 4 inches (600x400 pixels at 100 dpi).
 
     Args:
-        levels: L, positive and rising; drawn on a logarithmic axis.
-        margins: L, in logits; the decision has changed where they are positive. NaN leaves a gap.
-        unit: what the level is, in words.
-        least: the least level known to change the decision, a dashed line; none where it is None, NaN or 0.
+        levels: L levels, positive and rising, on a logarithmic axis.
+        margins: L margins in logits; the decision has changed where a margin is positive. NaN leaves a gap.
+        unit: what the level is, in words, for the axis.
+        least: the least level known to change the decision, drawn as a dashed line; no line for None, NaN or 0.
 
     Returns:
         A matplotlib figure on an Agg canvas; pyplot's global state is neither used nor changed.
 
     Raises:
-        InputError: levels that can't be drawn, or another number of margins.
+        InputError: the levels can't be drawn, or there are not as many margins as levels.
     """
     if not levels or not all(a < b < math.inf for a, b in zip([0.0, *levels], levels, strict=False)):
         raise InputError(f"levels must be positive, finite and rise, got {list(levels)}")
     if len(margins) != len(levels):
         raise InputError(f"{len(levels)} levels need as many margins, got {len(margins)}")
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = agg_figure((6, 4))
     axes = figure.subplots()
     axes.plot(levels, margins, color=PERTURBATION_COLOUR, marker="o", markersize=4)
     axes.axhline(0, color="black", linewidth=0.8)

@@ -46,16 +46,16 @@ METRIC_NAMES = {
 
 
 def map_name(kind: str) -> str:
-    """A map's name as drawn; a kind of one's own keeps its name, underscores as spaces."""
+    """The name of a kind of map in figures. An unknown kind keeps its name, with spaces for underscores."""
     return MAP_NAMES.get(kind, kind.replace("_", " "))
 
 
 def metric_name(metric: str) -> str:
-    """A metric's name as drawn; one's own keeps its name, underscores as spaces."""
+    """The name of a metric in figures. An unknown metric keeps its name, with spaces for underscores."""
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
 def method_and_map(method: str, kind: str) -> str:
-    """Both, or the map alone where the method makes no other and is named after it."""
+    """The method and its map, or the map alone where both have the same name."""
     same = method.replace("_", " ").lower() == kind.replace("_", " ")
     return map_name(kind) if same else f"{method}, {map_name(kind)}"

@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from ssimpert.analysis.attributions.class_targets import Model
 from ssimpert.errors import InputError
+from ssimpert.models.forward_passes import Model
 
 Baseline = float | Tensor | None
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ssimpert.analysis.attributions.class_targets import Model
 from ssimpert.analysis.attributions.grad_cam import grad_cam
 from ssimpert.analysis.attributions.grad_cam_variants import grad_cam_plus_plus, guided_grad_cam, hires_cam, layer_cam
 from ssimpert.analysis.attributions.gradients import gradient, input_x_gradient, smooth_grad
@@ -18,6 +17,7 @@ from ssimpert.analysis.attributions.integrated_gradients import integrated_gradi
 from ssimpert.analysis.attributions.occlusion import occlusion
 from ssimpert.analysis.attributions.rise import rise
 from ssimpert.errors import InputError
+from ssimpert.models.forward_passes import Model
 
 _METHODS = (
     grad_cam,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
-
-Model = Callable[[Tensor], Tensor]
+from ssimpert.models.forward_passes import Model
 
 
 def class_targets(target: int | Tensor, images: Tensor) -> Tensor:

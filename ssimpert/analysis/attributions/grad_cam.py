@@ -14,7 +14,7 @@ from ssimpert.analysis.attributions.class_targets import checked_logits, class_t
 from ssimpert.analysis.attributions.layer_gradients import find_layer, layer_name, leads_nowhere, runs_often
 from ssimpert.analysis.attributions.postprocessing import image_sized
 from ssimpert.errors import InputError
-from ssimpert.models.forward_passes import images_a_pass, in_chunks
+from ssimpert.models.forward_passes import batch_size_for, in_chunks
 from ssimpert.validation import check_images
 
 
@@ -87,7 +87,7 @@ def grad_cam(
     handle = module.register_forward_hook(count)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            (coarse,) = in_chunks(coarse_maps, images, targets, chunk=images_a_pass(None, images))
+            (coarse,) = in_chunks(coarse_maps, images, targets, chunk=batch_size_for(None, images))
     finally:
         handle.remove()
     return image_sized(coarse, images, normalize)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_image
 from ssimpert.analysis.attributions.class_targets import class_targets, target_logit
 from ssimpert.analysis.attributions.postprocessing import check_channels, min_max, reduce_channels
-from ssimpert.models.forward_passes import images_a_pass, in_chunks
+from ssimpert.models.forward_passes import batch_size_for, in_chunks
 from ssimpert.validation import check_count, check_images, check_positive, check_seed
 
 SMOOTH_GRAD_SAMPLES = 50
@@ -109,7 +109,7 @@ def smooth_grad(
             every image of a batch, on every device and for every ``batch_size``. The global random state is not
             touched.
         batch_size: how many copies go through the model at once. Default ``None``: the choice of
-            :func:`ssimpert.models.forward_passes.images_a_pass`, 2 at 224 pixels on a CPU and 32 elsewhere.
+            :func:`ssimpert.models.forward_passes.batch_size_for`, 2 at 224 pixels on a CPU and 32 elsewhere.
         normalize: as in :func:`gradient`.
         channels: as in :func:`gradient`; default ``"max"``.
 
@@ -119,7 +119,7 @@ def smooth_grad(
     check_images("images", images)
     check_channels(channels)
     check_count("samples", samples)
-    copies = images_a_pass(batch_size, images)
+    copies = batch_size_for(batch_size, images)
     check_seed(seed)
     deviation = check_positive("noise", noise)
     targets = class_targets(target, images)
@@ -170,4 +170,4 @@ def input_gradient(
         return (torch.where(logit.isfinite()[:, None, None, None], slopes, slopes.new_full((), float("nan"))),)
 
     with torch.inference_mode(False), torch.enable_grad():
-        return in_chunks(gradients, images, targets, chunk=images_a_pass(chunk, images))[0]
+        return in_chunks(gradients, images, targets, chunk=batch_size_for(chunk, images))[0]

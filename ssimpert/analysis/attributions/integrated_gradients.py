@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_image
 from ssimpert.analysis.attributions.class_targets import checked_logits, class_targets
 from ssimpert.analysis.attributions.postprocessing import check_channels, min_max, reduce_channels
-from ssimpert.models.forward_passes import images_a_pass
+from ssimpert.models.forward_passes import batch_size_for
 from ssimpert.validation import check_count, check_images
 
 INTEGRATION_STEPS = 50
@@ -60,7 +60,7 @@ def integrated_gradients(
             :func:`path_attributions` tells how far from complete the sum is. For efficientnet-lite0 on chelsea and
             coffee, the error is 10% and 11% of the rise of the logit at 50 steps, 6% and 7% at 100, 4% and 4% at 200.
         batch_size: how many points go through the model at once. Default ``None``: the choice of
-            :func:`ssimpert.models.forward_passes.images_a_pass`, 2 at 224 pixels on a CPU and 32 elsewhere.
+            :func:`ssimpert.models.forward_passes.batch_size_for`, 2 at 224 pixels on a CPU and 32 elsewhere.
         normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
             in logits.
         channels: how the channels become one map, a name in :data:`ssimpert.analysis.CHANNEL_REDUCTIONS`; default
@@ -101,7 +101,7 @@ def path_attributions(
     """
     check_images("images", images)
     check_count("steps", steps)
-    points = images_a_pass(batch_size, images)
+    points = batch_size_for(batch_size, images)
     targets = class_targets(target, images)
     from captum.attr import IntegratedGradients  # here, since it takes a second
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.class_targets import class_targets, target_logit
 from ssimpert.errors import InputError
-from ssimpert.models.forward_passes import images_a_pass, in_chunks
+from ssimpert.models.forward_passes import batch_size_for, in_chunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,9 @@ def layer_gradients(
     handle = module.register_forward_hook(keep)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            return LayerGradients(*in_chunks(outputs_and_gradients, images, targets, chunk=images_a_pass(None, images)))
+            return LayerGradients(
+                *in_chunks(outputs_and_gradients, images, targets, chunk=batch_size_for(None, images))
+            )
     finally:
         handle.remove()
         outputs.clear()

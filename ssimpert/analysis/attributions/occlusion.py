@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_image
-from ssimpert.analysis.attributions.class_targets import Model, class_probability, class_targets
+from ssimpert.analysis.attributions.class_targets import class_probability, class_targets
 from ssimpert.analysis.attributions.postprocessing import min_max
 from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import forward_copy
-from ssimpert.models.forward_passes import images_a_pass, keep_freed_memory
+from ssimpert.models.forward_passes import Model, batch_size_for, keep_freed_memory
 from ssimpert.validation import check_count, check_images
 
 OCCLUSION_WINDOW = 32
@@ -49,7 +49,7 @@ def occlusion(
         baseline: what is painted. Default ``None``: the mean colour of the model, the grey of the paper. Else what
             :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes.
         batch_size: how many occluded copies go through the model at once. Default ``None``: the choice of
-            :func:`ssimpert.models.forward_passes.images_a_pass`, 2 or 4 at 224 pixels on a CPU and 32 elsewhere.
+            :func:`ssimpert.models.forward_passes.batch_size_for`, 2 or 4 at 224 pixels on a CPU and 32 elsewhere.
         normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the map
             in probability.
 
@@ -60,7 +60,7 @@ def occlusion(
     check_images("images", images)
     check_count("window", window)
     check_count("stride", stride)
-    images_a_pass(batch_size, images)  # refuses a batch_size that is no number before the work begins
+    batch_size_for(batch_size, images)  # refuses a batch_size that is no number before the work begins
     height, width = images.shape[-2:]
     if window > min(height, width):
         raise InputError(f"window must be at most {min(height, width)} for images {height}x{width}, got {window}")
@@ -76,7 +76,7 @@ def occlusion(
         times_covered[top : top + window, left : left + window] += 1
     with torch.no_grad():
         logits_of = forward_copy(model, images[:1], 1 + len(corners))
-        copies = images_a_pass(batch_size, images, forward_only=logits_of is not model)
+        copies = batch_size_for(batch_size, images, forward_only=logits_of is not model)
         for image, label, paint, fall in zip(images.detach(), targets, reference, falls, strict=True):
             probability = class_probability(logits_of, label[None])
             clean = probability(image[None])

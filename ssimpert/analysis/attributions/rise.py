@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_image
-from ssimpert.analysis.attributions.class_targets import Model, class_probability, class_targets
+from ssimpert.analysis.attributions.class_targets import class_probability, class_targets
 from ssimpert.analysis.attributions.postprocessing import min_max
 from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import forward_copy
-from ssimpert.models.forward_passes import images_a_pass, keep_freed_memory
+from ssimpert.models.forward_passes import Model, batch_size_for, keep_freed_memory
 from ssimpert.validation import check_count, check_images, check_seed
 
 RISE_MASKS = 4000
@@ -74,7 +74,7 @@ def rise(
             pixels, as in the paper's code. Else what
             :func:`ssimpert.analysis.attributions.baseline_image.baseline_image` takes.
         batch_size: how many masked images go through the model at once. Default ``None``: the choice of
-            :func:`ssimpert.models.forward_passes.images_a_pass`, 2 or 4 at 224 pixels on a CPU and 32 elsewhere.
+            :func:`ssimpert.models.forward_passes.batch_size_for`, 2 or 4 at 224 pixels on a CPU and 32 elsewhere.
         normalize: True (default) min-max scales each map to [0, 1], and a constant map to zeros. False leaves the mean
             probability, in [0, 1/keep].
 
@@ -83,7 +83,7 @@ def rise(
             that the model does not have.
     """
     check_images("images", images)
-    images_a_pass(batch_size, images)  # refuses a batch_size that is no number before the work begins
+    batch_size_for(batch_size, images)  # refuses a batch_size that is no number before the work begins
     height, width = images.shape[-2:]
     draws = draw_masks(masks, height, width, cells=cells, keep=keep, seed=seed)
     targets = class_targets(target, images)
@@ -94,7 +94,7 @@ def rise(
         probabilities = [class_probability(logits_of, label[None]) for label in targets]
         # The sum is in float64, so that its thousands of terms add no rounding.
         total = torch.zeros(len(images), height, width, dtype=torch.float64, device=images.device)
-        masks_a_pass = images_a_pass(batch_size, images, forward_only=logits_of is not model)
+        masks_a_pass = batch_size_for(batch_size, images, forward_only=logits_of is not model)
         for rendered in render_masks(draws, images, masks_a_pass):
             for index, probability in enumerate(probabilities):
                 image, absent = images[index, None], reference[index, None]

@@ -16,7 +16,7 @@ from ssimpert.analysis.localization.object_masks import check_masks
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.models import OnnxClassifier
-from ssimpert.models.forward_copy import AGREEMENT, roundings_apart
+from ssimpert.models.forward_copy import MAX_ROUNDINGS_APART, roundings_apart
 from ssimpert.perturbation.baselines.l2_control import CONTROL_NAME
 from ssimpert.perturbation.inputs import support_set
 from ssimpert.perturbation.results import PerturbResult, check_made_from
@@ -153,7 +153,7 @@ def _check_forward(forward: OnnxClassifier, model: nn.Module, image: Tensor, opt
         raise InputError(f"forward must be what onnx_classifier makes, or None, got {type(forward).__name__}")
     with torch.no_grad():
         difference = roundings_apart(forward(image), model(image))
-    if not difference <= AGREEMENT:  # true for NaN, too
+    if not difference <= MAX_ROUNDINGS_APART:  # true for NaN, too
         raise InputError("forward has other logits than model; make it of this model, once its weights are final")
 
 

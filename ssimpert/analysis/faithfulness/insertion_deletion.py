@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 from ssimpert.analysis.attributions.baseline_image import mean_colour
-from ssimpert.analysis.attributions.class_targets import Model, checked_logits, class_targets
+from ssimpert.analysis.attributions.class_targets import checked_logits, class_targets
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.faithfulness.blurred_image import blurred
 from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
 from ssimpert.analysis.faithfulness.pixel_replacement import class_probabilities, passes_over, pixel_ranks, scores_after
 from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import forward_copy
-from ssimpert.models.forward_passes import images_a_pass, keep_freed_memory
+from ssimpert.models.forward_passes import Model, batch_size_for, keep_freed_memory
 from ssimpert.validation import check_count, check_images, check_maps
 
 ROWS_A_STEP = 8
@@ -63,7 +63,7 @@ def insertion(
             image. (The published step is one row, 224 pixels at 224x224.)
         batch_size: how many images the model gets at once, over all steps and images; this bounds the memory. Default
             ``None``: 64. On the CPU the default is the choice of
-            :func:`ssimpert.models.forward_passes.images_a_pass`, 2 or 4 at 224 pixels, and the steps of each image run
+            :func:`ssimpert.models.forward_passes.batch_size_for`, 2 or 4 at 224 pixels, and the steps of each image run
             by themselves, so that the scores of an image do not depend on the other images to the last bit.
         baseline: the mean colour in the units of ``images``, a number or (C,). Default ``None``: ``model.mean``.
 
@@ -155,7 +155,7 @@ def _curves(
         forward = forward_copy(model, images[:1], steps + 1)
         one_by_one = batch_size is None and images.device.type == "cpu"
         if batch_size is None:
-            batch_size = images_a_pass(None, images, forward_only=forward is not model) if one_by_one else BATCH_SIZE
+            batch_size = batch_size_for(None, images, forward_only=forward is not model) if one_by_one else BATCH_SIZE
         logits_of = checked_logits(forward, given_classes)
         # A class that the model does not have shows here, before most of the work.
         clean = torch.cat([logits_of(part) for part in images.split(1 if one_by_one else batch_size)])

@@ -29,7 +29,7 @@ import solvers
 from solvers.batch_algebra import norm
 from ssimpert.errors import InputError
 from ssimpert.linearization import FeatureJacobian, Features, Margin, Untargeted, deep_features, feature_jacobian
-from ssimpert.linearization.features import Normalization
+from ssimpert.linearization.deep_features import Normalization
 from ssimpert.metrics import feature_distance
 from ssimpert.perturbation.engines import loop
 from ssimpert.perturbation.engines.step_solver import PIXEL_BOX

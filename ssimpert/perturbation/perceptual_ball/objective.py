@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ssimpert.linearization.features import Features
+from ssimpert.linearization.deep_features import Features
 from ssimpert.linearization.margins import Membership, Untargeted
 from ssimpert.models.forward_passes import CHUNK, in_chunks, model_dtype
 

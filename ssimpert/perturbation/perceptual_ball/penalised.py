@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.linearization.features import Features, deep_features
+from ssimpert.linearization.deep_features import Features, deep_features
 from ssimpert.models import Classifier
 from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.evaluation import measure

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from ssimpert.analysis import read_table
-from ssimpert.cli.comparison import check, compare_and_write, forward_of, image_names
+from ssimpert.cli.comparison import check_comparison_options, compare_and_write, forward_from_option, image_names
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.options import ForwardName
 from ssimpert.cli.outputs import json_text
@@ -113,9 +113,9 @@ def test_nothing_is_printed_beside_json(
 
 def test_options_are_checked_before_any_image_is_perturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = made_run(tmp_path, monkeypatch)
-    check(run, {"attributions": ["rise"], "sanity": True, "insertion_deletion": True})
+    check_comparison_options(run, {"attributions": ["rise"], "sanity": True, "insertion_deletion": True})
     with pytest.raises(InputError, match="unknown attribution 'rize'"):
-        check(run, {"attributions": ["rize"]})
+        check_comparison_options(run, {"attributions": ["rize"]})
 
 
 def test_one_image_keeps_its_name_and_its_folder() -> None:
@@ -136,10 +136,10 @@ def test_a_copy_is_made_where_there_is_use_for_it(
 ) -> None:
     run, _ = made_run(tmp_path, monkeypatch)
     monkeypatch.setattr("ssimpert.models.onnx_classifier", lambda model, example: (model, len(example)))
-    assert forward_of(run, options, ForwardName.TORCH) is None
-    assert forward_of(run, options, ForwardName.ONNX) == (run.classifier, 1)
+    assert forward_from_option(run, options, ForwardName.TORCH) is None
+    assert forward_from_option(run, options, ForwardName.ONNX) == (run.classifier, 1)
     with pytest.raises(UsageError, match="--forward onnx is for --insertion-deletion, --attribution occlusion or"):
-        forward_of(run, {"insertion_deletion": False, "attributions": ["gradient"]}, ForwardName.ONNX)
+        forward_from_option(run, {"insertion_deletion": False, "attributions": ["gradient"]}, ForwardName.ONNX)
 
 
 def test_a_step_of_curves_that_nobody_asked_for_is_refused(

@@ -14,7 +14,7 @@ from skimage.metrics import structural_similarity
 import ssimpert
 from solvers import MeanSSIM, WindowSSIM
 from ssimpert.cli.constraints import OPTIONS, ConstraintName, build_constraint
-from ssimpert.cli.engines import EngineName, HeldEngineName
+from ssimpert.cli.engines import EngineAroundOriginal, EngineName
 from ssimpert.cli.options import ConstraintOptions, EngineOptions, ModelOptions, SearchOptions, SolverOptions
 from ssimpert.models import Classifier
 from ssimpert.perturbation.engines.catalog import ENGINES_AROUND_ORIGINAL, Engine
@@ -25,7 +25,7 @@ QUICK = ("--eps-rel", "3e-2", "--steps", "1")
 
 def test_the_command_line_knows_every_engine() -> None:
     assert {engine.value for engine in EngineName} == set(get_args(Engine))
-    assert {engine.value for engine in HeldEngineName} == set(ENGINES_AROUND_ORIGINAL)
+    assert {engine.value for engine in EngineAroundOriginal} == set(ENGINES_AROUND_ORIGINAL)
 
 
 @pytest.mark.parametrize("constraint", [name.value for name in ConstraintName])

@@ -192,10 +192,10 @@ def test_a_model_that_recognises_nothing_ends_in_an_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0, "seed": 0}, "n 0 is not valid"),
-        ({"n": 1.5, "seed": 0}, "n 1.5 is not valid"),
-        ({"n": 1, "seed": -1}, "seed -1 is not valid"),
-        ({"n": 1, "seed": 0, "size": 32}, "size 32 is not valid; give an integer of at least 64"),
+        ({"n": 0, "seed": 0}, "n must be an integer of at least 1, got 0"),
+        ({"n": 1.5, "seed": 0}, "n must be an integer of at least 1, got 1.5"),
+        ({"n": 1, "seed": -1}, "seed must be an integer of at least 0, got -1"),
+        ({"n": 1, "seed": 0, "size": 32}, "size must be an integer of at least 64, got 32"),
         ({"n": 1, "seed": 0, "objects": ("rockets", "coffee")}, "unknown object 'rockets'; did you mean"),
         ({"n": 1, "seed": 0, "objects": ()}, r"objects \(\) names none; known: chelsea, coffee"),
         ({"n": 1, "seed": 0, "objects": "coffee"}, "objects 'coffee' is a string; give a sequence of names"),

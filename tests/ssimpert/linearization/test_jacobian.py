@@ -104,7 +104,17 @@ def test_the_norm_is_the_largest_singular_value_from_above(reference: Tensor) ->
         assert largest <= float(estimate[k]) <= 1.06 * largest
 
 
-def test_a_chunk_without_memory_is_halved_once(reference: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["device", "CPU"],
+)
+def test_a_chunk_without_memory_is_halved_until_it_fits(
+    reference: Tensor, monkeypatch: pytest.MonkeyPatch, failure: RuntimeError
+) -> None:
     plain = jacobian._kept
     sizes: list[int] = []
 
@@ -112,7 +122,7 @@ def test_a_chunk_without_memory_is_halved_once(reference: Tensor, monkeypatch: p
         def kept(features: Features, images: Tensor):  # type: ignore[no-untyped-def]
             sizes.append(len(images))
             if len(images) > most:
-                raise torch.OutOfMemoryError
+                raise failure
             return plain(features, images)
 
         return kept
@@ -121,9 +131,22 @@ def test_a_chunk_without_memory_is_halved_once(reference: Tensor, monkeypatch: p
     monkeypatch.setattr(jacobian, "_kept", scarce(1))
     assert feature_jacobian(features, reference, chunk=2).apply(reference).shape[0] == 3
     assert sizes == [2, 1, 1, 1]
+    assert feature_jacobian(features, reference, chunk=3).apply(reference).shape[0] == 3
+    assert sizes[4:] == [3, 2, 1, 1, 1]
     monkeypatch.setattr(jacobian, "_kept", scarce(0))
-    with pytest.raises(InputError, match="no memory for the Jacobian of 1 images"):
+    with pytest.raises(InputError, match="no memory for the Jacobian of a single image"):
         feature_jacobian(features, reference, chunk=2)
+
+
+def test_other_errors_of_the_model_are_not_taken_for_a_lack_of_memory(
+    reference: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(features: Features, images: Tensor) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(jacobian, "_kept", broken)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        feature_jacobian(features_of(nn.ReLU()), reference, chunk=2)
 
 
 def test_a_jacobian_of_other_images_is_refused(reference: Tensor) -> None:
@@ -134,7 +157,7 @@ def test_a_jacobian_of_other_images_is_refused(reference: Tensor) -> None:
 
 def test_bad_input_is_named(reference: Tensor) -> None:
     features = features_of(nn.ReLU())
-    with pytest.raises(InputError, match="chunk must be at least 1"):
+    with pytest.raises(InputError, match="chunk must be an integer of at least 1"):
         feature_jacobian(features, reference, chunk=0)
     with pytest.raises(InputError, match=r"\(3, 8, 9\)"):
         feature_jacobian(features, reference[0])

@@ -114,7 +114,7 @@ def test_a_pixel_that_is_nan_spoils_its_own_image_only() -> None:
     ("arguments", "message"),
     [
         ({"net": "resnet"}, "unknown net 'resnet'; valid: alex, vgg, squeeze"),
-        ({"chunk": 0}, "chunk must be at least 1 pair, got 0"),
+        ({"chunk": 0}, "chunk must be an integer of at least 1, got 0"),
         ({"image": 255 * torch.rand(1, 3, 32, 32)}, r"image must have pixels in \[0, 1\], got "),
         ({"adversarial": torch.full((1, 3, 32, 32), -0.5)}, r"adversarial must have pixels in \[0, 1\], got -0.5"),
         ({"adversarial": torch.full((1, 3, 32, 32), torch.inf)}, r"adversarial .* got inf"),

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ssimpert.models import Classifier
-from ssimpert.models.forward_copy import LEAST_IMAGES, Forward, forward_copy
+from ssimpert.models.forward_copy import LEAST_IMAGES, forward_copy
+from ssimpert.models.forward_passes import Model
 from ssimpert.models.torchvision_compat import import_torchvision
 
 import_torchvision()
@@ -34,7 +35,7 @@ class Norms(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def norms(forward: Forward, images: Tensor = OTHERS) -> int:
+def norms(forward: Model, images: Tensor = OTHERS) -> int:
     with Norms() as counted:
         forward(images)
     return counted.count

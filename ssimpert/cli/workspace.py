@@ -1,12 +1,13 @@
-"""What the commands that perturb share: the images, the model, the files and the progress bar."""
+"""What the commands that perturb share: the images, the model and the folders for the results."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssimpert.cli.goal import Goal, margin_of
 from ssimpert.cli.options import ModelOptions
+from ssimpert.cli.perturb_run import PerturbRun, margin_for_target
+from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.region import Region
 
 if TYPE_CHECKING:
@@ -16,10 +17,23 @@ if TYPE_CHECKING:
     from ssimpert.perturbation import PerturbResult
 
 
-class Run:
-    """One command's images, model and folders, checked before any image is perturbed."""
+class Workspace:
+    """The images, the model and the folders of one command, checked before any image is perturbed.
+
+    Attributes:
+        names: what the user called the images: samples or files.
+        folders: a folder for each image's results.
+        classifier: the model.
+        batch: the images, (B, 3, S, S) in [0, 1], at the model's size and on its device.
+        model_name: what the user called the model.
+    """
 
     def __init__(self, names: list[str], out: Path, options: ModelOptions) -> None:
+        """Make the folders below ``out``, load the model and the images.
+
+        Raises:
+            InputError: a folder can't be written to, or the model or an image can't be loaded.
+        """
         import torch
 
         from ssimpert.cli.outputs import folders_for, prepare_folder
@@ -31,38 +45,39 @@ class Run:
         for folder in self.folders:
             prepare_folder(folder)
         self.classifier: Classifier = load_model(options.model, weights=options.weights, device=options.device)
-        size, place = self.classifier.input_size, self.classifier.mean.device
-        self.batch: Tensor = torch.cat([load_image(name, size=size, device=place) for name in names])
+        size, device = self.classifier.input_size, self.classifier.mean.device
+        self.batch: Tensor = torch.cat([load_image(name, size=size, device=device) for name in names])
         self.model_name = options.model
 
-    def perturb(self, goal: Goal) -> PerturbResult:
+    def perturb(self, perturb_run: PerturbRun) -> PerturbResult:
+        """Perturb all images, with a progress bar."""
         from ssimpert.perturbation import perturb as run_perturb
 
-        with progress_bar("perturbing", goal.steps) as advance:
+        with progress_bar("perturbing", perturb_run.steps) as advance:
             return run_perturb(
                 self.classifier,
                 self.batch,
-                goal.constraint,
-                steps=goal.steps,
-                margin=margin_of(goal.target),
-                engine=goal.engine,
-                faithful=goal.faithful,
-                support=self.support(goal.region),
-                stop_at_success=goal.stop_at_success,
-                method=goal.method,
-                settings=goal.settings,
-                quantize=goal.quantize,
+                perturb_run.constraint,
+                steps=perturb_run.steps,
+                margin=margin_for_target(perturb_run.target),
+                engine=perturb_run.engine,
+                faithful=perturb_run.faithful,
+                support=self.support(perturb_run.region),
+                stop_at_success=perturb_run.stop_at_success,
+                method=perturb_run.method,
+                settings=perturb_run.settings,
+                quantize=perturb_run.quantize,
                 observer=lambda state: advance(),
             )
 
     def support(self, region: Region | None) -> Tensor | None:
-        """Where pixels may change, (B, 1, H, W) bool; None for everywhere."""
+        """Where pixels may change, (B, 1, H, W) bool on the images' device; None for everywhere."""
         if region is None:
             return None
         return region.masks(self.classifier.input_size).to(self.batch.device)
 
     def record(self, result: PerturbResult, index: int) -> dict[str, Any]:
-        """Write one image's files and gather what result.json says of it."""
+        """Write the files of the image at ``index``, and return what result.json says about this image."""
         from ssimpert import __version__
         from ssimpert.cli.outputs import write_images
 
@@ -86,7 +101,7 @@ class Run:
         }
 
     def finish(self, records: list[dict[str, Any]], *, as_json: bool) -> None:
-        """Write every result.json; with ``--json`` print them as one document."""
+        """Write result.json for every image; with ``as_json`` also print all of them as one document."""
         from ssimpert.cli.outputs import write_json
 
         for record, folder in zip(records, self.folders, strict=True):
@@ -95,29 +110,14 @@ class Run:
             print_json(records)
 
     def show(self, table: Any) -> None:
+        """Print a table of rich."""
         from rich.console import Console
 
         Console().print(table)
 
 
-def progress_bar(what: str, total: int | None) -> Any:
-    """A progress bar on stderr, gone when done; yields a function that advances it by one."""
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    @contextmanager
-    def bar() -> Any:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(what, total=total)
-            yield lambda: progress.advance(task)
-
-    return bar()
-
-
 def print_json(document: Any) -> None:
+    """Print ``document`` as strict JSON."""
     from ssimpert.records import json_text
 
     print(json_text(document))
