@@ -43,78 +43,6 @@ ENTRY_POINTS = {
     "ssimpert/report/agreement_against_level.py:agreement_against_level_figure": "a figure with its options",
 }
 
-# Functions that are still to be documented, or split. Empty this list, never extend it.
-PENDING: frozenset[str] = frozenset(
-    {
-        "solvers/conformance/problems/data.py:images",
-        "solvers/conformance/problems/known_optimum.py:known_optimum",
-        "solvers/conformance/problems/periodic_images.py:draw_period",
-        "solvers/constraints/mean_index/tile_bound.py:lagrangian_bound",
-        "solvers/constraints/ssim_windows/conic_form.py:window_cones",
-        "solvers/constraints/ssim_windows/loss_split.py:best_share",
-        "solvers/constraints/ssim_windows/pixel_bounds_numba.py:tighten_compiled",
-        "solvers/constraints/ssim_windows/pixel_bounds_triton.py:tighten_cuda",
-        "solvers/constraints/ssim_windows/single_window_solver.py:_bracketed_newton",
-        "solvers/constraints/ssim_windows/tiles.py:tile_groups",
-        "solvers/constraints/ssim_windows/zero_mean_projection.py:project_to_zero_means",
-        "solvers/methods/closed_form.py:l2_ball",
-        "solvers/registry.py:register_method",
-        "solvers/windows/conjugate_gradients_numba.py:maximise_planes",
-        "solvers/windows/conjugate_gradients_triton.py:maximise_planes",
-        "solvers/windows/kernels_numba.py:normal_planes",
-        "solvers/windows/kernels_triton.py:normal_planes",
-        "solvers/windows/lattice.py:Lattice.__init__",
-        "ssimpert/analysis/attributions/grad_cam_variants.py:grad_cam_plus_plus",
-        "ssimpert/analysis/attributions/grad_cam_variants.py:guided_grad_cam",
-        "ssimpert/analysis/attributions/grad_cam_variants.py:hires_cam",
-        "ssimpert/analysis/attributions/grad_cam_variants.py:layer_cam",
-        "ssimpert/analysis/attributions/gradients.py:input_gradient",
-        "ssimpert/analysis/attributions/gradients.py:input_x_gradient",
-        "ssimpert/analysis/attributions/gradients.py:smooth_grad",
-        "ssimpert/analysis/attributions/guided_backprop.py:deconvolution",
-        "ssimpert/analysis/attributions/guided_backprop.py:guided_backprop",
-        "ssimpert/analysis/attributions/integrated_gradients.py:integrated_gradients",
-        "ssimpert/analysis/attributions/integrated_gradients.py:path_attributions",
-        "ssimpert/analysis/attributions/occlusion.py:occlusion",
-        "ssimpert/analysis/attributions/rise.py:draw_masks",
-        "ssimpert/analysis/attributions/rise.py:rise",
-        "ssimpert/analysis/comparison/compare.py:check_options",
-        "ssimpert/analysis/comparison/maps.py:random_weights_maps",
-        "ssimpert/analysis/comparison/scores.py:score_map",
-        "ssimpert/analysis/faithfulness/insertion_deletion.py:deletion",
-        "ssimpert/analysis/faithfulness/insertion_deletion.py:insertion_deletion",
-        "ssimpert/analysis/localization/boxes.py:box_masks",
-        "ssimpert/analysis/localization/pointing_game.py:point_game",
-        "ssimpert/analysis/perturbation_maps/controls.py:centred_gaussian",
-        "ssimpert/analysis/perturbation_maps/saliency.py:saliency_maps",
-        "ssimpert/perturbation/baselines/foolbox_attacks.py:run_attack",
-        "ssimpert/perturbation/baselines/foolbox_baseline.py:check_baseline_options",
-        "ssimpert/perturbation/baselines/matching.py:rescale",
-        "ssimpert/perturbation/budget_search/attempt.py:Attempt.run",
-        "ssimpert/perturbation/budget_search/attempt.py:check_level_options",
-        "ssimpert/perturbation/budget_search/boundary_cut.py:cut_to_border",
-        "ssimpert/perturbation/budget_search/margin_curve.py:margin_curve",
-        "ssimpert/perturbation/budget_search/nearest_class.py:class_distances",
-        "ssimpert/perturbation/budget_search/nearest_class.py:nearest_class",
-        "ssimpert/perturbation/engines/frank_wolfe.py:frank_wolfe",
-        "ssimpert/perturbation/engines/loop.py:advance",
-        "ssimpert/perturbation/engines/loop.py:ascend",
-        "ssimpert/perturbation/engines/loop.py:search",
-        "ssimpert/perturbation/engines/loop.py:start",
-        "ssimpert/perturbation/engines/oracle.py:Oracle.nearest",
-        "ssimpert/perturbation/engines/projected_gradient.py:projected_gradient",
-        "ssimpert/perturbation/engines/recentred.py:recentred",
-        "ssimpert/perturbation/engines/sequential_convex.py:sequential_convex",
-        "ssimpert/perturbation/evaluation.py:measure",
-        "ssimpert/perturbation/evaluation.py:remeasure",
-        "ssimpert/perturbation/perceptual_ball/constrained.py:_Move.__init__",
-        "ssimpert/perturbation/perceptual_ball/gamma_schedule.py:run",
-        "ssimpert/perturbation/perceptual_ball/lbfgs.py:descend",
-        "ssimpert/perturbation/perceptual_ball/objective.py:ball_objective",
-        "ssimpert/perturbation/perceptual_ball/penalised.py:check_ball_options",
-    }
-)
-
 
 @dataclass(frozen=True)
 class Function:
@@ -220,17 +148,13 @@ def offenders_of_length() -> list[str]:
     ]
 
 
-def not_pending(offenders: list[str]) -> list[str]:
-    return [offender for offender in offenders if offender.split(": ")[0] not in PENDING]
-
-
 def test_public_functions_of_five_parameters_or_more_document_each_of_them() -> None:
-    offenders = not_pending(offenders_of_documentation())
+    offenders = offenders_of_documentation()
     assert not offenders, "these need an Args: section that names every parameter:\n" + "\n".join(offenders)
 
 
 def test_no_function_but_an_entry_point_has_more_than_eight_parameters() -> None:
-    offenders = not_pending(offenders_of_length())
+    offenders = offenders_of_length()
     assert not offenders, "these have too many parameters:\n" + "\n".join(offenders)
 
 
