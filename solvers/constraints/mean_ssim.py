@@ -21,8 +21,8 @@ from torch import Tensor
 from solvers.batch_algebra import inner
 from solvers.constraints.base import ConicForm, Constraint
 from solvers.constraints.mean_index.ellipsoid import MeanSSIMStep
+from solvers.constraints.ssim_windows.mean_preservation import project_to_zero_means
 from solvers.constraints.ssim_windows.moments import BoundWindows, mean_loss, with_uncovered
-from solvers.constraints.ssim_windows.zero_mean_projection import project_to_zero_means
 from solvers.errors import ProblemError
 from solvers.root_finding import SearchTolerances, last_nonnegative
 from solvers.validation import positive, real, share

@@ -45,10 +45,10 @@ from solvers.constraints.ssim_windows.feasibility import (
     make_feasible,
     shrink_locally,
 )
+from solvers.constraints.ssim_windows.mean_preservation import project_to_zero_means
 from solvers.constraints.ssim_windows.moments import BoundWindows, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
 from solvers.constraints.ssim_windows.window_dual import WindowDual
-from solvers.constraints.ssim_windows.zero_mean_projection import project_to_zero_means
 from solvers.errors import ProblemError
 from solvers.validation import positive, real, share
 from solvers.windows import Window

@@ -6,6 +6,7 @@ it; this file knows neither of them.
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Protocol
 
@@ -15,6 +16,24 @@ from torch.nn import functional
 
 # Windows in a block of a banded matrix: with fewer, matrix products lose more to overhead than they save in operations.
 WINDOWS_PER_BLOCK = 64
+
+
+def window_starts(length: int, size: int, stride: int, *, whole_only: bool) -> list[int]:
+    """Left edges of the windows along one axis, in pixels.
+
+    Without ``whole_only`` (``border="full"``) the first edge is ``-((size - stride)//2)``, and ``ceil(length/stride)``
+    windows follow in steps of the stride, so that windows hang over both ends alike and no pixel escapes. With
+    ``whole_only`` (``border="valid"``) windows start at 0 and follow while the whole window fits.
+
+    Args:
+        length: of the axis, in pixels.
+        size, stride: of the window, in pixels.
+        whole_only: whether only whole windows count.
+    """
+    if whole_only:
+        return list(range(0, length - size + 1, stride))
+    first = -((size - stride) // 2)
+    return [first + stride * k for k in range(math.ceil(length / stride))]
 
 
 class SlidingWindow(Protocol):

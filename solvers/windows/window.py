@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import ProblemError
+from solvers.windows.lattice import window_starts
 from solvers.windows.operator import WindowOperator
 
 Border = Literal["full", "valid"]
@@ -80,15 +81,9 @@ class Window:
         return weights / weights.sum()
 
     def starts(self, length: int) -> list[int]:
-        """Left edges of the windows along an axis of ``length`` pixels.
-
-        ``"full"``: from ``-((size - stride)//2)`` in steps of the stride, ``ceil(length/stride)`` of them, so that
-        windows hang over both ends alike. ``"valid"``: from 0 while the whole window fits.
-        """
-        if self.border == "valid":
-            return list(range(0, length - self.size + 1, self.stride))
-        first = -((self.size - self.stride) // 2)
-        return [first + self.stride * k for k in range(math.ceil(length / self.stride))]
+        """Left edges of the windows along an axis of ``length`` pixels: see
+        :func:`solvers.windows.lattice.window_starts`."""
+        return window_starts(length, self.size, self.stride, whole_only=self.border == "valid")
 
     def check_fits(self, height: int, width: int) -> None:
         """Raise :class:`ProblemError` where the image is smaller than the window."""
