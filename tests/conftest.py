@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# BLAS reads it when NumPy is loaded. Two threads for small matrices on busy cores are several times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import matplotlib
 import pytest
 import torch
