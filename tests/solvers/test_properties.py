@@ -1,4 +1,4 @@
-"""What must hold of every problem: 250 generated examples in total, the same ones every time."""
+"""What must hold of every problem: 500 generated examples in total."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from solvers import Box, Constraint, GlobalSSIM, LinearProblem, LpBall, Projecti
 from solvers.windows import Border
 
 TIGHT = {"eps_rel": 1e-8, "eps_abs": 1e-10}
-fifty = settings(
-    max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+hundred = settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 
 
@@ -120,7 +120,7 @@ def array(value: object) -> np.ndarray:
     return np.asarray(value)
 
 
-@fifty
+@hundred
 @given(examples())
 def test_delta_is_feasible(example: Example) -> None:
     result = solve(example.problem())
@@ -136,7 +136,7 @@ def test_delta_is_feasible(example: Example) -> None:
             assert bool((sizes <= constraint.radius * (1 + 1e-12)).all())
 
 
-@fifty
+@hundred
 @given(examples())
 def test_bound_is_never_beaten(example: Example) -> None:
     result = solve(example.problem())
@@ -151,7 +151,7 @@ def test_bound_is_never_beaten(example: Example) -> None:
     assert bool((gain >= -1e-11 * size).all())
 
 
-@fifty
+@hundred
 @given(examples(mirrored=True))
 def test_solving_the_negated_problem_mirrors(example: Example) -> None:
     """Which mirror is true?
@@ -178,7 +178,7 @@ def test_solving_the_negated_problem_mirrors(example: Example) -> None:
             np.testing.assert_allclose(first.delta, -torch.as_tensor(second.delta), atol=1e-6)
 
 
-@fifty
+@hundred
 @given(examples(), st.randoms(use_true_random=False))
 def test_permuting_the_batch_permutes_the_result(example: Example, random: np.random.Generator) -> None:
     batch = len(example.reference)
@@ -191,7 +191,7 @@ def test_permuting_the_batch_permutes_the_result(example: Example, random: np.ra
     assert [first.status[k] for k in order] == list(second.status)
 
 
-@fifty
+@hundred
 @given(examples())
 def test_float32_and_float64_agree_to_1e_4(example: Example) -> None:
     wide = solve(example.problem())

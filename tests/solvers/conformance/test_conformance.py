@@ -11,7 +11,6 @@ import torch
 
 import solvers
 from solvers.conformance import (
-    ConformanceReport,
     KnownOptimum,
     Outcome,
     StandardProblem,
@@ -28,23 +27,11 @@ from solvers.conformance.oracles.naive_windows import NaiveWindows
 
 PROBLEMS = {problem.name: problem for problem in standard_problems()}
 EXACT = [info.name for info in solvers.methods() if info.exact]
-# Clarabel takes seconds for the known optimum at stride 1, and finds a smaller one below.
-CHEAP = [problem for name, problem in PROBLEMS.items() if not problem.slow and not name.endswith("known-stride-1")]
-# The iterative methods take seconds for 1e-3 of one of these. Their own tests ask 1e-4 of overlapping windows.
-OVERLAPPING = [problem for name, problem in PROBLEMS.items() if "stride-" in name or name.startswith("gaussian")]
-OTHERS = [problem for problem in PROBLEMS.values() if problem not in OVERLAPPING]
+CHEAP = [problem for problem in PROBLEMS.values() if not problem.slow]
 
 
 def tight(name: str) -> solvers.Settings:
     return next(default_settings(info) for info in solvers.methods() if info.name == name)
-
-
-def report_of_iterative(method: str) -> ConformanceReport:
-    """All problems, at the tolerance of the suite, but 1e-2 where windows overlap."""
-    loose = solvers.Settings(eps_rel=1e-2, max_iter=20_000)
-    return ConformanceReport(
-        run_conformance([method], OTHERS).rows + run_conformance([method], OVERLAPPING, loose).rows
-    )
 
 
 def failing(outcomes: tuple[Outcome, ...]) -> set[str]:
@@ -77,14 +64,14 @@ def test_scs_passes_one_problem_of_each_kind() -> None:
 
 @pytest.mark.parametrize("method", ["admm", "pdhg"])
 def test_splitting_methods_pass_everything_that_has_something_to_split(method: str) -> None:
-    report = report_of_iterative(method)
+    report = run_conformance([method])
     assert report.passed, "\n".join(map(str, report.failures))
     left_out = {row.problem for row in report.rows if not row.verdict.ran}
     assert left_out == {"box", "linf", "linf-box", "project:box", "project:linf-box"}
 
 
 def test_dual_passes_everything_with_one_set_of_overlapping_windows() -> None:
-    report = report_of_iterative("dual")
+    report = run_conformance(["dual"])
     assert report.passed, "\n".join(map(str, report.failures))
     assert sum(row.verdict.ran for row in report.rows) > 20
 

@@ -37,14 +37,14 @@ TIGHT = {"eps_rel": 1e-7}
 SHAPE = (1, 2, 9, 10)
 TILES = WindowSSIM(0.9, Window.uniform(4, stride=4))
 
-# Windows, side, channels, how many.
+# 30 problems (windows, side, channels, how many).
 REAL = {
-    "tiles at 32": (Window.uniform(8, stride=8), 32, 3, 4),
-    "tiles at 64": (Window.uniform(8, stride=8), 64, 3, 1),
-    "stride 4 at 32": (Window.uniform(7, stride=4), 32, 3, 4),
-    "stride 4 at 64": (Window.uniform(7, stride=4), 64, 3, 1),
-    "stride 1 at 32, grey": (Window.uniform(7, stride=1), 32, 1, 2),
-    "stride 1 at 32": (Window.uniform(7, stride=1), 32, 3, 1),
+    "tiles at 32": (Window.uniform(8, stride=8), 32, 3, 5),
+    "tiles at 64": (Window.uniform(8, stride=8), 64, 3, 5),
+    "stride 4 at 32": (Window.uniform(7, stride=4), 32, 3, 7),
+    "stride 4 at 64": (Window.uniform(7, stride=4), 64, 3, 5),
+    "stride 1 at 32, grey": (Window.uniform(7, stride=1), 32, 1, 5),
+    "stride 1 at 32": (Window.uniform(7, stride=1), 32, 3, 2),
     "Gaussian stride 1 at 32, grey": (Window.gaussian(1.5, 11, stride=1), 32, 1, 1),
 }
 

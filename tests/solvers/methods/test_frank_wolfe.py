@@ -24,7 +24,7 @@ def posed(photos: Photos, sets: list[Constraint], step: float = 0.2) -> Projecti
 @pytest.mark.parametrize(
     ("sets", "exact", "eps"),
     [
-        ([TILES, Box()], "tiles", 5e-2),
+        ([TILES, Box()], "tiles", 3e-2),
         ([LpBall(2, 0.3), Box()], "closed_form", 1e-3),
         ([GlobalSSIM(0.1)], "closed_form", 1e-3),
     ],

@@ -72,10 +72,7 @@ def test_linear_classifier_comes_near_what_the_solver_finds(
     model, image, best = TwoClasses(offset=50.0), grey(2), solved[constraint]
     # Frank-Wolfe's averages come near last.
     steps = 25 if engine == "frank_wolfe" else 10
-    result = perturb(
-        model, image, constraint, engine=engine, steps=steps, stop_at_success=False,  # type: ignore[arg-type]
-        settings={"eps_rel": 1e-2},
-    )  # fmt: skip
+    result = perturb(model, image, constraint, engine=engine, steps=steps, stop_at_success=False)  # type: ignore[arg-type]
     gained = result.margin_after - result.margin_before
     # Averages with early steps do not lose the windows that the optimum loses.
     share = 0.8 if engine == "frank_wolfe" else 0.9
@@ -104,7 +101,7 @@ def test_certified_names_the_kind_of_certificate_of_each_method() -> None:
     for (method, luminance), label in expected.items():
         constraint = MeanSSIM(0.97, TILES.window, luminance=luminance)
         result = perturb(
-            model, image, constraint, engine="frank_wolfe", steps=1, method=method, settings={"eps_rel": 0.2}
+            model, image, constraint, engine="frank_wolfe", steps=1, method=method, settings={"eps_rel": 3e-2}
         )
         assert result.certified == label, method
         assert float(result.margin_after) > float(result.margin_before)

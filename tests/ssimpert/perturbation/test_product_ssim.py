@@ -45,7 +45,7 @@ def test_linear_classifier_reaches_the_certified_optimum(
         seen.append(float(constraint.bind(image).excess(state.images - image).max()))
 
     result = perturb(
-        model, image, constraint, engine=engine, steps=3, stop_at_success=False, observer=watch,  # type: ignore[arg-type]
+        model, image, constraint, engine=engine, steps=5, stop_at_success=False, observer=watch,  # type: ignore[arg-type]
         settings={"eps_rel": 5e-3},
     )  # fmt: skip
     assert max(seen) <= 1e-9
@@ -54,7 +54,7 @@ def test_linear_classifier_reaches_the_certified_optimum(
     assert bool((gained <= torch.as_tensor(best.bound) * (1 + 1e-9)).all())
     assert result.certified == "global bound"
     fixed = perturb(
-        model, image, WindowSSIM(0.95, constraint.window), engine=engine, steps=3, stop_at_success=False,  # type: ignore[arg-type]
+        model, image, WindowSSIM(0.95, constraint.window), engine=engine, steps=5, stop_at_success=False,  # type: ignore[arg-type]
         settings={"eps_rel": 5e-3},
     )  # fmt: skip
     assert bool((result.margin_after > fixed.margin_after).all())
@@ -62,7 +62,7 @@ def test_linear_classifier_reaches_the_certified_optimum(
 
 @every_engine
 def test_photo_keeps_scikit_images_map(engine: str, model: Classifier, photo: Tensor) -> None:
-    result = perturb(model, photo, PHOTO_TILES, engine=engine, steps=1, stop_at_success=False)  # type: ignore[arg-type]
+    result = perturb(model, photo, PHOTO_TILES, engine=engine, steps=2, stop_at_success=False)  # type: ignore[arg-type]
     _, index = structural_similarity(
         np.asarray(photo[0].double()), np.asarray(result.adversarial[0].double()), channel_axis=0, data_range=1.0,
         win_size=7, gaussian_weights=False, use_sample_covariance=False, full=True,

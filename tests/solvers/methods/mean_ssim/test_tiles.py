@@ -105,12 +105,12 @@ def test_photo_is_solved_to_a_thousandth(luminance: Any, chelsea: tuple[Tensor, 
 
 
 def test_the_index_at_the_optimum_is_the_threshold_by_scikit_image(photos: Photos) -> None:
-    crop = photos.crop("chelsea", 80, 80, 35)
+    crop = photos.crop("chelsea", 80, 80, 63)
     x, g = crop.reference, crop.gradient
     constraint = MeanSSIM(0.95, Window.uniform(7, stride=7))
-    result = solvers.solve(LinearProblem(g, x, [constraint, Box()]), settings=Settings(eps_rel=2e-2))
+    result = solvers.solve(LinearProblem(g, x, [constraint, Box()]), settings=Settings(eps_rel=5e-3))
     assert result.method == "mean_tiles"
-    assert float(result.rel_gap[0]) < 2e-2
+    assert float(result.rel_gap[0]) < 5e-3
     _, index = structural_similarity(
         x[0].numpy(), (x + result.delta)[0].numpy(), channel_axis=0, data_range=1.0, win_size=7,
         use_sample_covariance=False, full=True,
@@ -128,7 +128,7 @@ def test_any_multiplier_bounds_and_any_point_is_below(
 ) -> None:
     x, g = chelsea[0][:, :1, :16, :16], chelsea[1][:, :1, :16, :16]
     problem = LinearProblem(g, x, [MeanSSIM(0.9, Window.uniform(8, stride=8), luminance=luminance), Box()])
-    best = solvers.solve(problem, "mean_tiles", {"eps_rel": 0.2})
+    best = solvers.solve(problem, "mean_tiles", {"eps_rel": 0.05})
     for factor in factors:
         block = factor * torch.as_tensor(best.dual[0])
         certificate = solvers.certify(problem, torch.as_tensor(best.delta), [block, None])
@@ -155,11 +155,11 @@ def test_a_batch_in_float32_agrees_with_its_images_and_a_support_holds(chelsea: 
     x = torch.cat([chelsea[0][..., :32, :32], chelsea[0][..., 32:, 32:], chelsea[0][..., :32, 32:]])
     g = torch.cat([chelsea[1][..., :32, :32], chelsea[1][..., 32:, 32:], 0 * chelsea[1][..., :32, 32:]])
     sets = [MeanSSIM(0.95, Window.uniform(8, stride=8), luminance=1e-3), Box()]
-    result = solvers.solve(LinearProblem(g.float(), x.float(), sets), "mean_tiles", {"eps_rel": 2e-2})
+    result = solvers.solve(LinearProblem(g.float(), x.float(), sets), "mean_tiles", {"eps_rel": 5e-3})
     assert torch.as_tensor(result.delta).dtype == torch.float32
     assert float(result.objective[2]) == 0
     for k in range(2):
-        alone = solvers.solve(LinearProblem(g[k : k + 1], x[k : k + 1], sets), "mean_tiles", {"eps_rel": 2e-2})
+        alone = solvers.solve(LinearProblem(g[k : k + 1], x[k : k + 1], sets), "mean_tiles", {"eps_rel": 5e-3})
         assert float(alone.objective[0]) == pytest.approx(float(result.objective[k]), rel=2e-3)
         assert float(alone.bound[0]) == pytest.approx(float(result.bound[k]), rel=1e-3)
     mask = torch.zeros(32, 32, dtype=torch.bool)
