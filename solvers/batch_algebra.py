@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Batched = TypeVar("Batched", bound="DataclassInstance")
 
 
 def per_image(value: Tensor) -> Tensor:
@@ -24,6 +32,11 @@ def norm(value: Tensor) -> Tensor:
 def all_finite(value: Tensor) -> Tensor:
     """Whether all numbers of an image are finite: (B, ...) -> (B,) bool."""
     return value.isfinite().flatten(1).all(dim=1)
+
+
+def take(batch: Batched, index: Any) -> Batched:
+    """A dataclass of tensors that share their first axes, with every field at ``index``, which is any index of them."""
+    return replace(batch, **{entry.name: getattr(batch, entry.name)[index] for entry in fields(batch)})
 
 
 def ball_scale_factor(quadratic: Tensor, linear: Tensor, constant: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from solvers.batch_algebra import all_finite
 from solvers.constraints.base import DualBlock
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 
@@ -25,4 +26,4 @@ def map_dual_block(function: Callable[..., Tensor], *blocks: DualBlock) -> DualB
 def finite_images(block: DualBlock) -> Tensor:
     """Whether all numbers of an image's dual block are finite, (B,) bool."""
     parts = block.parts() if isinstance(block, WindowDual) else (block,)
-    return torch.stack([part.isfinite().flatten(1).all(dim=1) for part in parts]).all(dim=0)
+    return torch.stack([all_finite(part) for part in parts]).all(dim=0)

@@ -28,6 +28,7 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
+from solvers.batch_algebra import all_finite
 from solvers.certificate import Certificate, Certifier
 from solvers.constraints.base import DualBlock
 from solvers.constraints.dual_blocks import finite_images, map_dual_block
@@ -151,7 +152,7 @@ class Monitor:
         self.last = certificate
         self._keep_better(images, certificate, dual)
         # All termination tests.
-        finite = delta.isfinite().flatten(1).all(dim=1)
+        finite = all_finite(delta)
         for block in dual:
             if block is not None:
                 finite &= finite_images(block)

@@ -25,6 +25,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from solvers.batch_algebra import take
 from solvers.constraints.product_ssim import BoundProductSSIM, ProductSSIM
 from solvers.constraints.ssim_windows.loss_split import Loss, best_share, levels
 from solvers.constraints.ssim_windows.single_window_solver import Groups, GroupSolution, solve_groups
@@ -237,7 +238,7 @@ class _End:
 
     def __getitem__(self, index: Tensor) -> _End:
         """The ends of the tiles at ``index``."""
-        return _End(*(getattr(self, entry.name)[index] for entry in fields(self)))
+        return take(self, index)
 
     def put(self, index: Tensor, other: _End) -> None:
         """Overwrite the tiles at ``index``."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import solvers
+from solvers.batch_algebra import all_finite
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.metrics import contrast_distance, min_window_ssim, ssim
@@ -154,7 +155,7 @@ def _stationarity_gap(goal: Goal, image: Tensor, perturbed: Tensor, step_solver:
     if step_solver is None:
         return gap.to(image.dtype)
     gradient = goal.linearize(perturbed).gradient
-    sound = gradient.isfinite().flatten(1).all(dim=1).nonzero()[:, 0]
+    sound = all_finite(gradient).nonzero()[:, 0]
     if sound.numel():
         original = image.to(torch.float64)[sound]
         delta = perturbed[sound].to(torch.float64) - original

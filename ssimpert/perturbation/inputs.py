@@ -12,26 +12,12 @@ from ssimpert.linearization.margins import Criterion
 from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.models.forward_passes import Model, forward
 from ssimpert.perturbation.goal import Goal
-from ssimpert.validation import check_images
+from ssimpert.validation import check_pixels
 
 
 def check_image(image: Tensor) -> None:
     """Raise :class:`InputError` unless ``image`` is (B, C, H, W), float32 or float64, finite and in [0, 1]."""
-    check_images("image", image)
-    bad_count = (~image.isfinite()).flatten(1).sum(dim=1)
-    if bool(bad_count.any()):
-        first = int(bad_count.argmax())
-        raise InputError(f"image {first} has {int(bad_count[first])} NaN or infinite pixels")
-    low, high = float(image.min()), float(image.max())
-    if low < 0 or high > 1:
-        raise InputError(f"image pixels reach from {low:.6g} to {high:.6g}; they must lie in [0, 1]")
-    side = STANDARD_WINDOW.size
-    if image.shape[-1] in (1, 3) and min(image.shape[1:3]) >= side:
-        raise InputError(f"image has shape {tuple(image.shape)}, channels last; give (B, C, H, W): permute(0, 3, 1, 2)")
-    if min(image.shape[-2:]) < side:
-        raise InputError(
-            f"image is {image.shape[-1]}x{image.shape[-2]} pixels; SSIM is measured in windows of {side}x{side}"
-        )
+    check_pixels("image", image, smallest_side=STANDARD_WINDOW.size)
 
 
 def checked_goal(model: Model, image: Tensor, label: Tensor | None, margin: Margin) -> Goal:

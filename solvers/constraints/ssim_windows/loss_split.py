@@ -35,6 +35,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from solvers.batch_algebra import take
+
 # Fixed-point steps to the best share. Each step reduces the error by about the factor 1/t - 1.
 SHARE_STEPS = 6
 # From this threshold on the sum has one peak. Below it, the search starts at the best of SHARE_GRID + 1 shares.
@@ -70,7 +72,7 @@ class Loss:
         return self.along * level + self.size * (level * (self.base + level * self.square)).sqrt()
 
     def __getitem__(self, index: tuple[Tensor, ...]) -> Loss:
-        return Loss(self.along[index], self.size[index], self.base[index], self.square[index])
+        return take(self, index)
 
     def rate(self, level: Tensor) -> Tensor:
         """The derivative times the square root of the level. This product stays finite at level 0."""

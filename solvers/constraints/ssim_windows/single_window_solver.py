@@ -21,10 +21,12 @@ end of its bracket is returned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from solvers.batch_algebra import take
 
 # The relative rounding of a deviation: a vertex of the box may lie exactly on the ball's surface.
 DEVIATION_ROUNDING = 1e-13
@@ -53,7 +55,7 @@ class Groups:
     upper: Tensor
 
     def __getitem__(self, index: Tensor) -> Groups:
-        return Groups(*(getattr(self, entry.name)[index] for entry in fields(self)))
+        return take(self, index)
 
     def mean(self, values: Tensor) -> Tensor:
         """The weighted mean of each group, (G, N) -> (G,)."""
@@ -243,7 +245,7 @@ class _ClippedLine:
     rate: Tensor
 
     def __getitem__(self, index: Tensor) -> _ClippedLine:
-        return _ClippedLine(self.groups[index], self.base[index], self.rate[index])
+        return take(self, index)
 
     def at(self, sigma: Tensor) -> Tensor:
         """The pixels, (G, N), for sigma (G,)."""

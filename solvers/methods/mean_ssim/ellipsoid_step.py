@@ -17,13 +17,13 @@ docs/methods/mean-ssim.md has the mathematics.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from solvers.batch_algebra import inner, per_image
+from solvers.batch_algebra import inner, per_image, take
 from solvers.constraints.base import DualBlock
 from solvers.constraints.mean_index.ellipsoid import BoundMeanSSIMStep, MeanSSIMStep
 from solvers.methods.conjugate_gradients import maximise_window_quadratic
@@ -116,7 +116,7 @@ class _Iterate:
 
     def __getitem__(self, index: Tensor) -> _Iterate:
         """The state of the images at ``index`` (long)."""
-        return _Iterate(*(getattr(self, entry.name)[index] for entry in fields(self)))
+        return take(self, index)
 
     def dual_block(self) -> Tensor:
         """The multiplier and the point of the last maximisation, (K, 1 + C*H*W)."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.batch_algebra import per_image
+from solvers.batch_algebra import all_finite, per_image
 from solvers.constraints.base import DualBlock
 from solvers.constraints.mean_ssim import BoundMeanSSIM, MeanSSIM
 from solvers.methods.mean_ssim.ellipsoid_step import energy_step
@@ -197,7 +197,7 @@ class _State:
         lower, upper = self.lower[images], self.upper[images]
         bound = self.problem.select(images).constraints[self.position].bind(self.problem.reference[images])
         assert isinstance(bound, BoundMeanSSIM)
-        point = torch.where(per_image(delta.isfinite().flatten(1).all(dim=1)), delta, 0.0).clamp(lower, upper)
+        point = torch.where(per_image(all_finite(delta)), delta, 0.0).clamp(lower, upper)
         point = point * per_image(bound.scale_factor(point))
         value = (self.problem.gradient[images] * point).flatten(1).sum(dim=1)
         better = value > self.objective[images]

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from solvers.batch_algebra import all_finite
 from solvers.constraints.base import DualBlock
 from solvers.methods.monitor import Monitor
 from solvers.methods.splitting.blocks import Block, FeatureBlock, block_of
@@ -146,9 +147,9 @@ class Splitting:
                 values = block.values_of(earlier)
                 if values.shape == point.dual[k].shape:
                     warm.dual[k] = values
-        finite = warm.delta.isfinite().flatten(1).all(dim=1)
+        finite = all_finite(warm.delta)
         for values in warm.dual:
-            finite &= values.isfinite().flatten(1).all(dim=1)
+            finite &= all_finite(values)
         warm = Point(
             torch.where(_like(finite, warm.delta), warm.delta, 0.0),
             [torch.where(_like(finite, values), values, 0.0) for values in warm.dual],

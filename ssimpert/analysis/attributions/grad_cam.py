@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.class_targets import checked_logits, class_targets
-from ssimpert.analysis.attributions.layer_gradients import find_layer, layer_name, leads_nowhere, runs_often
+from ssimpert.analysis.attributions.layer_gradients import layer_name, leads_nowhere, module_of_layer, runs_often
 from ssimpert.analysis.attributions.postprocessing import image_sized
 from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import batch_size_for, in_chunks
@@ -51,7 +51,7 @@ def grad_cam(
     # Imported here: captum takes a second, and `ssimpert --help` should not wait for that.
     from captum.attr import LayerGradCam
 
-    module = find_layer(model, layer)
+    module = module_of_layer(model, layer)
     name = layer_name(layer, module)
     targets = class_targets(target, images)
     runs = 0

@@ -45,11 +45,7 @@ def grad_cam_plus_plus(
     activations can make it 0.
 
     Args:
-        model: as for :func:`~ssimpert.analysis.grad_cam`.
-        images: as for :func:`~ssimpert.analysis.grad_cam`.
-        target: as for :func:`~ssimpert.analysis.grad_cam`.
-        layer: as for :func:`~ssimpert.analysis.grad_cam`.
-        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+        model, images, target, layer, normalize: as for :func:`~ssimpert.analysis.grad_cam`.
 
     Raises:
         InputError: as :func:`~ssimpert.analysis.grad_cam`.
@@ -76,11 +72,7 @@ def hires_cam(
     Where only linear layers follow, the map of the layer before the ReLU sums to the logit, up to a bias.
 
     Args:
-        model: as for :func:`~ssimpert.analysis.grad_cam`.
-        images: as for :func:`~ssimpert.analysis.grad_cam`.
-        target: as for :func:`~ssimpert.analysis.grad_cam`.
-        layer: as for :func:`~ssimpert.analysis.grad_cam`.
-        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+        model, images, target, layer, normalize: as for :func:`~ssimpert.analysis.grad_cam`.
 
     Raises:
         InputError: as :func:`~ssimpert.analysis.grad_cam`.
@@ -100,11 +92,7 @@ def layer_cam(
     """LayerCAM (Jiang et al., IEEE TIP 2021, equations 6 and 7): ReLU(sum_k ReLU(g_k) A_k), (B, H, W).
 
     Args:
-        model: as for :func:`~ssimpert.analysis.grad_cam`.
-        images: as for :func:`~ssimpert.analysis.grad_cam`.
-        target: as for :func:`~ssimpert.analysis.grad_cam`.
-        layer: as for :func:`~ssimpert.analysis.grad_cam`.
-        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+        model, images, target, layer, normalize: as for :func:`~ssimpert.analysis.grad_cam`.
 
     Raises:
         InputError: as :func:`~ssimpert.analysis.grad_cam`.
@@ -131,11 +119,7 @@ def guided_grad_cam(
     ReLU6 (:mod:`ssimpert.analysis.attributions.guided_backprop`).
 
     Args:
-        model: as for :func:`~ssimpert.analysis.grad_cam`.
-        images: as for :func:`~ssimpert.analysis.grad_cam`.
-        target: as for :func:`~ssimpert.analysis.grad_cam`.
-        layer: as for :func:`~ssimpert.analysis.grad_cam`.
-        normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+        model, images, target, layer, normalize: as for :func:`~ssimpert.analysis.grad_cam`.
         channels: how the channels of the product become one map, a name in
             :data:`ssimpert.analysis.CHANNEL_REDUCTIONS`; default ``"max"``, the largest magnitude.
 

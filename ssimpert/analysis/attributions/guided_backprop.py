@@ -66,11 +66,7 @@ def deconvolution(
     """Deconvolution of the target's logit: images (B, C, H, W) -> (B, H, W), detached.
 
     Args:
-        model: as for :func:`guided_backprop`.
-        images: as for :func:`guided_backprop`.
-        target: as for :func:`guided_backprop`.
-        normalize: as for :func:`guided_backprop`.
-        channels: as for :func:`guided_backprop`.
+        model, images, target, normalize, channels: as for :func:`guided_backprop`.
 
     Raises:
         InputError: as :func:`guided_backprop`.

@@ -89,12 +89,7 @@ def path_attributions(
     """Integrated gradients of every channel, with their completeness error.
 
     Args:
-        model: as for :func:`integrated_gradients`.
-        images: as for :func:`integrated_gradients`.
-        target: as for :func:`integrated_gradients`.
-        baseline: as for :func:`integrated_gradients`.
-        steps: as for :func:`integrated_gradients`.
-        batch_size: as for :func:`integrated_gradients`.
+        model, images, target, baseline, steps, batch_size: as for :func:`integrated_gradients`.
 
     Raises:
         InputError: as :func:`integrated_gradients`.

@@ -39,7 +39,7 @@ def layer_gradients(
         InputError: an unknown layer; a layer that does not run, that runs more than once, that has no feature maps (B,
             K, h, w), or that does not lead to the logits; a class that the model does not have.
     """
-    module = find_layer(model, layer)
+    module = module_of_layer(model, layer)
     name = layer_name(layer, module)
     targets = class_targets(target, images)
     outputs: list[Tensor] = []
@@ -77,7 +77,7 @@ def layer_gradients(
         outputs.clear()
 
 
-def find_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
+def module_of_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
     """The module of ``model`` that ``layer`` names. A module is returned as it is; ``None`` names ``model.cam_layer``.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import solvers
 from ssimpert.analysis.attributions.catalog import ATTRIBUTIONS
-from ssimpert.analysis.attributions.layer_gradients import find_layer
+from ssimpert.analysis.attributions.layer_gradients import module_of_layer
 from ssimpert.analysis.comparison.maps import CONTROL_MAPS, RANDOM_WEIGHTS
 from ssimpert.analysis.comparison.options import CAMS, CONTROLS, FORWARD_ONLY, ComparisonOptions
 from ssimpert.analysis.localization.object_masks import check_masks
@@ -18,7 +18,7 @@ from ssimpert.errors import InputError, unknown_name
 from ssimpert.models import OnnxClassifier
 from ssimpert.models.forward_copy import MAX_ROUNDINGS_APART, roundings_apart
 from ssimpert.perturbation.baselines.l2_control import CONTROL_NAME
-from ssimpert.perturbation.inputs import support_set
+from ssimpert.perturbation.inputs import support_mask, support_set
 from ssimpert.perturbation.results import PerturbResult, check_made_from
 from ssimpert.validation import check_images, check_seed
 
@@ -47,7 +47,7 @@ def check_options(model: nn.Module, image: Tensor, options: ComparisonOptions) -
     check_images("image", image)
     _check_maps(model, options)
     _check_distinct(_names_beside(options))
-    find_layer(model, options.layer)
+    module_of_layer(model, options.layer)
     if options.masks is not None:
         check_masks(options.masks, (image.shape[0], *image.shape[-2:]))
         if options.masks.device != image.device:
@@ -96,7 +96,7 @@ def _check_support(image: Tensor, result: PerturbResult, support: Tensor | None)
                 "room, or a control of your own"
             )
         return
-    inside = allowed.mask.to(image.device).expand(image.shape)
+    inside = support_mask(allowed.mask, image)
     outside = ((result.delta != 0) & ~inside).flatten(1).any(dim=1).nonzero()
     if len(outside):
         raise InputError(f"{result.name!r} changes pixels of image {int(outside[0])} outside of the support")

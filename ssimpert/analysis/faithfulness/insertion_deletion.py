@@ -89,13 +89,7 @@ def deletion(
     """The probability of the class while the mean colour overwrites the highest pixels of ``maps``.
 
     Args:
-        model: as for :func:`insertion`.
-        images: as for :func:`insertion`.
-        maps: as for :func:`insertion`.
-        target: as for :func:`insertion`.
-        step: as for :func:`insertion`.
-        batch_size: as for :func:`insertion`.
-        baseline: as for :func:`insertion`.
+        model, images, maps, target, step, batch_size, baseline: as for :func:`insertion`.
 
     Raises:
         InputError: as :func:`insertion`.
@@ -119,13 +113,7 @@ def insertion_deletion(
     preparation and the forward pass of the clean image.
 
     Args:
-        model: as for :func:`insertion`.
-        images: as for :func:`insertion`.
-        maps: as for :func:`insertion`.
-        target: as for :func:`insertion`.
-        step: as for :func:`insertion`.
-        batch_size: as for :func:`insertion`.
-        baseline: as for :func:`insertion`.
+        model, images, maps, target, step, batch_size, baseline: as for :func:`insertion`.
 
     Raises:
         InputError: as :func:`insertion`.

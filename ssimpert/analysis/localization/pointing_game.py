@@ -72,10 +72,7 @@ def point_game(
 
     Args:
         points: (N, 2), (x, y) in pixels, finite.
-        masks: as for :func:`pointing_game`.
-        categories: as for :func:`pointing_game`.
-        tolerance: as for :func:`pointing_game`.
-        difficult: as for :func:`pointing_game`.
+        masks, categories, tolerance, difficult: as for :func:`pointing_game`.
 
     Raises:
         InputError: as :func:`pointing_game`, and points that are not finite.

@@ -153,9 +153,7 @@ def saliency_maps(
         image: the clean images, (B, C, H, W).
         adversarial: the perturbed images, (B, C, H, W).
         gradient: the margin's gradient at ``image``, (B, C, H, W).
-        sigma: as in :func:`saliency`.
-        window: as in :func:`saliency`.
-        data_range: as in :func:`saliency`.
+        sigma, window, data_range: as in :func:`saliency`.
     """
     return {
         kind: saliency(kind, image, adversarial, gradient, sigma=sigma, window=window, data_range=data_range)

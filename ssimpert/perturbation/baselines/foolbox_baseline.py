@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import solvers
-from solvers.batch_algebra import per_image
+from solvers.batch_algebra import all_finite, per_image
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization import Margin, Targeted, Untargeted
 from ssimpert.models.forward_passes import CHUNK, Model, in_chunks
@@ -117,7 +117,7 @@ def foolbox_baseline(
     radii = _radii(image, attack, radius, matched_to)
     attacked, gradient_calls = _run(goal, image, attack, radii, steps, seed)
     clean = image.double()
-    finite = attacked.isfinite().flatten(1).all(dim=1)
+    finite = all_finite(attacked)
     # foolbox's x + d may exceed 1 by a rounding error.
     images = torch.where(per_image(finite), attacked.double().clamp(0, 1), clean)
     matched = torch.ones_like(finite)
