@@ -150,7 +150,7 @@ class BoundWindowSSIM(BoundWindows):
             reference, constraint.window, constraint.data_range, sample_covariance=constraint.sample_covariance
         )
         self.window_balls = self.balls(constraint.alpha, constraint.beta)
-        self.ball_center: float = constraint.alpha / (1 - constraint.alpha)
+        self.ball_center = float(self.window_balls.ball_center)
         self.radius = self.window_balls.radius
         self.mean_lower, self.mean_upper = self.window_balls.mean_lower, self.window_balls.mean_upper
 
@@ -206,7 +206,7 @@ class BoundWindowSSIM(BoundWindows):
         op, ball_centre = self.operator, self.ball_center * self.reference
         centre_mean = op.mean(ball_centre)
         radius = (1 - margin) * self.radius
-        middle, half_width = (self.mean_upper + self.mean_lower) / 2, (self.mean_upper - self.mean_lower) / 2
+        middle, half_width = self.window_balls.mean_middle, self.window_balls.mean_half_width
         mean_lower, mean_upper = middle - (1 - margin) * half_width, middle + (1 - margin) * half_width
         tiny = torch.finfo(radius.dtype).tiny
 

@@ -74,6 +74,7 @@ class Monitor:
         self.rel_gap = self.certifier.relative_gap(self.objective, self.bound)
         self.running = torch.ones(problem.batch, dtype=torch.bool, device=device)
         self.status: list[Status | None] = [None] * problem.batch
+        self._running_count = problem.batch
         self.iterations = [0] * problem.batch
         self.messages = [""] * problem.batch
         self.last: Certificate | None = None
@@ -106,7 +107,7 @@ class Monitor:
     @property
     def any_running(self) -> bool:
         """Whether any image still runs. Never waits for a GPU."""
-        return any(status is None for status in self.status)
+        return self._running_count > 0
 
     def still_running(self, images: Tensor) -> Tensor | None:
         """Which of ``images`` still run: their places in ``images``, long (K',). ``None`` where all of them run.
@@ -116,7 +117,7 @@ class Monitor:
         Args:
             images: long (K,), image numbers in the batch. Every image that still runs must be among them.
         """
-        if len(images) == sum(status is None for status in self.status):
+        if len(images) == self._running_count:
             return None
         return self.running[images].nonzero()[:, 0]
 
@@ -246,6 +247,7 @@ class Monitor:
         """Give ``status`` to the images of ``which`` (B,) bool that still run."""
         for image in (which & self.running).nonzero()[:, 0].tolist():
             self.status[image], self.messages[image] = status, message
+            self._running_count -= 1
         self.running = self.running & ~which
 
     def _note(self, iteration: int) -> float:

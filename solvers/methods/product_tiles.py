@@ -46,6 +46,7 @@ PROMISE_SHARE, MIN_PROMISE = 1e-2, 1e-13
 BISECT_AFTER, NARROWEST_BRACKET = 4, 1e-11
 # Where no multipliers prove a split the best: the splits that are tried, and golden-section steps from the best one.
 SCANNED_SPLITS, GOLDEN_STEPS = 24, 20
+ALL = slice(None)
 
 
 @register_method(
@@ -103,7 +104,7 @@ def _run(search: _Search, max_steps: int, deadline: float) -> int:
 
         # Bound what other splits could gain, by the multipliers found; move an end of the bracket to this split; bound
         # once more by multipliers mixed from both ends.
-        search.judge(tiles, trial.end)
+        search.judge(tiles, trial.end, trial.best_share)
         search.move_bracket(tiles, trial)
         search.judge_mixed(tiles)
 
@@ -191,11 +192,13 @@ class _Tiles:
         along = solution.ball * groups.mean(self.centred * point)
         return self.worth(along, size, solution.mean)
 
-    def worth(self, along: Tensor, size: Tensor, mean: Tensor) -> tuple[Loss, Loss]:
-        """What contrast and luminance are worth to multipliers, as functions of their levels. ``along``, ``size`` and
-        ``mean``: the dual vector's numbers, (G,) each (:mod:`~solvers.constraints.ssim_windows.loss_split`)."""
-        contrast = Loss(along, size, self.spread_base, self.variance)
-        return contrast, Loss(self.mean * mean, mean.abs(), self.mean_base, self.mean.square())
+    def worth(self, along: Tensor, size: Tensor, mean: Tensor, index: Tensor | slice = ALL) -> tuple[Loss, Loss]:
+        """What contrast and luminance are worth to multipliers of the tiles at ``index``, as functions of their levels.
+        ``along``, ``size`` and ``mean``: the dual vector's numbers, (K,) each
+        (:mod:`~solvers.constraints.ssim_windows.loss_split`)."""
+        reference_mean = self.mean[index]
+        contrast = Loss(along, size, self.spread_base[index], self.variance[index])
+        return contrast, Loss(reference_mean * mean, mean.abs(), self.mean_base[index], reference_mean.square())
 
     def gain(self, solution: GroupSolution) -> Tensor:
         """The objective, or minus half the square distance, (G,)."""
@@ -307,12 +310,18 @@ class _Search:
         )
         return _Trial(end, best_share(contrast, luminance, part.threshold))
 
-    def judge(self, index: Tensor, end: _End) -> None:
-        """Keep the multipliers of ``end`` for the tiles at ``index`` where they promise less than any before."""
-        part = self.tiles[index]
-        contrast, luminance = part.worth(end.along, end.size, end.mean)
-        share = best_share(contrast, luminance, part.threshold)
-        bought = _worth(contrast, luminance, share, part.threshold)
+    def judge(self, index: Tensor, end: _End, share: Tensor | None = None) -> None:
+        """Keep the multipliers of ``end`` where they promise less than any before.
+
+        Args:
+            index: the tiles, (K,).
+            end: their multipliers.
+            share: the splits at which the multipliers promise most, (K,), where they are known.
+        """
+        contrast, luminance = self.tiles.worth(end.along, end.size, end.mean, index)
+        if share is None:
+            share = best_share(contrast, luminance, self.tiles.threshold)
+        bought = _worth(contrast, luminance, share, self.tiles.threshold)
         beyond_best = bought + end.remainder - self.best_gain[index]
         promise = beyond_best / bought.clamp_min(torch.finfo(bought.dtype).tiny)
         less = promise < self.promise[index]

@@ -9,13 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from solvers.batch_algebra import all_finite
+
 NOT_FINITE = "the map has values that are not finite"
 CONSTANT = "the map is constant"
-
-
-def is_finite(maps: Tensor) -> Tensor:
-    """(B,) bool: whether every value of a map is finite. ``maps``: (B, H, W), or flat (B, N)."""
-    return maps.flatten(1).isfinite().all(dim=1)
 
 
 def is_constant(maps: Tensor) -> Tensor:
@@ -28,7 +25,7 @@ def is_constant(maps: Tensor) -> Tensor:
 def degenerate_reasons(maps: Tensor) -> tuple[str | None, ...]:
     """For each map of (B, H, W) the reason why it ranks no pixel above another; ``None`` where it does rank pixels."""
     detached = maps.detach()
-    finite, constant = is_finite(detached).tolist(), is_constant(detached).tolist()
+    finite, constant = all_finite(detached).tolist(), is_constant(detached).tolist()
     return tuple(
         NOT_FINITE if not map_is_finite else CONSTANT if map_is_constant else None
         for map_is_finite, map_is_constant in zip(finite, constant, strict=True)

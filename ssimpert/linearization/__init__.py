@@ -8,6 +8,7 @@ from ssimpert.linearization.deep_features import Features, deep_features, defaul
 from ssimpert.linearization.gradient import Linearization, linearize
 from ssimpert.linearization.jacobian import FeatureJacobian, feature_jacobian, operator_norm
 from ssimpert.linearization.margins import AnyOf, LabelWins, LeastLikely, Margin, Membership, Targeted, Untargeted
+from ssimpert.models.forward_passes import forward
 
 __all__ = [
     "AnyOf",
@@ -23,6 +24,7 @@ __all__ = [
     "deep_features",
     "default_layers",
     "feature_jacobian",
+    "forward",
     "linearize",
     "operator_norm",
 ]

@@ -152,9 +152,10 @@ class PerturbResult:
     def concatenate(cls, results: Sequence[Self]) -> Self:
         """Results of the parts of a batch, in order, as one: what :meth:`select` took apart.
 
-        The name, the goal, the constraint and the settings are those of the first part, except for labels and radii in
-        the settings. Where the constraint has numbers of its own for every image, give the whole one by
-        :func:`dataclasses.replace`.
+        The name, the goal, the constraint and the settings are those of the first part, with two exceptions. Labels and
+        radii in the settings are joined where every part has a list of its own; else they are ``None`` where the parts
+        differ. The constraint is ``None`` where the parts differ in it, or where it has numbers of its own for every
+        image: give the whole one by :func:`dataclasses.replace`.
 
         Raises:
             InputError: no results, or results of different classes.
@@ -176,16 +177,19 @@ class PerturbResult:
             batch = len(result.success)
             history += renumbered(result.history, {image: image + offset for image in range(batch)})
             offset += batch
-        lists = {
-            key: list(chain.from_iterable(result.settings[key] for result in results))
-            for key in IMAGE_SETTINGS
-            if isinstance(first.settings.get(key), list)
-        }
+        settings = dict(first.settings)
+        for key in settings.keys() & set(IMAGE_SETTINGS):
+            parts = [result.settings.get(key) for result in results]
+            if all(isinstance(part, list) for part in parts):
+                settings[key] = list(chain.from_iterable(parts))  # type: ignore[arg-type]
+            elif any(part != parts[0] for part in parts):
+                settings[key] = None
         return replace(
             first,
             **columns,
             history=history,
-            settings=first.settings | lists,
+            constraint=_common_constraint([result.constraint for result in results]),
+            settings=settings,
             seconds=sum(result.seconds for result in results),
         )
 
@@ -342,6 +346,18 @@ class QuantizedResult(PerturbResult):
             }
             for k, row in enumerate(super().rows())
         ]
+
+
+def _common_constraint(constraints: Sequence[ConstraintRule | None]) -> ConstraintRule | None:
+    """The constraint that all parts of a batch share; ``None`` where they differ, or where it holds tensors, whose
+    numbers are those of one part's images."""
+    first = constraints[0]
+    if isinstance(first, Constraint) and any(isinstance(value, Tensor) for value in vars(first).values()):
+        return None
+    if all(other is first for other in constraints):
+        return first
+    alike = all(type(other) is type(first) for other in constraints) and isinstance(first, Constraint)
+    return first if alike and all(other == first for other in constraints) else None
 
 
 def apart_from(image: Tensor, result: PerturbResult) -> Tensor:

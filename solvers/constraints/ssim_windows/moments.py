@@ -31,6 +31,16 @@ class WindowBalls:
     mean_upper: Tensor
 
     @property
+    def mean_middle(self) -> Tensor:
+        """The middle of every interval, (B, C, P_h, P_w)."""
+        return (self.mean_upper + self.mean_lower) / 2
+
+    @property
+    def mean_half_width(self) -> Tensor:
+        """Half the width of every interval, (B, C, P_h, P_w)."""
+        return (self.mean_upper - self.mean_lower) / 2
+
+    @property
     def keeps_means(self) -> bool:
         """Whether every interval is a single point: the windows' means then are equalities."""
         return not bool((self.mean_upper > self.mean_lower).any())

@@ -53,7 +53,7 @@ class ImageGroup:
         self._pose()
         multipliers, delta = initial_multipliers(self._lagrangian), torch.zeros_like(self._problem.reference)
         if warm_start is not None:
-            earlier = resumed(self._lagrangian, warm_start, images, self._scale)
+            earlier = resumed(self._lagrangian, multipliers, warm_start, images, self._scale)
             if earlier is not None:
                 multipliers, point = earlier
                 delta = self._lagrangian.bounds.clamp(point)

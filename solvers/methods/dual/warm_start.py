@@ -60,12 +60,13 @@ def certify_start(monitor: Monitor, warm_start: SolveResult, chunk: int) -> None
 
 
 def resumed(
-    lagrangian: Lagrangian, warm_start: SolveResult, images: Tensor, scale: Tensor
+    lagrangian: Lagrangian, first_guess: Multipliers, warm_start: SolveResult, images: Tensor, scale: Tensor
 ) -> tuple[Multipliers, Tensor] | None:
     """The multipliers and the point that an earlier result amounts to; ``None`` where it is of no use.
 
     Args:
         lagrangian: of the images, their objective divided by ``scale``.
+        first_guess: their :func:`initial_multipliers`, which stand where a block is missing.
         warm_start: the earlier result, of all images.
         images: (K,), long, the images of ``lagrangian`` among them.
         scale: (K,).
@@ -76,14 +77,18 @@ def resumed(
     if not bool(delta.isfinite().all()):
         return None
     blocks = [block if block is None else block[images] for block in warm_start.dual]
-    return _from_blocks(lagrangian, blocks, delta, scale)
+    return _from_blocks(lagrangian, first_guess, blocks, delta, scale)
 
 
 def _from_blocks(
-    lagrangian: Lagrangian, dual: Sequence[DualBlock | None], delta: Tensor, scale: Tensor
+    lagrangian: Lagrangian,
+    first_guess: Multipliers,
+    dual: Sequence[DualBlock | None],
+    delta: Tensor,
+    scale: Tensor,
 ) -> tuple[Multipliers, Tensor]:
     """The multipliers of dual blocks, and the point to go on from; the first guess where a block is missing."""
-    multipliers, factor = initial_multipliers(lagrangian), per_image(1 / scale)
+    multipliers, factor = replace(first_guess, l2_balls=first_guess.l2_balls.clone()), per_image(1 / scale)
     windows, op = lagrangian.windows, lagrangian.operator
     block = dual[lagrangian.position]
     if isinstance(block, WindowDual):

@@ -72,8 +72,7 @@ class FixedWindows(DualWindows):
 
     def __init__(self, bound: BoundWindowSSIM) -> None:
         self.bound, self.radius = bound, bound.radius
-        self.middle = (bound.mean_upper + bound.mean_lower) / 2
-        self.half_width = (bound.mean_upper - bound.mean_lower) / 2
+        self.middle, self.half_width = bound.window_balls.mean_middle, bound.window_balls.mean_half_width
         self.centre = bound.ball_center * bound.reference
         self._centre_mean = self.operator.mean(self.centre)
 
@@ -131,8 +130,7 @@ class SplitWindows(DualWindows):
         )
         self.share = self._best_share(contrast, bound.luminance(mean * offset), self.share, steps=2)
         split = bound.split(self.share)
-        half_width = (split.mean_upper - split.mean_lower) / 2
-        return distance / split.radius.clamp_min(torch.finfo(distance.dtype).tiny), offset.abs() / half_width
+        return distance / split.radius.clamp_min(torch.finfo(distance.dtype).tiny), offset.abs() / split.mean_half_width
 
     def dual_block(self, delta: Tensor, ball: Tensor, mean: Tensor) -> WindowDual:
         return WindowDual(ball, delta, mean, -ball * self.center)
@@ -164,8 +162,7 @@ class SplitWindows(DualWindows):
         """Fix the splits, and what follows from them."""
         split = self.bound.split(share)
         self.share, self.center, self.radius = share, torch.as_tensor(split.ball_center), split.radius
-        self.middle = (split.mean_upper + split.mean_lower) / 2
-        self.half_width = (split.mean_upper - split.mean_lower) / 2
+        self.middle, self.half_width = split.mean_middle, split.mean_half_width
 
 
 def dual_windows(bound: BoundConstraint) -> DualWindows | None:

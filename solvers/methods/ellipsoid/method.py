@@ -98,7 +98,7 @@ def ellipsoid(problem: Problem, settings: Settings, warm_start: SolveResult | No
     # The optimum without the box, except for pixels that it clearly holds; then Newton's method with the box.
     if monitor.any_running:
         end = _krylov_run(monitor, balls, settings.dtype or problem.reference.dtype)
-        if balls.has_box:
+        if balls.has_box and monitor.any_running:
             _newton_iterations(monitor, end)
     return monitor.output()
 
@@ -119,12 +119,12 @@ class _Iterate:
     """Where a phase ended.
 
     Attributes:
-        images: long (K,), the images that the features are of.
+        balls: the sets of the images that the features are of, K of them.
         features: y, (K, F).
         iteration: the number of iterations so far.
     """
 
-    images: Tensor
+    balls: _Balls
     features: Tensor
     iteration: int
 
@@ -132,19 +132,17 @@ class _Iterate:
 def _krylov_run(monitor: Monitor, balls: _Balls, dtype: torch.dtype) -> _Iterate:
     """Bidiagonalise until the images are done, or the Krylov space has nothing more to give: then what is left of the
     gap is the box's, or rounding. ``balls`` are those of all images; the run iterates in ``dtype``."""
-    settings, images = monitor.settings, balls.images
-    keep = monitor.still_running(images)
+    settings = monitor.settings
+    keep = monitor.still_running(balls.images)
     if keep is not None:
-        images = images[keep]
-        balls = _Balls(monitor, images)
+        balls = _Balls(monitor, balls.images[keep])
     run = GolubKahan(balls.forward, balls.adjoint, (balls.vector * balls.free).to(dtype))
     evaluated_at, features = 0, balls.no_features()
     while monitor.any_running:
         # Finished images leave.
-        keep = monitor.still_running(images)
+        keep = monitor.still_running(balls.images)
         if keep is not None:
-            images = images[keep]
-            balls = _Balls(monitor, images)
+            balls = _Balls(monitor, balls.images[keep])
             run.select(keep, balls.forward, balls.adjoint)
 
         # One step: one product with J and one with J'.
@@ -165,24 +163,23 @@ def _krylov_run(monitor: Monitor, balls: _Balls, dtype: torch.dtype) -> _Iterate
             cancels = resolvent.length < CANCELLATION_SHARE * run.size
             if (exhausted or any_closes) and bool(cancels.any()):
                 delta = balls.along(run.replay(resolvent.coefficients))
-            monitor.check(run.steps, *balls.point(features, delta), images)
+            monitor.check(run.steps, *balls.point(features, delta), balls.images)
         if exhausted or (balls.has_box and bool(closes.all())):
             break
-    return _Iterate(images, features, run.steps)
+    return _Iterate(balls, features, run.steps)
 
 
 def _newton_iterations(monitor: Monitor, start: _Iterate) -> None:
     """Newton's method from y = ``start.features`` until all images are done. An iteration is a product with J'J."""
-    images, features, iteration = start.images, start.features.double(), start.iteration
-    balls = _Balls(monitor, images)
+    balls, features, iteration = start.balls, start.features.double(), start.iteration
     smoothing = balls.initial_smoothing(features)
     factor = torch.full_like(smoothing, SMOOTHING_FACTOR)
     while monitor.any_running:
         # Finished images leave.
-        keep = monitor.still_running(images)
+        keep = monitor.still_running(balls.images)
         if keep is not None:
-            images, features, smoothing, factor = images[keep], features[keep], smoothing[keep], factor[keep]
-            balls = _Balls(monitor, images)
+            features, smoothing, factor = features[keep], smoothing[keep], factor[keep]
+            balls = _Balls(monitor, balls.images[keep])
 
         # One Newton step on the smoothed dual.
         smoothed = balls.over_box(smoothing)
@@ -192,7 +189,7 @@ def _newton_iterations(monitor: Monitor, start: _Iterate) -> None:
 
         # Certify.
         delta, _ = smoothed.maximiser(features)
-        monitor.check(iteration, *balls.point(features, delta), images)
+        monitor.check(iteration, *balls.point(features, delta), balls.images)
 
         # Smooth less where the smoothed problem is solved; where no step can be taken, more, and fall by less from now.
         solved = norm(smoothed.gradient(features, delta)) <= SOLVED_SHARE * smoothed.feature_radius
@@ -203,7 +200,7 @@ def _newton_iterations(monitor: Monitor, start: _Iterate) -> None:
 
         # Give up where the factor has reached its end.
         if bool((factor > LARGEST_SMOOTHING_FACTOR).all()):
-            for image in images[monitor.running[images]].tolist():
+            for image in balls.images[monitor.running[balls.images]].tolist():
                 monitor.messages[image] = "stalled: no step improves the dual any more; try admm or cvxpy:clarabel"
             break
 

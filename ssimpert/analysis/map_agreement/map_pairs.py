@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssimpert.analysis.degenerate_maps import is_constant, is_finite
+from solvers.batch_algebra import all_finite
+from ssimpert.analysis.degenerate_maps import is_constant
 from ssimpert.errors import InputError
 from ssimpert.validation import check_maps
 
@@ -65,7 +66,7 @@ def _faults(name: str, flat: Tensor) -> Faults:
     if flat.shape[1] == 0:
         return {f"{name} has no pixels": torch.ones(flat.shape[0], dtype=torch.bool, device=flat.device)}
     return {
-        f"{name} is not finite": ~is_finite(flat),
+        f"{name} is not finite": ~all_finite(flat),
         f"{name} is zero everywhere": (flat == 0).all(dim=1),
         f"{name} is constant": is_constant(flat),
     }

@@ -65,24 +65,23 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult, *, support: T
             stop_at_success=bool(made["stop_at_success"]),
             name=CONTROL_NAME,
         )
-    control = _control_of_same_norm(model, image, result, support)
+    radius = norm(result.delta.to(torch.float64)).clamp_min(VANISHING_RADIUS)
+    control = _control_of_same_norm(model, image, result, radius, support)
     # The line search may stop short of the sphere. Stretch the control to the full norm, as far as the pixels allow.
-    radius, step = _radius(result), control.delta.to(torch.float64)
+    step = control.delta.to(torch.float64)
     stretched = step * per_image(radius / norm(step).clamp_min(VANISHING_RADIUS))
     adversarial = (image.to(torch.float64) + stretched).clamp(0, 1)
     return remeasure(model, image, control, adversarial, window_of=constraint)
 
 
-def _radius(result: PerturbResult) -> Tensor:
-    return norm(result.delta.to(torch.float64)).clamp_min(VANISHING_RADIUS)
-
-
-def _control_of_same_norm(model: Model, image: Tensor, result: PerturbResult, support: Tensor | None) -> PerturbResult:
-    """The control within the l2 balls whose radii are the perturbations' norms.
+def _control_of_same_norm(
+    model: Model, image: Tensor, result: PerturbResult, radius: Tensor, support: Tensor | None
+) -> PerturbResult:
+    """The control within l2 balls of ``radius``, (B,), the perturbations' norms.
 
     Images are perturbed in groups of equal numbers of steps, so that no image's control depends on the other images.
     """
-    radius, steps = _radius(result), result.steps.clamp_min(1)
+    steps = result.steps.clamp_min(1)
     region = None if support is None else solvers.Support(support)
     engine = result.settings.get("engine")
     groups = [(steps == count).nonzero()[:, 0] for count in steps.unique().tolist()]

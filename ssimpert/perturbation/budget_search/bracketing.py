@@ -23,7 +23,7 @@ from ssimpert.perturbation.budget_search.boundary_cut import shorten_to_boundary
 from ssimpert.perturbation.budget_search.boundary_walk import BoundaryPoints, BoundaryWalk
 from ssimpert.perturbation.budget_search.levels import LEVEL_ROOM, least_level
 from ssimpert.perturbation.goal import Goal
-from ssimpert.perturbation.history import StepRow
+from ssimpert.perturbation.history import StepRow, renumbered
 
 # A bracket without a failed level is searched downwards by this factor, one without a success upwards by 2.
 DOWNWARD_FACTOR = 4.0
@@ -106,7 +106,7 @@ class Brackets:
 
     def record(self, rows: list[StepRow], image_indices: Tensor) -> None:
         """Take up rows whose images are numbered by their positions in ``image_indices``, (K,)."""
-        self.history += [{**row, "image": int(image_indices[row["image"]])} for row in rows]
+        self.history += renumbered(tuple(rows), dict(enumerate(image_indices.tolist())))
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,13 @@ class StepsAroundOriginal:
         )
         return _proposed(state, active, solution, delta)
 
-    def towards_projection(self, state: AscentState, active: Tensor, point: Tensor) -> ProposedStep:
-        """The next round's step to the set's nearest point, for perturbations ``point`` (K, C, H, W)."""
+    def towards_projection(self, state: AscentState, active: Tensor, ascent: Tensor) -> ProposedStep:
+        """The next round's step to the set's point nearest to ``d + ascent``, for steps ``ascent`` (K, C, H, W)."""
         self.rounds += 1
         delta, original = self.perturbation(state, active), self.original[active]
-        solution = self.solver.nearest(point, original, active, expansion_point=delta, round_number=self.rounds)
+        solution = self.solver.nearest(
+            delta + ascent, original, active, expansion_point=delta, round_number=self.rounds
+        )
         return _proposed(state, active, solution, delta)
 
     def retract(self, images: Tensor, active: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def projected_gradient(goal: Goal, solver: StepSolver, original: Tensor) -> Move
             tau[active] = FIRST_TAU * first_norm[active]
         else:
             ascent = gradient * per_image(tau[active] / norm(gradient))
-            step = steps.towards_projection(state, active, steps.perturbation(state, active) + ascent)
+            step = steps.towards_projection(state, active, ascent)
         length = line_search(goal, state, active, step.direction, retract=steps.retract)
         if steps.rounds > 1:
             tau[active] *= torch.where(length == 1, TAU_GROWTH, length.clamp_min(TAU_CUT))

@@ -34,8 +34,8 @@ class WindowGrid:
         self.image, self.bound = image, bound
         self.center = bound.ball_center * image
         self.radius = (bound.radius * (1 - INSIDE_SHARE)).square()
-        self.interval_middle = (bound.mean_upper + bound.mean_lower) / 2
-        self.half_interval = ((bound.mean_upper - bound.mean_lower) / 2 * (1 - INSIDE_SHARE)).square()
+        self.interval_middle = bound.window_balls.mean_middle
+        self.half_interval = (bound.window_balls.mean_half_width * (1 - INSIDE_SHARE)).square()
         self.nearest = (image * 255).round()
         op = bound.operator
         sides = ((op.row_starts, op.rows, op.height), (op.column_starts, op.columns_t.t(), op.width))
