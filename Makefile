@@ -1,11 +1,11 @@
-# make setup | demo | test | lint | docs | bench
+# make setup | demo | test | certify-fuzz | lint | docs | bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint format docs bench microbench clean
+.PHONY: setup demo test certify-fuzz lint format docs bench microbench clean
 
 setup: $(STAMP)
 
@@ -21,6 +21,14 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2
+
+# Certificates of N random problems against exact arithmetic, from the seed SEED on, in JOBS processes.
+N    ?= 10000
+SEED ?= 0
+JOBS ?= 2
+
+certify-fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.solvers.exact_arithmetic.fuzz --problems $(N) --first-seed $(SEED) --jobs $(JOBS)
 
 lint: setup
 	$(BIN)/ruff check .
