@@ -6,18 +6,17 @@ import numpy as np
 
 from tests.solvers.exact_arithmetic.random_problems import Generator, RandomProblem
 
-KINDS = (
-    "solution",
-    "longer solution",
-    "garbage",
-    "pixel noise",
-    "far outside",
-    "along vector",
-    "constant",
-    "zero",
-    "odd",
-)
-SHARES = (0.2, 0.2, 0.15, 0.15, 0.05, 0.15, 0.04, 0.03, 0.03)
+KINDS = {
+    "solution": 0.2,
+    "longer solution": 0.2,
+    "garbage": 0.15,
+    "pixel noise": 0.15,
+    "far outside": 0.05,
+    "along vector": 0.15,
+    "constant": 0.04,
+    "zero": 0.03,
+    "odd": 0.03,
+}
 
 
 def random_points(rng: Generator, drawn: RandomProblem, solution: np.ndarray | None) -> np.ndarray:
@@ -36,7 +35,7 @@ def random_points(rng: Generator, drawn: RandomProblem, solution: np.ndarray | N
 
 
 def _random_point(rng: Generator, drawn: RandomProblem, vector: np.ndarray, solution: np.ndarray | None) -> np.ndarray:
-    kind = str(rng.choice(KINDS, p=SHARES))
+    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     noise = rng.normal(size=vector.shape)
     scale = drawn.pixel_range
     if kind in ("solution", "longer solution") and solution is None:

@@ -28,7 +28,9 @@ from tests.solvers.exact_arithmetic.windows import exact_windows
 WINDOW_MEAN_ROUNDINGS = 8.0
 WINDOW_MEAN_ROUNDINGS_PER_PIXEL = 4.0
 GLOBAL_MEAN_TOLERANCE = 2.0**-40
-# The share of its radius by which a feature ball may be exceeded, for the rounding of the user's own products.
+# The user's own products of a feature ball are rounded: by at most this share of the sum of their terms' sizes, for up
+# to 192 terms. Besides, the ball may be exceeded by a share of its radius.
+PRODUCT_ROUNDING = Fraction(1, 2**45)
 FEATURE_ALLOWANCE = Fraction(1, 2**40)
 # Bits of the bounds on a mean of ratios, before the mean is computed exactly.
 MEAN_INDEX_BITS = 256
@@ -55,7 +57,7 @@ class ExactSet(Protocol):
 
 
 def exact_set(
-    constraint: solvers.Constraint, reference: np.ndarray, image: int, *, keep_means_exactly: bool = False
+    constraint: solvers.Constraint, reference: np.ndarray, image: int, *, mean_tolerances: int = 1
 ) -> ExactSet:
     """The set of one image of a batch.
 
@@ -63,10 +65,11 @@ def exact_set(
         constraint: the set's description.
         reference: the images x, (B, C, H, W).
         image: which of them.
-        keep_means_exactly: whether means that are kept must vanish. Otherwise the tolerance of the bound set holds.
+        mean_tolerances: how many times the tolerance of the bound set means that are kept may differ from 0. With 0
+            they must vanish.
     """
     x = exact(reference[image])
-    tolerance = Fraction(0) if keep_means_exactly else kept_mean_tolerance(constraint, reference, image)
+    tolerance = mean_tolerances * kept_mean_tolerance(constraint, reference, image)
     if isinstance(constraint, solvers.Box):
         return ExactBox(x, Fraction(constraint.lower), Fraction(constraint.upper))
     if isinstance(constraint, solvers.Support):
@@ -88,10 +91,10 @@ def exact_set(
 
 
 def exact_sets(
-    constraints: Sequence[solvers.Constraint], reference: np.ndarray, image: int, *, keep_means_exactly: bool = False
+    constraints: Sequence[solvers.Constraint], reference: np.ndarray, image: int, *, mean_tolerances: int = 1
 ) -> list[ExactSet]:
     """:func:`exact_set` of every constraint."""
-    return [exact_set(c, reference, image, keep_means_exactly=keep_means_exactly) for c in constraints]
+    return [exact_set(c, reference, image, mean_tolerances=mean_tolerances) for c in constraints]
 
 
 def contains(sets: Sequence[ExactSet], delta: RationalArray) -> bool:
@@ -217,10 +220,12 @@ class ExactFeatureBall:
         self.radius = radius
 
     def violation(self, delta: RationalArray) -> Violation | None:
-        features = np.matmul(self.matrix.numerators, delta.numerators.reshape(-1))
+        matrix, pixels = self.matrix.numerators, delta.numerators.reshape(-1)
+        features, sizes = np.matmul(matrix, pixels), np.matmul(np.abs(matrix), np.abs(pixels))
         denominator = self.matrix.denominator * delta.denominator
+        rounding = PRODUCT_ROUNDING * Fraction(int(sizes.sum()), denominator)
         square = Fraction(int((features * features).sum()), denominator**2)
-        return _beyond("feature ball", square, self.radius * (1 + FEATURE_ALLOWANCE))
+        return _beyond("feature ball", square, self.radius * (1 + FEATURE_ALLOWANCE) + rounding)
 
 
 # -- global SSIM --------------------------------------------------------------------------------------------

@@ -1,0 +1,22 @@
+"""The promises of a certificate, in exact arithmetic, on a few thousand random problems.
+
+``make certify-fuzz`` runs more. ``python -m tests.solvers.exact_arithmetic.fuzz --seed S`` replays a failing seed S.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.solvers.exact_arithmetic.checks import check_seed
+
+FIRST_SEED = 10_000_000
+BATCHES = 160
+BATCHES_PER_TEST = 10
+
+
+@pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + BATCHES, BATCHES_PER_TEST))
+def test_no_bound_is_beaten_and_every_point_is_feasible(first: int) -> None:
+    outcomes = [check_seed(seed) for seed in range(first, first + BATCHES_PER_TEST)]
+    assert sum(bool(outcome.refusal) for outcome in outcomes) <= 2
+    failures = [failure for outcome in outcomes for failure in outcome.failures]
+    assert not failures, f"{len(failures)} failures, the first: {failures[0]}"
