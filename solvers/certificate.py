@@ -27,32 +27,42 @@ imply.
 - The projection ``min |d - q|^2/2``: the bound is from below,
   ``min_{lo <= d <= hi} [ |d - q|^2/2 + (sum_i A_i'y_i)'d ] - sum_i h_i(y_i)``.
 
-All terms are evaluated in float64; rounding is not yet accounted for. The documentation's page on the certificate
-derives each line.
+All terms are evaluated in float64, and their rounding is accounted for: ``bound`` is rounded up and ``objective``
+down (for a projection the other way), and the point is inside in exact arithmetic. The computed z differs from the
+exact one by a vector e with a known l1 norm, so that
+
+    sup z'd  <=  sup z~'d + |e|_1 max_i |d_i|.
+
+Every other term is rounded outwards by the set that makes it (:mod:`solvers.rounding`). Where sets keep means, an
+equality that floating point can't meet, the certificate speaks of the set in which a mean up to a tolerance of a few
+roundings counts as kept. Gradients of any size are first scaled by a power of two (:mod:`solvers.scaling`). The
+documentation's page on the certificate derives each line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.batch_algebra import all_finite, inner, per_image
+from solvers.batch_algebra import all_finite, per_image
 from solvers.constraints.base import DualBlock
 from solvers.constraints.box import elementwise_support
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
+from solvers.rounding import UNIT, gamma, rounded_down, rounded_up, total, total_and_error
+from solvers.scaling import scaled_dual, scaled_problem, unscaled_value
 
-# A repaired point that misses a set by more than this, in the set's unit, is replaced by d = 0. Equalities (kept
-# means) can't be met exactly in floating point.
-FEASIBILITY_TOLERANCE = 1e-9
-# How much a point that products in single precision left outside is shortened, one step after another.
-INWARD_STEPS = (1e-8, 1e-6, 1e-4)
+# How much a point on the surface of a set is shortened, one step after another, until it is certainly inside: the first
+# steps make up for rounding in float64, the last ones for products in single precision.
+INWARD_STEPS = (2.0**-46, 2.0**-42, 1e-11, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+# The same where the point is afterwards rounded to single precision.
+INWARD_STEPS_SINGLE = (2.0**-23, 2.0**-21, 2.0**-18, 1e-4, 1e-3)
 # Values below this share of the trivial bound count as zero in rel_gap: float64 can't tell them from rounding.
 ZERO_SHARE = 1e-9
 
@@ -62,10 +72,12 @@ class Certificate:
     """What is certain of a point, per image (B,), in float64.
 
     Attributes:
-        objective: the objective at ``delta``, a feasible perturbation.
-        bound: no feasible perturbation does better (upper for a LinearProblem, lower for a ProjectionProblem).
+        objective: the objective at ``delta``, a feasible perturbation, rounded towards the worse.
+        bound: no feasible perturbation does better (upper for a LinearProblem, lower for a ProjectionProblem); rounded
+            outwards.
         rel_gap: ``|bound - objective| / max(|objective|, |bound|)``; values under 1e-9 of the trivial bound count
-            as zero.
+            as zero. It is negative only where the objective lies beyond its bound: a defect of the program, or of
+            products with a Jacobian that are less exact than assumed.
         max_violation: the largest excess of the point *as given*, over all sets, each in its own unit; >= 0.
         delta: (B, C, H, W), the given point made feasible: clipped, moved locally, then scaled towards 0.
     """
@@ -84,7 +96,13 @@ class Certificate:
     def closes(self, eps_abs: float, eps_rel: float) -> Tensor:
         """Whether the gap is within tolerance, ``gap <= eps_abs + eps_rel * max(|objective|, |bound|)``, (B,) bool."""
         scale = torch.maximum(self.objective.abs(), self.bound.abs())
-        return (self.gap <= eps_abs + eps_rel * scale) | (self.rel_gap <= eps_rel)
+        small = (self.gap <= eps_abs + eps_rel * scale) | (self.rel_gap <= eps_rel)
+        return small & ~self.contradicts
+
+    @property
+    def contradicts(self) -> Tensor:
+        """Whether the objective lies beyond its bound, which can't be, (B,) bool."""
+        return self.rel_gap < 0
 
 
 def certify(
@@ -116,8 +134,18 @@ def certify(
     if problem.defects:
         number, defect = next(iter(problem.defects.items()))
         raise ProblemError(f"image {number} can't be certified: {defect.reason}")
-    exact = problem.to(dtype=torch.float64)
-    return Certifier(exact).certify(point, dual)
+    scaled, exponent = scaled_problem(problem.to(dtype=torch.float64))
+    if dual is not None:
+        dual = [block if block is None else _in_float64(block, point.device) for block in dual]
+        dual = scaled_dual(dual, exponent)
+    certificate = Certifier(scaled).certify(point, dual)
+    # Back to the problem's scale. Where the numbers become subnormal they are rounded once more.
+    downwards = isinstance(problem, LinearProblem)
+    return replace(
+        certificate,
+        objective=unscaled_value(certificate.objective, exponent, up=not downwards),
+        bound=unscaled_value(certificate.bound, exponent, up=downwards),
+    )
 
 
 class Certifier:
@@ -131,6 +159,8 @@ class Certifier:
         sets: the constraint sets, bound to the images, in the problem's order.
         lower, upper: (B, C, H, W), the tightest pixel bounds on d that the sets state.
         implied_lower, implied_upper: (B, C, H, W), these bounds tightened by what the sets imply.
+        largest_pixel: (B,), a bound on ``|d_i|`` over all feasible d and pixels i; infinite where none is known.
+        at_zero: (B,), the objective at d = 0, which is feasible.
         trivial: (B,), the bound of no dual at all.
     """
 
@@ -143,6 +173,8 @@ class Certifier:
         self.implied_lower, self.implied_upper = self.lower, self.upper
         for bound_set in self.sets:
             self.implied_lower, self.implied_upper = bound_set.implied_bounds(self.implied_lower, self.implied_upper)
+        self.largest_pixel = self._largest_pixel()
+        self.at_zero = self.objective(torch.zeros_like(reference))
         self.trivial = self._dual_bound([None] * len(self.sets))
 
     def select(self, images: Tensor) -> Certifier:
@@ -154,6 +186,7 @@ class Certifier:
         part.lower, part.upper = self.lower[images], self.upper[images]
         part.implied_lower, part.implied_upper = self.implied_lower[images], self.implied_upper[images]
         part.trivial, part._objective_scale = self.trivial[images], self._objective_scale[images]
+        part.largest_pixel, part.at_zero = self.largest_pixel[images], self.at_zero[images]
         return part
 
     def certify(self, delta: Tensor, dual: Sequence[DualBlock | None] | None = None) -> Certificate:
@@ -161,15 +194,26 @@ class Certifier:
         delta = delta.to(torch.float64)
         violation = self.violation(delta)
         repaired = self.repair(torch.where(per_image(all_finite(delta)), delta, 0.0))
-        objective = self.problem.objective(repaired)
+        objective = self.objective(repaired)
         bound = self.bound(dual)
         return Certificate(objective, bound, self.relative_gap(objective, bound), violation, repaired)
+
+    def objective(self, delta: Tensor) -> Tensor:
+        """The objective at ``delta``, (B,), rounded down for a LinearProblem and up for a ProjectionProblem."""
+        if isinstance(self.problem, LinearProblem):
+            return rounded_down(*total_and_error(self.problem.gradient * delta, operations=2))
+        difference = delta - self.problem.vector
+        return rounded_up(*total_and_error(0.5 * difference.square(), operations=8))
 
     def relative_gap(self, objective: Tensor, bound: Tensor) -> Tensor:
         """``rel_gap`` of any objective and bound of these images, (B,) each; see :class:`Certificate`."""
         scale = torch.maximum(objective.abs(), bound.abs())
         floor = (ZERO_SHARE * self._objective_scale).clamp_min(torch.finfo(torch.float64).tiny)
-        return torch.where(bound.isinf(), torch.inf, (bound - objective).abs() / torch.maximum(scale, floor))
+        gap = bound - objective if isinstance(self.problem, LinearProblem) else objective - bound
+        allowed = sum(bound_set.product_rounding for bound_set in self.sets)
+        relative = torch.where(bound.isinf(), torch.inf, gap / torch.maximum(scale, floor))
+        # Products with a Jacobian are only as exact as their precision; see FeatureBall.
+        return torch.where((relative < 0) & (relative >= -allowed), -relative, relative)
 
     # -- the point: how far outside, and a feasible one near it ---------------------------------------------
 
@@ -179,18 +223,18 @@ class Certifier:
         return torch.where(excess.isnan(), torch.inf, excess).clamp_min(0)
 
     def repair(self, delta: Tensor) -> Tensor:
-        """A feasible point near ``delta``, (B, C, H, W).
+        """A point near ``delta`` that is feasible in exact arithmetic, (B, C, H, W).
 
         The point is clipped to the pixel bounds, moved towards each set locally, and then scaled towards 0 by the
-        smallest factor that any set asks for: a set that admits a factor admits every smaller one too. Where a point
-        is outside even so, by rounding, the answer is 0.
+        smallest factor that any set asks for: a set that admits a factor admits every smaller one too. It is then
+        shortened by what rounding could cost. Where a point is outside even so, the answer is 0.
         """
         delta = delta.clamp(self.lower, self.upper)
         # Equalities last: scaling keeps them, another set's local retraction does not.
         for bound_set in sorted(self.sets, key=lambda bound_set: bound_set.has_equality):
             delta = bound_set.retract(delta, self.lower, self.upper)
         delta = delta * per_image(self._scale_factor(delta))
-        return self._moved_inside(delta)
+        return self.moved_inside(delta)
 
     def _scale_factor(self, delta: Tensor) -> Tensor:
         """The largest t in [0, 1] with ``t * delta`` in every set, (B,), for a point within the pixel bounds."""
@@ -200,15 +244,29 @@ class Certifier:
                 factor = torch.minimum(factor, bound_set.scale_factor(delta))
         return factor
 
-    def _moved_inside(self, delta: Tensor) -> Tensor:
-        """Points on the surface of a set, shortened until none is outside: products in single precision miss the
-        surface by more than the tolerance. A point that is outside still becomes 0."""
-        for step in INWARD_STEPS:
-            outside = self.violation(delta) > FEASIBILITY_TOLERANCE
+    def moved_inside(self, delta: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """``delta`` within the pixel bounds, shortened until it is certainly inside every set, (B, C, H, W) float64.
+
+        A point that is outside still becomes 0.
+
+        Args:
+            delta: (B, C, H, W), float64.
+            dtype: the precision in which the result must be exact.
+        """
+        steps = INWARD_STEPS if dtype == torch.float64 else (0.0, *INWARD_STEPS_SINGLE)
+        point = _rounded_towards_zero(delta, dtype)
+        for step in steps:
+            outside = self.certain_violation(point) > 0
             if not bool(outside.any()):
-                return delta
-            delta = delta * per_image(torch.where(outside, 1 - step, 1.0))
-        return torch.where(per_image(self.violation(delta) <= FEASIBILITY_TOLERANCE), delta, 0.0)
+                return point
+            shortened = _rounded_towards_zero(delta * (1 - step), dtype)
+            point = torch.where(per_image(outside), shortened, point)
+        return torch.where(per_image(self.certain_violation(point) <= 0), point, 0.0)
+
+    def certain_violation(self, delta: Tensor) -> Tensor:
+        """An upper bound on the largest excess of ``delta`` in exact arithmetic, (B,)."""
+        excess = torch.stack([bound_set.certain_excess(delta) for bound_set in self.sets]).amax(dim=0)
+        return torch.where(excess.isnan(), torch.inf, excess)
 
     # -- the bound ------------------------------------------------------------------------------------------
 
@@ -226,28 +284,52 @@ class Certifier:
             )
         bound = self._dual_bound([_in_float64(block, self.problem.reference.device) for block in dual])
         if isinstance(self.problem, LinearProblem):
-            return torch.minimum(torch.where(bound.isnan(), torch.inf, bound), self.trivial)
-        return torch.maximum(torch.where(bound.isnan(), -torch.inf, bound), self.trivial)
+            return torch.minimum(bound, self.trivial)
+        return torch.maximum(bound, self.trivial)
 
     def _dual_bound(self, blocks: Sequence[DualBlock | None]) -> Tensor:
-        """``sum_i h_i(y_i) + sup z'd``, or for the projection its analogue from below, (B,)."""
-        adjoint, support = self._adjoint_and_support(blocks)
-        if isinstance(self.problem, LinearProblem):
-            z = self.problem.gradient - adjoint
-            return support + self._supremum(z, blocks, self.implied_lower, self.implied_upper)
-        return self._smallest_lagrangian(adjoint) - support
+        """``sum_i h_i(y_i) + sup z'd``, or for the projection its analogue from below, (B,), rounded outwards.
 
-    def _adjoint_and_support(self, blocks: Sequence[DualBlock | None]) -> tuple[Tensor, Tensor]:
-        """``sum_i A_i'y_i``, (B, C, H, W), and ``sum_i h_i(y_i)``, (B,)."""
+        Without a finite number, as huge duals may give, the bound is infinite. A bound never lies below the value at
+        d = 0, which is feasible.
+        """
+        adjoint, adjoint_error, support = self._adjoint_and_support(blocks)
+        if isinstance(self.problem, LinearProblem):
+            z, error = self._remainder(adjoint, adjoint_error)
+            supremum = self._supremum(z, blocks, self.implied_lower, self.implied_upper)
+            # 0 times an infinite pixel is 0: without a dual, z is exact.
+            rest = torch.where(error > 0, error * self.largest_pixel * (1 + 8 * UNIT), 0.0)
+            bound = support + supremum
+            bound = rounded_up(bound, 4 * UNIT * (support.abs() + supremum.abs()) + rest)
+            return torch.maximum(torch.where(bound.isfinite(), bound, torch.inf), self.at_zero)
+        smallest, error = self._smallest_lagrangian(adjoint, adjoint_error)
+        bound = rounded_down(smallest - support, error + 4 * UNIT * (smallest.abs() + support.abs()))
+        return torch.minimum(torch.where(bound.isfinite(), bound, -torch.inf), self.at_zero)
+
+    def _adjoint_and_support(self, blocks: Sequence[DualBlock | None]) -> tuple[Tensor, Tensor, Tensor]:
+        """``sum_i A_i'y_i``, (B, C, H, W), a bound on the l1 norm of its rounding, (B,), and ``sum_i h_i(y_i)``, (B,),
+        rounded up."""
         adjoint = torch.zeros_like(self.problem.reference)
-        support = torch.zeros_like(adjoint[:, 0, 0, 0])
+        error, support = torch.zeros_like(adjoint[:, 0, 0, 0]), torch.zeros_like(adjoint[:, 0, 0, 0])
         for bound_set, block in zip(self.sets, blocks, strict=True):
             if block is not None:
                 bound_set.check_block(block)
                 if bound_set.constraint.has_linear_blocks:
-                    adjoint = adjoint + bound_set.adjoint(block)
-                    support = support + bound_set.dual_value(block)
-        return adjoint, support
+                    part = bound_set.adjoint(block)
+                    adjoint = adjoint + part
+                    error = error + bound_set.adjoint_error(block) + gamma(len(blocks)) * total(part.abs())
+                    support = torch.nextafter(
+                        support + bound_set.dual_value(block), torch.full_like(support, torch.inf)
+                    )
+        return adjoint, error, support
+
+    def _remainder(self, adjoint: Tensor, adjoint_error: Tensor) -> tuple[Tensor, Tensor]:
+        """``z = g - A'y``, (B, C, H, W), and a bound on the l1 norm of its rounding, (B,); 0 where ``A'y`` is."""
+        gradient = self.problem.vector
+        z = gradient - adjoint
+        size = total(adjoint.abs())
+        error = adjoint_error + 2 * UNIT * (total(gradient.abs()) + size)
+        return z, torch.where((size > 0) | (adjoint_error > 0), error, 0.0)
 
     def _supremum(self, z: Tensor, blocks: Sequence[DualBlock | None], lower: Tensor, upper: Tensor) -> Tensor:
         """An upper bound on ``sup z'd`` over the feasible set with ``lower <= d <= upper``, (B,): the smallest of
@@ -262,10 +344,29 @@ class Certifier:
                     smallest = torch.minimum(smallest, torch.where(supremum.isnan(), torch.inf, supremum))
         return smallest
 
-    def _smallest_lagrangian(self, adjoint: Tensor) -> Tensor:
-        """``min |d - q|^2/2 + (A'y)'d`` over the pixel bounds, (B,), with ``A'y`` = ``adjoint``."""
-        minimiser = (self.problem.vector - adjoint).clamp(self.implied_lower, self.implied_upper)
-        return self.problem.objective(minimiser) + inner(adjoint, minimiser)
+    def _smallest_lagrangian(self, adjoint: Tensor, adjoint_error: Tensor) -> tuple[Tensor, Tensor]:
+        """``min |d - q|^2/2 + a'd`` over the pixel bounds with ``a = A'y``, and a bound on its rounding, (B,) each.
+
+        The function is strongly convex. So with a wrong by e, and a minimiser that is computed with errors of the same
+        kind, ``min >= f(d~) - |e|_1 max|d~_i| - |e|^2/2``.
+        """
+        point = self.problem.vector
+        minimiser = (point - adjoint).clamp(self.implied_lower, self.implied_upper)
+        difference = minimiser - point
+        terms = torch.stack([0.5 * difference.square(), adjoint * minimiser], dim=1)
+        value, error = total_and_error(terms, operations=8)
+        wrong = adjoint_error + 8 * UNIT * (total(point.abs()) + total(adjoint.abs()) + total(minimiser.abs()))
+        largest = minimiser.abs().flatten(1).amax(dim=1)
+        return value, error + wrong * (largest + wrong) * (1 + 8 * UNIT)
+
+    def _largest_pixel(self) -> Tensor:
+        """See the attribute."""
+        largest = torch.maximum(self.implied_lower.abs(), self.implied_upper.abs()).flatten(1).amax(dim=1)
+        for bound_set in self.sets:
+            of_set = bound_set.largest_pixel()
+            if of_set is not None:
+                largest = torch.minimum(largest, of_set)
+        return largest * (1 + 4 * UNIT)
 
     def _size_of_objective(self) -> Tensor:
         """What the objective could be at most, (B,), to tell a gap from rounding. Without the implied bounds: they may
@@ -273,7 +374,16 @@ class Certifier:
         if isinstance(self.problem, LinearProblem):
             supremum = self._supremum(self.problem.gradient, [None] * len(self.sets), self.lower, self.upper)
             return torch.where(supremum.isfinite(), supremum.abs(), 0.0)
-        return self.problem.objective(torch.zeros_like(self.problem.vector))
+        return self.objective(torch.zeros_like(self.problem.vector))
+
+
+def _rounded_towards_zero(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """``value`` float64, rounded towards 0 to a number that ``dtype`` holds."""
+    if dtype == torch.float64:
+        return value
+    rounded = value.to(dtype)
+    too_large = rounded.to(torch.float64).abs() > value.abs()
+    return torch.where(too_large, torch.nextafter(rounded, torch.zeros_like(rounded)), rounded).to(torch.float64)
 
 
 def _in_float64(block: DualBlock | None, device: torch.device) -> DualBlock | None:

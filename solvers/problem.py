@@ -92,6 +92,12 @@ class Problem:
             defects=self.defects,
         )
 
+    def with_vector(self: SomeProblem, vector: Tensor) -> SomeProblem:
+        """The same problem with another gradient or point, (B, C, H, W), which is not validated again."""
+        return self._replace(
+            reference=self.reference, vector=vector, constraints=self.constraints, defects=self.defects
+        )
+
     def select(self: SomeProblem, index: Tensor) -> SomeProblem:
         """The problem of the images at ``index`` (long, (K,)) alone, which counts none of them as defective."""
         return self._replace(

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from solvers.certificate import Certificate, Certifier
 from solvers.choose_method import choose_method
+from solvers.constraints.dual_blocks import map_dual_block
 from solvers.errors import MethodError, ProblemError
-from solvers.problem import Problem
+from solvers.problem import LinearProblem, Problem
 from solvers.registry import find_method
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
-from solvers.settings import Settings
+from solvers.rounding import times_power_of_two
+from solvers.scaling import scaled_dual, scaled_problem, unscaled_value
+from solvers.settings import Progress, Settings
 
 
 def solve(
@@ -52,25 +55,40 @@ def solve(
     choose = choose_method if method == "auto" else partial(find_method, method)
     info = choose(part, force=settings.force)
     # Run the method, and judge what it returns.
-    certifier = Certifier(part)
-    output = info.run(part, settings, warm_start=warm_start if not problem.defects else None)
+    warm_start = warm_start if not problem.defects else None
+    scaled, exponent = scaled_problem(part)
+    certifier = Certifier(scaled)
+    scaled_settings = _scaled_settings(settings, exponent)
+    output = info.run(scaled, scaled_settings, warm_start=_scaled_warm_start(warm_start, exponent))
     _check_output(output, info.name, part)
     certificate = certifier.certify(output.delta, output.dual)
+    delta = certifier.moved_inside(certificate.delta, problem.reference.dtype)
+    objective = certifier.objective(delta)
+    # Back to the problem's own scale.
+    is_linear = isinstance(problem, LinearProblem)
+    objective = unscaled_value(objective, exponent, up=not is_linear)
+    certificate = replace(
+        certificate,
+        objective=unscaled_value(certificate.objective, exponent, up=not is_linear),
+        bound=unscaled_value(certificate.bound, exponent, up=is_linear),
+    )
     status, messages = judge(output, certificate, settings)
-    history = output.history or History([_row(output, certificate, time.perf_counter() - started)])
-    delta = certificate.delta.to(problem.reference.dtype)
+    if output.history:
+        history = _unscaled_history(output.history, exponent)
+    else:
+        history = History([_row(output, certificate, time.perf_counter() - started)])
     result = SolveResult(
-        delta=delta,
+        delta=delta.to(problem.reference.dtype),
         status=status,
-        objective=part.to(dtype=torch.float64).objective(delta.double()),
+        objective=objective,
         bound=certificate.bound,
         rel_gap=certificate.rel_gap,
-        max_violation=certifier.violation(delta.double()),
+        max_violation=certifier.violation(delta),
         iterations=output.iterations,
         setup_time=output.setup_time,
         solve_time=time.perf_counter() - started - output.setup_time,
         history=history,
-        dual=output.dual,
+        dual=tuple(scaled_dual(output.dual, -exponent)),
         method=info.name,
         messages=messages,
     )
@@ -122,13 +140,18 @@ def judge(
     """The status that the certificate supports, per image, and the message to go with it.
 
     A gap within tolerance makes an image OPTIMAL, unless the method failed. A method that claims OPTIMAL where the gap
-    is not within tolerance gets NUMERICAL_ERROR.
+    is not within tolerance gets NUMERICAL_ERROR, and so does an objective that lies beyond its bound: then one of the
+    two is wrong.
     """
     closed = certificate.closes(settings.eps_abs, settings.eps_rel).tolist()
-    gaps = certificate.rel_gap.tolist()
+    gaps, contradictory = certificate.rel_gap.tolist(), certificate.contradicts.tolist()
     statuses, messages = list(output.status), list(output.messages or ("",) * len(output.status))
     for image, (claimed, message) in enumerate(zip(output.status, messages, strict=True)):
         if claimed.is_failure:
+            continue
+        if contradictory[image]:
+            statuses[image] = Status.NUMERICAL_ERROR
+            messages[image] = f"the objective lies beyond its bound by the share {-gaps[image]:.1e}, which can't be"
             continue
         if closed[image]:
             statuses[image] = Status.OPTIMAL
@@ -137,6 +160,47 @@ def judge(
             prefix = f"{message}; " if message else ""
             messages[image] = f"{prefix}method ended, but the certified gap is {gaps[image]:.1e}"
     return tuple(statuses), tuple(messages)
+
+
+def _scaled_settings(settings: Settings, exponent: Tensor) -> Settings:
+    """The settings for a problem whose gradients were multiplied by ``2^-exponent``, (B,)."""
+    if not bool(exponent.any()):
+        return settings
+    callback = settings.callback
+
+    def unscaled_callback(progress: Progress) -> bool | None:
+        assert callback is not None
+        objective = times_power_of_two(progress.objective, exponent)
+        return callback(replace(progress, objective=objective, bound=times_power_of_two(progress.bound, exponent)))
+
+    # One tolerance serves the whole batch: the smallest. The final judgement is by the problem's own tolerance.
+    eps_abs = torch.full(exponent.shape, settings.eps_abs, dtype=torch.float64, device=exponent.device)
+    smallest = float(times_power_of_two(eps_abs, -exponent).amin().clamp(0, 1e300))
+    if settings.eps_rel == 0:
+        smallest = max(smallest, torch.finfo(torch.float64).tiny)
+    return replace(settings, eps_abs=smallest, callback=unscaled_callback if callback else None)
+
+
+def _scaled_warm_start(warm_start: SolveResult | None, exponent: Tensor) -> SolveResult | None:
+    if warm_start is None or not bool(exponent.any()):
+        return warm_start
+    blocks = [
+        block if block is None else map_dual_block(lambda part: torch.as_tensor(part).to(exponent.device), block)
+        for block in warm_start.dual
+    ]
+    return replace(warm_start, dual=tuple(scaled_dual(blocks, exponent)))
+
+
+def _unscaled_history(history: History, exponent: Tensor) -> History:
+    """The rows in the problem's own scale."""
+    if not bool(exponent.any()):
+        return history
+
+    def unscaled(values: tuple[float, ...]) -> tuple[float, ...]:
+        value = torch.tensor(values, dtype=torch.float64)
+        return tuple(times_power_of_two(value, exponent.cpu()).tolist())
+
+    return History(replace(row, objective=unscaled(row.objective), bound=unscaled(row.bound)) for row in history)
 
 
 def _row(output: MethodOutput, certificate: Certificate, seconds: float) -> HistoryRow:

@@ -25,7 +25,19 @@ def compiled(function: Callable[..., Any]) -> Any:
     The machine code is kept on disk where numba may write there. Sums may be reordered (``reassoc``), so that loops
     become SIMD; NaN and infinities keep their meaning.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy"}
+    return _compiled(function, {"contract", "reassoc", "nsz"})
+
+
+def compiled_in_order(function: Callable[..., Any]) -> Any:
+    """Like :func:`compiled`, but every operation is done as written.
+
+    Code whose rounding errors are bounded by an argument about its operations needs this.
+    """
+    return _compiled(function, {"contract"})
+
+
+def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no writable place for the cache

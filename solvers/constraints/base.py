@@ -88,6 +88,14 @@ class BoundConstraint(ABC):
     def excess(self, delta: Tensor) -> Tensor:
         """How far ``delta`` (B, C, H, W) lies outside, in the unit of the set: (B,), 0 or less inside."""
 
+    def certain_excess(self, delta: Tensor) -> Tensor:
+        """An upper bound, in float64, on the excess that ``delta`` has in exact arithmetic: (B,).
+
+        Where it is at most 0, ``delta`` is certainly inside. The certificate returns no other points. A set whose
+        excess may be rounded must override this.
+        """
+        return self.excess(delta)
+
     @abstractmethod
     def scale_factor(self, delta: Tensor) -> Tensor:
         """The largest t in [0, 1] with ``t * delta`` inside: (B,)."""
@@ -123,12 +131,19 @@ class BoundConstraint(ABC):
         """
         return lower, upper
 
+    def largest_pixel(self) -> Tensor | None:
+        """A bound on ``|d_i|`` over all pixels of all members, (B,), or ``None`` where the set states none.
+
+        What the pixel bounds of :meth:`implied_bounds` say is not repeated here.
+        """
+        return None
+
     # -- duality -------------------------------------------------------------------------------------------
 
     def support(self, direction: Tensor) -> Tensor | None:
-        """An upper bound on ``max z'd`` over the set for z = ``direction`` (B, C, H, W): (B,).
+        """An upper bound on ``max z'd`` over the set for z = ``direction`` (B, C, H, W): (B,), rounded up.
 
-        ``None`` where the set is unbounded. The bound is exact where the set has a closed form.
+        ``None`` where the set is unbounded. The bound is exact, up to rounding, where the set has a closed form.
         """
         return None
 
@@ -162,8 +177,20 @@ class BoundConstraint(ABC):
         """``A'y``, the image by which the block y acts on perturbations: (B, C, H, W)."""
         raise NotImplementedError(f"{self.constraint.kind} has no dual block")
 
+    @property
+    def product_rounding(self) -> float:
+        """The share by which an objective may lie beyond its bound, because the set's products are not exact."""
+        return 0.0
+
+    def adjoint_error(self, block: DualBlock) -> Tensor:
+        """A bound on the l1 norm of the rounding error of :meth:`adjoint`, (B,).
+
+        A set whose adjoint is more than a copy of the block must override this.
+        """
+        return torch.zeros(len(self.adjoint(block)), dtype=torch.float64, device=self.adjoint(block).device)
+
     def dual_value(self, block: DualBlock) -> Tensor:
-        """``h(y)``, the support function of ``{A d : d in the set}`` at the block y: (B,)."""
+        """``h(y)``, the support function of ``{A d : d in the set}`` at the block y, rounded up: (B,)."""
         raise NotImplementedError(f"{self.constraint.kind} has no dual block")
 
     # -- projection and conic form --------------------------------------------------------------------------

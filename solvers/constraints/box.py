@@ -11,6 +11,7 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.errors import ProblemError
+from solvers.rounding import difference_towards_zero, total_up
 from solvers.validation import real
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ class Box(Constraint):
             raise ProblemError(f"Box needs finite lower < upper, got lower={self.lower}, upper={self.upper}")
 
     def bind(self, reference: Tensor) -> BoundBox:
-        # A reference on the bound in single precision may lie beyond it in double precision. d = 0 stays allowed.
-        return BoundBox(self, (self.lower - reference).clamp_max(0), (self.upper - reference).clamp_min(0))
+        # Rounded towards 0, so that x + d stays within the bounds. A reference on the bound in single precision may lie
+        # beyond it in double precision; d = 0 stays allowed.
+        lower = difference_towards_zero(self.lower, reference).clamp_max(0)
+        return BoundBox(self, lower, difference_towards_zero(self.upper, reference).clamp_min(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +151,10 @@ class BoundBox(BoundConstraint):
 
 
 def elementwise_support(direction: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """``sum_i max(lo_i z_i, hi_i z_i)`` per image, (B,); +inf where a non-zero z_i meets an infinite bound."""
+    """``sum_i max(lo_i z_i, hi_i z_i)`` per image, rounded up, (B,); +inf where a non-zero z_i meets an infinite bound.
+
+    The bounds may themselves be rounded by a few units.
+    """
     zero = torch.zeros_like(direction)
     limit = torch.where(direction > 0, upper, lower)
-    return torch.where(direction == 0, zero, direction * limit).flatten(1).sum(dim=1)
+    return total_up(torch.where(direction == 0, zero, direction * limit), operations=4)

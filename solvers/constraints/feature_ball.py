@@ -11,13 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solvers.batch_algebra import norm
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.errors import ProblemError
+from solvers.rounding import gamma, length, length_operations, rounded_up, total
 from solvers.validation import check_batch, radii
 
 if TYPE_CHECKING:
     import cvxpy as cp
+
+
+# The share of its length by which a product with J counts as wrong: some hundred roundings of float64.
+PRODUCT_ROUNDING = 2.0**-45
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +130,19 @@ class BoundFeatureBall(BoundConstraint):
 
     def excess(self, delta: Tensor) -> Tensor:
         """The length of ``J d`` less the radius, (B,)."""
-        return norm(self.jacobian.apply(delta)) - self.radius
+        return length(self.jacobian.apply(delta)) - self.radius
+
+    def certain_excess(self, delta: Tensor) -> Tensor:
+        """What is certain of the products as they are computed.
+
+        The set knows J by its products alone. So the entries' magnitudes, which decide the products' rounding, are not
+        known: a product counts as wrong by the share PRODUCT_ROUNDING of its length.
+        """
+        size = length(self.jacobian.apply(delta))
+        return rounded_up(size, PRODUCT_ROUNDING * size) - self.radius
 
     def scale_factor(self, delta: Tensor) -> Tensor:
-        size = norm(self.jacobian.apply(delta))
+        size = length(self.jacobian.apply(delta))
         tiny = torch.finfo(size.dtype).tiny
         return torch.where(size > self.radius, self.radius / size.clamp_min(tiny), 1.0)
 
@@ -144,8 +157,17 @@ class BoundFeatureBall(BoundConstraint):
     def adjoint(self, block: Tensor) -> Tensor:
         return self.jacobian.apply_adjoint(block)
 
+    @property
+    def product_rounding(self) -> float:
+        """Some roundings of the precision in which products are made."""
+        return 64 * torch.finfo(self.jacobian.dtype or torch.float64).eps
+
+    def adjoint_error(self, block: Tensor) -> Tensor:
+        return PRODUCT_ROUNDING * total(self.jacobian.apply_adjoint(block).abs())
+
     def dual_value(self, block: Tensor) -> Tensor:
-        return self.radius * norm(block)
+        value = self.radius * length(block)
+        return rounded_up(value, gamma(length_operations(block)) * value)
 
     def matrix(self, image: int) -> np.ndarray:
         """J of one image as a matrix, (F, C*H*W), float64. It takes one product a pixel: for small problems only."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from solvers.batch_algebra import ball_scale_factor, inner, norm, per_image
+from solvers.batch_algebra import ball_scale_factor, inner, per_image
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
+from solvers.rounding import UNIT, gamma, length, rounded_up, sum_operations, total, total_and_error
 from solvers.validation import positive, share
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class BoundGlobalSSIM(BoundConstraint):
     Attributes:
         center: a x~, (B, C, H, W).
         radius: k, (B,).
+        kept_mean_tolerance: a mean of d of at most this size, in pixels, counts as 0: floating point can't meet the
+            equality. The certificate's bound speaks of the set with this tolerance.
     """
 
     constraint: GlobalSSIM
@@ -63,24 +66,48 @@ class BoundGlobalSSIM(BoundConstraint):
         square = constraint.distance**2
         self.constant = constraint.constant / constraint.pixel_scale**2
         self.centred_reference = remove_mean(reference)
-        energy = self.centred_reference.square().flatten(1).sum(dim=1)
+        energy = total(self.centred_reference.square())
         self.reference_energy = energy
         self.center = square / (1 - square) * self.centred_reference
         # 1/(1 - s)^2 - 1 = s (2 - s)/(1 - s)^2, in a form without cancellation for small s.
         self.radius = (
             energy * (square * (2 - square) / (1 - square) ** 2) + self.constant * square / (1 - square)
         ).sqrt()
+        operations = sum_operations(reference)
+        self.kept_mean_tolerance = 2 * (operations + 16) * UNIT * 2 / constraint.pixel_scale
+        # How far, as a vector, rounding may have moved the centre, and by how much the radius may be too small.
+        self._largest_reference = reference.abs().flatten(1).amax(dim=1)
+        spread = gamma(operations) * reference[0].numel() ** 0.5 * self._largest_reference
+        ratio, steepness = square / (1 - square), 1 / (1 - square)
+        self._center_error = 4 * ratio * (spread + 4 * UNIT * steepness * length(self.centred_reference))
+        self._radius_error = gamma(4 * operations) * steepness * self.radius
+        self._radius_error = self._radius_error + 4 * (ratio * (2 + ratio)) ** 0.5 * spread
 
     def distance(self, delta: Tensor) -> Tensor:
         """d2 of ``x`` and ``x + delta``, free of cancellation: (B,)."""
         centred = remove_mean(delta)
-        perturbed_energy = (self.centred_reference + centred).square().flatten(1).sum(dim=1)
-        return norm(centred) / (self.reference_energy + perturbed_energy + self.constant).sqrt()
+        perturbed_energy = total((self.centred_reference + centred).square())
+        return length(centred) / (self.reference_energy + perturbed_energy + self.constant).sqrt()
 
     def excess(self, delta: Tensor) -> Tensor:
-        """The larger of d2 - e and |mean(d)|, (B,)."""
-        mean = delta.flatten(1).mean(dim=1).abs()
+        """The larger of d2 - e and, in pixels, the size of d's mean beyond ``kept_mean_tolerance``, (B,)."""
+        mean = _mean(delta).abs() - self.kept_mean_tolerance
         return torch.maximum(self.distance(delta) - self.constraint.distance, mean)
+
+    def certain_excess(self, delta: Tensor) -> Tensor:
+        operations, pixels = sum_operations(delta), delta[0].numel()
+        distance = self.distance(delta)
+        # Subtracting a mean that is slightly wrong adds to both sums of squares, which matters beside the constant.
+        largest = self._largest_reference + delta.abs().flatten(1).amax(dim=1)
+        added = pixels * (gamma(operations) * largest).square() / self.constant
+        distance_up = distance * (1 + gamma(8 * operations) + added) + 1e-300
+        size, error = total_and_error(delta)
+        mean_up = (size.abs() + error) / pixels * (1 + 4 * UNIT)
+        return torch.maximum(distance_up - self.constraint.distance, mean_up - self.kept_mean_tolerance)
+
+    def largest_pixel(self) -> Tensor:
+        largest = self.center.abs().flatten(1).amax(dim=1) + self.radius
+        return (largest + self._center_error + self._radius_error) * (1 + 8 * UNIT) + self.kept_mean_tolerance
 
     def scale_factor(self, delta: Tensor) -> Tensor:
         centred = remove_mean(delta)
@@ -96,8 +123,23 @@ class BoundGlobalSSIM(BoundConstraint):
         return True
 
     def support(self, direction: Tensor) -> Tensor:
-        centred = remove_mean(direction)
-        return inner(self.center, centred) + self.radius * norm(centred)
+        """``c'z~ + k |z~|`` with ``z~ = z - mean(z)``, rounded up, (B,).
+
+        With the float ``s`` for the mean of z, ``z'd = (z - s)'d + s sum(d)``, and the sum of d is at most the number
+        of pixels times ``kept_mean_tolerance``. So an inexact s costs next to nothing.
+        """
+        pixels = direction[0].numel()
+        mean = _mean(direction)
+        centred = direction - per_image(mean)
+        size = length(centred)
+        along, error = total_and_error(self.center * centred, operations=4)
+        radius = self.radius + self._radius_error + self._center_error + pixels**0.5 * self.kept_mean_tolerance
+        kept = pixels * self.kept_mean_tolerance * mean.abs()
+        value = along + radius * size + kept
+        # The subtraction rounds every pixel of `centred`, and |d| is at most that of the centre and the radius.
+        reach = length(self.center) + radius
+        error = error + gamma(sum_operations(direction)) * (along.abs() + 4 * reach * size + kept)
+        return rounded_up(value, error)
 
     def block_shapes(self) -> tuple[tuple[int, ...], ...]:
         return (tuple(self.center.shape),)
@@ -105,12 +147,15 @@ class BoundGlobalSSIM(BoundConstraint):
     def adjoint(self, block: Tensor) -> Tensor:
         return block
 
+    def adjoint_error(self, block: Tensor) -> Tensor:
+        return torch.zeros_like(self.radius)
+
     def dual_value(self, block: Tensor) -> Tensor:
         return self.support(block)
 
     def project(self, point: Tensor) -> Tensor:
         offset = remove_mean(point) - self.center
-        size = norm(offset)
+        size = length(offset)
         factor = torch.where(size > self.radius, self.radius / size.clamp_min(torch.finfo(size.dtype).tiny), 1.0)
         return self.center + offset * per_image(factor)
 
@@ -134,7 +179,12 @@ class BoundGlobalSSIM(BoundConstraint):
 
 def remove_mean(image: Tensor) -> Tensor:
     """``v - mean(v)`` for every image, over all channels and pixels: (B, C, H, W)."""
-    return image - image.mean(dim=(1, 2, 3), keepdim=True)
+    return image - per_image(_mean(image))
+
+
+def _mean(image: Tensor) -> Tensor:
+    """The mean over all channels and pixels, (B,)."""
+    return total(image) / image[0].numel()
 
 
 def shift_to_zero_mean(delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 60) -> Tensor:

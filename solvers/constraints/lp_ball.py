@@ -12,6 +12,7 @@ from torch import Tensor
 from solvers.batch_algebra import per_image
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.errors import ProblemError
+from solvers.rounding import UNIT, gamma, length, length_operations, rounded_up, total
 from solvers.validation import check_batch, radii, real
 
 if TYPE_CHECKING:
@@ -63,11 +64,24 @@ class BoundLpBall(BoundConstraint):
         self.image_shape = image_shape
 
     def _norm(self, delta: Tensor, order: float) -> Tensor:
-        return torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1)
+        if order == 2:
+            return length(delta)
+        return total(delta.abs()) if order == 1 else delta.abs().flatten(1).amax(dim=1)
+
+    def _norm_up(self, delta: Tensor, order: float) -> Tensor:
+        """The norm, rounded up, (B,)."""
+        size = self._norm(delta, order)
+        return size if order == math.inf else rounded_up(size, gamma(length_operations(delta)) * size)
 
     def excess(self, delta: Tensor) -> Tensor:
         """The norm less the radius, (B,)."""
         return self._norm(delta, self.p) - self.radius
+
+    def certain_excess(self, delta: Tensor) -> Tensor:
+        return self._norm_up(delta, self.p) - self.radius
+
+    def largest_pixel(self) -> Tensor:
+        return self.radius
 
     def scale_factor(self, delta: Tensor) -> Tensor:
         size = self._norm(delta, self.p)
@@ -88,13 +102,17 @@ class BoundLpBall(BoundConstraint):
         return None
 
     def support(self, direction: Tensor) -> Tensor:
-        return self.radius * self._norm(direction, _DUAL_ORDER[self.p])
+        size = self._norm_up(direction, _DUAL_ORDER[self.p])
+        return rounded_up(self.radius * size, 2 * UNIT * self.radius * size)
 
     def block_shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self.radius.shape[0], *self.image_shape),)
 
     def adjoint(self, block: Tensor) -> Tensor:
         return block
+
+    def adjoint_error(self, block: Tensor) -> Tensor:
+        return torch.zeros_like(self.radius)
 
     def dual_value(self, block: Tensor) -> Tensor:
         return self.support(block)

@@ -25,6 +25,7 @@ from solvers.constraints.ssim_windows.mean_preservation import project_to_zero_m
 from solvers.constraints.ssim_windows.moments import BoundWindows, mean_loss, with_uncovered
 from solvers.errors import ProblemError
 from solvers.root_finding import SearchTolerances, last_nonnegative
+from solvers.rounding import gamma, sum_operations
 from solvers.validation import positive, real, share
 from solvers.windows import Window
 
@@ -147,13 +148,22 @@ class BoundMeanSSIM(BoundWindows):
         """In units of SSIM: threshold less index, (B,).
 
         Where ``1 - S1`` is bounded, the largest ``(1 - S1) - beta`` counts too; where means are kept, the largest
-        ``|m_p(d)|`` in pixel units. A pixel that lies in no window counts by its size.
+        ``|m_p(d)|`` beyond ``kept_mean_tolerance``, in pixels. A pixel that lies in no window counts by its size.
         """
-        luminance, contrast = self.losses(delta)
+        mean = self.operator.mean(delta).abs() if self.has_equality else None
+        return self._excess(delta, *self.losses(delta), mean)
+
+    def certain_excess(self, delta: Tensor) -> Tensor:
+        luminance, contrast = self.certain_losses(delta)
+        mean = self.certain_mean(delta) if self.has_equality else None
+        # The mean of the losses is at most about 1.
+        return self._excess(delta, luminance, contrast, mean) + gamma(sum_operations(luminance)) * 2
+
+    def _excess(self, delta: Tensor, luminance: Tensor, contrast: Tensor, mean: Tensor | None) -> Tensor:
         excess = mean_loss(luminance, contrast) - (1 - self.constraint.threshold)
         beta = self.constraint.beta
-        if beta == 0:
-            excess = torch.maximum(excess, self.operator.mean(delta).abs().flatten(1).amax(dim=1))
+        if mean is not None:
+            excess = torch.maximum(excess, mean.flatten(1).amax(dim=1) - self.kept_mean_tolerance)
         elif math.isfinite(beta):
             excess = torch.maximum(excess, luminance.flatten(1).amax(dim=1) - beta)
         return with_uncovered(self.operator, excess, delta)
@@ -201,7 +211,7 @@ class BoundMeanSSIM(BoundWindows):
     def retract(self, delta: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Move the windows' means into their intervals. The index is left to the scaling that follows."""
         if self.constraint.beta == 0:
-            return project_to_zero_means(self.operator, delta, lower, upper)
+            return project_to_zero_means(self.operator, delta, lower, upper, scale=self.constraint.data_range)
         if math.isfinite(self.constraint.beta):
             factor = self._interval_factor(self.operator.mean(delta))
             return delta * self.operator.spread_min(factor).clamp_max(1)
@@ -233,7 +243,7 @@ class BoundMeanSSIM(BoundWindows):
     def keeps_luminance(self, lower: Tensor) -> bool:
         """Whether no d with ``d >= lower`` makes S1 negative: all pixels stay at or above 0, or S1 is bounded."""
         return math.isfinite(self.constraint.beta) or bool(
-            (self.reference >= 0).all() and (self.reference + lower >= -1e-12).all()
+            (self.reference >= 0).all() and (self.reference + lower >= 0).all()
         )
 
     def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
@@ -243,7 +253,7 @@ class BoundMeanSSIM(BoundWindows):
 
     def _moments(self, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         op = self.operator
-        return op.mean(delta), op.variance(delta), op.covariance(self.reference, delta)
+        return op.mean(delta), op.variance(delta), op.covariance(self.centred_reference, delta)
 
     @property
     def _base_mean(self) -> Tensor:
@@ -293,7 +303,7 @@ def energy_around(constraint: MeanSSIM, reference: Tensor, delta: Tensor) -> Mea
         )
     bound = constraint.bind(reference)
     op, reference_mean, mean = bound.operator, bound.reference_mean, bound.operator.mean(delta)
-    variance, covariance = op.variance(delta), op.covariance(reference, delta)
+    variance, covariance = op.variance(delta), op.covariance(bound.centred_reference, delta)
     luminance, contrast = bound.losses(delta)
     # 1 - S2 = N/(N + E) with N = V(d) and E the first of these; 1 - S1 has the same form with the second.
     affine_variance = 2 * bound.reference_variance + bound.c2 + 2 * covariance

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from solvers.constraints.base import ConicForm, Constraint
+from solvers.constraints.base import ConicForm, Constraint, DualBlock
 from solvers.constraints.ssim_windows.feasibility import (
     Violation,
     ViolationOf,
@@ -20,9 +20,10 @@ from solvers.constraints.ssim_windows.feasibility import (
 from solvers.constraints.ssim_windows.loss_split import Loss, largest, levels, share_of
 from solvers.constraints.ssim_windows.moments import BoundWindows, WindowBalls, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
-from solvers.constraints.ssim_windows.window_dual import WindowDual
+from solvers.constraints.ssim_windows.window_dual import WindowDual, spread_over_windows
 from solvers.errors import ProblemError
 from solvers.root_finding import SearchTolerances, last_nonnegative
+from solvers.rounding import UNIT, gamma, rounded_up, total_up
 from solvers.validation import positive, share
 from solvers.windows import Window
 from solvers.windows.quadratic import Bounds
@@ -36,6 +37,8 @@ PIXEL_BOUND_PIECES = 6
 LOST_LEVEL = 1e12
 # The largest number of steps in the search for a window's scale factor.
 MAX_SCALE_STEPS = 60
+# Roundings, at most, of a window's largest dual value, relative to the magnitudes of its terms.
+LEVEL_ROUNDINGS = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class BoundProductSSIM(BoundWindows):
         super().__init__(
             reference, constraint.window, constraint.data_range, sample_covariance=constraint.sample_covariance
         )
+        self.centred_mean = self.operator.mean(self.centred_reference)
         self.spread_base = 2 * self.reference_variance + self.c2
         self.mean_base = 2 * self.reference_mean.square() + self.c1
 
@@ -136,7 +140,12 @@ class BoundProductSSIM(BoundWindows):
         Where S1 or S2 is negative, ``t - S1`` or ``t - S2`` counts instead of the product. A pixel that lies in no
         window counts by its size.
         """
-        luminance, contrast = self.losses(delta)
+        return self._excess(delta, *self.losses(delta))
+
+    def certain_excess(self, delta: Tensor) -> Tensor:
+        return self._excess(delta, *self.certain_losses(delta)) + 8 * UNIT
+
+    def _excess(self, delta: Tensor, luminance: Tensor, contrast: Tensor) -> Tensor:
         product_loss = luminance + contrast - luminance * contrast
         loss = torch.maximum(torch.maximum(luminance, contrast), product_loss)
         return with_uncovered(self.operator, loss.flatten(1).amax(dim=1) - (1 - self.constraint.threshold), delta)
@@ -152,9 +161,9 @@ class BoundProductSSIM(BoundWindows):
 
     def moments(self, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``m_p(d)``, ``V_p(d)`` and ``cov_p(d, x)``, (B, C, P_h, P_w) each."""
-        means = self.operator.mean(torch.stack([delta, delta.square(), delta * self.reference]))
+        means = self.operator.mean(torch.stack([delta, delta.square(), delta * self.centred_reference]))
         mean = means[0]
-        return mean, (means[1] - mean.square()).clamp_min(0), means[2] - mean * self.reference_mean
+        return mean, (means[1] - mean.square()).clamp_min(0), means[2] - mean * self.centred_mean
 
     def window_factor(self, delta: Tensor) -> Tensor:
         """The largest t in [0, 1] with ``t * delta`` inside, window by window: (B, C, P_h, P_w).
@@ -189,7 +198,7 @@ class BoundProductSSIM(BoundWindows):
         A window asks for the nearest point of one convex set, which stays the same on the way: the set of the split at
         which the two levels have the ratio that they have at ``delta``.
         """
-        op, x = self.operator, self.reference
+        op, x = self.operator, self.centred_reference
         tiny = torch.finfo(x.dtype).tiny
         split = self.split(share_of(*self.window_levels(*self.moments(delta))), margin)
         a = torch.as_tensor(split.ball_center)
@@ -202,7 +211,7 @@ class BoundProductSSIM(BoundWindows):
 
             def average_move() -> Tensor:
                 violated = (structure_excess > 0).to(structure_excess), (mean_excess != 0).to(structure_excess)
-                offset_mean = mean - a * self.reference_mean
+                offset_mean = mean - a * self.centred_mean
                 per_window = torch.stack(
                     [structure_excess, structure_excess * a, structure_excess * offset_mean, mean_excess, *violated]
                 )
@@ -231,7 +240,10 @@ class BoundProductSSIM(BoundWindows):
             balls = WindowBalls(
                 center, largest_balls.radius, longest_intervals.mean_lower, longest_intervals.mean_upper
             )
-            boxes.append(implied_bounds(self.operator, self.reference, balls, Bounds(lower, upper)))
+            # The levels of the piece are at most `allowed`, and so are their errors.
+            allowed = 1 / self.constraint.threshold - 1
+            error = self.balls_error(balls, allowed, allowed)
+            boxes.append(implied_bounds(self.operator, self.centred_reference, balls, Bounds(lower, upper), error))
         lowest = torch.stack([box.lower for box in boxes]).amin(dim=0)
         highest = torch.stack([box.upper for box in boxes]).amax(dim=0)
         return lowest, highest
@@ -246,15 +258,33 @@ class BoundProductSSIM(BoundWindows):
     def adjoint(self, block: WindowDual) -> Tensor:
         return block.adjoint(self.operator, self.reference)
 
+    def adjoint_error(self, block: WindowDual) -> Tensor:
+        return block.adjoint_error(self.operator, self.reference)
+
     def dual_value(self, block: WindowDual) -> Tensor:
-        """The support function of all windows' exact sets, a bound on ``y'Ad`` for every d of the set, (B,).
+        """The support function of all windows' exact sets, a bound on ``y'Ad`` for every d of the set, (B,), rounded
+        up.
 
         The support function of a set is that of its convex hull, so the bound holds although the set is not convex.
         """
-        size, along = block.centred(self.operator, self.reference)
-        contrast = Loss(along, size, self.spread_base, self.reference_variance)
-        luminance = self.luminance(block.mean)
-        return largest(contrast, luminance, self.constraint.threshold).flatten(1).sum(dim=1)
+        part = block.centred(self.operator, self.reference)
+        # Both losses rise with all four numbers, so each of them may be too large. The square roots are those of sizes
+        # whose rounding is known.
+        eta = 8 * self.operator.relative_error
+        std_up = self.reference_variance.sqrt() * (1 + eta) + eta * self._largest_centred * self._several_pixels
+        mean_up = self.reference_mean.abs() + eta * self._largest
+        contrast = Loss(
+            part.along + part.along_error, part.size, (2 * std_up.square() + self.c2) * (1 + eta), std_up.square()
+        )
+        luminance = Loss(
+            self.reference_mean * block.mean + eta * self._largest * block.mean.abs(),
+            block.mean.abs(),
+            (2 * mean_up.square() + self.c1) * (1 + eta),
+            mean_up.square(),
+        )
+        threshold = self.constraint.threshold
+        rounding = gamma(LEVEL_ROUNDINGS) * sum(loss.magnitude(1 / threshold - 1) for loss in (contrast, luminance))
+        return total_up(largest(contrast, luminance, threshold) + rounding, operations=8)
 
     def luminance(self, mean: Tensor) -> Loss:
         """The luminance part of every window's support function, for the dual block's ``mean`` (B, C, P_h, P_w)."""
@@ -265,9 +295,13 @@ class BoundProductSSIM(BoundWindows):
 
         See :meth:`BoundWindowSSIM.support`. The value is exact for tiles without a box.
         """
-        coverage = self.operator.coverage
-        point = torch.where(self.operator.covered, direction / coverage.clamp_min(1e-30), 0.0)
-        return self.dual_value(WindowDual(torch.ones_like(self.spread_base), point, self.operator.mean(point)))
+        return self.dual_value(spread_over_windows(self.operator, direction))
+
+    def supremum(self, direction: Tensor, block: DualBlock | None, lower: Tensor, upper: Tensor) -> Tensor:
+        """:meth:`support`, and what the block that it makes leaves of z by rounding: (B,)."""
+        spread = spread_over_windows(self.operator, direction)
+        rest = self.spread_residual(direction, spread, lower, upper)
+        return rounded_up(self.dual_value(spread), rest)
 
     def conic_form(self, delta: cp.Variable, image: int) -> ConicForm:
         raise ProblemError("ProductSSIM is not convex and has no conic form; WindowSSIM fixes one split and has one")

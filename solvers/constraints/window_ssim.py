@@ -31,13 +31,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from solvers.batch_algebra import ball_scale_factor
-from solvers.constraints.base import ConicForm, Constraint
+from solvers.constraints.base import ConicForm, Constraint, DualBlock
 from solvers.constraints.ssim_windows.feasibility import (
     Violation,
     ViolationOf,
@@ -48,8 +50,9 @@ from solvers.constraints.ssim_windows.feasibility import (
 from solvers.constraints.ssim_windows.mean_preservation import project_to_zero_means
 from solvers.constraints.ssim_windows.moments import BoundWindows, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
-from solvers.constraints.ssim_windows.window_dual import WindowDual
+from solvers.constraints.ssim_windows.window_dual import CentredDual, WindowDual, spread_over_windows
 from solvers.errors import ProblemError
+from solvers.rounding import gamma, rounded_up, total_up
 from solvers.validation import positive, real, share
 from solvers.windows import Window
 from solvers.windows.quadratic import Bounds
@@ -112,23 +115,30 @@ class WindowSSIM(Constraint):
     def beta(self) -> float:
         """The bound on 1 - S1."""
         if self.luminance == "split":
-            return 1 - math.sqrt(self.threshold)
+            # Rounded down, so that the split keeps what it promises.
+            return math.nextafter(1 - math.sqrt(self.threshold), 0.0)
         if self.luminance == "preserve":
             return 0.0
         return float(self.luminance)
 
     @property
     def alpha(self) -> float:
-        """The bound on 1 - S2."""
-        if self.luminance == "split":
-            return 1 - math.sqrt(self.threshold)
-        return 1 - self.threshold / (1 - self.beta)
+        """The bound on 1 - S2: the largest number with ``(1 - alpha)(1 - beta) >= threshold`` in exact arithmetic."""
+        return _largest_alpha(self.threshold, self.beta)
 
     def check(self, reference: Tensor) -> None:
         self.window.check_fits(reference.shape[-2], reference.shape[-1])
 
     def bind(self, reference: Tensor) -> BoundWindowSSIM:
         return BoundWindowSSIM(self, reference)
+
+
+@lru_cache(maxsize=256)
+def _largest_alpha(threshold: float, beta: float) -> float:
+    alpha = 1 - threshold / (1 - beta)
+    while (1 - Fraction(alpha)) * (1 - Fraction(beta)) < Fraction(threshold):
+        alpha = math.nextafter(alpha, 0.0)
+    return alpha
 
 
 class BoundWindowSSIM(BoundWindows):
@@ -163,12 +173,18 @@ class BoundWindowSSIM(BoundWindows):
     def excess(self, delta: Tensor) -> Tensor:
         """In units of SSIM: the largest of ``(1 - S1) - beta`` and ``(1 - S2) - alpha`` over the windows, (B,).
 
-        Where means are kept, ``|m_p(d)|`` in pixel units stands in the place of ``(1 - S1) - beta``. A pixel that lies
-        in no window counts by its size.
+        Where means are kept, the size of ``m_p(d)`` beyond ``kept_mean_tolerance``, in pixels, stands in the place of
+        ``(1 - S1) - beta``. A pixel that lies in no window counts by its size.
         """
-        luminance, contrast = self.losses(delta)
-        keeps_means = self.constraint.beta == 0
-        mean_excess = self.operator.mean(delta).abs() if keeps_means else luminance - self.constraint.beta
+        mean = self.operator.mean(delta).abs() if self.has_equality else None
+        return self._excess(delta, *self.losses(delta), mean)
+
+    def certain_excess(self, delta: Tensor) -> Tensor:
+        mean = self.certain_mean(delta) if self.has_equality else None
+        return self._excess(delta, *self.certain_losses(delta), mean)
+
+    def _excess(self, delta: Tensor, luminance: Tensor, contrast: Tensor, mean: Tensor | None) -> Tensor:
+        mean_excess = luminance - self.constraint.beta if mean is None else mean - self.kept_mean_tolerance
         excess = torch.maximum(mean_excess, contrast - self.constraint.alpha)
         return with_uncovered(self.operator, excess.flatten(1).amax(dim=1), delta)
 
@@ -176,8 +192,9 @@ class BoundWindowSSIM(BoundWindows):
         """The largest t in [0, 1] with ``t * delta`` inside, window by window: (B, C, P_h, P_w)."""
         op = self.operator
         a, shift = self.ball_center, op.mean(delta)
-        constant = a**2 * self.reference_variance - self.radius.square()
-        ball = ball_scale_factor(op.variance(delta), a * op.covariance(self.reference, delta), constant)
+        # |a R x|^2 - r^2, in a form without cancellation.
+        constant = -a * (2 * self.reference_variance + self.c2)
+        ball = ball_scale_factor(op.variance(delta), a * op.covariance(self.centred_reference, delta), constant)
         limit = torch.where(shift > 0, self.mean_upper, self.mean_lower)
         beyond = shift.abs() > limit.abs()
         interval = torch.where(beyond, limit / torch.where(beyond, shift, 1.0), 1.0)
@@ -196,14 +213,14 @@ class BoundWindowSSIM(BoundWindows):
         """
         tiles = self.constraint.window.is_tiling
         if self.constraint.beta == 0:
-            delta = project_to_zero_means(self.operator, delta, lower, upper)
+            delta = project_to_zero_means(self.operator, delta, lower, upper, scale=self.constraint.data_range)
             # A local scaling would change the means of overlapping windows.
             return shrink_locally(self, delta, steps=1) if tiles else delta
         return shrink_locally(self, delta, steps=1) if tiles else make_feasible(self, delta, lower, upper)
 
     def violation_and_move(self, delta: Tensor, margin: float) -> ViolationOf:
         """See :class:`solvers.constraints.ssim_windows.feasibility.WindowSet`."""
-        op, ball_centre = self.operator, self.ball_center * self.reference
+        op, ball_centre = self.operator, self.ball_center * self.centred_reference
         centre_mean = op.mean(ball_centre)
         radius = (1 - margin) * self.radius
         middle, half_width = self.window_balls.mean_middle, self.window_balls.mean_half_width
@@ -234,8 +251,14 @@ class BoundWindowSSIM(BoundWindows):
         return self.constraint.beta == 0
 
     def implied_bounds(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        box = implied_bounds(self.operator, self.reference, self.window_balls, Bounds(lower, upper))
+        error = self.rounding_error + (self.kept_mean_tolerance if self.has_equality else 0.0)
+        box = implied_bounds(self.operator, self.centred_reference, self.window_balls, Bounds(lower, upper), error)
         return box.lower, box.upper
+
+    @cached_property
+    def rounding_error(self) -> Tensor:
+        """A bound on what rounding changed in radii and intervals, (B, C, 1, 1)."""
+        return self.balls_error(self.window_balls, self.ball_center, self.constraint.beta / (1 - self.constraint.beta))
 
     # -- duality -------------------------------------------------------------------------------------------
 
@@ -255,22 +278,47 @@ class BoundWindowSSIM(BoundWindows):
             return self.operator.fold(block)
         return block.adjoint(self.operator, self.reference)
 
-    def dual_value(self, block: WindowDual | Tensor) -> Tensor:
-        """``sum_p a (R_p x)'y_perp + r_p |y_perp| + max(lo_p s_p, hi_p s_p)``, (B,).
-
-        Here ``s_p = sqrt(w)'y_p`` and ``y_perp = y_p - s_p sqrt(w)``: the support function of ball and interval.
-        """
-        op = self.operator
+    def adjoint_error(self, block: WindowDual | Tensor) -> Tensor:
         if isinstance(block, Tensor):
-            mean = (block * op.root_weights).sum(dim=-1)
-            centred = block - mean[..., None] * op.root_weights
-            size = torch.linalg.vector_norm(centred, dim=-1)
-            along = (op.vectors(self.reference) * centred).sum(dim=-1)
+            # The weights of a window sum to 1, so its part of A'y is at most |y_p| in the l1 norm.
+            return gamma(2 * block.shape[-1]) * total_up(torch.linalg.vector_norm(block, dim=-1), block.shape[-1])
+        return block.adjoint_error(self.operator, self.reference)
+
+    def dual_value(self, block: WindowDual | Tensor) -> Tensor:
+        """``sum_p a (R_p x)'y_perp + r_p |y_perp| + max(lo_p s_p, hi_p s_p)``, rounded up, (B,).
+
+        Here ``s_p = sqrt(w)'y_p`` and ``y_perp = y_p - s_p sqrt(w)``: the support function of ball and interval. Where
+        means are kept, the interval is that of ``kept_mean_tolerance``.
+        """
+        if isinstance(block, Tensor):
+            mean, mean_error, part = self._centred_vectors(block)
         else:
-            mean = block.mean
-            size, along = block.centred(op, self.reference)
-        interval = torch.maximum(self.mean_lower * mean, self.mean_upper * mean)
-        return (self.ball_center * along + self.radius * size + interval).flatten(1).sum(dim=1)
+            mean, part = block.mean, block.centred(self.operator, self.reference)
+            mean_error = torch.zeros_like(mean)
+        half_width = self.rounding_error + (self.kept_mean_tolerance if self.has_equality else 0.0)
+        interval = torch.maximum(self.mean_lower * mean, self.mean_upper * mean) + half_width * mean.abs()
+        interval = interval + mean_error * torch.maximum(-self.mean_lower, self.mean_upper)
+        terms = torch.stack(
+            [
+                self.ball_center * part.along,
+                self.ball_center * part.along_error,
+                (self.radius + self.rounding_error) * part.size,
+                interval,
+            ],
+            dim=1,
+        )
+        return total_up(terms, operations=16)
+
+    def _centred_vectors(self, block: Tensor) -> tuple[Tensor, Tensor, CentredDual]:
+        """``s_p``, a bound on its rounding, and the orthogonal part, of window vectors."""
+        op, share = self.operator, gamma(2 * block.shape[-1])
+        length = torch.linalg.vector_norm(block, dim=-1) * (1 + share)
+        mean = (block * op.root_weights).sum(dim=-1)
+        centred = block - mean[..., None] * op.root_weights
+        size = torch.linalg.vector_norm(centred, dim=-1) + 4 * share * length
+        along = (op.vectors(self.centred_reference) * centred).sum(dim=-1)
+        largest = self.centred_reference.abs().amax(dim=(-2, -1), keepdim=True)
+        return mean, share * length, CentredDual(size, along, 8 * share * largest * length)
 
     def support(self, direction: Tensor) -> Tensor | None:
         """An upper bound on ``max z'd``, z = ``direction``, by a block that spreads z over the windows: (B,).
@@ -278,10 +326,14 @@ class BoundWindowSSIM(BoundWindows):
         ``A'A = diag(coverage)``, so ``y_p = A_p (z/coverage)`` has ``A'y = z`` on covered pixels. The value is exact
         for tiles and an upper bound where windows overlap.
         """
-        coverage = self.operator.coverage
-        point = torch.where(self.operator.covered, direction / coverage.clamp_min(1e-30), 0.0)
-        block = WindowDual(torch.ones_like(self.radius), point, self.operator.mean(point))
-        return self.dual_value(block)
+        return self.dual_value(spread_over_windows(self.operator, direction))
+
+    def supremum(self, direction: Tensor, block: DualBlock | None, lower: Tensor, upper: Tensor) -> Tensor:
+        """:meth:`support`, and what the block that it makes leaves of z by rounding: (B,)."""
+        spread = spread_over_windows(self.operator, direction)
+        rest = self.spread_residual(direction, spread, lower, upper)
+        value = self.dual_value(spread)
+        return rounded_up(value, rest)
 
     # -- projection and conic form -----------------------------------------------------------------------------
 

@@ -15,14 +15,20 @@ import torch
 from torch import Tensor
 
 from solvers.backends.numba_jit import compiled, run_rows
-from solvers.windows.kernels_numba import _back_through, adjoint_planes, mean_planes, normal_planes
+from solvers.windows.kernels_numba import (
+    _back_through,
+    adjoint_planes,
+    covariance_planes,
+    mean_planes,
+    normal_planes,
+)
 from solvers.windows.separable_plan import check_planes, plan_of
 
 if TYPE_CHECKING:
     from solvers.windows.lattice import Lattice
     from solvers.windows.quadratic import Bounds, WindowQuadratic
 
-__all__ = ["adjoint_planes", "maximise_planes", "mean_planes", "normal_planes"]
+__all__ = ["adjoint_planes", "covariance_planes", "maximise_planes", "mean_planes", "normal_planes"]
 
 
 def maximise_planes(

@@ -137,14 +137,58 @@ class WindowOperator(Lattice):
         return self.columns.square()
 
     def variance(self, image: Tensor) -> Tensor:
-        """``V_p(v)``, never negative: (..., H, W) -> (..., P_h, P_w)."""
-        mean = self.mean(image)
-        # Not fused: in a window of one pixel both squares round alike, and the difference is exactly 0.
-        return (self.mean(image.square()) - mean.square()).clamp_min_(0)
+        """``V_p(v)``, never negative, in two passes: (..., H, W) -> (..., P_h, P_w)."""
+        return self.covariance(image, image)
 
     def covariance(self, first: Tensor, second: Tensor) -> Tensor:
-        """``sum_k w_k (u_k - m_p(u))(v_k - m_p(v))``: two (..., H, W) -> (..., P_h, P_w)."""
-        return self.mean(first * second) - self.mean(first) * self.mean(second)
+        """``sum_k w_k (u_k - m_p(u))(v_k - m_p(v))``: two (..., H, W) -> (..., P_h, P_w).
+
+        Two passes, rows before windows (see :func:`~solvers.windows.kernels_numba.covariance_planes`): no large terms
+        cancel, however far the pixels are from 0. It is exactly 0 in a window of one pixel.
+        """
+        kernels = self._kernels(first, second) if self.rows.is_cpu else None
+        if kernels is not None:
+            planes = _planes(first)
+            covariances = kernels.covariance_planes(planes, planes if second is first else _planes(second), self)
+            values: Tensor = covariances.reshape(*first.shape[:-2], *self.shape)
+        else:
+            values = self._covariance(first, second)
+        return values if self._one_pixel is None else values.masked_fill(self._one_pixel, 0)
+
+    def _covariance(self, first: Tensor, second: Tensor) -> Tensor:
+        """:meth:`covariance` in torch: windows of columns within each row, then windows of rows."""
+        left, right, top, bottom = self._padding()
+
+        def parts(values: Tensor, before: int, after: int, taps: Tensor) -> tuple[Tensor, Tensor]:
+            """Each window's entries along the last axis, (..., windows, size), and their means, (..., windows, 1)."""
+            padded = torch.nn.functional.pad(values, (before, after))
+            entries = padded.unfold(-1, self.window.size, self.window.stride)[..., : len(taps), :]
+            return entries, (entries * taps).sum(dim=-1, keepdim=True)
+
+        row_taps, column_taps = self.row_taps.t(), self.column_taps.t()
+        pairs = [parts(values, left, right, column_taps) for values in (first, second)]
+        (u, mean_u), (v, mean_v) = pairs
+        within = (column_taps * (u - mean_u) * (v - mean_v)).sum(dim=-1).mT  # (..., P_w, H)
+        within, _ = parts(within, top, bottom, row_taps)
+        pairs = [parts(mean[..., 0].mT, top, bottom, row_taps) for mean in (mean_u, mean_v)]
+        (u, mean_u), (v, mean_v) = pairs
+        return (row_taps * (within + (u - mean_u) * (v - mean_v))).sum(dim=-1).mT
+
+    @cached_property
+    def _one_pixel(self) -> Tensor | None:
+        """Which windows have one pixel alone, (P_h, P_w) bool; ``None`` where no window has."""
+        one_pixel = self.pixels == 1
+        return one_pixel if bool(one_pixel.any()) else None
+
+    @property
+    def relative_error(self) -> float:
+        """eta: a bound on rounding, relative to the sum of the magnitudes, of :meth:`mean` and :meth:`adjoint`.
+
+        A product is two sums of at most ``size`` terms, with weights that are themselves rounded to about ``size``
+        units. :meth:`covariance` is that of the windows' deviations from their means, each wrong by at most
+        ``4 eta`` of the largest pixel (as a vector under the weights' square roots) and by ``4 eta`` of itself.
+        """
+        return (4 * self.window.size + 32) * torch.finfo(self.rows.dtype).eps / 2
 
     # -- window vectors ------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from solvers.batch_algebra import ball_scale_factor, inner, per_image
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.constraints.ssim_windows.moments import uncovered_bounds, with_uncovered
 from solvers.errors import ProblemError
+from solvers.rounding import gamma, rounded_up, total, total_and_error, total_up
 from solvers.windows import Window, WindowOperator
 
 if TYPE_CHECKING:
@@ -116,8 +117,15 @@ class BoundMeanSSIMStep(BoundConstraint):
     def energy(self, delta: Tensor) -> Tensor:
         """``d'Hd`` as a sum of squares, (B,)."""
         op = self.operator
-        parts = self.contrast * op.variance(delta) + self.luminance * op.mean(delta).square()
-        return parts.flatten(1).sum(dim=1)
+        return total(self.contrast * op.variance(delta) + self.luminance * op.mean(delta).square())
+
+    def energy_up(self, delta: Tensor) -> Tensor:
+        """:meth:`energy`, rounded up, (B,)."""
+        op = self.operator
+        eta = 8 * op.relative_error
+        largest = delta.abs().amax(dim=(-2, -1), keepdim=True)
+        std, mean = op.variance(delta).sqrt() * (1 + eta) + eta * largest, op.mean(delta).abs() + eta * largest
+        return total_up(self.contrast * std.square() + self.luminance * mean.square(), operations=8)
 
     def diagonal(self) -> Tensor:
         """The diagonal of H, (B, C, H, W)."""
@@ -126,6 +134,12 @@ class BoundMeanSSIMStep(BoundConstraint):
     def excess(self, delta: Tensor) -> Tensor:
         """``d'Hd - 2 b'd - c``, (B,). For an ellipsoid of :meth:`~solvers.MeanSSIM.step` the unit is that of SSIM."""
         outside = self.energy(delta) - 2 * inner(self.shift, delta) - self.level
+        return with_uncovered(self.operator, outside, delta)
+
+    def certain_excess(self, delta: Tensor) -> Tensor:
+        shift, error = total_and_error(self.shift * delta, operations=2)
+        outside = self.energy_up(delta) - 2 * (shift - error) - self.level
+        outside = outside + gamma(8) * (self.level + 2 * shift.abs())
         return with_uncovered(self.operator, outside, delta)
 
     def scale_factor(self, delta: Tensor) -> Tensor:
@@ -145,13 +159,20 @@ class BoundMeanSSIMStep(BoundConstraint):
         factor, point = self._parts(block)
         return 2 * per_image(factor) * (self.product(point) - self.shift)
 
+    def adjoint_error(self, block: Tensor) -> Tensor:
+        factor, point = self._parts(block)
+        largest = point.abs().amax(dim=(-2, -1), keepdim=True)
+        sizes = total_up((self.contrast.abs() * 2 + self.luminance.abs()) * largest, operations=8)
+        return 8 * self.operator.relative_error * factor * (sizes + total(self.shift.abs()))
+
     def dual_value(self, block: Tensor) -> Tensor:
-        """``lambda (c + d0'H d0)``, an upper bound on ``y'd`` over the ellipsoid, (B,).
+        """``lambda (c + d0'H d0)``, an upper bound on ``y'd`` over the ellipsoid, rounded up, (B,).
 
         ``y'd = 2 lambda (d0'Hd - b'd) <= lambda (d'Hd + d0'Hd0 - 2 b'd) <= lambda (c + d0'Hd0)``.
         """
         factor, point = self._parts(block)
-        return factor * (self.level + self.energy(point))
+        value = factor * (self.level + self.energy_up(point))
+        return rounded_up(value, gamma(8) * value)
 
     def _parts(self, block: Tensor) -> tuple[Tensor, Tensor]:
         return block[:, 0].clamp_min(0), block[:, 1:].reshape(self.image_shape)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.mean_index.tile_losses import Cut, MeanIndexTiles, TileLevels
+from solvers.rounding import gamma, rounded_up
 
 # The levels at which the first rectangles meet, besides 0 and LARGEST_LEVEL.
 FIRST_LEVELS = tuple(1e-4 * 16.0**k for k in range(5))
@@ -32,6 +33,8 @@ MAX_CUTS = 60
 MAX_RECTANGLE_HALVINGS = 9
 # A rectangle search ends where more rectangles than this are open for each tile, on average.
 MAX_RECTANGLES_PER_TILE = 64
+# The rounding of a few operations, relative to the magnitudes of their terms.
+_ROUNDING = gamma(16)
 
 
 def lagrangian_bound(
@@ -67,7 +70,7 @@ def refine(levels: TileLevels, multiplier: Tensor, max_cuts: int, slack: float =
 
     Cuts are added until the bound is within ``slack``, relatively, of what points attain.
     """
-    budget_part = multiplier * (1 - levels.bound.constraint.threshold)
+    budget_part = multiplier * (1 - levels.bound.constraint.threshold) * (1 + _ROUNDING)
     tile_bounds = torch.full_like(levels.mean, torch.inf)
     bounds: list[Tensor] = []
     for number in range(max_cuts + 1):
@@ -78,7 +81,8 @@ def refine(levels: TileLevels, multiplier: Tensor, max_cuts: int, slack: float =
         is_tight = bound - budget_part - levels.sum(attained) <= slack * bound.abs()
         if bool((is_tight | stalled(bounds, slack)).all()):
             break
-    return budget_part + levels.sum(tile_bounds)
+    rounding = gamma(tile_bounds.numel() + 8) * (budget_part + levels.sum(tile_bounds.abs()))
+    return rounded_up(budget_part + levels.sum(tile_bounds), rounding)
 
 
 def stalled(bounds: list[Tensor], slack: float, rounds: int = 6) -> Tensor:
@@ -169,16 +173,20 @@ def _rectangle_bounds(planes: Tensor, price: Tensor, largest_value: Tensor, corn
         largest_value: the bound on z'd of each rectangle's tile, (R,).
         corners: a_low, a_high, b_low, b_high, (4, R).
     """
-    a_low, a_high, b_low, b_high = corners
+    # The last rectangle has no end: LARGEST_LEVEL stands for infinity.
+    a_low, a_high, b_low, b_high = torch.where(corners >= LARGEST_LEVEL, torch.inf, corners)
     # The negative cost of the loss at each corner: price (SSIM - 1).
     cost = [[price * (1 / ((1 + a) * (1 + b)) - 1) for b in (b_low, b_high)] for a in (a_low, a_high)]
-    smallest = largest_value + cost[0][0]
+    smallest = largest_value + cost[0][0] + _ROUNDING * (largest_value.abs() + price)
     for start, slope_a, slope_b in planes:
         highest = torch.full_like(largest_value, -torch.inf)
         for i, a in enumerate((a_low, a_high)):
             for j, b in enumerate((b_low, b_high)):
-                highest = torch.maximum(highest, start + slope_a * a + slope_b * b + cost[i][j])
-        smallest = torch.minimum(smallest, highest)
+                rise_a, rise_b = (torch.where(s == 0, 0.0, s * at) for s, at in ((slope_a, a), (slope_b, b)))
+                rounding = _ROUNDING * (start.abs() + rise_a.abs() + rise_b.abs() + price)
+                highest = torch.maximum(highest, start + rise_a + rise_b + cost[i][j] + rounding)
+        # An infinite corner of a falling plane says nothing.
+        smallest = torch.where(highest < smallest, highest, smallest)
     return smallest
 
 

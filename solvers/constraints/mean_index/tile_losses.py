@@ -27,6 +27,7 @@ from torch import Tensor
 
 from solvers.constraints.ssim_windows.single_window_solver import Groups, best_without_ball, solve_groups
 from solvers.constraints.ssim_windows.tiles import to_tiles
+from solvers.rounding import gamma
 from solvers.windows import WindowOperator
 
 # The largest level at which tiles are solved: there a tile has no structure of the image left.
@@ -55,9 +56,13 @@ class MeanIndexTiles(Protocol):
 
     operator: WindowOperator
     reference: Tensor
+    centred_reference: Tensor
     c1: float
     c2: Tensor | float
     count: int
+
+    @property
+    def kept_mean_tolerance(self) -> float: ...
 
     @property
     def constraint(self) -> MeanIndex: ...
@@ -92,6 +97,8 @@ class TileLevels:
         image: the image to which a tile belongs, (G,).
         weights, direction, reference: the tiles' weights, gradients z and pixels x, (G, N) each.
         base_a, base_b: ``2 V(x) + C2`` and ``2 m(x)^2 + C1``, (G,) each.
+        share: what rounding may add to a tile's bound, relative to the magnitudes of its terms.
+        tolerance: the size of a mean that counts as 0, where means are kept; 0 elsewhere.
         largest_value: an upper bound on a tile's ``z'd`` at all levels where S2 >= 0, (G,).
         highest_b: the largest allowed level B, ``beta/(1 - beta)``, or infinite.
         budget: the allowed sum of an image's losses.
@@ -121,7 +128,9 @@ class TileLevels:
         # A little less than allowed, for rounding.
         self.budget = (1 - bound.constraint.threshold) * bound.count * (1 - 1e-12)
         self.cuts: list[Cut] = []
-        self.largest_value = _box_maximum(self.direction, self.lower, self.upper)
+        self.share = gamma(16 * self.weights.shape[1] + 64)
+        self.tolerance = bound.kept_mean_tolerance if self.highest_b == 0 else 0.0
+        self.largest_value = self._box_maximum(self.direction)
         self.kappa = self._best_kappa()
         self.largest_value = torch.minimum(self.largest_value, self.without_ball(self.kappa)[0])
 
@@ -178,7 +187,7 @@ class TileLevels:
         groups = Groups(
             target=self.target,
             weights=self.weights,
-            center=level_a[:, None] * self.reference,
+            center=level_a[:, None] * self.centred,
             radius=radius,
             mean_lower=middle - half_width,
             mean_upper=middle + half_width,
@@ -190,18 +199,31 @@ class TileLevels:
         # U at these levels: the support functions of box, ball and interval at the dual solution.
         offset = groups.centred(delta - level_a[:, None] * self.centred)
         remainder = self.direction - self.weights * (ball_multiplier[:, None] * offset + mean_multiplier[:, None])
-        box_part = _box_maximum(remainder, self.lower, self.upper)
+        box_part = self._box_maximum(remainder)
         along = ball_multiplier * (self.weights * self.centred * offset).sum(dim=1)
         size = ball_multiplier.abs() * (self.weights * offset.square()).sum(dim=1).sqrt()
         upper_bound = box_part + level_a * along + radius * size + middle * mean_multiplier
         upper_bound = upper_bound + half_width * mean_multiplier.abs()
-        slope_a = along + size * _derivative(self.base_a, self.variance, level_a, radius)
-        mean_slope = _derivative(self.base_b, self.mean.square(), level_b, half_width)
-        slope_b = self.mean * mean_multiplier + mean_multiplier.abs() * mean_slope
+        spread_slope = size * _derivative(self.base_a, self.variance, level_a, radius)
+        slope_a = along + spread_slope
+        mean_slope = mean_multiplier.abs() * _derivative(self.base_b, self.mean.square(), level_b, half_width)
+        slope_b = self.mean * mean_multiplier + mean_slope
+        # What rounding may add: to the slopes, and to the bound with the remainder's error on the width of the box.
+        along_size = ball_multiplier.abs() * (self.weights * (self.centred * offset).abs()).sum(dim=1)
+        mean_size = (self.weights * self.reference.abs()).sum(dim=1) * mean_multiplier.abs()
+        error_a, error_b = self.share * (along_size + spread_slope), self.share * (mean_size + mean_slope)
+        error_b = torch.where(mean_multiplier == 0, 0.0, error_b)
+        dual_size = self.weights * ((ball_multiplier[:, None] * offset).abs() + mean_multiplier.abs()[:, None])
+        largest = torch.maximum(self.lower.abs(), self.upper.abs())
+        error = self.share * ((self.direction.abs() + dual_size) * largest).sum(dim=1)
+        error = error + self.share * (radius * size + (middle.abs() + half_width) * mean_multiplier.abs())
+        error = error + self.tolerance * mean_multiplier.abs()
         if self.highest_b == 0:
-            slope_b = torch.zeros_like(slope_b)
+            slope_b, error_b = torch.zeros_like(slope_b), torch.zeros_like(slope_b)
         # Where a slope is infinite there is no plane, but no level gives more than `largest_value`.
         start = upper_bound - slope_a * level_a - slope_b * level_b
+        start = start + error + 3 * (error_a * level_a + error_b * level_b)
+        slope_a, slope_b = slope_a + error_a, slope_b + error_b
         is_finite = start.isfinite() & slope_a.isfinite() & slope_b.isfinite()
         start = torch.where(is_finite, start, self.largest_value)
         slope_a, slope_b = torch.where(is_finite, slope_a, 0.0), torch.where(is_finite, slope_b, 0.0)
@@ -235,7 +257,7 @@ class TileLevels:
         limits = limits or self.limits
         if limits is None:
             vertex = torch.where(direction > 0, self.upper, self.lower)
-            return constant + _box_maximum(direction, self.lower, self.upper), vertex
+            return constant * (1 + self.share) + self._box_maximum(direction), vertex
         target = torch.where(self.weights > 0, direction / self.weights.clamp_min(1e-300), 0.0)
         no_ball = torch.full_like(kappa, 1e9)
         groups = Groups(target, self.weights, torch.zeros_like(target), no_ball, *limits, self.lower, self.upper)
@@ -243,7 +265,13 @@ class TileLevels:
         multiplier = solution.mean
         remainder = direction - self.weights * multiplier[:, None]
         mean_part = torch.maximum(limits[0] * multiplier, limits[1] * multiplier)
-        return constant + _box_maximum(remainder, self.lower, self.upper) + mean_part, solution.delta
+        dual_size = self.weights * (2 * kappa[:, None] * self.centred.abs() + multiplier.abs()[:, None])
+        largest = torch.maximum(self.lower.abs(), self.upper.abs())
+        error = self.share * ((self.direction.abs() + dual_size) * largest).sum(dim=1)
+        mean_error = self.share * torch.maximum(limits[0].abs(), limits[1].abs()) + self.tolerance
+        mean_error = mean_error * multiplier.abs()
+        value = constant * (1 + self.share) + self._box_maximum(remainder) + mean_part
+        return value + error + mean_error, solution.delta
 
     @property
     def limits(self) -> tuple[Tensor, Tensor] | None:
@@ -291,14 +319,23 @@ class TileLevels:
         lowest_mean, highest_mean = self.mean + low, self.mean + high
         square, c1 = self.base_b - self.mean.square(), self.bound.c1  # square is m(x)^2 + C1
         # S1 falls on both sides of its peak, so it is smallest at an end.
-        ends = [(2 * self.mean * end + c1) / (square + end.square()) for end in (lowest_mean, highest_mean)]
+        ends = []
+        for end in (lowest_mean, highest_mean):
+            product = 2 * self.mean * end
+            ends.append((product - self.share * product.abs() + c1) / (square + end.square()))
         luminance = torch.minimum(*ends).clamp(0, 1)
         # The variance of values in [l, h] with mean m is at most (h - m)(m - l) (Bhatia and Davis, 2000).
         mean = torch.minimum(torch.maximum((darkest + brightest) / 2, lowest_mean), highest_mean)
         largest_denominator = self.base_a - self.variance + ((brightest - mean) * (mean - darkest)).clamp_min(0)
-        kappa = price * luminance / largest_denominator.clamp_min(torch.finfo(price.dtype).tiny)
+        # A smaller kappa bounds too, so it may be rounded down.
+        kappa = price * luminance / largest_denominator.clamp_min(torch.finfo(price.dtype).tiny) * (1 - 4 * self.share)
         value, delta = self.without_ball(torch.minimum(self.kappa, kappa), limits)
-        return value - price, delta
+        return value - price + self.share * (value.abs() + price), delta
+
+    def _box_maximum(self, direction: Tensor) -> Tensor:
+        """``max z'd`` over the box, rounded up, z = ``direction`` (G, N): (G,)."""
+        terms = torch.where(direction > 0, self.upper, self.lower).mul(direction)
+        return terms.sum(dim=1) + self.share * terms.abs().sum(dim=1)
 
     def _best_kappa(self, steps: int = 40) -> Tensor:
         """About the kappa >= 0 with the smallest F, (G,), by golden-section search of its logarithm; F is convex."""
@@ -317,11 +354,6 @@ class TileLevels:
         best = torch.where(at_first < at_second, first, second).exp()
         zero = torch.zeros_like(best)
         return torch.where(self.without_ball(zero)[0] <= torch.minimum(at_first, at_second), zero, best)
-
-
-def _box_maximum(direction: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """``max z'd`` over the box, z = ``direction`` (G, N): (G,)."""
-    return torch.where(direction > 0, upper, lower).mul(direction).sum(dim=1)
 
 
 def _derivative(base: Tensor, square: Tensor, level: Tensor, root: Tensor) -> Tensor:

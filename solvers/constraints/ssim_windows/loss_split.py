@@ -41,6 +41,8 @@ from solvers.batch_algebra import take
 SHARE_STEPS = 6
 # From this threshold on the sum has one peak. Below it, the search starts at the best of SHARE_GRID + 1 shares.
 ONE_PEAK_THRESHOLD, SHARE_GRID = 0.75, 16
+# The rounding of a curvature, relative to its terms.
+CURVATURE_ROUNDING = 1e-13
 # The gap, relative to the value, that the expansion may leave before pieces are tried.
 SPLIT_SLACK = 1e-7
 # The number of pieces at first, and how often they are halved.
@@ -70,6 +72,10 @@ class Loss:
     def value(self, level: Tensor) -> Tensor:
         """The value at a level, in the shape of ``level``."""
         return self.along * level + self.size * (level * (self.base + level * self.square)).sqrt()
+
+    def magnitude(self, level: Tensor | float) -> Tensor:
+        """The sum of the terms' magnitudes at a level."""
+        return self.along.abs() * level + self.size * (level * (self.base + level * self.square)).sqrt()
 
     def __getitem__(self, index: tuple[Tensor, ...]) -> Loss:
         return take(self, index)
@@ -178,7 +184,9 @@ def _by_expansion(contrast: Loss, luminance: Loss, threshold: float, share: Tens
     slope_a, slope_b = contrast.slope(a), luminance.slope(b)
     # dA >= -A, and dB is at least dA/(1 + A*) in size: take k at its smallest and c at its largest.
     bend = slope_b * product / (1 + a).square()
-    curvature = contrast.curvature(a, allowed) + luminance.curvature(b, allowed) / (1 + a).square() - bend
+    rise = contrast.curvature(a, allowed) + luminance.curvature(b, allowed) / (1 + a).square()
+    # Less what rounding may have added: a curvature that is lost in it proves nothing.
+    curvature = rise - bend - CURVATURE_ROUNDING * (rise + bend)
     net_slope = slope_a - slope_b * product / (1 + a).square()
     at_ends = torch.maximum(-net_slope * a, net_slope * (allowed - a))
     tiny = torch.finfo(value.dtype).tiny

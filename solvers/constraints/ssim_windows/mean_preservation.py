@@ -12,13 +12,15 @@ from torch import Tensor
 from solvers.batch_algebra import inner, per_image
 from solvers.windows import WindowOperator
 
-# A window mean of at most this many roundings of a pixel of size 1 counts as 0.
+# A window mean of at most this many roundings of a pixel counts as 0.
 ZERO_MEAN_ROUNDINGS = 8
 # How often conjugate gradients remove the means on one face of the bounds before the face is given up.
 MAX_REFINEMENTS = 3
 
 
-def project_to_zero_means(op: WindowOperator, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 200) -> Tensor:
+def project_to_zero_means(
+    op: WindowOperator, delta: Tensor, lower: Tensor, upper: Tensor, steps: int = 200, scale: float = 1.0
+) -> Tensor:
     """``delta`` moved so that every window's mean is 0 and ``lower <= delta <= upper``.
 
     Alternating projections (Boyle and Dykstra, 1986) approach such a point. After 0, 1, 2, 4, 8, ... of them the means
@@ -30,12 +32,13 @@ def project_to_zero_means(op: WindowOperator, delta: Tensor, lower: Tensor, uppe
         lower: lower bounds, at most 0, (B, C, H, W).
         upper: upper bounds, at least 0, (B, C, H, W).
         steps: the largest number of projections.
+        scale: the size of a pixel, against which a mean counts as 0.
     """
     movable = _movable(op, lower, upper)
     delta = delta * movable
     correction = torch.zeros_like(delta)
     inside = (delta >= lower) & (delta <= upper)
-    result, done = delta, _has_zero_means(op, delta) & per_image(inside.flatten(1).all(dim=1))
+    result, done = delta, _has_zero_means(op, delta, scale) & per_image(inside.flatten(1).all(dim=1))
     if bool(done.all()):
         return result
     for step in range(steps):
@@ -49,7 +52,7 @@ def project_to_zero_means(op: WindowOperator, delta: Tensor, lower: Tensor, uppe
         on_face = delta
         for _ in range(MAX_REFINEMENTS):  # a later try removes what conjugate gradients left
             on_face = _remove_means(op, on_face, face).clamp(lower, upper)
-            is_zero = _has_zero_means(op, on_face)
+            is_zero = _has_zero_means(op, on_face, scale)
             if bool((is_zero | done).all()):
                 break
         newly_done = is_zero & ~done
@@ -60,10 +63,10 @@ def project_to_zero_means(op: WindowOperator, delta: Tensor, lower: Tensor, uppe
     return result
 
 
-def _has_zero_means(op: WindowOperator, delta: Tensor) -> Tensor:
+def _has_zero_means(op: WindowOperator, delta: Tensor, scale: float) -> Tensor:
     """Whether every window's mean is 0 up to rounding, (B, 1, 1, 1) bool."""
     largest_mean = op.mean(delta).abs().flatten(1).amax(dim=1)
-    return per_image(largest_mean <= ZERO_MEAN_ROUNDINGS * torch.finfo(delta.dtype).eps)
+    return per_image(largest_mean <= ZERO_MEAN_ROUNDINGS * torch.finfo(delta.dtype).eps * scale)
 
 
 def _movable(op: WindowOperator, lower: Tensor, upper: Tensor) -> Tensor:

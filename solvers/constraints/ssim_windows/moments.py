@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint
+from solvers.constraints.ssim_windows.window_dual import WindowDual, centred_planes
+from solvers.rounding import UNIT, total, total_up
 from solvers.windows import Window, WindowOperator
 
 
@@ -54,6 +57,8 @@ class BoundWindows(BoundConstraint):
         operator: the window operator.
         c1, c2: the constants of S1 and S2. ``c2`` is C2/kappa, a number or (P_h, P_w); kappa is 1, or N/(N - 1) for
             sample covariance.
+        centred_reference: x less the mean of each channel, (B, C, H, W). Windows see structure alone, so it may stand
+            in the place of x wherever ``R_p x`` is meant. Nothing cancels then, however far x is from 0.
         reference_mean, reference_variance: m_p(x) and V_p(x), (B, C, P_h, P_w) each.
     """
 
@@ -65,7 +70,10 @@ class BoundWindows(BoundConstraint):
         if sample_covariance:
             # C2/kappa with kappa = N/(N - 1). A window cut to one pixel has no variance, and C2/kappa = 0.
             self.c2 = c2 * (self.operator.pixels - 1) / self.operator.pixels
-        self.reference_mean, self.reference_variance = self.operator.mean(reference), self.operator.variance(reference)
+        self.centred_reference = centred_planes(reference)
+        self.reference_mean = self.operator.mean(reference)
+        self.reference_variance = self.operator.variance(self.centred_reference)
+        self._data_range = data_range
 
     def balls(self, alpha: float, beta: float) -> WindowBalls:
         """The balls and intervals that stand for ``S2 >= 1 - alpha`` and ``S1 >= 1 - beta`` in every window.
@@ -91,15 +99,90 @@ class BoundWindows(BoundConstraint):
         """
         op = self.operator
         mean = op.mean(delta)
-        perturbed = self.reference + delta
+        perturbed = self.centred_reference + delta
         luminance = mean.square() / (self.reference_mean.square() + (self.reference_mean + mean).square() + self.c1)
         denominator = self.reference_variance + op.variance(perturbed) + self.c2
         contrast = op.variance(delta) / denominator.clamp_min(torch.finfo(delta.dtype).tiny)
         return luminance, contrast
 
+    def certain_losses(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Upper bounds on the exact losses ``1 - S1`` and ``1 - S2`` of every window: (B, C, P_h, P_w) each."""
+        op, eta = self.operator, self.operator.relative_error
+        largest = _largest_of_planes(delta)
+        # A computed standard deviation is wrong by the share 4 eta, and by 4 eta of the largest pixel.
+        std = op.variance(delta).sqrt() * (1 + 4 * eta) + self._several_pixels * (4 * eta * largest)
+        reference_std = self.reference_variance.sqrt() * (1 - 4 * eta) - 4 * eta * self._largest_centred
+        perturbed_std = op.variance(self.centred_reference + delta).sqrt() * (1 - 4 * eta)
+        perturbed_std = perturbed_std - 4 * eta * (self._largest_centred + largest)
+        denominator = reference_std.clamp_min(0).square() + perturbed_std.clamp_min(0).square() + self.c2 * (1 - eta)
+        contrast = std.square() / denominator.clamp_min(torch.finfo(delta.dtype).tiny) * (1 + eta)
+        # A computed mean is wrong by eta of the largest pixel.
+        mean, moved = op.mean(delta), eta * (largest + self._largest)
+        squares = self.reference_mean.square() + (self.reference_mean + mean).square() + self.c1
+        wrong = 2 * (self.reference_mean.abs() + (self.reference_mean + mean).abs()) * moved + eta * squares
+        squares = (squares - wrong).clamp_min(self.c1 * (1 - eta))
+        luminance = (mean.abs() + eta * largest).square() / squares * (1 + eta)
+        return luminance, contrast
+
+    def certain_mean(self, delta: Tensor) -> Tensor:
+        """An upper bound on the exact ``|m_p(d)|`` of every window, (B, C, P_h, P_w)."""
+        return self.operator.mean(delta).abs() + self.operator.relative_error * _largest_of_planes(delta)
+
+    @property
+    def kept_mean_tolerance(self) -> float:
+        """A window's mean of d of at most this size, in pixels, counts as 0 where means are kept.
+
+        Floating point can't meet the equality. The certificate's bound speaks of the set with this tolerance.
+        """
+        return (4 * self.operator.window.size + 32) * UNIT * self._data_range
+
+    def balls_error(self, balls: WindowBalls, ball_center: float, mean_center: float) -> Tensor:
+        """A bound on what rounding changed in radii and in ends of intervals, absolutely: (B, C, 1, 1).
+
+        Args:
+            balls: the balls and intervals.
+            ball_center: a, or the largest one.
+            mean_center: b, or the largest one.
+        """
+        eta = self.operator.relative_error
+        sizes = _largest_of_planes(balls.radius) + _largest_of_planes(
+            torch.maximum(-balls.mean_lower, balls.mean_upper)
+        )
+        spread = (ball_center * (2 + ball_center)) ** 0.5 * self._largest_centred
+        shift = (mean_center + (mean_center * (2 + mean_center)) ** 0.5) * self._largest
+        steepness = 1 + ball_center + mean_center  # 1/(1 - alpha) and 1/(1 - beta) magnify their rounding
+        return 8 * eta * steepness * (sizes + spread + shift)
+
+    def spread_residual(self, direction: Tensor, block: WindowDual, lower: Tensor, upper: Tensor) -> Tensor:
+        """A bound on ``(z - A'y)'d`` over ``lower <= d <= upper``, for a block that should have ``A'y = z``: (B,)."""
+        adjoint = block.adjoint(self.operator, self.reference)
+        rest = torch.where(self.operator.covered, direction - adjoint, 0.0)
+        size = total_up(rest.abs(), operations=4) + block.adjoint_error(self.operator, self.reference)
+        largest = torch.maximum(lower.abs(), upper.abs()).flatten(1).amax(dim=1)
+        return torch.where(size > 0, size * largest * (1 + 8 * UNIT), 0.0)
+
+    @cached_property
+    def _largest(self) -> Tensor:
+        """The largest ``|x|`` of each channel, (B, C, 1, 1)."""
+        return _largest_of_planes(self.reference)
+
+    @cached_property
+    def _largest_centred(self) -> Tensor:
+        return _largest_of_planes(self.centred_reference)
+
+    @cached_property
+    def _several_pixels(self) -> Tensor:
+        """1 for windows of more than one pixel, 0 for others, which have no structure: (P_h, P_w)."""
+        return (self.operator.pixels > 1).to(self.reference.dtype)
+
     def bounds(self) -> tuple[Tensor, Tensor] | None:
         """Bounds that fix the pixels in no window, or ``None`` where there are none; see :func:`uncovered_bounds`."""
         return uncovered_bounds(self.operator, self.reference)
+
+
+def _largest_of_planes(values: Tensor) -> Tensor:
+    """The largest size of a number in each channel: (B, C, H, W) -> (B, C, 1, 1)."""
+    return values.abs().amax(dim=(-2, -1), keepdim=True)
 
 
 def uncovered_bounds(op: WindowOperator, image: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -125,4 +208,5 @@ def mean_loss(luminance: Tensor, contrast: Tensor) -> Tensor:
 
     The arguments are ``1 - S1`` and ``1 - S2``, (B, C, P_h, P_w) each.
     """
-    return (luminance + contrast - luminance * contrast).flatten(1).mean(dim=1)
+    losses = luminance + contrast - luminance * contrast
+    return total(losses) / losses[0].numel()

@@ -26,8 +26,8 @@ from solvers.constraints.ssim_windows.moments import WindowBalls
 from solvers.windows import WindowOperator
 from solvers.windows.quadratic import Bounds
 
-# How far the box is widened, relative to the largest finite bound: rounding must not cut off a feasible point.
-PIXEL_BOUND_ROUNDING = 1e-11
+# The rounding of a pixel's bound, relative to the numbers that it is made of: it must not cut off a feasible point.
+PIXEL_BOUND_ROUNDING = 2.0**-44
 # How many windows over a pixel are used along each axis, heaviest first. Under a Gaussian the light ones imply nothing.
 MAX_WINDOWS_PER_AXIS = 7
 
@@ -35,18 +35,20 @@ MAX_WINDOWS_PER_AXIS = 7
 WindowsOverPixels = list[tuple[Tensor, Tensor]]
 
 
-def implied_bounds(op: WindowOperator, reference: Tensor, balls: WindowBalls, box: Bounds) -> Bounds:
+def implied_bounds(op: WindowOperator, reference: Tensor, balls: WindowBalls, box: Bounds, error: Tensor) -> Bounds:
     """Elementwise bounds on d within ``box`` that hold for every d of the set in the box, (B, C, H, W) each.
 
     Args:
         op: the window operator, float64.
-        reference: x, (B, C, H, W), float64.
+        reference: x, or x less a number a channel, (B, C, H, W), float64.
         balls: the windows' balls and intervals; ``ball_center`` must be one number.
         box: bounds on d, (B, C, H, W) each, infinite where there is none.
+        error: how much too small radii, and ends of intervals in size, may be, (B, C, 1, 1).
     """
     # One image at a time fits the cache of a CPU; a larger batch would only be slower.
     chunk = 1 if reference.device.type == "cpu" else len(reference)
-    batched = (reference, balls.radius, balls.mean_lower, balls.mean_upper, box.lower, box.upper)
+    widened = balls.radius + error, balls.mean_lower - error, balls.mean_upper + error
+    batched = (reference, *widened, box.lower, box.upper)
     bounds = [
         _implied_bounds(op, x, WindowBalls(balls.ball_center, *ball_parts), Bounds(lower, upper))
         for x, *ball_parts, lower, upper in zip(*(tensor.split(chunk) for tensor in batched), strict=True)
@@ -69,17 +71,20 @@ def _implied_bounds(op: WindowOperator, reference: Tensor, balls: WindowBalls, b
     )
     mean_lower = torch.maximum(balls.mean_lower, box_mean_lower)
     mean_upper = torch.minimum(balls.mean_upper, box_mean_upper)
+    # The products' rounding, in the units of a mean. It stands before the division by a weight, which magnifies it.
+    largest = torch.maximum(finite_box.lower.abs(), finite_box.upper.abs())
+    sizes = per_image((largest + centre.abs()).flatten(1).amax(dim=1))
+    largest_radius = per_image(balls.radius.flatten(1).amax(dim=1))
+    slack = 4 * op.relative_error * (sizes + largest_radius) + _lost_reach(op) * largest_radius
     window_limits = torch.stack(
         [
-            mean_upper - centre_mean,
-            mean_lower - centre_mean,
+            mean_upper - centre_mean + slack,
+            mean_lower - centre_mean - slack,
             balls.radius,
-            mean_upper - box_mean_lower,
-            box_mean_upper - mean_lower,
+            mean_upper - box_mean_lower + slack,
+            box_mean_upper - mean_lower + slack,
         ]
     )
-    largest = torch.maximum(finite_box.lower.abs(), finite_box.upper.abs()).flatten(1).amax(dim=1)
-    slack = per_image(PIXEL_BOUND_ROUNDING * largest.clamp_min(1.0))
     arguments = rows, columns, window_limits, centre, finite_box, box
     readable = compiled_code_may_read(window_limits, centre, finite_box.lower, finite_box.upper, box.lower, box.upper)
     if readable and window_limits.is_cpu:
@@ -92,11 +97,21 @@ def _implied_bounds(op: WindowOperator, reference: Tensor, balls: WindowBalls, b
         tightened = tighten_cuda(*arguments)
     else:
         tightened = tighten(*arguments)
-    # d = 0 is feasible whenever the box holds it, and rounding must not deny that.
-    lower = torch.maximum(box.lower, tightened.lower.clamp_max(0) - slack)
-    upper = torch.minimum(box.upper, tightened.upper.clamp_min(0) + slack)
+    # The last operations' rounding. d = 0 is feasible whenever the box holds it, and rounding must not deny that.
+    share = PIXEL_BOUND_ROUNDING + 8 * op.relative_error
+    tightened_lower = tightened.lower - share * (tightened.lower.abs() + sizes) - slack
+    tightened_upper = tightened.upper + share * (tightened.upper.abs() + sizes) + slack
+    lower = torch.maximum(box.lower, tightened_lower.clamp_max(0))
+    upper = torch.minimum(box.upper, tightened_upper.clamp_min(0))
     # A pixel in no window is bounded by the box alone.
     return Bounds(torch.where(op.covered, lower, box.lower), torch.where(op.covered, upper, box.upper))
+
+
+def _lost_reach(op: WindowOperator) -> float:
+    """How much too small ``sqrt((1 - w)/w)`` may be where a pixel has most of a window's weight w: 1 - w is lost in
+    rounding there."""
+    heaviest = float(op.rows.max() * op.columns.max())
+    return 2 * op.relative_error / max(1 - heaviest, op.relative_error) ** 0.5 if heaviest > 0.5 else 0.0
 
 
 def tighten(

@@ -17,6 +17,7 @@ class Tiled(Protocol):
 
     operator: WindowOperator
     reference: Tensor
+    centred_reference: Tensor
 
 
 def tile_groups(
@@ -43,7 +44,7 @@ def tile_groups(
     return Groups(
         target=target,
         weights=weights,
-        center=balls.ball_center * to_tiles(bound, bound.reference),
+        center=balls.ball_center * to_tiles(bound, bound.centred_reference),
         radius=balls.radius.reshape(-1),
         mean_lower=balls.mean_lower.reshape(-1),
         mean_upper=balls.mean_upper.reshape(-1),

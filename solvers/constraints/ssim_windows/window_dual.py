@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import ProblemError
+from solvers.rounding import total_up
 from solvers.windows import WindowOperator
 
 
@@ -59,23 +60,87 @@ class WindowDual:
     def adjoint(self, op: WindowOperator, image: Tensor) -> Tensor:
         """``A'y``, (B, C, H, W); ``image`` is x."""
         # sum_p w (ball_p (v - m_p(v)) + reference_p (x - m_p(x)) + mean_p)
-        constant = self.mean - self.ball * op.mean(self.point)
+        point = centred_planes(self.point)
+        constant = self.mean - self.ball * op.mean(point)
         if self.reference is None:
             slope, offset = op.adjoint(torch.stack([self.ball, constant]))
-            return self.point * slope + offset
+            return point * slope + offset
+        image = centred_planes(image)
         constant = constant - self.reference * op.mean(image)
         slope, image_slope, offset = op.adjoint(torch.stack([self.ball, self.reference, constant]))
-        return self.point * slope + image * image_slope + offset
+        return point * slope + image * image_slope + offset
 
-    def centred(self, op: WindowOperator, image: Tensor) -> tuple[Tensor, Tensor]:
-        """``|y_perp|`` and ``(R_p x)'y_perp`` of every window, (B, C, P_h, P_w); ``image`` is x."""
-        variance, covariance = op.variance(self.point), op.covariance(image, self.point)
-        if self.reference is None:
-            return self.ball.abs() * variance.sqrt(), self.ball * covariance
-        image_variance, factor = op.variance(image), self.reference
-        square = self.ball.square() * variance + 2 * self.ball * factor * covariance + factor.square() * image_variance
-        along = self.ball * covariance + factor * image_variance
-        return square.clamp_min(0).sqrt(), along
+    def adjoint_error(self, op: WindowOperator, image: Tensor) -> Tensor:
+        """A bound on the l1 norm of the rounding error of :meth:`adjoint`, (B,).
+
+        The weights of a window sum to 1. So the terms of ``A'y`` sum, in size, to at most ``|mean_p| + 2 |ball_p v|``
+        a window, with the largest ``|v|`` of the channel.
+        """
+        sizes = self.mean.abs() + 2 * self.ball.abs() * _largest(centred_planes(self.point))
+        if self.reference is not None:
+            sizes = sizes + 2 * self.reference.abs() * _largest(centred_planes(image))
+        return 4 * op.relative_error * total_up(sizes, operations=8)
+
+    def centred(self, op: WindowOperator, image: Tensor) -> CentredDual:
+        """The part of the block that is orthogonal to the windows' means; ``image`` is x."""
+        point, image = centred_planes(self.point), centred_planes(image)
+        variance, covariance = op.variance(point), op.covariance(image, point)
+        image_variance, ball, factor = op.variance(image), self.ball, self.reference
+        # What rounding changes: a deviation from the mean is wrong by at most 4 eta of itself and of the largest pixel.
+        eta = 4 * op.relative_error
+        std, image_std = variance.sqrt(), image_variance.sqrt()
+        std_error, image_error = (
+            torch.where(op.pixels > 1, eta * (value + _largest(pixels)), 0.0)
+            for value, pixels in ((std, point), (image_std, image))
+        )
+        covariance_error = (std + std_error) * (image_std + image_error) - std * image_std + eta * std * image_std
+        if factor is None:
+            return CentredDual(ball.abs() * (std + std_error), ball * covariance, ball.abs() * covariance_error)
+        variance_error, image_variance_error = (
+            (value + error).square() - value.square() + eta * value.square()
+            for value, error in ((std, std_error), (image_std, image_error))
+        )
+        square = ball.square() * variance + 2 * ball * factor * covariance + factor.square() * image_variance
+        error = ball.square() * variance_error + 2 * (ball * factor).abs() * covariance_error
+        error = error + factor.square() * image_variance_error
+        along = ball * covariance + factor * image_variance
+        along_error = ball.abs() * covariance_error + factor.abs() * image_variance_error
+        return CentredDual((square.clamp_min(0) + error).sqrt(), along, along_error)
+
+
+@dataclass(frozen=True, eq=False)
+class CentredDual:
+    """What a support function needs of ``y_perp``, the part of a block orthogonal to the means; (B, C, P_h, P_w) each.
+
+    Attributes:
+        size: ``|y_perp|`` of every window, rounded up.
+        along: ``(R_p x)'y_perp``.
+        along_error: a bound on the rounding of ``along``.
+    """
+
+    size: Tensor
+    along: Tensor
+    along_error: Tensor
+
+
+def centred_planes(image: Tensor) -> Tensor:
+    """The image less the mean of each of its channels, (B, C, H, W)."""
+    return image - image.mean(dim=(-2, -1), keepdim=True)
+
+
+def _largest(image: Tensor) -> Tensor:
+    """The largest size of a pixel in each channel, (B, C, 1, 1)."""
+    return image.abs().amax(dim=(-2, -1), keepdim=True)
+
+
+def spread_over_windows(op: WindowOperator, direction: Tensor) -> WindowDual:
+    """A block with ``A'y = z`` on the pixels that windows cover, for z = ``direction`` (B, C, H, W).
+
+    ``A'A = diag(coverage)``, so ``y_p = A_p (z/coverage)`` is one.
+    """
+    point = torch.where(op.covered, direction / op.coverage.clamp_min(1e-30), 0.0)
+    mean = op.mean(point)
+    return WindowDual(torch.ones_like(mean), point, mean)
 
 
 def window_vectors(op: WindowOperator, block: WindowDual | Tensor) -> Tensor:
