@@ -255,7 +255,8 @@ class _ImageCheck:
 
     def check(self, answers: list[Answer]) -> None:
         """All promises of all answers."""
-        self.allow("0", zeros(self.vector.numerators.shape))
+        nothing = zeros(self.vector.numerators.shape)
+        self.consider("0", nothing, self.objective(nothing))
         for answer in answers:
             self.check_numbers(answer)
             self.check_point(answer)

@@ -10,7 +10,7 @@ import pytest
 from tests.solvers.exact_arithmetic.checks import check_seed
 
 FIRST_SEED = 10_000_000
-BATCHES = 160
+BATCHES = 120
 BATCHES_PER_TEST = 10
 
 
