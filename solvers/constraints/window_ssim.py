@@ -135,10 +135,9 @@ class WindowSSIM(Constraint):
 
 @lru_cache(maxsize=256)
 def _largest_alpha(threshold: float, beta: float) -> float:
-    alpha = 1 - threshold / (1 - beta)
-    while (1 - Fraction(alpha)) * (1 - Fraction(beta)) < Fraction(threshold):
-        alpha = math.nextafter(alpha, 0.0)
-    return alpha
+    exact = 1 - Fraction(threshold) / (1 - Fraction(beta))
+    alpha = float(exact)
+    return alpha if alpha <= exact else math.nextafter(alpha, 0.0)
 
 
 class BoundWindowSSIM(BoundWindows):
