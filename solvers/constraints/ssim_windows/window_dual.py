@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import ProblemError
-from solvers.rounding import total_up
+from solvers.rounding import times_power_of_two, total_up
 from solvers.windows import WindowOperator
 
 
@@ -83,9 +83,11 @@ class WindowDual:
 
     def centred(self, op: WindowOperator, image: Tensor) -> CentredDual:
         """The part of the block that is orthogonal to the windows' means; ``image`` is x."""
-        point, image = centred_planes(self.point), centred_planes(image)
+        # The image v is brought to an ordinary size, and its factors make up for it: its squares must not vanish.
+        point, exponent = to_ordinary_size(centred_planes(self.point))
+        ball, image = times_power_of_two(self.ball, exponent), centred_planes(image)
         variance, covariance = op.variance(point), op.covariance(image, point)
-        image_variance, ball, factor = op.variance(image), self.ball, self.reference
+        image_variance, factor = op.variance(image), self.reference
         # What rounding changes: a deviation from the mean is wrong by at most 4 eta of itself and of the largest pixel.
         eta = 4 * op.relative_error
         std, image_std = variance.sqrt(), image_variance.sqrt()
@@ -126,6 +128,13 @@ class CentredDual:
 def centred_planes(image: Tensor) -> Tensor:
     """The image less the mean of each of its channels, (B, C, H, W)."""
     return image - image.mean(dim=(-2, -1), keepdim=True)
+
+
+def to_ordinary_size(image: Tensor) -> tuple[Tensor, Tensor]:
+    """The image times ``2^-k`` with a largest pixel between 1/2 and 1 in each channel, and k, (B, C, 1, 1)."""
+    largest = _largest(image)
+    exponent = torch.where(largest.isfinite() & (largest > 0), torch.frexp(largest).exponent, 0)
+    return times_power_of_two(image, -exponent), exponent
 
 
 def _largest(image: Tensor) -> Tensor:
