@@ -35,7 +35,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -56,10 +57,14 @@ INWARD_STEPS = (1e-8, 1e-6, 1e-4)
 # Values below this share of the trivial bound count as zero in rel_gap: float64 can't tell them from rounding.
 ZERO_SHARE = 1e-9
 
+Array = TypeVar("Array", Tensor, np.ndarray[Any, Any])
+
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Generic[Array]):
     """What is certain of a point, per image (B,), in float64.
+
+    All five are tensors on the problem's device, or numpy arrays where the problem came in numpy.
 
     Attributes:
         objective: the objective at ``delta``, a feasible perturbation.
@@ -70,28 +75,30 @@ class Certificate:
         delta: (B, C, H, W), the given point made feasible: clipped, moved locally, then scaled towards 0.
     """
 
-    objective: Tensor
-    bound: Tensor
-    rel_gap: Tensor
-    max_violation: Tensor
-    delta: Tensor
+    objective: Array
+    bound: Array
+    rel_gap: Array
+    max_violation: Array
+    delta: Array
 
     @property
-    def gap(self) -> Tensor:
+    def gap(self) -> Array:
         """``|bound - objective|``, (B,)."""
-        return (self.bound - self.objective).abs()
+        return abs(self.bound - self.objective)
 
-    def closes(self, eps_abs: float, eps_rel: float) -> Tensor:
+    def closes(self, eps_abs: float, eps_rel: float) -> Array:
         """Whether the gap is within tolerance, ``gap <= eps_abs + eps_rel * max(|objective|, |bound|)``, (B,) bool."""
-        scale = torch.maximum(self.objective.abs(), self.bound.abs())
-        return (self.gap <= eps_abs + eps_rel * scale) | (self.rel_gap <= eps_rel)
+        gap, sizes = self.gap, (abs(self.objective), abs(self.bound))
+        # Tensors and arrays share no function for the larger of two values, but the operators.
+        within_any = (gap <= eps_abs + eps_rel * sizes[0]) | (gap <= eps_abs + eps_rel * sizes[1])
+        return within_any | (self.rel_gap <= eps_rel)
 
 
 def certify(
     problem: Problem,
     delta: Tensor | np.ndarray,
     dual: Sequence[DualBlock | None] | None = None,
-) -> Certificate:
+) -> Certificate[Any]:
     """Certify a point, whatever it came from: how good it is, and how good any feasible point could be.
 
     Args:
@@ -103,7 +110,9 @@ def certify(
             vectors (B, C, P_h, P_w, size^2); for MeanSSIM on tiles a multiplier (B,) of the index.
 
     Returns:
-        The certificate, in float64 whatever the problem's dtype.
+        The certificate, in float64 whatever the problem's dtype. Its fields are of the problem's kind, whatever the
+        kind of ``delta`` and ``dual``: tensors on the problem's device, or numpy arrays where the problem came in
+        numpy.
 
     Raises:
         ProblemError: shapes that don't fit, an image with a defect, a block for a set that has none.
@@ -117,7 +126,15 @@ def certify(
         number, defect = next(iter(problem.defects.items()))
         raise ProblemError(f"image {number} can't be certified: {defect.reason}")
     exact = problem.to(dtype=torch.float64)
-    return Certifier(exact).certify(point, dual)
+    return _in_kind_of(problem, Certifier(exact).certify(point, dual))
+
+
+def _in_kind_of(problem: Problem, certificate: Certificate[Tensor]) -> Certificate[Any]:
+    """``certificate`` with numpy arrays where ``problem`` came in numpy, as :func:`solvers.solve` answers too."""
+    if not problem.from_numpy:
+        return certificate
+    arrays = {entry.name: getattr(certificate, entry.name).cpu().numpy() for entry in fields(certificate)}
+    return Certificate(**arrays)
 
 
 class Certifier:
@@ -156,7 +173,7 @@ class Certifier:
         part.trivial, part._objective_scale = self.trivial[images], self._objective_scale[images]
         return part
 
-    def certify(self, delta: Tensor, dual: Sequence[DualBlock | None] | None = None) -> Certificate:
+    def certify(self, delta: Tensor, dual: Sequence[DualBlock | None] | None = None) -> Certificate[Tensor]:
         """See :func:`certify`; ``delta`` in any float dtype. A point that is not finite counts as 0."""
         delta = delta.to(torch.float64)
         violation = self.violation(delta)
