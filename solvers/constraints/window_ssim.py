@@ -46,7 +46,7 @@ from solvers.constraints.ssim_windows.feasibility import (
     shrink_locally,
 )
 from solvers.constraints.ssim_windows.mean_preservation import project_to_zero_means
-from solvers.constraints.ssim_windows.moments import BoundWindows, with_uncovered
+from solvers.constraints.ssim_windows.moments import BoundWindows, check_data_range, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
@@ -72,7 +72,8 @@ class WindowSSIM(Constraint):
         luminance: beta, the share of the budget given to the windows' means. A number in [0, 1 - t), default 1e-3.
             ``"split"``: alpha = beta = 1 - sqrt(t). ``"preserve"``: beta = 0, so that every window's mean is kept.
         sample_covariance: whether variances have the factor N/(N - 1), as they have by default in scikit-image.
-        data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2.
+        data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2: the range of values that pixels can take, default 1 for
+            pixels in [0, 1]. A problem is refused whose pixels spread over more than 4 L in a channel.
 
     Raises:
         ProblemError: a value lies outside its range.
@@ -126,6 +127,9 @@ class WindowSSIM(Constraint):
 
     def check(self, reference: Tensor) -> None:
         self.window.check_fits(reference.shape[-2], reference.shape[-1])
+
+    def check_pixels(self, reference: Tensor, sound: Tensor) -> None:
+        check_data_range(self.kind, self.data_range, reference, sound)
 
     def bind(self, reference: Tensor) -> BoundWindowSSIM:
         return BoundWindowSSIM(self, reference)
