@@ -43,9 +43,10 @@ class ProductSSIM(Constraint):
     """``SSIM_p(x, x + d) >= threshold`` in every window p of every channel: the product ``S1 S2``, both positive.
 
     :class:`~solvers.WindowSSIM` fixes one split of the loss between luminance (S1) and contrast-structure (S2) for all
-    windows, and is convex. Here every window splits its loss as suits the objective. The union over all splits is the
-    exact set, for pixels at or above 0, where S1 is positive. The set is **not convex**, but it is nearly convex at
-    thresholds near 1. The support function of each window's set is known, so bounds are rigorous and global.
+    windows. It is convex, and lies inside this set. Here every window splits its loss as suits the objective. The union
+    over all splits is the exact set, for pixels at or above 0, where S1 is positive. The set is **not convex**, but it
+    is nearly convex at thresholds near 1. The support function of each window's set is known, so bounds are rigorous
+    and global.
 
     At threshold 0.95 a window's mean may move by about 20% of itself. Optimal perturbations use this, and the moved
     means show as blotches. An attack loses little without them: prefer WindowSSIM with its default luminance.

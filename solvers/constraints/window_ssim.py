@@ -1,4 +1,4 @@
-"""SSIM of at least a threshold in every window: a ball for the window's structure and an interval for its mean.
+"""A convex set within SSIM of at least a threshold in every window: a ball for structure, an interval for the mean.
 
 Write ``y = x + d``, and m, V and cov for the weighted mean, variance and covariance in one window (Wang et al., TIP
 2004)::
@@ -60,11 +60,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WindowSSIM(Constraint):
-    """``SSIM_p(x, x + d) >= threshold`` in every window p of every channel.
+    """A convex set *inside* ``{d : SSIM_p(x, x + d) >= threshold in every window p of every channel}``.
 
     SSIM is the product of a luminance term S1 and a contrast-structure term S2 (Wang et al., TIP 2004). The set asks
-    ``S1 >= 1 - beta`` and ``S2 >= 1 - alpha`` with ``(1 - alpha)(1 - beta) = threshold``. This set is convex: a ball
-    on the centred window and an interval on the window's mean.
+    ``S1 >= 1 - beta`` and ``S2 >= 1 - alpha`` with ``(1 - alpha)(1 - beta) = threshold``, one split of the loss for all
+    windows. This set is convex: a ball on the centred window and an interval on the window's mean.
+
+    Every point of the set has the SSIM that is promised. The converse does not hold: a perturbation may have that SSIM
+    in every window and lie outside of this set, and have a larger objective than this set's ``bound``.
+    :class:`~solvers.ProductSSIM` is the exact set. Take ProductSSIM to judge perturbations that were not made for this
+    set, to bound *all* perturbations with that SSIM, or for the largest objective. Take this set to attack and to
+    look at the result: at the default luminance the windows' means hardly move.
+
+    Measured: the optimum over this set as a share of the optimum over ProductSSIM, at threshold 0.95, for six photos of
+    3x224x224 with gradients of EfficientNet-lite0 (docs/notes/product-ssim.md). At the default luminance it is 75% to
+    98% with 7x7 windows at stride 1 and 55% to 80% on 8x8 tiles. With ``"split"`` it is 72% to 79% and 86% to 91%.
 
     Attributes:
         threshold: t, 0 < t < 1.
