@@ -67,7 +67,7 @@ class WindowSSIM(Constraint):
     windows. This set is convex: a ball on the centred window and an interval on the window's mean.
 
     Every point of the set has the SSIM that is promised. The converse does not hold: a perturbation may have that SSIM
-    in every window and lie outside of this set, and have a larger objective than this set's ``bound``.
+    in every window and yet lie outside of this set. Its objective may then exceed the ``bound`` over this set.
     :class:`~solvers.ProductSSIM` is the exact set. Take ProductSSIM to judge perturbations that were not made for this
     set, to bound *all* perturbations with that SSIM, or for the largest objective. Take this set to attack and to
     look at the result: at the default luminance the windows' means hardly move.
