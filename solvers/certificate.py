@@ -41,9 +41,11 @@ documentation's page on the certificate derives each line.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -66,10 +68,14 @@ INWARD_STEPS_SINGLE = (2.0**-23, 2.0**-21, 2.0**-18, 1e-4, 1e-3)
 # Values below this share of the trivial bound count as zero in rel_gap: float64 can't tell them from rounding.
 ZERO_SHARE = 1e-9
 
+Array = TypeVar("Array", Tensor, np.ndarray[Any, Any])
+
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Generic[Array]):
     """What is certain of a point, per image (B,), in float64.
+
+    All five are tensors on the problem's device, or numpy arrays where the problem came in numpy.
 
     Attributes:
         objective: the objective at ``delta``, a feasible perturbation, rounded towards the worse.
@@ -82,25 +88,26 @@ class Certificate:
         delta: (B, C, H, W), the given point made feasible: clipped, moved locally, then scaled towards 0.
     """
 
-    objective: Tensor
-    bound: Tensor
-    rel_gap: Tensor
-    max_violation: Tensor
-    delta: Tensor
+    objective: Array
+    bound: Array
+    rel_gap: Array
+    max_violation: Array
+    delta: Array
 
     @property
-    def gap(self) -> Tensor:
+    def gap(self) -> Array:
         """``|bound - objective|``, (B,)."""
-        return (self.bound - self.objective).abs()
+        return abs(self.bound - self.objective)
 
-    def closes(self, eps_abs: float, eps_rel: float) -> Tensor:
+    def closes(self, eps_abs: float, eps_rel: float) -> Array:
         """Whether the gap is within tolerance, ``gap <= eps_abs + eps_rel * max(|objective|, |bound|)``, (B,) bool."""
-        scale = torch.maximum(self.objective.abs(), self.bound.abs())
-        small = (self.gap <= eps_abs + eps_rel * scale) | (self.rel_gap <= eps_rel)
-        return small & ~self.contradicts
+        gap, sizes = self.gap, (abs(self.objective), abs(self.bound))
+        # Tensors and arrays share no function for the larger of two values, but the operators.
+        within_any = (gap <= eps_abs + eps_rel * sizes[0]) | (gap <= eps_abs + eps_rel * sizes[1])
+        return (within_any | (self.rel_gap <= eps_rel)) & (gap < math.inf) & (self.rel_gap >= 0)
 
     @property
-    def contradicts(self) -> Tensor:
+    def contradicts(self) -> Array:
         """Whether the objective lies beyond its bound, which can't be, (B,) bool."""
         return self.rel_gap < 0
 
@@ -109,7 +116,7 @@ def certify(
     problem: Problem,
     delta: Tensor | np.ndarray,
     dual: Sequence[DualBlock | None] | None = None,
-) -> Certificate:
+) -> Certificate[Any]:
     """Certify a point, whatever it came from: how good it is, and how good any feasible point could be.
 
     Args:
@@ -121,7 +128,9 @@ def certify(
             vectors (B, C, P_h, P_w, size^2); for MeanSSIM on tiles a multiplier (B,) of the index.
 
     Returns:
-        The certificate, in float64 whatever the problem's dtype.
+        The certificate, in float64 whatever the problem's dtype. Its fields are of the problem's kind, whatever the
+        kind of ``delta`` and ``dual``: tensors on the problem's device, or numpy arrays where the problem came in
+        numpy.
 
     Raises:
         ProblemError: shapes that don't fit, an image with a defect, a block for a set that has none.
@@ -141,11 +150,20 @@ def certify(
     certificate = Certifier(scaled).certify(point, dual)
     # Back to the problem's scale. Where the numbers become subnormal they are rounded once more.
     downwards = isinstance(problem, LinearProblem)
-    return replace(
+    unscaled = replace(
         certificate,
         objective=unscaled_value(certificate.objective, exponent, up=not downwards),
         bound=unscaled_value(certificate.bound, exponent, up=downwards),
     )
+    return _in_kind_of(problem, unscaled)
+
+
+def _in_kind_of(problem: Problem, certificate: Certificate[Tensor]) -> Certificate[Any]:
+    """``certificate`` with numpy arrays where ``problem`` came in numpy, as :func:`solvers.solve` answers too."""
+    if not problem.from_numpy:
+        return certificate
+    arrays = {entry.name: getattr(certificate, entry.name).cpu().numpy() for entry in fields(certificate)}
+    return Certificate(**arrays)
 
 
 class Certifier:
@@ -189,7 +207,7 @@ class Certifier:
         part.largest_pixel, part.at_zero = self.largest_pixel[images], self.at_zero[images]
         return part
 
-    def certify(self, delta: Tensor, dual: Sequence[DualBlock | None] | None = None) -> Certificate:
+    def certify(self, delta: Tensor, dual: Sequence[DualBlock | None] | None = None) -> Certificate[Tensor]:
         """See :func:`certify`; ``delta`` in any float dtype. A point that is not finite counts as 0."""
         delta = delta.to(torch.float64)
         violation = self.violation(delta)

@@ -138,8 +138,8 @@ class LinearProblem(Problem):
         constraints: a list of sets, at least one of which bounds d.
 
     Raises:
-        ProblemError: shapes, dtypes or devices that differ, sets that don't fit the images, a problem that is
-            unbounded, or a defect in every image.
+        ProblemError: shapes, dtypes or devices that differ, sets that don't fit the images, a ``data_range`` that
+            can't be right for the pixels, a problem that is unbounded, or a defect in every image.
     """
 
     gradient: Tensor = field(default=None)  # type: ignore[assignment]
@@ -204,6 +204,9 @@ def _initialise(
     if len(defects) == reference.shape[0]:
         image, defect = next(iter(defects.items()))
         raise ProblemError(f"image {image}: {defect.reason}")
+    sound = torch.tensor([image not in defects for image in range(reference.shape[0])], device=reference.device)
+    for constraint in constraints:
+        constraint.check_pixels(reference, sound)
     for key, value in {
         name: vector,
         "reference": reference,

@@ -25,7 +25,7 @@ def test_there_are_two_python_blocks_and_the_first_has_ten_lines() -> None:
 
 
 def test_every_linked_file_exists() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README):
         if "://" not in target:
             assert (ROOT / target).is_file(), target
 

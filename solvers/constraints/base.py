@@ -50,6 +50,14 @@ class Constraint(ABC):
     def check(self, reference: Tensor) -> None:  # noqa: B027 (most sets fit any image)
         """Raise :class:`~solvers.errors.ProblemError` if the set cannot be posed for ``reference`` (B, C, H, W)."""
 
+    def check_pixels(self, reference: Tensor, sound: Tensor) -> None:  # noqa: B027 (most sets take any pixels)
+        """Raise :class:`~solvers.errors.ProblemError` if the set's numbers can't be right for the images' pixels.
+
+        Args:
+            reference: the images, (B, C, H, W).
+            sound: (B,) bool, which images have no defect; no other image counts.
+        """
+
     @abstractmethod
     def bind(self, reference: Tensor) -> BoundConstraint:
         """The set for the images ``reference`` (B, C, H, W), with its data in their dtype and on their device."""

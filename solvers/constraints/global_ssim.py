@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,16 @@ from torch import Tensor
 
 from solvers.batch_algebra import ball_scale_factor, inner, per_image
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
+from solvers.data_range import first_beyond, widest_spread
+from solvers.errors import ProblemError
 from solvers.rounding import UNIT, gamma, length, rounded_up, sum_operations, total, total_and_error
 from solvers.validation import positive, share
 
 if TYPE_CHECKING:
     import cvxpy as cp
+
+# c2 of the paper, for pixels in [-1, 1].
+PAPER_CONSTANT = 9e-4
 
 
 @dataclass(frozen=True)
@@ -29,21 +35,33 @@ class GlobalSSIM(Constraint):
     Attributes:
         distance: e, the bound on d2, 0 < e < 1.
         constant: c2, for the paper's pixels; default 9e-4.
-        pixel_scale: the factor between differences of the paper's pixels, in [-1, 1], and of the problem's pixels, in
-            [0, 1]; default 2.
+        pixel_scale: the factor between differences of the paper's pixels, in [-1, 1], and of the problem's pixels;
+            default 2, for pixels in [0, 1]. For pixels with a range of L it is 2/L. A problem is refused whose pixels
+            spread over more than 4 L.
 
     Raises:
         ProblemError: a value lies outside its range.
     """
 
     distance: float
-    constant: float = 9e-4
+    constant: float = PAPER_CONSTANT
     pixel_scale: float = 2.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "distance", share("GlobalSSIM distance", self.distance))
         for name in ("constant", "pixel_scale"):
             object.__setattr__(self, name, positive(f"GlobalSSIM {name}", getattr(self, name)))
+
+    def check_pixels(self, reference: Tensor, sound: Tensor) -> None:
+        spread = widest_spread(reference.flatten(1)[:, None])
+        data_range = pixel_range(self.constant, self.pixel_scale)
+        image = first_beyond(spread, data_range, sound)
+        if image is not None:
+            raise ProblemError(
+                f"GlobalSSIM pixel_scale is {self.pixel_scale:g}, for pixels with a range of {data_range:g}, but "
+                f"the pixels of image {image} lie up to {float(spread[image]):.6g} apart; give 2 over the range that "
+                "pixels can take (2/255 for 8 bits, 2/65535 for 16), or scale the images"
+            )
 
     def bind(self, reference: Tensor) -> BoundGlobalSSIM:
         return BoundGlobalSSIM(self, reference)
@@ -74,7 +92,8 @@ class BoundGlobalSSIM(BoundConstraint):
             energy * (square * (2 - square) / (1 - square) ** 2) + self.constant * square / (1 - square)
         ).sqrt()
         operations = sum_operations(reference)
-        self.kept_mean_tolerance = 2 * (operations + 16) * UNIT * 2 / constraint.pixel_scale
+        scale = pixel_range(constraint.constant, constraint.pixel_scale)
+        self.kept_mean_tolerance = 2 * (operations + 16) * UNIT * scale
         # How far, as a vector, rounding may have moved the centre, and by how much the radius may be too small.
         self._largest_reference = reference.abs().flatten(1).amax(dim=1)
         spread = gamma(operations) * reference[0].numel() ** 0.5 * self._largest_reference
@@ -175,6 +194,15 @@ class BoundGlobalSSIM(BoundConstraint):
 
     def conic_size(self) -> int:
         return 3 * self.center[0].numel()
+
+
+def pixel_range(constant: float, pixel_scale: float) -> float:
+    """L, the range of pixels that ``constant`` and ``pixel_scale`` of :class:`GlobalSSIM` stand for.
+
+    A constant above the paper's is one for pixels of a wider range than the paper's. A smaller one says nothing of the
+    range: it makes the constant negligible.
+    """
+    return 2 / pixel_scale * math.sqrt(max(1.0, constant / PAPER_CONSTANT))
 
 
 def remove_mean(image: Tensor) -> Tensor:

@@ -57,6 +57,10 @@ class Intersection(Constraint):
         for constraint in self.sets:
             constraint.check(reference)
 
+    def check_pixels(self, reference: Tensor, sound: Tensor) -> None:
+        for constraint in self.sets:
+            constraint.check_pixels(reference, sound)
+
     def bind(self, reference: Tensor) -> BoundIntersection:
         return BoundIntersection(self, [constraint.bind(reference) for constraint in self.sets])
 

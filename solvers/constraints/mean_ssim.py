@@ -22,7 +22,7 @@ from solvers.batch_algebra import inner
 from solvers.constraints.base import ConicForm, Constraint
 from solvers.constraints.mean_index.ellipsoid import MeanSSIMStep
 from solvers.constraints.ssim_windows.mean_preservation import project_to_zero_means
-from solvers.constraints.ssim_windows.moments import BoundWindows, mean_loss, with_uncovered
+from solvers.constraints.ssim_windows.moments import BoundWindows, check_data_range, mean_loss, with_uncovered
 from solvers.errors import ProblemError
 from solvers.root_finding import SearchTolerances, last_nonnegative
 from solvers.rounding import gamma, sum_operations
@@ -57,7 +57,8 @@ class MeanSSIM(Constraint):
             beta in (0, 1 - t): ``1 - S1 <= beta``. ``"preserve"``: every window's mean is kept. The index is exact in
             all three cases. Where windows overlap, methods take only ``None``.
         sample_covariance: whether variances have the factor N/(N - 1), as they have by default in scikit-image.
-        data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2.
+        data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2: the range of values that pixels can take, default 1 for
+            pixels in [0, 1]. A problem is refused whose pixels spread over more than 4 L in a channel.
 
     Raises:
         ProblemError: a value lies outside its range.
@@ -102,6 +103,9 @@ class MeanSSIM(Constraint):
 
     def check(self, reference: Tensor) -> None:
         self.window.check_fits(reference.shape[-2], reference.shape[-1])
+
+    def check_pixels(self, reference: Tensor, sound: Tensor) -> None:
+        check_data_range(self.kind, self.data_range, reference, sound)
 
     def bind(self, reference: Tensor) -> BoundMeanSSIM:
         return BoundMeanSSIM(self, reference)

@@ -18,7 +18,7 @@ from solvers.constraints.ssim_windows.feasibility import (
     shrink_locally,
 )
 from solvers.constraints.ssim_windows.loss_split import Loss, largest, levels, share_of
-from solvers.constraints.ssim_windows.moments import BoundWindows, WindowBalls, with_uncovered
+from solvers.constraints.ssim_windows.moments import BoundWindows, WindowBalls, check_data_range, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
 from solvers.constraints.ssim_windows.window_dual import WindowDual, spread_over_windows
 from solvers.errors import ProblemError
@@ -46,9 +46,10 @@ class ProductSSIM(Constraint):
     """``SSIM_p(x, x + d) >= threshold`` in every window p of every channel: the product ``S1 S2``, both positive.
 
     :class:`~solvers.WindowSSIM` fixes one split of the loss between luminance (S1) and contrast-structure (S2) for all
-    windows, and is convex. Here every window splits its loss as suits the objective. The union over all splits is the
-    exact set, for pixels at or above 0, where S1 is positive. The set is **not convex**, but it is nearly convex at
-    thresholds near 1. The support function of each window's set is known, so bounds are rigorous and global.
+    windows. It is convex, and lies inside this set. Here every window splits its loss as suits the objective. The union
+    over all splits is the exact set, for pixels at or above 0, where S1 is positive. The set is **not convex**, but it
+    is nearly convex at thresholds near 1. The support function of each window's set is known, so bounds are rigorous
+    and global.
 
     At threshold 0.95 a window's mean may move by about 20% of itself. Optimal perturbations use this, and the moved
     means show as blotches. An attack loses little without them: prefer WindowSSIM with its default luminance.
@@ -58,7 +59,8 @@ class ProductSSIM(Constraint):
         window: the sliding window. A stride equal to the size gives tiles. Under ``border="valid"`` a pixel that lies
             in no window keeps its value.
         sample_covariance: whether variances have the factor N/(N - 1), as they have by default in scikit-image.
-        data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2.
+        data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2: the range of values that pixels can take, default 1 for
+            pixels in [0, 1]. A problem is refused whose pixels spread over more than 4 L in a channel.
 
     Raises:
         ProblemError: a value lies outside its range.
@@ -85,6 +87,9 @@ class ProductSSIM(Constraint):
 
     def check(self, reference: Tensor) -> None:
         self.window.check_fits(reference.shape[-2], reference.shape[-1])
+
+    def check_pixels(self, reference: Tensor, sound: Tensor) -> None:
+        check_data_range(self.kind, self.data_range, reference, sound)
 
     def bind(self, reference: Tensor) -> BoundProductSSIM:
         return BoundProductSSIM(self, reference)

@@ -1,4 +1,4 @@
-"""SSIM of at least a threshold in every window: a ball for the window's structure and an interval for its mean.
+"""A convex set within SSIM of at least a threshold in every window: a ball for structure, an interval for the mean.
 
 Write ``y = x + d``, and m, V and cov for the weighted mean, variance and covariance in one window (Wang et al., TIP
 2004)::
@@ -48,7 +48,7 @@ from solvers.constraints.ssim_windows.feasibility import (
     shrink_locally,
 )
 from solvers.constraints.ssim_windows.mean_preservation import project_to_zero_means
-from solvers.constraints.ssim_windows.moments import BoundWindows, with_uncovered
+from solvers.constraints.ssim_windows.moments import BoundWindows, check_data_range, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
 from solvers.constraints.ssim_windows.window_dual import CentredDual, WindowDual, spread_over_windows
 from solvers.errors import ProblemError
@@ -63,11 +63,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WindowSSIM(Constraint):
-    """``SSIM_p(x, x + d) >= threshold`` in every window p of every channel.
+    """A convex set *inside* ``{d : SSIM_p(x, x + d) >= threshold in every window p of every channel}``.
 
     SSIM is the product of a luminance term S1 and a contrast-structure term S2 (Wang et al., TIP 2004). The set asks
-    ``S1 >= 1 - beta`` and ``S2 >= 1 - alpha`` with ``(1 - alpha)(1 - beta) = threshold``. This set is convex: a ball
-    on the centred window and an interval on the window's mean.
+    ``S1 >= 1 - beta`` and ``S2 >= 1 - alpha`` with ``(1 - alpha)(1 - beta) = threshold``, one split of the loss for all
+    windows. This set is convex: a ball on the centred window and an interval on the window's mean.
+
+    Every point of the set has the SSIM that is promised. The converse does not hold: a perturbation may have that SSIM
+    in every window and yet lie outside of this set. Its objective may then exceed the ``bound`` over this set.
+    :class:`~solvers.ProductSSIM` is the exact set. Take ProductSSIM to judge perturbations that were not made for this
+    set, to bound *all* perturbations with that SSIM, or for the largest objective. Take this set to attack and to
+    look at the result: at the default luminance the windows' means hardly move.
+
+    Measured: the optimum over this set as a share of the optimum over ProductSSIM, at threshold 0.95, for six photos of
+    3x224x224 with gradients of EfficientNet-lite0 (docs/notes/product-ssim.md). At the default luminance it is 75% to
+    98% with 7x7 windows at stride 1 and 55% to 80% on 8x8 tiles. With ``"split"`` it is 72% to 79% and 86% to 91%.
 
     Attributes:
         threshold: t, 0 < t < 1.
@@ -75,7 +85,8 @@ class WindowSSIM(Constraint):
         luminance: beta, the share of the budget given to the windows' means. A number in [0, 1 - t), default 1e-3.
             ``"split"``: alpha = beta = 1 - sqrt(t). ``"preserve"``: beta = 0, so that every window's mean is kept.
         sample_covariance: whether variances have the factor N/(N - 1), as they have by default in scikit-image.
-        data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2.
+        data_range: L of C1 = (0.01 L)^2 and C2 = (0.03 L)^2: the range of values that pixels can take, default 1 for
+            pixels in [0, 1]. A problem is refused whose pixels spread over more than 4 L in a channel.
 
     Raises:
         ProblemError: a value lies outside its range.
@@ -128,6 +139,9 @@ class WindowSSIM(Constraint):
 
     def check(self, reference: Tensor) -> None:
         self.window.check_fits(reference.shape[-2], reference.shape[-1])
+
+    def check_pixels(self, reference: Tensor, sound: Tensor) -> None:
+        check_data_range(self.kind, self.data_range, reference, sound)
 
     def bind(self, reference: Tensor) -> BoundWindowSSIM:
         return BoundWindowSSIM(self, reference)

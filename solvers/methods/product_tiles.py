@@ -46,7 +46,6 @@ PROMISE_SHARE, MIN_PROMISE = 1e-2, 1e-13
 BISECT_AFTER, NARROWEST_BRACKET = 4, 1e-11
 # Where no multipliers prove a split the best: the splits that are tried, and golden-section steps from the best one.
 SCANNED_SPLITS, GOLDEN_STEPS = 24, 20
-ALL = slice(None)
 
 
 @register_method(
@@ -116,6 +115,10 @@ def _run(search: _Search, max_steps: int, deadline: float) -> int:
     if step < max_steps:
         search.scan((search.promise > search.tolerance).nonzero()[:, 0])
     return step
+
+
+# The index that leaves out no tile. A slice copies nothing.
+ALL_TILES = slice(None)
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ class _Tiles:
         along = solution.ball * groups.mean(self.centred * point)
         return self.worth(along, size, solution.mean)
 
-    def worth(self, along: Tensor, size: Tensor, mean: Tensor, index: Tensor | slice = ALL) -> tuple[Loss, Loss]:
+    def worth(self, along: Tensor, size: Tensor, mean: Tensor, index: Tensor | slice = ALL_TILES) -> tuple[Loss, Loss]:
         """What contrast and luminance are worth to multipliers of the tiles at ``index``, as functions of their levels.
         ``along``, ``size`` and ``mean``: the dual vector's numbers, (K,) each
         (:mod:`~solvers.constraints.ssim_windows.loss_split`)."""

@@ -36,10 +36,10 @@ def forward_from_option(workspace: Workspace, options: dict[str, Any], name: For
     """
     if name is ForwardName.TORCH:
         return None
-    from ssimpert.analysis.comparison.options import FORWARD_ONLY
+    from ssimpert.analysis.comparison.options import FORWARD_ONLY, ComparisonOptions
     from ssimpert.models import onnx_classifier
 
-    if not options["insertion_deletion"] and not set(FORWARD_ONLY) & set(options["attributions"]):
+    if not ComparisonOptions(**options).uses_forward:
         uses = " or ".join(f"--attribution {attribution}" for attribution in FORWARD_ONLY)
         raise UsageError(f"--forward onnx is for --insertion-deletion, {uses}; none of them is asked for")
     with progress_bar("exporting to ONNX", None):

@@ -21,6 +21,9 @@ import torch
 from torch import Tensor
 
 from solvers import Window
+from solvers.constraints.global_ssim import pixel_range
+from solvers.data_range import VALID_RANGES, first_beyond, widest_spread
+from ssimpert.errors import InputError
 from ssimpert.validation import check_images, check_positive, check_same
 
 K1, K2 = 0.01, 0.03
@@ -41,7 +44,8 @@ def dissimilarity_map(
 
     Args:
         x, y: images (B, C, H, W), float32 or float64, equal in shape, dtype and device.
-        data_range: the dynamic range L of the pixels (1 for [0, 1], 255 for 8 bits), positive; never guessed.
+        data_range: the dynamic range L of the pixels (1 for [0, 1], 255 for 8 bits), positive; never guessed. Refused
+            where the pixels of both images of a pair spread over more than 4 L in a channel.
         window: the sliding window. With ``border="full"`` windows are cut at the edges, so that at stride 1 and an odd
             size the map covers every pixel. Default: :data:`STANDARD_WINDOW`.
         sample_covariance: whether to scale variances and covariance by N/(N - 1), where N is the number of pixels
@@ -134,18 +138,21 @@ def contrast_distance(x: Tensor, y: Tensor, *, constant: float = 9e-4, pixel_sca
         x, y: images (B, C, H, W), float32 or float64, equal in shape, dtype and device.
         constant: c2 > 0, in the units after scaling; it is added to the sums of squares, not to their means.
         pixel_scale: a positive factor for the pixels. The default 2 takes [0, 1] to the paper's range [-1, 1] (the
-            offset has no effect). Use 1 for pixels that are already in [-1, 1].
+            offset has no effect). Use 1 for pixels that are already in [-1, 1], and 2/L for pixels with a range of L.
+            Refused where the pixels of both images of a pair spread over more than 4 L.
 
     Returns:
         (B,) in [0, sqrt 2], in the inputs' dtype; exactly 0 for identical images, where the gradient is the
         subgradient 0.
 
     Raises:
-        InputError: a wrong shape or dtype, or a constant or scale that is not positive.
+        InputError: a wrong shape or dtype, or a constant or scale that is not positive or can't be right.
     """
     _check_pair(x, y)
     constant = check_positive("constant", constant)
     scale = check_positive("pixel_scale", pixel_scale)
+    whole = x.flatten(1)[:, None], y.flatten(1)[:, None]
+    _check_spread("pixel_scale", f"{scale:g}; give 2/255 for 8 bits", pixel_range(constant, scale), whole)
     first, second = (scale * v.double().flatten(1) for v in (x, y))
     difference = _centred(first - second)
     energy = _centred(first).square().sum(1) + _centred(second).square().sum(1) + constant
@@ -161,6 +168,7 @@ def _dissimilarity(x: Tensor, y: Tensor, data_range: float, window: Window, samp
     """:func:`dissimilarity_map` in float64."""
     _check_pair(x, y)
     data_range = check_positive("data_range", data_range)
+    _check_spread("data_range", f"{data_range:g}; give {VALID_RANGES}", data_range, (x.flatten(2), y.flatten(2)))
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     x, y = x.double(), y.double()
     windows = window.operator_for(x)
@@ -185,6 +193,23 @@ def _check_pair(x: Tensor, y: Tensor) -> None:
     check_images("x", x)
     check_images("y", y)
     check_same(("x", "y"), x, y)
+
+
+def _check_spread(name: str, given: str, data_range: float, values: tuple[Tensor, Tensor]) -> None:
+    """Refuse pairs of images, both of which spread over more than ``data_range`` can mean.
+
+    One image of a pair may: a perturbed image that nothing has clipped, say.
+
+    Args:
+        name: the option that says the range.
+        given: its value, and what would be valid, for the error.
+        data_range: L, the range that the option stands for.
+        values: of both images, (B, G, N) each; see :func:`~solvers.data_range.widest_spread`.
+    """
+    spread = torch.minimum(widest_spread(values[0]), widest_spread(values[1]))
+    pair = first_beyond(spread, data_range)
+    if pair is not None:
+        raise InputError(f"pixels of pair {pair} lie {float(spread[pair]):.6g} apart, too far for {name}={given}")
 
 
 def _centred(vectors: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from solvers.constraints import Constraint
+from solvers.constraints import Constraint, Intersection
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
 from ssimpert.models.forward_passes import Model
@@ -352,12 +352,18 @@ def _common_constraint(constraints: Sequence[ConstraintRule | None]) -> Constrai
     """The constraint that all parts of a batch share; ``None`` where they differ, or where it holds tensors, whose
     numbers are those of one part's images."""
     first = constraints[0]
-    if isinstance(first, Constraint) and any(isinstance(value, Tensor) for value in vars(first).values()):
+    if any(isinstance(constraint, Constraint) and _holds_tensors(constraint) for constraint in constraints):
         return None
     if all(other is first for other in constraints):
         return first
-    alike = all(type(other) is type(first) for other in constraints) and isinstance(first, Constraint)
-    return first if alike and all(other == first for other in constraints) else None
+    # Sets that may hold tensors compare by identity, so their numbers are compared here.
+    alike = isinstance(first, Constraint) and all(type(other) is type(first) for other in constraints)
+    return first if alike and all(vars(other) == vars(first) for other in constraints) else None
+
+
+def _holds_tensors(constraint: Constraint) -> bool:
+    members = constraint.sets if isinstance(constraint, Intersection) else (constraint,)
+    return any(isinstance(value, Tensor) for member in members for value in vars(member).values())
 
 
 def apart_from(image: Tensor, result: PerturbResult) -> Tensor:

@@ -299,6 +299,44 @@ def test_images_are_certified_independently(uniform: Draw, normal: Draw) -> None
             np.testing.assert_allclose(getattr(whole, name)[part], getattr(single, name), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_certificate_is_of_the_problems_kind_whatever_the_points(dtype: torch.dtype) -> None:
+    """Numpy for numpy, tensors for tensors, with the same numbers."""
+    generator = torch.Generator().manual_seed(2)
+    g, x = torch.randn(3, *SHAPE[1:], generator=generator).to(dtype), torch.rand(3, *SHAPE[1:]).to(dtype)
+    d, sets = 0.1 * torch.randn(3, *SHAPE[1:], generator=generator, dtype=torch.float64), [LpBall(2, 0.7), Box()]
+    of_arrays, of_tensors = LinearProblem(g.numpy(), x.numpy(), sets), LinearProblem(g, x, sets)
+    expected = solvers.certify(of_tensors, d)
+    for point in (d, d.numpy()):
+        for dual in (None, [g, None], [g.numpy(), None]):
+            arrays, tensors = solvers.certify(of_arrays, point, dual), solvers.certify(of_tensors, point, dual)
+            for name in ("objective", "bound", "rel_gap", "max_violation", "delta", "gap"):
+                array, tensor = getattr(arrays, name), getattr(tensors, name)
+                assert isinstance(array, np.ndarray)
+                assert isinstance(tensor, Tensor)
+                assert (array.dtype, tensor.dtype) == (np.float64, torch.float64)
+                np.testing.assert_array_equal(array, tensor.numpy())
+            np.testing.assert_array_equal(arrays.objective, expected.objective.numpy())
+
+
+def test_a_gap_closes_within_either_tolerance_in_both_kinds() -> None:
+    """``gap <= eps_abs + eps_rel max(|objective|, |bound|)``, by hand: gaps of 1, 0.5 and 0 at sizes 10, 1 and 0."""
+    objective, bound = np.array([9.0, -1.0, 0.0]), np.array([10.0, -0.5, 0.0])
+    for convert in (np.asarray, torch.as_tensor):
+        values = [convert(value) for value in (objective, bound, np.array([0.1, 0.5, 0.0]))]
+        certificate = solvers.Certificate(*values, max_violation=values[2], delta=values[2])
+        assert certificate.gap.tolist() == [1.0, 0.5, 0.0]
+        for eps_abs, eps_rel, closed in (
+            (0, 0.1, [True, False, True]),
+            (0, 0.099, [False, False, True]),
+            (0.5, 0, [False, True, True]),
+            (0.5, 0.05, [True, True, True]),
+        ):
+            answer = certificate.closes(eps_abs, eps_rel)
+            assert type(answer) is type(certificate.gap)
+            assert answer.tolist() == closed
+
+
 def test_shapes_that_do_not_fit_are_refused(uniform: Draw) -> None:
     problem = LinearProblem(uniform(*SHAPE), uniform(*SHAPE), [TILES, Box()])
     with pytest.raises(ProblemError, match=r"delta has shape \(1, 1, 8, 8\), the problem's images \(1, 1, 8, 9\)"):

@@ -26,7 +26,7 @@ def indices(*images: int) -> Tensor:
 
 @pytest.fixture
 def solved(uniform: Draw, normal: Draw) -> Callable[..., SolveResult]:
-    """Four images; one per status: the iteration ends early for some of them."""
+    """Solves four images, with 50 iterations at most."""
 
     def solve(*sets: solvers.Constraint, method: str = "auto") -> SolveResult:
         problem = LinearProblem(normal(4, 2, 9, 8), uniform(4, 2, 9, 8), list(sets))

@@ -14,8 +14,32 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint
 from solvers.constraints.ssim_windows.window_dual import WindowDual, centred_planes
+from solvers.data_range import VALID_RANGES, first_beyond, widest_spread
+from solvers.errors import ProblemError
 from solvers.rounding import UNIT, total, total_up
 from solvers.windows import Window, WindowOperator
+
+
+def check_data_range(kind: str, data_range: float, images: Tensor, sound: Tensor) -> None:
+    """Refuse a ``data_range`` that can't be right for the pixels of images; see :mod:`solvers.data_range`.
+
+    Args:
+        kind: what the error calls the set.
+        data_range: L.
+        images: (B, C, H, W). Their windows lie within channels.
+        sound: (B,) bool, which images count.
+
+    Raises:
+        ProblemError: the pixels of a channel spread over more than 4 L.
+    """
+    spread = widest_spread(images.flatten(2))
+    image = first_beyond(spread, data_range, sound)
+    if image is not None:
+        raise ProblemError(
+            f"{kind} data_range is {data_range:g}, but the pixels of image {image} lie up to "
+            f"{float(spread[image]):.6g} apart in a channel; give the range that pixels can take ({VALID_RANGES}), or "
+            "scale the images"
+        )
 
 
 @dataclass(frozen=True, eq=False)

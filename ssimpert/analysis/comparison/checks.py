@@ -147,7 +147,7 @@ def _check_insertion_deletion(model: nn.Module, insertion_deletion: bool | int) 
 
 
 def _check_forward(forward: OnnxClassifier, model: nn.Module, image: Tensor, options: ComparisonOptions) -> None:
-    if not options.insertion_deletion and not set(FORWARD_ONLY) & set(options.attributions):
+    if not options.uses_forward:
         raise InputError(f"forward is for insertion_deletion, {' and '.join(FORWARD_ONLY)}; none is asked for")
     if not isinstance(forward, OnnxClassifier):
         raise InputError(f"forward must be what onnx_classifier makes, or None, got {type(forward).__name__}")

@@ -52,6 +52,11 @@ class ComparisonOptions:
         """The pixels that insertion and deletion change at a time; ``None`` stands for their default."""
         return None if isinstance(self.insertion_deletion, bool) else self.insertion_deletion
 
+    @property
+    def uses_forward(self) -> bool:
+        """Whether anything that is asked for runs passes without gradients, which ``forward`` could run."""
+        return self.draws_curves or any(name in FORWARD_ONLY for name in self.attributions)
+
     def forward_model(self, model: Model) -> Model:
         """What runs the passes that need no gradient: ``forward``, or ``model`` where no copy was given."""
         return model if self.forward is None else self.forward

@@ -50,7 +50,7 @@ class StepsAroundOriginal:
         solution = self.solver.linear_optimum(
             gradient, original, active, expansion_point=delta, round_number=self.rounds
         )
-        return _proposed(state, active, solution, delta)
+        return proposed_step(state, active, solution, delta)
 
     def towards_projection(self, state: AscentState, active: Tensor, ascent: Tensor) -> ProposedStep:
         """The next round's step to the set's point nearest to ``d + ascent``, for steps ``ascent`` (K, C, H, W)."""
@@ -59,7 +59,7 @@ class StepsAroundOriginal:
         solution = self.solver.nearest(
             delta + ascent, original, active, expansion_point=delta, round_number=self.rounds
         )
-        return _proposed(state, active, solution, delta)
+        return proposed_step(state, active, solution, delta)
 
     def retract(self, images: Tensor, active: Tensor) -> Tensor:
         """Images (K, C, H, W) brought onto the set where it is not convex; see :meth:`StepSolver.retract`."""
@@ -67,7 +67,15 @@ class StepsAroundOriginal:
         return original + self.solver.retract(images - original, original, active)
 
 
-def _proposed(state: AscentState, active: Tensor, solution: solvers.SolveResult, delta: Tensor) -> ProposedStep:
+def proposed_step(state: AscentState, active: Tensor, solution: solvers.SolveResult, delta: Tensor) -> ProposedStep:
+    """The step from the iterate to a solver's point. Images for which the solver found none are stopped.
+
+    Args:
+        state: of the run.
+        active: the images, (K,).
+        solution: the solver's result on them.
+        delta: d, where they stand, (K, C, H, W).
+    """
     direction = torch.as_tensor(solution.delta) - delta
     unsolved = stop_unsolved(state, active, solution)
     direction[unsolved] = 0

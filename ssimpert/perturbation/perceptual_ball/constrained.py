@@ -32,6 +32,7 @@ from ssimpert.linearization import FeatureJacobian, Features, Margin, Untargeted
 from ssimpert.linearization.deep_features import Normalization
 from ssimpert.metrics import feature_distance
 from ssimpert.perturbation.engines import loop
+from ssimpert.perturbation.engines.around_original import proposed_step
 from ssimpert.perturbation.engines.step_solver import PIXEL_BOX
 from ssimpert.perturbation.evaluation import measure, require_sound_gradients, require_sound_margins
 from ssimpert.perturbation.goal import Goal
@@ -181,16 +182,13 @@ class FeatureBallMove:
     def __call__(self, state: loop.AscentState, active: Tensor, gradient: Tensor) -> tuple[solvers.SolveResult, Tensor]:
         """Solve the convex step, search along it, and set rho and the region for the next one."""
         delta = state.images[active] - self.original[active]
-        solution = self._solve(active, delta, gradient)
-        direction = torch.as_tensor(solution.delta) - delta
-        unsolved = loop.stop_unsolved(state, active, solution)
-        direction[unsolved] = 0
-        whole_distance = self._distance((state.images[active] + direction).clamp(0, 1), active)
-        length = loop.line_search(self.goal, state, active, direction, allowed=self._within_radius)
+        step = proposed_step(state, active, self._solve(active, delta, gradient), delta)
+        whole_distance = self._distance((state.images[active] + step.direction).clamp(0, 1), active)
+        length = loop.line_search(self.goal, state, active, step.direction, allowed=self._within_radius)
         self._resize(active, length, whole_distance)
-        exhausted = (length == 0) & ~unsolved & (self.region[active] < SMALLEST_STEP_REGION * self.step_norm)
+        exhausted = (length == 0) & ~step.unsolved & (self.region[active] < SMALLEST_STEP_REGION * self.step_norm)
         state.stop(active[exhausted], "no step, however short, raises the margin within the feature distance any more")
-        return solution, length
+        return step.solution, length
 
     def _solve(self, active: Tensor, delta: Tensor, gradient: Tensor) -> solvers.SolveResult:
         """``argmax g's`` for the images at ``active``, (K,), which stand at ``delta`` (K, C, H, W)."""

@@ -15,6 +15,7 @@ import solvers
 from solvers import Box, LinearProblem, ProblemError, ProductSSIM, Window, WindowDual, WindowSSIM
 from solvers.constraints.ssim_windows.loss_split import Loss, best_share, largest, levels
 from tests.solvers import oracles
+from tests.solvers.conftest import Photos
 
 Draw = Callable[..., Tensor]
 SEVEN = Window.uniform(7, border="valid")
@@ -181,6 +182,31 @@ def test_implied_box_holds_every_member(uniform: Draw, normal: Draw) -> None:
         d = d.clamp(-x, 1 - x)
         d = d * bound.scale_factor(d)
         assert bool(((d >= lower) & (d <= upper)).all())
+
+
+def test_a_point_of_the_index_may_lie_outside_of_the_set_with_one_split(photos: Photos) -> None:
+    """WindowSSIM asks for more than SSIM >= t in every window. ``certify`` says by how much; scikit-image says that the
+    point keeps to the index. Tiles, so that the whole windows of scikit-image are windows of the set."""
+    crop, t, side = photos.crop("chelsea", 60, 60, 32, channels=1), 0.95, 7
+    x, window = crop.reference[..., :28, :28], Window.uniform(side, stride=side)
+    exact = LinearProblem(crop.gradient[..., :28, :28], x, [ProductSSIM(t, window), Box()])
+    found = solvers.solve(exact, settings={"eps_rel": 1e-6})
+    assert found.all_optimal
+    y = (x + torch.as_tensor(found.delta))[0, 0].numpy()
+    options = {"win_size": side, "use_sample_covariance": False, "full": True, "data_range": 1.0}
+    every_place = structural_similarity(x[0, 0].numpy(), y, **options)[1]
+    assert every_place[side // 2 :: side, side // 2 :: side].min() > t - 1e-9
+    # 1 - S1 of every tile, by hand: the default bound on it is 1e-3.
+    before, after = (image.reshape(4, side, 4, side).mean(axis=(1, 3)) for image in (x[0, 0].numpy(), y))
+    luminance_loss = 1 - (2 * before * after + 1e-4) / (before**2 + after**2 + 1e-4)
+    inner = LinearProblem(exact.gradient, x, [WindowSSIM(t, window), Box()])
+    certificate = solvers.certify(inner, found.delta)
+    assert float(certificate.max_violation) == pytest.approx(luminance_loss.max() - 1e-3, abs=1e-9)
+    assert float(certificate.max_violation) > 0.01
+    assert float(solvers.certify(exact, found.delta).max_violation) < 1e-9
+    # Nor does the bound over the smaller set bound this point.
+    assert float(found.objective) > 1.1 * float(solvers.solve(inner).bound)
+    assert "inside*" in str(WindowSSIM.__doc__).splitlines()[0]
 
 
 @pytest.mark.parametrize(

@@ -129,11 +129,11 @@ def test_window_cut_to_one_pixel_keeps_the_sample_index_finite() -> None:
 def test_identical_images_give_exactly_one(dtype: torch.dtype, sample: bool) -> None:
     x = 1e3 * random_pair(2, 3, 20, 24, dtype=dtype)[0]
     for window in (Window.uniform(7), Window.gaussian()):
-        settings = {"data_range": 1.0, "window": window, "sample_covariance": sample}
+        settings = {"data_range": 1e3, "window": window, "sample_covariance": sample}
         assert (ssim_map(x, x.clone(), **settings) == 1).all()
         assert ssim(x, x.clone(), **settings).tolist() == [1.0, 1.0]
         assert min_window_ssim(x, x.clone(), **settings).tolist() == [1.0, 1.0]
-    assert contrast_distance(x, x.clone()).tolist() == [0.0, 0.0]
+    assert contrast_distance(x, x.clone(), pixel_scale=2e-3).tolist() == [0.0, 0.0]
 
 
 def test_images_of_a_batch_do_not_mix() -> None:
@@ -238,6 +238,26 @@ def test_data_range_must_be_a_positive_number(data_range: object) -> None:
     x, y = random_pair(1, 1, 16, 16)
     with pytest.raises(InputError, match=r"data_range must be .*positive.*got"):
         ssim(x, y, data_range=data_range)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [ssim, ssim_map, min_window_ssim, dissimilarity_map])
+@pytest.mark.parametrize(("top", "data_range"), [(255, 1.0), (4095, 1.0), (65535, 1.0), (65535, 255)])
+def test_a_data_range_that_can_not_be_right_is_refused(function: object, top: float, data_range: float) -> None:
+    x, y = (top * v - 1000 for v in random_pair(2, 1, 16, 16))
+    x[0] /= top  # of pair 0 one image alone is wide: nothing has clipped a perturbed image, say
+    with pytest.raises(InputError, match=f"of pair 1 lie .* apart, too far for data_range={data_range:g}; give 1 for"):
+        function(x, y, data_range=data_range)  # type: ignore[operator]
+    assert torch.isfinite(function(x[:1], y[:1], data_range=data_range)).all()  # type: ignore[operator]
+    assert torch.isfinite(function(x, y, data_range=top)).all()  # type: ignore[operator]
+
+
+def test_a_pixel_scale_that_can_not_be_right_is_refused() -> None:
+    x, y = (255 * v for v in random_pair(1, 3, 16, 16))
+    with pytest.raises(InputError, match=r"apart, too far for pixel_scale=2; give 2/255 for 8 bits"):
+        contrast_distance(x, y)
+    scaled = contrast_distance(x, y, pixel_scale=2 / 255)
+    assert scaled.item() == pytest.approx(contrast_distance(x / 255, y / 255).item(), rel=1e-12)
+    assert contrast_distance(x, y, constant=9e-4 * 127.5**2, pixel_scale=1).item() == pytest.approx(scaled.item())
 
 
 def test_data_range_is_never_guessed() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from solvers import LpBall
+from solvers import GlobalSSIM, Intersection, LpBall
 from ssimpert.errors import InputError
 from ssimpert.perturbation import (
     FeatureBallResult,
@@ -114,6 +115,59 @@ def test_select_takes_the_sets_and_labels_of_its_images() -> None:
     assert part.settings["label"] == [0, 0]
     quantized = quantize(TwoClasses(offset=5.5), grey(BATCH)[[3, 1]], part)
     assert quantized.success.shape == (2,)
+
+
+def parts(labels: bool = True) -> list[PerturbResult]:
+    """Two results of two images each, within one ball for both; ``labels`` says whether the caller gave the labels."""
+    images, label = grey(BATCH), torch.zeros(2, dtype=torch.long) if labels else None
+    return [perturb(TwoClasses(offset=5.5), images[k : k + 2], LpBall(2, 0.2), label=label, steps=1) for k in (0, 2)]
+
+
+@pytest.mark.parametrize("key", ["label", "radius"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_settings_per_image_are_unknown_where_a_part_has_none(key: str, swapped: bool) -> None:
+    """A list and ``None``, or one number for all: neither is the whole batch's."""
+    first, second = parts()
+    for other in (None, 0.5):
+        mixed = [
+            replace(first, settings=first.settings | {key: [1, 2]}),
+            replace(second, settings=second.settings | {key: other}),
+        ]
+        joined = PerturbResult.concatenate(mixed[::-1] if swapped else mixed)
+        assert joined.settings[key] is None
+        assert joined.select(torch.tensor([3])).settings[key] is None
+
+
+def test_settings_per_image_are_joined_where_every_part_has_its_list_and_kept_where_all_agree() -> None:
+    first, second = parts()
+    assert PerturbResult.concatenate([first, second]).settings["label"] == [0, 0, 0, 0]
+    unlabelled = PerturbResult.concatenate(parts(labels=False))
+    assert unlabelled.settings["label"] is None
+    same = [replace(part, settings=part.settings | {"radius": 0.5}) for part in (first, second)]
+    assert PerturbResult.concatenate(same).settings["radius"] == 0.5
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_constraint_that_the_parts_do_not_share_is_unknown(swapped: bool) -> None:
+    first, second = parts()
+    common = PerturbResult.concatenate([first, second]).constraint  # equal sets, made one by one
+    assert isinstance(common, LpBall)
+    assert (common.p, common.radius) == (2, 0.2)
+
+    def joined(one: Any, other: Any) -> Any:
+        mixed = [replace(first, constraint=one), replace(second, constraint=other)]
+        return PerturbResult.concatenate(mixed[::-1] if swapped else mixed).constraint
+
+    per_image = LpBall(2, torch.tensor([0.1, 0.2], dtype=torch.float64))
+    assert joined(per_image, LpBall(2, torch.tensor([0.3, 0.4], dtype=torch.float64))) is None
+    assert joined(per_image, per_image) is None  # two radii are not those of four images
+    assert joined(per_image, LpBall(2, 0.2)) is None
+    within = Intersection([per_image, GlobalSSIM(0.1)])
+    assert joined(within, within) is None
+    assert joined(LpBall(2, 0.1), LpBall(2, 0.2)) is None
+    assert joined(LpBall(2, 0.1), GlobalSSIM(0.1)) is None
+    assert joined(LpBall(2, 0.1), None) is None
+    assert joined(None, None) is None
 
 
 def test_only_results_of_one_class_are_concatenated() -> None:

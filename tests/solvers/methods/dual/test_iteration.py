@@ -38,6 +38,11 @@ def controls(cg_steps: int, mixing: float = 1.0) -> Controls:
     return Controls(torch.tensor([cg_steps]), cg_steps, torch.tensor([mixing], dtype=torch.float64))
 
 
+def free_bounds(problem: LinearProblem) -> Bounds:
+    """Bounds that are never met, so that the maximiser follows from one system of linear equations."""
+    return Bounds(torch.full_like(problem.reference, -1e9), torch.full_like(problem.reference, 1e9))
+
+
 @pytest.fixture
 def problem(photos: Photos) -> LinearProblem:
     crop = photos.crop("chelsea", 150, 120, SIDE, channels=1)
@@ -46,9 +51,9 @@ def problem(photos: Photos) -> LinearProblem:
     return LinearProblem(gradient, crop.reference, [WindowSSIM(THRESHOLD, window, LUMINANCE), Box()])
 
 
-def by_hand(problem: LinearProblem, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The maximiser of the Lagrangian, without bounds, and the new logarithms of a plain iteration: window by window,
-    from the definitions."""
+def by_hand(problem: LinearProblem, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Window by window, from the definitions: the maximiser of the Lagrangian, without bounds; the residual f, that is
+    the logarithms of what the constraints use; and their shares of the dual objective, ``lambda_j r_j^2``."""
     x, g = problem.reference[0, 0].numpy(), problem.gradient[0, 0].numpy()
     alpha, beta = 1 - THRESHOLD / (1 - LUMINANCE), LUMINANCE
     a, b = alpha / (1 - alpha), beta / (1 - beta)
@@ -74,18 +79,57 @@ def by_hand(problem: LinearProblem, logs: np.ndarray) -> tuple[np.ndarray, np.nd
     delta = np.linalg.solve(hessian, right)
     ratio = [np.linalg.norm(centred @ delta - center) / radius for centred, center, radius, *_ in terms]
     ratio += [abs(average @ delta - middle) / half for *_, average, middle, half in terms]
-    step = np.log(np.clip(ratio, MIN_RATIO, 1 / MIN_RATIO)).clip(-MAX_LOG_STEP, MAX_LOG_STEP)
-    moved = logs + step
-    return delta, np.maximum(moved, moved.max() - MAX_LOG_SPREAD)
+    radii = np.array([radius for _, _, radius, *_ in terms] + [half for *_, half in terms])
+    return delta, np.log(np.clip(ratio, MIN_RATIO, 1 / MIN_RATIO)), np.exp(logs) * radii**2
+
+
+def moved_by(logs: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """The new logarithms: no step is too long, and none lies too far below the largest."""
+    moved = logs + step.clip(-MAX_LOG_STEP, MAX_LOG_STEP)
+    return np.maximum(moved, moved.max() - MAX_LOG_SPREAD)
+
+
+def anderson_step(points: list[np.ndarray], residuals: list[np.ndarray], weight: np.ndarray) -> np.ndarray:
+    """``f - sum_k gamma_k (dy_k + df_k)`` with ``gamma = argmin |f - sum_k gamma_k df_k|_W^2``, by least squares with a
+    ridge of 1e-7 of the columns' sizes."""
+    changes, moves = np.diff(residuals, axis=0).T, np.diff(points, axis=0).T
+    columns = np.sqrt(weight)[:, None] * changes
+    size = (columns**2).sum(axis=0)
+    ridge = np.diag(np.sqrt(1e-7 * (size + 1e-3 * size.sum())))
+    right = np.concatenate([np.sqrt(weight) * residuals[-1], np.zeros(len(size))])
+    gamma = np.linalg.lstsq(np.concatenate([columns, ridge]), right, rcond=None)[0]
+    return np.asarray(residuals[-1] - (moves + changes) @ gamma)
 
 
 def test_a_plain_iteration_is_that_of_the_definitions(problem: LinearProblem) -> None:
-    free = Bounds(torch.full_like(problem.reference, -1e9), torch.full_like(problem.reference, 1e9))
-    iteration, iterate = iteration_of(problem, free)
-    delta, logs = by_hand(problem, iterate.log_multipliers[0].numpy())
+    iteration, iterate = iteration_of(problem, free_bounds(problem))
+    logs = iterate.log_multipliers[0].numpy()
+    delta, residual, _ = by_hand(problem, logs)
     following = iteration.next(iterate, controls(200), 0)
     np.testing.assert_allclose(following.maximiser[0, 0].numpy().ravel(), delta, rtol=0, atol=1e-9 * abs(delta).max())
-    np.testing.assert_allclose(following.log_multipliers[0].numpy(), logs, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(following.log_multipliers[0].numpy(), moved_by(logs, residual), rtol=0, atol=1e-8)
+
+
+def test_mixing_begins_at_count_ten_with_the_weight_that_is_set(problem: LinearProblem) -> None:
+    """The memory holds three iterates. At count 9 the step is plain all the same; at count 10 half of it is mixed."""
+    assert WARMUP_ITERATIONS == 10
+    iteration, iterate = iteration_of(problem, free_bounds(problem))
+    logs = iterate.log_multipliers[0].numpy()
+    _, residual, weight = by_hand(problem, logs)
+    generator = np.random.default_rng(0)
+    points = [logs + 0.1 * generator.normal(size=logs.shape) for _ in range(3)]
+    residuals = [residual + 0.1 * generator.normal(size=logs.shape) for _ in range(3)]
+    for point, value in zip(points, residuals, strict=True):
+        iteration.acceleration.step(*(torch.from_numpy(part)[None] for part in (point, value, weight)))
+
+    plain = iteration.next(iterate, controls(200, mixing=0.5), 9).log_multipliers[0].numpy()
+    np.testing.assert_allclose(plain, moved_by(logs, residual), rtol=0, atol=1e-8)
+
+    mixed = anderson_step([*points, logs], [*residuals, residual], weight)
+    expected = moved_by(logs, 0.5 * residual + 0.5 * mixed)
+    assert np.abs(expected - plain).max() > 1e-2
+    following = iteration.next(iterate, controls(200, mixing=0.5), 10).log_multipliers[0].numpy()
+    np.testing.assert_allclose(following, expected, rtol=0, atol=1e-6)
 
 
 def test_an_iteration_leaves_its_iterate_as_it_was(problem: LinearProblem) -> None:
