@@ -25,7 +25,7 @@ from solvers.constraints.ssim_windows.mean_preservation import project_to_zero_m
 from solvers.constraints.ssim_windows.moments import BoundWindows, mean_loss, with_uncovered
 from solvers.errors import ProblemError
 from solvers.root_finding import SearchTolerances, last_nonnegative
-from solvers.validation import positive, real, share
+from solvers.validation import flag, positive, real, share
 from solvers.windows import Window
 
 if TYPE_CHECKING:
@@ -71,9 +71,10 @@ class MeanSSIM(Constraint):
     def __post_init__(self) -> None:
         object.__setattr__(self, "threshold", share("MeanSSIM threshold", self.threshold))
         object.__setattr__(self, "data_range", positive("MeanSSIM data_range", self.data_range))
+        object.__setattr__(self, "sample_covariance", flag("MeanSSIM sample_covariance", self.sample_covariance))
         if not isinstance(self.window, Window):
             raise ProblemError(f"MeanSSIM window must be a solvers.Window, got {self.window!r}")
-        if self.luminance is None or self.luminance == "preserve":
+        if self.luminance is None or (isinstance(self.luminance, str) and self.luminance == "preserve"):
             return
         try:
             luminance = real("", self.luminance)

@@ -128,8 +128,7 @@ def batch_size_for(batch_size: int | None, images: Tensor, *, forward_only: bool
         InputError: ``batch_size`` is neither ``None`` nor an integer of at least 1.
     """
     if batch_size is not None:
-        check_count("batch_size", batch_size)
-        return batch_size
+        return check_count("batch_size", batch_size)
     images_on_cpu = _IMAGES_ON_CPU_FORWARD if forward_only else _IMAGES_ON_CPU
     reference_images = images_on_cpu if images.device.type == "cpu" else _IMAGES_ELSEWHERE
     pixels = reference_images * _REFERENCE_SIDE * _REFERENCE_SIDE
