@@ -128,6 +128,7 @@ def test_finding_layers_runs_once_and_leaves_no_hooks() -> None:
 
     network = Counting(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     classifier = _toy(network)
+    network.runs = 0
     assert classifier.feature_layers == ("0", "1")
     assert classifier.cam_layer == "1"
     assert network.runs == 1
