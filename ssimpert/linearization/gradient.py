@@ -10,7 +10,6 @@ from torch import Tensor
 from ssimpert.errors import InputError
 from ssimpert.linearization.margins import Margin
 from ssimpert.models.forward_passes import CHUNK, Model, check_model, in_chunks, model_dtype
-from ssimpert.validation import check_count
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, ch
         InputError: ``model`` is not callable, or ``label`` is no tensor (B,).
     """
     check_model(model)
-    chunk = check_count("chunk", chunk)
     if not isinstance(label, Tensor) or label.shape != images.shape[:1]:
         got = tuple(label.shape) if isinstance(label, Tensor) else repr(label)
         raise InputError(f"label must be a long tensor of shape {tuple(images.shape[:1])}, got {got}")

@@ -101,8 +101,10 @@ def by_halves(run: Callable[[slice], PartResult], total: int, chunk: int) -> lis
     A slice has at most ``chunk`` images. Where memory runs out, the slice is halved, and the work goes on from there.
 
     Raises:
+        InputError: ``chunk`` is not an integer of at least 1.
         RuntimeError: a single image does not fit into memory; this is the original error.
     """
+    chunk = check_count("chunk", chunk)
     start, parts = 0, []
     while start < total:
         stop = min(start + chunk, total)

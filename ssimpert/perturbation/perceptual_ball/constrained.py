@@ -122,7 +122,7 @@ def perceptual_ball_constrained(
             "steps": steps,
             "margin": describe(margin),
             "recentred": False,
-            "stop_at_success": stop_at_success,
+            "stop_at_success": bool(stop_at_success),
             "solver": {"method": method, "eps_rel": settings.eps_rel, "max_iter": settings.max_iter},
             "label": None if label is None else goal.label.tolist(),
         },

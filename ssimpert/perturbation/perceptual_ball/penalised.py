@@ -122,8 +122,9 @@ def perceptual_ball_lbfgs(
     goal = checked_goal(model, image, label, margin)
     if faithful and targets is None:
         check_released_classes(goal.label, int(forward(model, image[:1]).shape[1]))
-    box = not faithful if box is None else box
-    lower_gamma = not faithful if lower_gamma is None else lower_gamma
+    faithful = bool(faithful)
+    box = not faithful if box is None else bool(box)
+    lower_gamma = not faithful if lower_gamma is None else bool(lower_gamma)
     settings = LBFGSSettings(
         iterations=iterations,
         history_size=history_size or (RELEASED_HISTORY_SIZE if faithful else HISTORY_SIZE),
