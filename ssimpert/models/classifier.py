@@ -147,7 +147,8 @@ class Classifier(nn.Module):
         size = self.input_size
         count, failure = None, None
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            # A network may keep what it computes at its first pass: nothing of it may be made under inference_mode.
+            with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
                 logits = self.network(self.mean.new_zeros(1, 3, size, size))
             if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[0] == 1:
                 count = logits.shape[1]
