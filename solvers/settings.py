@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import ProblemError
-from solvers.validation import real, whole
+from solvers.validation import flag, real, whole
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ class Settings:
             object.__setattr__(self, name, whole(f"setting {name}", getattr(self, name), minimum=1))
         object.__setattr__(self, "seed", whole("setting seed", self.seed, minimum=0))
         for name in ("verbose", "force"):
-            if not isinstance(getattr(self, name), bool):
-                raise ProblemError(f"setting {name} must be True or False, got {getattr(self, name)!r}")
+            object.__setattr__(self, name, flag(f"setting {name}", getattr(self, name)))
         if not self.time_limit > 0:
             raise ProblemError(f"setting time_limit must be positive seconds, got {self.time_limit!r}")
         if self.callback is not None and not callable(self.callback):

@@ -19,6 +19,13 @@ from typing import TYPE_CHECKING, Any
 from ssimpert.errors import InputError
 
 if TYPE_CHECKING:
+    from ssimpert import analysis as analysis
+    from ssimpert import data as data
+    from ssimpert import linearization as linearization
+    from ssimpert import metrics as metrics
+    from ssimpert import models as models
+    from ssimpert import perturbation as perturbation
+    from ssimpert import report as report
     from ssimpert.analysis import Comparison, compare
     from ssimpert.data import composites, load_image, samples, save_array, save_image
     from ssimpert.linearization import (
@@ -54,7 +61,8 @@ try:
 except PackageNotFoundError:  # a checkout on the path that is not installed
     __version__ = "0+unknown"
 
-# The package of each name. Names are loaded at first use, so that `import ssimpert` and `ssimpert --help` stay quick.
+# The package of each name. Names and packages are loaded at first use, so that `import ssimpert` and `ssimpert --help`
+# stay quick.
 _HOMES = {
     "AnyOf": "linearization",
     "Classifier": "models",
@@ -91,6 +99,9 @@ _HOMES = {
     "save_array": "data",
     "save_image": "data",
 }
+
+# Packages that are attributes too: after `import ssimpert`, `ssimpert.analysis` needs no import of its own.
+_PACKAGES = frozenset({"analysis", "data", "linearization", "metrics", "models", "perturbation", "report"})
 
 __all__ = [
     "AnyOf",
@@ -133,6 +144,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"ssimpert.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'ssimpert' has no attribute {name!r}")
     value = getattr(import_module(f"ssimpert.{_HOMES[name]}"), name)
@@ -141,4 +154,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_PACKAGES})

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 import solvers
+from solvers.validation import plain
 
 
 def describe(value: Any) -> Any:
@@ -23,9 +25,11 @@ def describe(value: Any) -> Any:
         return {"kind": type(value).__name__} | {
             entry.name: describe(getattr(value, entry.name)) for entry in fields(value)
         }
-    if isinstance(value, Tensor):
-        return value.tolist() if value.ndim < 2 else f"tensor of shape {tuple(value.shape)}"
-    if isinstance(value, tuple):
+    value = plain(value)
+    if isinstance(value, (Tensor, np.ndarray)):
+        kind = "tensor" if isinstance(value, Tensor) else "array"
+        return value.tolist() if value.ndim < 2 else f"{kind} of shape {tuple(value.shape)}"
+    if isinstance(value, (list, tuple)):
         return [describe(entry) for entry in value]
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
@@ -38,9 +42,15 @@ def describe_settings(settings: solvers.Settings) -> dict[str, Any]:
 
 
 def json_values(value: Any) -> Any:
-    """``value`` with JSON's types: lists for tuples, strings for keys, and ``None`` for NaN and infinity."""
+    """``value`` with JSON's types.
+
+    Tuples, arrays and tensors become lists, keys become strings, and NaN and infinity become ``None``.
+    """
     if isinstance(value, Mapping):
         return {str(key): json_values(entry) for key, entry in value.items()}
+    value = plain(value)
+    if isinstance(value, (Tensor, np.ndarray)):
+        return json_values(value.tolist())
     if isinstance(value, (list, tuple)):
         return [json_values(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -55,7 +55,7 @@ def test_a_model_and_a_set_of_ones_own_work() -> None:
     torch.manual_seed(0)
     for number, code in enumerate(python_blocks(DOCS / "api.md")):
         exec(compile(code, f"api block {number}", "exec"), names)
-        assert names["result"].steps.tolist() == [[20, 20], [3, 3]][number]
+        assert names["result"].steps.tolist() == [[20, 20], [20, 20], [3, 3]][number]
     assert names["view"].cam_layer == "1"
 
 

@@ -13,7 +13,7 @@ from solvers.batch_algebra import per_image
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.errors import ProblemError
 from solvers.rounding import UNIT, gamma, length, length_operations, rounded_up, total
-from solvers.validation import check_batch, radii, real
+from solvers.validation import check_batch, plain, radii, real
 
 if TYPE_CHECKING:
     import cvxpy as cp
@@ -39,6 +39,7 @@ class LpBall(Constraint):
     def __post_init__(self) -> None:
         if real("LpBall p", self.p) not in _DUAL_ORDER:
             raise ProblemError(f"LpBall takes p in 1, 2, inf, got p={self.p!r}")
+        object.__setattr__(self, "p", plain(self.p))
         object.__setattr__(self, "radius", radii("LpBall radius", self.radius))
 
     def check(self, reference: Tensor) -> None:

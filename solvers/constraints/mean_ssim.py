@@ -26,7 +26,7 @@ from solvers.constraints.ssim_windows.moments import BoundWindows, check_data_ra
 from solvers.errors import ProblemError
 from solvers.root_finding import SearchTolerances, last_nonnegative
 from solvers.rounding import gamma, sum_operations
-from solvers.validation import positive, real, share
+from solvers.validation import flag, positive, real, share
 from solvers.windows import Window
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ class MeanSSIM(Constraint):
     def __post_init__(self) -> None:
         object.__setattr__(self, "threshold", share("MeanSSIM threshold", self.threshold))
         object.__setattr__(self, "data_range", positive("MeanSSIM data_range", self.data_range))
+        object.__setattr__(self, "sample_covariance", flag("MeanSSIM sample_covariance", self.sample_covariance))
         if not isinstance(self.window, Window):
             raise ProblemError(f"MeanSSIM window must be a solvers.Window, got {self.window!r}")
-        if self.luminance is None or self.luminance == "preserve":
+        if self.luminance is None or (isinstance(self.luminance, str) and self.luminance == "preserve"):
             return
         try:
             luminance = real("", self.luminance)

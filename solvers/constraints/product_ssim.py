@@ -24,7 +24,7 @@ from solvers.constraints.ssim_windows.window_dual import WindowDual, spread_over
 from solvers.errors import ProblemError
 from solvers.root_finding import SearchTolerances, last_nonnegative
 from solvers.rounding import UNIT, gamma, rounded_up, total_up
-from solvers.validation import positive, share
+from solvers.validation import flag, positive, share
 from solvers.windows import Window
 from solvers.windows.quadratic import Bounds
 
@@ -74,6 +74,7 @@ class ProductSSIM(Constraint):
     def __post_init__(self) -> None:
         object.__setattr__(self, "threshold", share("ProductSSIM threshold", self.threshold))
         object.__setattr__(self, "data_range", positive("ProductSSIM data_range", self.data_range))
+        object.__setattr__(self, "sample_covariance", flag("ProductSSIM sample_covariance", self.sample_covariance))
         if not isinstance(self.window, Window):
             raise ProblemError(f"ProductSSIM window must be a solvers.Window, got {self.window!r}")
 

@@ -53,7 +53,7 @@ from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
 from solvers.constraints.ssim_windows.window_dual import CentredDual, WindowDual, spread_over_windows
 from solvers.errors import ProblemError
 from solvers.rounding import gamma, rounded_up, total_up
-from solvers.validation import positive, real, share
+from solvers.validation import flag, positive, real, share
 from solvers.windows import Window
 from solvers.windows.quadratic import Bounds
 
@@ -101,6 +101,7 @@ class WindowSSIM(Constraint):
     def __post_init__(self) -> None:
         object.__setattr__(self, "threshold", share("WindowSSIM threshold", self.threshold))
         object.__setattr__(self, "data_range", positive("WindowSSIM data_range", self.data_range))
+        object.__setattr__(self, "sample_covariance", flag("WindowSSIM sample_covariance", self.sample_covariance))
         if not isinstance(self.window, Window):
             raise ProblemError(f"WindowSSIM window must be a solvers.Window, got {self.window!r}")
         if isinstance(self.luminance, str):

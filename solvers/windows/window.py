@@ -6,7 +6,6 @@ A :class:`Window` knows no image. For an image's size, dtype and device it gives
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from solvers.errors import ProblemError
+from solvers.validation import integer, positive
 from solvers.windows.lattice import window_starts
 from solvers.windows.operator import WindowOperator
 
@@ -41,18 +41,17 @@ class Window:
 
     def __post_init__(self) -> None:
         for name in ("size", "stride"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ProblemError(f"window {name} must be an integer, got {value!r}")
+            object.__setattr__(self, name, integer(f"window {name}", getattr(self, name)))
         if self.size < 2:
             raise ProblemError(f"window size must be at least 2, got {self.size}")
         if not 1 <= self.stride <= self.size:
             raise ProblemError(f"window stride must be between 1 and the size {self.size}, got {self.stride}")
         if self.border not in ("full", "valid"):
             raise ProblemError(f"window border must be 'full' or 'valid', got {self.border!r}")
-        if self.sigma is not None and not (math.isfinite(self.sigma) and self.sigma > 0):
-            raise ProblemError(f"window sigma must be positive and finite, got {self.sigma!r}")
-        if self.sigma is not None and ((self.size - 1) / 2 / self.sigma) ** 2 > 400:
+        if self.sigma is None:
+            return
+        object.__setattr__(self, "sigma", positive("window sigma", self.sigma))
+        if ((self.size - 1) / 2 / self.sigma) ** 2 > 400:
             # The corner's weight would be under 1e-170 of the centre's, and a cut window's could vanish.
             raise ProblemError(f"window sigma {self.sigma} is too small for a window of {self.size} pixels a side")
 

@@ -59,10 +59,14 @@ def minimal_run_from_options(
         InputError: an option of the search is out of range, or a mask can't be used.
     """
     from ssimpert.perturbation.budget_search.attempt import check_level_options
+    from ssimpert.validation import check_count, check_share
 
     constraint, settings = constraint_options.build(), solver_options.settings()
     engine = check_engine_fits(constraint, search_options.engine, solver_options.method)
-    check_level_options(constraint, search_options.steps, search_options.rounds, search_options.tolerance, engine)
+    check_count("steps", search_options.steps)
+    check_count("rounds", search_options.rounds)
+    check_share("tolerance", search_options.tolerance)
+    check_level_options(constraint, engine)
     return MinimalRun(
         constraint,
         engine,

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from solvers.validation import as_integer
 from ssimpert.data.cut_outs import IMAGENET_CLASSES, CompositeObject, cut_out_pixels, named_objects, photo, tightest_box
 from ssimpert.data.resizing import resize
 from ssimpert.data.samples import samples
 from ssimpert.errors import InputError
-from ssimpert.validation import check_count
+from ssimpert.validation import Names, check_count
 
 SMALLEST_SIZE = 64
 """In pixels. On smaller images the objects are too small to be recognised."""
@@ -123,7 +124,7 @@ def composites(
     model: LabellingModel | None = None,
     size: int | None = None,
     *,
-    objects: Sequence[str] | None = None,
+    objects: Names | None = None,
     cut_out: bool = True,
     distractor: bool = False,
 ) -> CompositeSet:
@@ -159,16 +160,18 @@ def composites(
             distractor, the model has not ImageNet's 1000 classes, or it recognises an object in none of 60 attempts.
     """
     if size is None:
-        if model is not None and not isinstance(getattr(model, "input_size", None), int):
+        if model is not None and as_integer(getattr(model, "input_size", None)) is None:
             raise InputError(f"model must be a Classifier, as load_model returns, or None, got {model!r}")
         size = _DEFAULT_SIZE if model is None else model.input_size
-    _check(n, seed, model, size)
+    n, seed, size = check_count("n", n), check_count("seed", seed, 0), check_count("size", size, SMALLEST_SIZE)
+    _check_classes(model)
     items = named_objects(objects)
     rivals = {
         item.name: tuple(other for other in items if not set(other.classes) & set(item.classes)) for item in items
     }
     if distractor and not all(rivals.values()):
-        raise InputError(f"objects {tuple(objects or ())!r} leave no distractor of another class; name at least two")
+        names = tuple(item.name for item in items)
+        raise InputError(f"objects {names!r} leave no distractor of another class; name at least two")
 
     kept_composites: list[_Composite] = []
     made_count = 0
@@ -216,9 +219,7 @@ def _masks(pasted: Sequence[_Pasted]) -> Tensor:
     return torch.from_numpy(np.stack([each.mask for each in pasted]))
 
 
-def _check(n: int, seed: int, model: LabellingModel | None, size: int) -> None:
-    for name, value, minimum in (("n", n, 1), ("seed", seed, 0), ("size", size, SMALLEST_SIZE)):
-        check_count(name, int(value) if isinstance(value, np.integer) else value, minimum)
+def _check_classes(model: LabellingModel | None) -> None:
     if model is not None and len(model.labels) != IMAGENET_CLASSES:
         raise InputError(
             f"model {model.name!r} has {len(model.labels)} classes; composites need one of ImageNet's "

@@ -11,8 +11,10 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.validation import shown
 from ssimpert.data.samples import sample_array
 from ssimpert.errors import InputError, unknown_name
+from ssimpert.validation import Names, check_names
 
 Polygon = Sequence[tuple[float, float]]
 
@@ -52,7 +54,7 @@ OBJECTS = (
 )
 
 
-def named_objects(names: Sequence[str] | None) -> tuple[CompositeObject, ...]:
+def named_objects(names: Names | None) -> tuple[CompositeObject, ...]:
     """The objects called ``names``, in that order; all objects for None.
 
     Raises:
@@ -63,12 +65,13 @@ def named_objects(names: Sequence[str] | None) -> tuple[CompositeObject, ...]:
     objects = {item.name: item for item in OBJECTS}
     if isinstance(names, str):
         raise InputError(f"objects {names!r} is a string; give a sequence of names, as ({names!r},)")
-    if not names:
-        raise InputError(f"objects {names!r} names none; known: {', '.join(objects)}")
-    for name in names:
+    chosen = check_names("objects", names)
+    if not chosen:
+        raise InputError(f"objects {shown(names)} names none; known: {', '.join(objects)}")
+    for name in chosen:
         if name not in objects:
             raise unknown_name("object", str(name), objects)
-    return tuple(objects[name] for name in names)
+    return tuple(objects[name] for name in chosen)
 
 
 @cache

@@ -19,6 +19,10 @@ _REFUSED = {
 }
 
 
+# Parts of the errors by which Pillow refuses to unpack the texts of a PNG that would fill the memory.
+_TEXT_TOO_LARGE = ("MAX_TEXT_CHUNK", "MAX_TEXT_MEMORY", "Decompressed Data Too Large")
+
+
 def decode_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
     """The picture in the file ``path``, rotated as its EXIF data say.
 
@@ -26,8 +30,8 @@ def decode_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
         (H, W, 3), uint8 from 8-bit pictures, float32 in [0, 1] from 16-bit grey.
 
     Raises:
-        InputError: the file is no picture, is damaged, or has pixels that can't become RGB in [0, 1]; the message says
-            which.
+        InputError: the file is no picture, is damaged, holds a text that Pillow does not unpack, or has pixels that
+            can't become RGB in [0, 1]; the message says which.
     """
     try:
         with Image.open(path) as picture:
@@ -42,9 +46,13 @@ def decode_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
     except Image.DecompressionBombError as error:
         raise InputError(f"{str(path)!r} has too many pixels ({error})") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+        if any(words in str(error) for words in _TEXT_TOO_LARGE):
+            raise InputError(
+                f"{str(path)!r} holds a text or a colour profile beyond Pillow's limit ({_first_line(error)}); "
+                "save the picture again without it"
+            ) from error
         # The decoders of damaged files raise all of these.
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{str(path)!r} is truncated or damaged ({reason})") from error
+        raise InputError(f"{str(path)!r} is truncated or damaged ({_first_line(error)})") from error
 
 
 def decode_array(path: Path) -> NDArray[np.floating]:
@@ -74,6 +82,10 @@ def decode_array(path: Path) -> NDArray[np.floating]:
     # torch has no long doubles and no foreign byte order.
     native = np.dtype(f"f{min(array.dtype.itemsize, 8)}")
     return array.astype(native, copy=False)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _to_rgb(picture: Image.Image, path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:

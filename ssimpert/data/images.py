@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from solvers.validation import as_integer, shown
 from ssimpert.data.decoding import decode_array, decode_picture
 from ssimpert.data.resizing import resize_and_crop
 from ssimpert.data.samples import is_sample, sample_array, samples
@@ -51,11 +52,7 @@ def load_image(
         raise InputError(f"an image must be a sample's name or a path, got {type(name_or_path).__name__}")
     if str(name_or_path).startswith(("http://", "https://")):
         raise InputError(f"{str(name_or_path)!r} is an address; download the picture and give its file")
-    valid_size = isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= SMALLEST_IMAGE_SIDE
-    if size is not None and not valid_size:
-        raise InputError(
-            f"size {size!r} is not valid; give an integer of at least {SMALLEST_IMAGE_SIDE} pixels, or None"
-        )
+    size = check_size(size)
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype {dtype!r} is not valid; give a floating type such as torch.float32")
     target = resolve_device(device)
@@ -150,6 +147,18 @@ def _read(name_or_path: str | Path) -> NDArray[np.uint8] | NDArray[np.floating]:
     if isinstance(name_or_path, Path) or path.suffix or len(path.parts) != 1:
         raise InputError(f"{str(path)!r} does not exist; give an image file or a sample's name")
     raise unknown_name("sample or file", name_or_path, [sample.name for sample in samples()])
+
+
+def check_size(size: int | None) -> int | None:
+    """``size`` as an int, or ``None``; :class:`InputError` unless it is a side in pixels that a picture can have."""
+    if size is None:
+        return None
+    side = as_integer(size)
+    if side is None or side < SMALLEST_IMAGE_SIDE:
+        raise InputError(
+            f"size {shown(size)} is not valid; give an integer of at least {SMALLEST_IMAGE_SIDE} pixels, or None"
+        )
+    return side
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ssimpert.data.decoding import decode_picture
 from ssimpert.data.resizing import resize_and_crop
 from ssimpert.errors import InputError
+from ssimpert.validation import check_count
 
 BRIGHT = 128
 """The least grey level, of 255, that counts as bright."""
@@ -29,9 +30,10 @@ def load_mask(path: str | Path, size: int | None = None) -> Tensor:
             (default) keeps the mask as it is.
 
     Raises:
-        InputError: there is no such file, or it is no readable picture.
+        InputError: there is no such file, it is no readable picture, or ``size`` is no integer of at least 1.
     """
     path = Path(path)
+    size = None if size is None else check_count("size", size)
     if not path.is_file():
         raise InputError(f"mask {str(path)!r} is not a file; give a picture file")
     bright = _bright(decode_picture(path))

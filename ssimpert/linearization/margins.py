@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from solvers.validation import as_integer, as_list, as_real, plain, shown
 from ssimpert.errors import InputError
+from ssimpert.validation import Integers
 
 
 class Margin(Protocol):
@@ -78,13 +80,16 @@ class Targeted(Criterion):
 
     target: int
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", plain(self.target))
+
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         target_label = torch.full_like(label, self.target)
         return logits[:, self.target] - best_other(logits, target_label)
 
     def check(self, classes: int) -> None:
-        if not isinstance(self.target, int) or isinstance(self.target, bool):
-            raise InputError(f"target class must be an integer, got {self.target!r}")
+        if as_integer(self.target) is None:
+            raise InputError(f"target class must be an integer, got {shown(self.target)}")
         if not 0 <= self.target < classes:
             raise InputError(f"target class {self.target} does not exist; the model's classes are 0 to {classes - 1}")
 
@@ -94,10 +99,13 @@ class AnyOf(Criterion):
     """``max_{t in T} f_t - max_{j not in T} f_j``: any class of a set.
 
     Attributes:
-        targets: T, classes.
+        targets: T, classes: a tuple, a list, or an array or a tensor with one axis. It is kept as a tuple.
     """
 
-    targets: tuple[int, ...]
+    targets: Integers
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", as_targets(self.targets))
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         index = torch.tensor(self.targets, device=logits.device)
@@ -106,7 +114,7 @@ class AnyOf(Criterion):
 
     def check(self, classes: int) -> None:
         if not isinstance(self.targets, tuple) or not self.targets:
-            raise InputError(f"targets must be a tuple of one class or more, got {self.targets!r}")
+            raise InputError(f"targets must be a tuple of one class or more, got {shown(self.targets)}")
         for target in self.targets:
             Targeted(target).check(classes)
         if len(set(self.targets)) < len(self.targets):
@@ -124,10 +132,13 @@ class Membership(Criterion):
     :class:`Targeted` for the other images.
 
     Attributes:
-        targets: T, classes.
+        targets: T, classes, as for :class:`AnyOf`.
     """
 
-    targets: tuple[int, ...]
+    targets: Integers
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", as_targets(self.targets))
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         entering = AnyOf(self.targets)(logits, label)
@@ -171,12 +182,16 @@ class AtLeast(Criterion):
     margin: Criterion
     least: float
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "least", plain(self.least))
+
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         return self.margin(logits, label) - self.least
 
     def check(self, classes: int) -> None:
-        if isinstance(self.least, bool) or not isinstance(self.least, (int, float)) or not math.isfinite(self.least):
-            raise InputError(f"the margin asked for must be a finite number of logits, got {self.least!r}")
+        least = as_real(self.least)
+        if least is None or not math.isfinite(least):
+            raise InputError(f"the margin asked for must be a finite number of logits, got {shown(self.least)}")
         self.margin.check(classes)
 
     def labels(self, logits: Tensor) -> Tensor:
@@ -217,6 +232,12 @@ class Either(_Pair):
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         return torch.maximum(self.first(logits, label), self.second(logits, label))
+
+
+def as_targets(targets: Integers) -> Any:
+    """A list of classes as a tuple of Python's integers; anything else as it is, for ``check`` to refuse."""
+    entries = as_list(targets)
+    return targets if entries is None else tuple(entries)
 
 
 def _criterion(value: object) -> Criterion:

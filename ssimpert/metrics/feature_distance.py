@@ -56,7 +56,7 @@ def feature_distance(
     check_images("image", image)
     check_images("adversarial", adversarial)
     check_same(("image", "adversarial"), image, adversarial)
-    check_count("chunk", chunk)
+    chunk = check_count("chunk", chunk)
     features = _features(model, layers, normalization)
     if not features.layers:
         raise InputError("a distance needs features of at least one layer, got layers=[]")

@@ -60,7 +60,7 @@ def lpips_distance(
     """
     if net not in get_args(LpipsNet):
         raise InputError(f"unknown net {net!r}; valid: {', '.join(get_args(LpipsNet))}")
-    check_count("chunk", chunk)
+    chunk = check_count("chunk", chunk)
     for name, images in (("image", image), ("adversarial", adversarial)):
         _check_pixels(name, images)
     check_same(("image", "adversarial"), image, adversarial)

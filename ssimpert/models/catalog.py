@@ -15,7 +15,7 @@ from ssimpert.device import resolve_device
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.models.classifier import Classifier
 from ssimpert.models.embedded import EMBEDDED, EMBEDDED_MEAN, EMBEDDED_STD, EmbeddedModel
-from ssimpert.models.labels import class_labels, unknown_among_many
+from ssimpert.models.labels import unknown_among_many
 from ssimpert.models.torchvision_compat import import_torchvision
 from ssimpert.models.weights import load_weights_file, load_weights_in_order
 
@@ -94,12 +94,13 @@ def load_model(name: str, weights: str | Path | None = None, device: str | torch
         raise _unknown_model(name)
     if weights is not None and weights != _RANDOM:
         load_weights_file(built.network, weights, name)
-
+    # A timm backbone without a head declares no classes and gives features, which look like logits.
+    if getattr(built.network, "num_classes", None) == 0:
+        raise InputError(f"model {name!r} gives no class logits; choose one with a classifier head")
     return Classifier(
         built.network,
         name=name,
         input_size=built.input_size,
-        labels=class_labels(_class_count(built, name)),
         mean=built.mean,
         std=built.std,
     ).to(resolved)
@@ -184,18 +185,6 @@ def _download(name: str, build: Callable[[], nn.Module]) -> nn.Module:
             f"can't get the published weights of {name!r} ({type(error).__name__}: {first}); "
             "give weights=PATH (a state-dict file) or weights='random'"
         ) from error
-
-
-def _class_count(built: _Built, name: str) -> int:
-    """K, counted in the logits of one black image: the only way that works for every network."""
-    network, size = built.network.eval(), built.input_size
-    with torch.no_grad():
-        output = network(torch.zeros(1, 3, size, size))
-    # A timm backbone without a head declares no classes and gives features, which look like logits.
-    headless = getattr(network, "num_classes", None) == 0
-    if headless or not isinstance(output, torch.Tensor) or output.ndim != 2:
-        raise InputError(f"model {name!r} gives no class logits; choose one with a classifier head")
-    return output.shape[1]
 
 
 def _unknown_model(name: str) -> InputError:

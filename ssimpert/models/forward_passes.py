@@ -101,8 +101,10 @@ def by_halves(run: Callable[[slice], PartResult], total: int, chunk: int) -> lis
     A slice has at most ``chunk`` images. Where memory runs out, the slice is halved, and the work goes on from there.
 
     Raises:
+        InputError: ``chunk`` is not an integer of at least 1.
         RuntimeError: a single image does not fit into memory; this is the original error.
     """
+    chunk = check_count("chunk", chunk)
     start, parts = 0, []
     while start < total:
         stop = min(start + chunk, total)
@@ -128,8 +130,7 @@ def batch_size_for(batch_size: int | None, images: Tensor, *, forward_only: bool
         InputError: ``batch_size`` is neither ``None`` nor an integer of at least 1.
     """
     if batch_size is not None:
-        check_count("batch_size", batch_size)
-        return batch_size
+        return check_count("batch_size", batch_size)
     images_on_cpu = _IMAGES_ON_CPU_FORWARD if forward_only else _IMAGES_ON_CPU
     reference_images = images_on_cpu if images.device.type == "cpu" else _IMAGES_ELSEWHERE
     pixels = reference_images * _REFERENCE_SIDE * _REFERENCE_SIDE

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from solvers.validation import as_integer, shown
 from ssimpert.data.cut_outs import IMAGENET_CLASSES
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.models.torchvision_compat import import_torchvision
@@ -46,8 +47,11 @@ def class_name(index: int, labels: Sequence[str], model_name: str) -> str:
     """The name of class ``index``, 0 to K-1, among the K ``labels``.
 
     Raises:
-        InputError: there is no such class; the error names the model ``model_name``.
+        InputError: ``index`` is no integer, or there is no such class; the error names the model ``model_name``.
     """
-    if not 0 <= index < len(labels):
-        raise InputError(f"class {index} is out of range; model {model_name!r} has 0 to {len(labels) - 1}")
-    return labels[index]
+    number = as_integer(index)
+    if number is None:
+        raise InputError(f"a class must be an integer, got {shown(index)}")
+    if not 0 <= number < len(labels):
+        raise InputError(f"class {number} is out of range; model {model_name!r} has 0 to {len(labels) - 1}")
+    return labels[number]

@@ -124,8 +124,7 @@ def onnx_classifier(model: nn.Module, example: Tensor, *, threads: int | None = 
         InputError: the model or the example is not as above, the model can't be exported (the exporter's error is the
             cause), the copy gives other logits, or packages are not installed.
     """
-    threads = torch.get_num_threads() if threads is None else threads
-    check_count("threads", threads)
+    threads = check_count("threads", torch.get_num_threads() if threads is None else threads)
     _check_example(example)
     name = _check_model(model)
     # A normal float32 tensor, whatever mode it was made in.

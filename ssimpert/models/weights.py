@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from ssimpert.errors import InputError
+
+# The end of a key under which a module saves what is no tensor.
+_EXTRA_STATE = "_extra_state"
 
 
 def load_weights_file(network: nn.Module, path: str | Path, name: str) -> None:
@@ -19,26 +25,33 @@ def load_weights_file(network: nn.Module, path: str | Path, name: str) -> None:
     the state dict in an entry "state_dict" or "model", and its keys may have the prefix "module." of data-parallel
     training.
 
+    Keys and shapes fit where ``network.load_state_dict(state, strict=True)`` takes them. So a file that does not say
+    which version of torch's modules it is of may lack the ``num_batches_tracked`` of batch norms. Values are judged
+    more strictly than torch judges them: torch would cut off an imaginary part, and keep a NaN.
+
     Raises:
-        InputError: there is no such file, it is no state dict, or its keys or shapes are not those of the network.
+        InputError: there is no such file, it is no state dict, or its keys or shapes are not those of the network,
+            which may then be filled in part. Also for a tensor that is sparse, nested, quantised or without values (on
+            the meta device), that is complex, integer or bool where the network has real numbers, or that has values
+            which are NaN or infinite.
     """
     state = _read(Path(path))
     expected = network.state_dict()
-    missing = [key for key in expected if key not in state]
-    unexpected = [key for key in state if key not in expected]
-    if missing or unexpected:
-        raise InputError(
-            f"weights {str(path)!r} don't fit model {name!r}: {_count(missing, 'missing')}, "
-            f"{_count(unexpected, 'unexpected')}"
-        )
+    where = f"weights {str(path)!r} don't fit model {name!r}"
+    _check_values(path, {key: (value, expected.get(key)) for key, value in state.items()})
     wrong = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
         for key, value in expected.items()
-        if state[key].shape != value.shape
+        if isinstance(value, Tensor) and isinstance(state.get(key), Tensor) and state[key].shape != value.shape
     ]
-    if wrong:
-        raise InputError(f"weights {str(path)!r} don't fit model {name!r}: {len(wrong)} shapes differ ({_few(wrong)})")
-    network.load_state_dict(state)
+    try:
+        # torch decides which keys and shapes fit, here and with strict=True alike. Only the error message is ours.
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        reason = f"{len(wrong)} shapes differ ({_few(wrong)})" if wrong else _reason(error)
+        raise InputError(f"{where}: {reason}") from error
+    if missing or unexpected:
+        raise InputError(f"{where}: {_count(missing, 'missing')}, {_count(unexpected, 'unexpected')}")
 
 
 def load_weights_in_order(network: nn.Module, path: str | Path, name: str) -> None:
@@ -61,10 +74,52 @@ def load_weights_in_order(network: nn.Module, path: str | Path, name: str) -> No
                 f"has {key} {tuple(value.shape)}"
             )
         renamed[key] = stored
+    _check_values(path, {key: (stored, expected[key]) for key, stored in renamed.items()})
     network.load_state_dict(renamed)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _check_values(path: str | Path, pairs: Mapping[str, tuple[Any, Any]]) -> None:
+    """Raise :class:`InputError` for the first tensor that can't become a weight.
+
+    Args:
+        path: what errors call the file.
+        pairs: for each key the value in the file and the value in the network, ``None`` where the network has none.
+    """
+    for key, (value, expected) in pairs.items():
+        fault = _fault(value, expected) if isinstance(value, Tensor) else None
+        if fault is not None:
+            raise InputError(f"weights {str(path)!r}: entry {key!r} {fault}")
+
+
+def _fault(value: Tensor, expected: Any) -> str | None:
+    """Why ``value`` can't take the place of ``expected`` in a network; ``None`` where it can."""
+    if value.is_quantized:
+        return f"is quantised ({value.dtype}); dequantise the weights before saving them"
+    if value.is_nested or value.layout is not torch.strided:
+        layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        return f"is a {layout} tensor; save it as a dense one, by to_dense()"
+    if value.is_meta:
+        return "is on the meta device and has no values; save the weights from a device that has them"
+    if isinstance(expected, Tensor) and expected.is_floating_point() and not value.is_floating_point():
+        return f"is {value.dtype} where the network has {expected.dtype}; save it as floating point"
+    if isinstance(expected, Tensor) and not expected.is_complex() and value.is_complex():
+        return f"is {value.dtype} where the network has {expected.dtype}; save its real part"
+    unusable = _count_unusable(value)
+    # A network may hold infinities itself, in the mask of an attention.
+    if unusable and not (isinstance(expected, Tensor) and not expected.is_meta and _count_unusable(expected)):
+        return f"has {unusable} values that are NaN or infinite, of {value.numel()}"
+    return None
+
+
+def _count_unusable(value: Tensor) -> int:
+    if not value.is_floating_point() and not value.is_complex():
+        return 0
+    # Types of one byte have no test of their own.
+    wide = value.float() if value.is_floating_point() and value.element_size() == 1 else value
+    return int((~wide.isfinite()).sum())
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         fault = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(
@@ -88,10 +143,16 @@ def _read(path: Path) -> dict[str, Tensor]:
             content = content[entry]
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"weights file {str(path)!r} holds a {type(content).__name__}, not a state dict")
-    not_a_tensor = next((key for key, value in content.items() if not isinstance(value, Tensor)), None)
-    if not_a_tensor is not None:
-        raise InputError(f"weights file {str(path)!r} is not a state dict: its entry {not_a_tensor!r} is not a tensor")
-    return _strip_prefix({str(key): value for key, value in content.items()})
+    state = OrderedDict((str(key), value) for key, value in content.items())
+    for key, value in state.items():
+        # A module may save a state of its own, which is no tensor.
+        if not isinstance(value, Tensor) and not key.endswith(_EXTRA_STATE):
+            raise InputError(f"weights file {str(path)!r} is not a state dict: its entry {key!r} is not a tensor")
+    # The versions of the modules, by which torch knows what an older file lacks.
+    metadata = getattr(content, "_metadata", None)
+    if metadata is not None:
+        state._metadata = metadata  # type: ignore[attr-defined]
+    return _strip_prefix(state)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -104,9 +165,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"can't read weights file {str(path)!r} ({_first_line(error)})") from error
 
 
-def _strip_prefix(state: dict[str, Tensor], prefix: str = "module.") -> dict[str, Tensor]:
+def _strip_prefix(state: dict[str, Any], prefix: str = "module.") -> dict[str, Any]:
     if all(key.startswith(prefix) for key in state):
-        return {key.removeprefix(prefix): value for key, value in state.items()}
+        consume_prefix_in_state_dict_if_present(state, prefix)
     return state
 
 
@@ -116,6 +177,12 @@ def _count(keys: list[str], status: str) -> str:
 
 def _few(items: list[str]) -> str:
     return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
+
+
+def _reason(error: RuntimeError) -> str:
+    """What torch objects to: the line after the headline "Error(s) in loading state_dict for ..."."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[min(1, len(lines) - 1)] if lines else type(error).__name__
 
 
 def _first_line(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from ssimpert.perturbation.inputs import check_image, checked_goal, support_set,
 from ssimpert.perturbation.quantization.quantize import quantize as quantize_result
 from ssimpert.perturbation.results import ConstraintRule, PerturbResult
 from ssimpert.records import describe, describe_settings
+from ssimpert.validation import check_count
 
 Observer = Callable[[loop.AscentState], None]
 
@@ -101,8 +102,9 @@ def perturb(
     settings = solvers.Settings.of(settings)
     check_image(image)
     engine = _engine_of(engine, recentred=recentred)
-    recentred = engine == "recentred"
-    _check_options(constraint, steps, engine, method, faithful=faithful)
+    steps, batch_size = check_count("steps", steps), check_batch_size(batch_size)
+    recentred, faithful, stop_at_success = engine == "recentred", bool(faithful), bool(stop_at_success)
+    _check_options(constraint, engine, method, faithful=faithful)
     if support is not None and quantize:
         raise InputError("quantisation may move pixels outside the support: drop quantize=True or support")
     if support is not None and faithful:
@@ -112,7 +114,6 @@ def perturb(
         raise InputError(
             f"margin must be one such as ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
         )
-    check_batch_size(batch_size)
     gradient_model = model if mixed_precision is None else InMixedPrecision(model, mixed_precision)
     goal = checked_goal(model, image, label, margin)
     run_settings = {
@@ -186,9 +187,7 @@ def _engine_of(engine: Engine | None, *, recentred: bool) -> Engine:
     return engine
 
 
-def _check_options(constraint: ConstraintRule, steps: int, engine: Engine, method: str, *, faithful: bool) -> None:
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise InputError(f"steps must be an integer of at least 1, got {steps!r}")
+def _check_options(constraint: ConstraintRule, engine: Engine, method: str, *, faithful: bool) -> None:
     if not isinstance(constraint, Constraint) and (not callable(constraint) or isinstance(constraint, type)):
         raise InputError(
             f"constraint must be a set such as solvers.WindowSSIM or solvers.GlobalSSIM, got {constraint!r}"

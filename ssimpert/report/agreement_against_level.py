@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from solvers.validation import as_list, shown
 from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS
 from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, RESAMPLES
 from ssimpert.analysis.statistics.summaries import summarize
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.report.drawing import SMALL_SIZE, TEXT_SIZE, TITLE_SIZE, agg_figure, line_style, plain_axes, shortened
 from ssimpert.report.names import method_and_map, metric_name
+from ssimpert.validation import Names, check_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +29,9 @@ def agreement_against_level_figure(
     *,
     level: str = "level",
     level_name: str | None = None,
-    metrics: Sequence[str] = ("pearson", "spearman"),
-    maps: Sequence[str] | None = None,
-    controls: Sequence[str] = (),
+    metrics: Names = ("pearson", "spearman"),
+    maps: Names | None = None,
+    controls: Names = (),
     cluster: str | None = None,
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
@@ -57,9 +59,10 @@ def agreement_against_level_figure(
     Raises:
         InputError: a column, metric, map or control does not exist, or a level isn't a finite number.
     """
+    confidence = check_share("confidence", confidence)
     summary = _summaries(table, level, cluster, confidence, resamples, seed)
-    _check_names("metric", metrics, summary["metric"])
-    _check_names("control", controls, summary["method"])
+    metrics = _checked_names("metric", metrics, summary["metric"])
+    controls = _checked_names("control", controls, summary["method"])
     chosen = _rows_of_maps(summary, maps)
     lines = list(dict.fromkeys(zip(chosen["method"], chosen["map"], strict=True)))
     levels = sorted(set(chosen[level]))
@@ -109,12 +112,12 @@ def _summaries(
     return pd.concat(parts, ignore_index=True)
 
 
-def _rows_of_maps(summary: pd.DataFrame, maps: Sequence[str] | None) -> pd.DataFrame:
+def _rows_of_maps(summary: pd.DataFrame, maps: Names | None) -> pd.DataFrame:
     if maps is None:
         return summary
-    _check_names("map", maps, summary["map"])
+    chosen = _checked_names("map", maps, summary["map"])
     single = summary.groupby("method")["map"].transform("nunique") == 1
-    return summary[summary["map"].isin(list(maps)) | single]
+    return summary[summary["map"].isin(chosen) | single]
 
 
 def _offset(levels: Sequence[float], lines: int) -> float:
@@ -129,9 +132,11 @@ def _direction(metric: str) -> str:
     return f"mean ({'higher' if AGREEMENT_METRICS[metric].higher_is_better else 'lower'} is closer)"
 
 
-def _check_names(kind: str, names: Sequence[str], column: pd.Series) -> None:
-    if isinstance(names, str) or (not names and kind != "control"):
-        raise InputError(f"{kind}s must be a list of names, at least one, got {names!r}")
-    for name in names:
+def _checked_names(kind: str, names: Names, column: pd.Series) -> list[str]:
+    chosen = as_list(names)
+    if chosen is None or (not chosen and kind != "control"):
+        raise InputError(f"{kind}s must be a list of names, at least one, got {shown(names)}")
+    for name in chosen:
         if name not in set(column):
             raise unknown_name(kind, str(name), sorted(set(column)))
+    return chosen

@@ -17,6 +17,7 @@ from ssimpert.report.figure import comparison_figure, save_figure
 from ssimpert.report.insertion_deletion_figure import comparison_curves, insertion_deletion_figure
 from ssimpert.report.map_grid import map_grid
 from ssimpert.report.names import method_and_map
+from ssimpert.validation import Names, check_names
 
 
 def save_comparison(
@@ -25,7 +26,7 @@ def save_comparison(
     result: PerturbResult,
     comparison: Comparison,
     *,
-    names: Sequence[str] | None = None,
+    names: Names | None = None,
     labels: Sequence[str] | None = None,
 ) -> None:
     """Write a comparison into a folder.
@@ -44,7 +45,7 @@ def save_comparison(
     Raises:
         InputError: names can't be used, or the folder can't be written to.
     """
-    chosen = [str(index) for index in range(len(image))] if names is None else list(names)
+    chosen = [str(index) for index in range(len(image))] if names is None else list(check_names("names", names))
     for name in chosen:
         if not name or name == ".." or Path(name).name != name or chosen.count(name) > 1:
             raise InputError(f"names must be all different and each fit to name a folder, got {name!r}")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from solvers.validation import as_integer, shown
 from ssimpert.analysis.map_agreement.metrics import TOP_SHARE
 from ssimpert.errors import InputError
 
@@ -60,10 +61,12 @@ def check_drawable(image: Tensor) -> None:
         raise InputError(f"only grey and RGB images can be drawn, got {image.shape[1]} channels")
 
 
-def check_image_index(index: int, count: int) -> None:
-    """Raise :class:`InputError` unless ``index`` is an integer from 0 to ``count`` - 1."""
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
-        raise InputError(f"image {index!r} is not in the batch; it has images 0 to {count - 1}")
+def check_image_index(index: int, count: int) -> int:
+    """``index`` as an int; :class:`InputError` unless it is an integer from 0 to ``count`` - 1."""
+    number = as_integer(index)
+    if number is None or not 0 <= number < count:
+        raise InputError(f"image {shown(index)} is not in the batch; it has images 0 to {count - 1}")
+    return number
 
 
 def pixels(image: Tensor) -> Array:

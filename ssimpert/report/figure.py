@@ -37,6 +37,7 @@ from ssimpert.report.drawing import (
     shortened,
 )
 from ssimpert.report.names import CAM_NAMES, map_name
+from ssimpert.validation import check_positive
 
 FORMATS = (".png", ".svg", ".pdf")
 # Dark, middle and light, which differ in every kind of colour vision, and in grey.
@@ -76,7 +77,7 @@ def comparison_figure(
     Raises:
         InputError: there is no such image in the batch, or images are neither grey nor RGB.
     """
-    check_image_index(index, image.shape[0])
+    index = check_image_index(index, image.shape[0])
     check_drawable(image)
     clean, perturbed = pixels(image[index]), pixels(result.adversarial[index])
     maps = comparison.maps[comparison.perturbation]
@@ -130,8 +131,9 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: float = 100) -> None:
     constraint solver is not deterministic to rounding.
 
     Raises:
-        InputError: another ending, or the file can't be written.
+        InputError: another ending, a ``dpi`` that is not positive, or the file can't be written.
     """
+    dpi = check_positive("dpi", dpi)
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in FORMATS:

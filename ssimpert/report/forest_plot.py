@@ -22,6 +22,7 @@ from ssimpert.report.drawing import (
     shortened,
 )
 from ssimpert.report.names import method_and_map, metric_name
+from ssimpert.validation import check_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,8 +71,7 @@ def forest_plot(differences: pd.DataFrame, *, metrics: Sequence[str] | None = No
     missing = [name for name in REQUIRED_COLUMNS if name not in differences.columns]
     if missing:
         raise InputError(f"the table lacks {', '.join(missing)}; forest_plot takes what paired_differences returns")
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
-        raise InputError(f"level must lie strictly between 0 and 1, got {level!r}")
+    level = check_share("level", level)
     present = list(dict.fromkeys(differences["metric"]))
     chosen = present if metrics is None else list(metrics)
     for metric in chosen:

@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from solvers.validation import as_list
 from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
-from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, bootstrap_interval
+from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, Clusters, bootstrap_interval
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.report.drawing import (
     SMALL_SIZE,
@@ -26,6 +27,7 @@ from ssimpert.report.drawing import (
     shortened,
 )
 from ssimpert.report.names import method_and_map
+from ssimpert.validation import check_share
 
 Curves = Mapping[str, Mapping[Kind, PixelCurve]]
 """The name of a map -> its insertion and deletion curves. All curves are of the same images."""
@@ -52,7 +54,7 @@ def insertion_deletion_figure(
     *,
     controls: Collection[str] = (),
     bands: bool = True,
-    clusters: Sequence[Any] | None = None,
+    clusters: Clusters | None = None,
     confidence: float = CONFIDENCE,
     resamples: int = FIGURE_RESAMPLES,
     seed: int = 0,
@@ -76,6 +78,8 @@ def insertion_deletion_figure(
         InputError: there are no curves, a map lacks one of its two curves, numbers of images differ, or a control is
             unknown.
     """
+    confidence = check_share("confidence", confidence)
+    clusters = None if clusters is None else as_list(clusters)
     count = _check(curves, controls, clusters)
     figure = agg_figure((13, 4.0 + 0.235 * len(curves)))
     panels: Any = figure.subplots(1, 2, sharey=True)

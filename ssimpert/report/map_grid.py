@@ -26,7 +26,7 @@ from ssimpert.report.drawing import (
     shortened,
 )
 from ssimpert.report.names import CAM_NAMES, map_name, metric_name
-from ssimpert.validation import check_count
+from ssimpert.validation import Integers, check_count, check_integers
 
 # In inches: a panel's side, the gap between two panels, and the space for names, caption, a band's headings and a
 # value.
@@ -41,7 +41,7 @@ def map_grid(
     image: Tensor,
     comparison: Comparison,
     *,
-    images: Sequence[int] | None = None,
+    images: Integers | None = None,
     names: Sequence[str] | None = None,
     maps: Sequence[tuple[str, str]] | None = None,
     metric: str | None = "pearson",
@@ -66,7 +66,7 @@ def map_grid(
     """
     image_indices = _chosen_images(image, comparison, images, names)
     map_headings = _chosen_maps(comparison, maps, metric)
-    check_count("columns", columns, minimum=2)
+    columns = check_count("columns", columns, minimum=2)
     cam_name = CAM_NAMES[comparison.cam_name]
     headings: list[Heading] = [("photo", ""), (cam_name, ""), *map_headings]
     panels_in_row = min(columns, len(headings))
@@ -140,7 +140,7 @@ def _name(index: int, names: Sequence[str] | None) -> str:
 
 
 def _chosen_images(
-    image: Tensor, comparison: Comparison, images: Sequence[int] | None, names: Sequence[str] | None
+    image: Tensor, comparison: Comparison, images: Integers | None, names: Sequence[str] | None
 ) -> list[int]:
     count = image.shape[0]
     check_drawable(image)
@@ -148,9 +148,9 @@ def _chosen_images(
         raise InputError(f"the comparison is of {tuple(comparison.cam.shape)} pixels, image is {tuple(image.shape)}")
     if names is not None and len(names) != count:
         raise InputError(f"names must be given for each of the {count} images of the batch, got {len(names)}")
-    chosen = list(range(count)) if images is None else list(images)
-    for index in chosen:
-        check_image_index(index, count)
+    if images is None:
+        return list(range(count))
+    chosen = [check_image_index(index, count) for index in check_integers("images", images)]
     if not chosen:
         raise InputError("images must name at least one image, got none")
     return chosen

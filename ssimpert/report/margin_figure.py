@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from itertools import pairwise
 
 from matplotlib.figure import Figure
 
+from solvers.validation import as_real, shown
 from ssimpert.errors import InputError
 from ssimpert.report.drawing import SMALL_SIZE, TEXT_SIZE, agg_figure
 from ssimpert.report.figure import PERTURBATION_COLOUR
+from ssimpert.validation import Numbers, check_numbers
 
 
-def margin_figure(
-    levels: Sequence[float], margins: Sequence[float], *, unit: str = "level", least: float | None = None
-) -> Figure:
+def margin_figure(levels: Numbers, margins: Numbers, *, unit: str = "level", least: float | None = None) -> Figure:
     """The margins that were found at several levels, 6 by 4 inches (600x400 pixels at 100 dpi).
 
     Args:
@@ -29,7 +29,11 @@ def margin_figure(
     Raises:
         InputError: the levels can't be drawn, or there are not as many margins as levels.
     """
-    if not levels or not all(a < b < math.inf for a, b in zip([0.0, *levels], levels, strict=False)):
+    levels, margins = check_numbers("levels", levels), check_numbers("margins", margins)
+    level_found = None if least is None else as_real(least)
+    if least is not None and level_found is None:
+        raise InputError(f"least must be a number or None, got {shown(least)}")
+    if not levels or not all(a < b < math.inf for a, b in pairwise((0.0, *levels))):
         raise InputError(f"levels must be positive, finite and rise, got {list(levels)}")
     if len(margins) != len(levels):
         raise InputError(f"{len(levels)} levels need as many margins, got {len(margins)}")
@@ -37,8 +41,9 @@ def margin_figure(
     axes = figure.subplots()
     axes.plot(levels, margins, color=PERTURBATION_COLOUR, marker="o", markersize=4)
     axes.axhline(0, color="black", linewidth=0.8)
-    if least is not None and least > 0:
-        axes.axvline(least, color="black", linewidth=1, linestyle=(0, (4, 3)), label=f"least level found: {least:.4g}")
+    if level_found is not None and level_found > 0:
+        label = f"least level found: {level_found:.4g}"
+        axes.axvline(level_found, color="black", linewidth=1, linestyle=(0, (4, 3)), label=label)
         axes.legend(loc="best", fontsize=SMALL_SIZE, frameon=False)
     axes.set_xscale("log")
     axes.set_xlabel(unit, fontsize=TEXT_SIZE)

@@ -49,6 +49,18 @@ def test_importing_the_package_and_its_help_load_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_packages_are_attributes_without_an_import_of_their_own() -> None:
+    code = (
+        "import ssimpert\n"
+        "for name in ('report', 'metrics', 'analysis', 'data', 'models', 'linearization', 'perturbation'):\n"
+        "    assert name in dir(ssimpert)\n"
+        "    assert getattr(ssimpert, name).__name__ == f'ssimpert.{name}'\n"
+        "assert ssimpert.analysis.agreement and ssimpert.metrics.ssim and ssimpert.report.map_grid\n"
+        "assert not hasattr(ssimpert, 'cli_app')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'pertub'"):
         _ = ssimpert.pertub  # type: ignore[attr-defined]

@@ -5,15 +5,19 @@ Occlusion paints this image, the masks of RISE fade to it, and path integrals st
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from solvers.validation import as_list, as_real, shown
 from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import Model
+from ssimpert.validation import Numbers
 
-Baseline = float | Tensor | None
+Baseline = float | Tensor | NDArray[Any] | None
 
 
 def mean_colour(model: Model, channels: int) -> Tensor | None:
@@ -28,6 +32,25 @@ def mean_colour(model: Model, channels: int) -> Tensor | None:
     if mean.numel() not in (1, channels) or not bool(mean.isfinite().all()):
         raise InputError(f"the model's mean must be 1 or {channels} finite numbers, got {mean.flatten().tolist()}")
     return mean.detach().reshape(1, -1, 1, 1).expand(1, channels, 1, 1)
+
+
+def given_colour(baseline: float | Numbers, images: Tensor) -> Tensor:
+    """A number, an array or a list of numbers as a tensor, in the dtype and on the device of ``images``.
+
+    Raises:
+        InputError: anything else.
+    """
+    number = as_real(baseline)
+    if number is not None:
+        return torch.tensor(number, device=images.device, dtype=images.dtype)
+    if isinstance(baseline, np.ndarray) and baseline.dtype.kind in "iuf":
+        return torch.from_numpy(baseline.astype(np.float64)).to(images)
+    if isinstance(baseline, Tensor) and baseline.dtype != torch.bool and not baseline.is_complex():
+        return baseline.detach().to(images)
+    entries = None if isinstance(baseline, (np.ndarray, Tensor)) else as_list(baseline)
+    if not entries or any(as_real(entry) is None for entry in entries):
+        raise InputError(f"baseline must be None, a finite number or a tensor, got {shown(baseline)}")
+    return torch.tensor(entries, device=images.device, dtype=images.dtype)
 
 
 def baseline_image(model: Model, images: Tensor, baseline: Baseline = None) -> Tensor:
@@ -48,14 +71,11 @@ def baseline_image(model: Model, images: Tensor, baseline: Baseline = None) -> T
     if baseline is None:
         mean = mean_colour(model, images.shape[1])
         colour = torch.zeros((), device=images.device) if mean is None else mean
-    elif isinstance(baseline, Tensor):
-        colour = baseline.detach()
-        if not bool(colour.isfinite().all()):
-            raise InputError("baseline must be finite; it has NaN or infinite pixels")
-    elif isinstance(baseline, bool) or not isinstance(baseline, int | float) or not math.isfinite(baseline):
-        raise InputError(f"baseline must be None, a finite number or a tensor, got {baseline!r}")
     else:
-        colour = torch.tensor(float(baseline), device=images.device, dtype=images.dtype)
+        colour = given_colour(baseline, images)
+        if not bool(colour.isfinite().all()):
+            got = "it has NaN or infinite pixels" if colour.ndim else f"got {shown(baseline)}"
+            raise InputError(f"baseline must be finite; {got}")
     try:
         return colour.to(images).expand(images.shape)
     except RuntimeError as error:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from solvers.validation import as_integer, as_list, shown
 from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import Model
+from ssimpert.validation import Integers
 
 
-def class_targets(target: int | Tensor, images: Tensor) -> Tensor:
+def class_targets(target: int | Integers, images: Tensor) -> Tensor:
     """``target`` as one class for each image: (B,) int64, on the device of ``images``.
 
     Raises:
-        InputError: ``target`` is neither a class number nor a (B,) tensor of integers.
+        InputError: ``target`` is neither a class number nor (B,) integers: a tensor, an array, a list or a tuple.
     """
     count = images.shape[0]
-    if isinstance(target, int) and not isinstance(target, bool):
-        target = torch.full((count,), target, device=images.device)
-    if not isinstance(target, Tensor) or target.dtype not in (torch.int64, torch.int32):
-        got = target.dtype if isinstance(target, Tensor) else repr(target)
-        raise InputError(f"target must be a class number or a tensor of {count} integers, got {got}")
+    number = as_integer(target)
+    if number is not None:
+        target = torch.full((count,), number)
+    elif not isinstance(target, Tensor):
+        entries = as_list(target)
+        if entries is None or any(as_integer(entry) is None for entry in entries):
+            raise InputError(f"target must be a class number or a tensor of {count} integers, got {shown(target)}")
+        target = torch.tensor(entries, dtype=torch.int64)
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise InputError(f"target must be a class number or a tensor of {count} integers, got {target.dtype}")
     if target.shape != (count,):
         raise InputError(f"target must have shape ({count},), one class an image, got {tuple(target.shape)}")
     # The clone matters: a tensor made under inference_mode cannot enter a graph.

@@ -118,9 +118,9 @@ def smooth_grad(
     """
     check_images("images", images)
     check_channels(channels)
-    check_count("samples", samples)
+    samples = check_count("samples", samples)
     copies = batch_size_for(batch_size, images)
-    check_seed(seed)
+    seed = check_seed(seed)
     deviation = check_positive("noise", noise)
     targets = class_targets(target, images)
     means = []

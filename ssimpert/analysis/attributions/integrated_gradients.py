@@ -95,7 +95,7 @@ def path_attributions(
         InputError: as :func:`integrated_gradients`.
     """
     check_images("images", images)
-    check_count("steps", steps)
+    steps = check_count("steps", steps)
     points = batch_size_for(batch_size, images)
     targets = class_targets(target, images)
     from captum.attr import IntegratedGradients  # here, since it takes a second

@@ -8,15 +8,15 @@ paper retrains on permuted labels; here the model stays, and another class is ex
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from solvers.validation import as_integer, as_list, shown
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.validation import check_images, check_seed
+from ssimpert.validation import Names, check_images, check_seed
 
 
 def randomizable_layers(model: nn.Module) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ def randomizable_layers(model: nn.Module) -> tuple[str, ...]:
 
 def randomized_model(
     model: nn.Module,
-    layers: int | Literal["all"] | Sequence[str] = "all",
+    layers: int | Literal["all"] | Names = "all",
     *,
     seed: int,
     independent: bool = False,
@@ -69,7 +69,7 @@ def randomized_model(
     """
     layer_names = randomizable_layers(model)
     chosen = _names_of(layer_names, layers, independent)
-    check_seed(seed)
+    seed = check_seed(seed)
     if calibration is not None:
         check_images("calibration", calibration)
     generator = torch.Generator().manual_seed(seed)
@@ -93,39 +93,44 @@ def random_labels(label: Tensor, classes: int, *, seed: int) -> Tensor:
     Raises:
         InputError: labels that are not integers in 0 ... classes - 1, or fewer than two classes.
     """
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
-        raise InputError(f"classes must be 2 or more to have another class, got {classes!r}")
-    check_seed(seed)
+    count = as_integer(classes)
+    if count is None or count < 2:
+        raise InputError(f"classes must be 2 or more to have another class, got {shown(classes)}")
+    seed = check_seed(seed)
     if not isinstance(label, Tensor) or label.ndim != 1 or label.is_floating_point() or label.dtype == torch.bool:
         got = f"{tuple(label.shape)} {label.dtype}" if isinstance(label, Tensor) else type(label).__name__
         raise InputError(f"label must be a (B,) tensor of integers, got {got}")
-    outside = [value for value in label.tolist() if not 0 <= value < classes]
+    outside = [value for value in label.tolist() if not 0 <= value < count]
     if outside:
-        raise InputError(f"label must lie in 0 ... {classes - 1}, got {outside[0]}")
+        raise InputError(f"label must lie in 0 ... {count - 1}, got {outside[0]}")
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.randint(classes - 1, (len(label),), generator=generator).to(label.device)
+    draws = torch.randint(count - 1, (len(label),), generator=generator).to(label.device)
     return draws + (draws >= label)
 
 
-def _names_of(layer_names: tuple[str, ...], layers: int | str | Sequence[str], independent: bool) -> tuple[str, ...]:
+def _names_of(layer_names: tuple[str, ...], layers: int | str | Names, independent: bool) -> tuple[str, ...]:
     if not layer_names:
         raise InputError("the model has no parameters to randomise")
-    if isinstance(layers, int) and not isinstance(layers, bool):
-        if not 1 <= layers <= len(layer_names):
-            raise InputError(f"layers must lie in 1 ... {len(layer_names)} for this model, got {layers}")
-        return layer_names[layers - 1 : layers] if independent else layer_names[:layers]
+    number = as_integer(layers)
+    if number is not None:
+        if not 1 <= number <= len(layer_names):
+            raise InputError(f"layers must lie in 1 ... {len(layer_names)} for this model, got {number}")
+        return layer_names[number - 1 : number] if independent else layer_names[:number]
     if independent:
-        raise InputError(f"independent randomisation needs a number of a layer from the top, got layers={layers!r}")
+        raise InputError(
+            f"independent randomisation needs a number of a layer from the top, got layers={shown(layers)}"
+        )
     if isinstance(layers, str):
         if layers != "all":
             raise InputError(f"layers must be 'all', a number or a list of names, got {layers!r}")
         return layer_names
-    if not isinstance(layers, Sequence) or not layers:
-        raise InputError(f"layers must be 'all', a number or a list of names, got {layers!r}")
-    for name in layers:
+    names = as_list(layers)
+    if not names:
+        raise InputError(f"layers must be 'all', a number or a list of names, got {shown(layers)}")
+    for name in names:
         if name not in layer_names:
             raise unknown_name("layer", str(name), layer_names)
-    return tuple(layers)
+    return tuple(names)
 
 
 def _draw(module: nn.Module, seed: int) -> None:

@@ -58,8 +58,7 @@ def occlusion(
             fit, or a class that the model does not have.
     """
     check_images("images", images)
-    check_count("window", window)
-    check_count("stride", stride)
+    window, stride = check_count("window", window), check_count("stride", stride)
     batch_size_for(batch_size, images)  # refuses a batch_size that is no number before the work begins
     height, width = images.shape[-2:]
     if window > min(height, width):

@@ -19,7 +19,7 @@ from ssimpert.analysis.attributions.postprocessing import min_max
 from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import forward_copy
 from ssimpert.models.forward_passes import Model, batch_size_for, keep_freed_memory
-from ssimpert.validation import check_count, check_images, check_seed
+from ssimpert.validation import check_count, check_images, check_seed, check_share
 
 RISE_MASKS = 4000
 RISE_CELLS = 7
@@ -84,6 +84,7 @@ def rise(
     """
     check_images("images", images)
     batch_size_for(batch_size, images)  # refuses a batch_size that is no number before the work begins
+    masks, keep = check_count("masks", masks), check_share("keep", keep)
     height, width = images.shape[-2:]
     draws = draw_masks(masks, height, width, cells=cells, keep=keep, seed=seed)
     targets = class_targets(target, images)
@@ -120,13 +121,10 @@ def draw_masks(count: int, height: int, width: int, *, cells: int, keep: float, 
     Raises:
         InputError: a number out of range.
     """
-    check_count("masks", count)
-    check_count("cells", cells, 2)
-    check_seed(seed)
+    count, cells, seed = check_count("masks", count), check_count("cells", cells, 2), check_seed(seed)
     if cells > min(height, width):
         raise InputError(f"cells must be from 2 to {min(height, width)} for images {height}x{width}, got {cells}")
-    if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep < 1:
-        raise InputError(f"keep must be a probability strictly between 0 and 1, got {keep!r}")
+    keep = check_share("keep", keep)
     generator = torch.Generator().manual_seed(seed)
     grids = torch.rand(count, cells, cells, generator=generator) < keep
     rows, columns = (torch.randint(_cell_size(side, cells), (count,), generator=generator) for side in (height, width))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 import solvers
+from solvers.validation import as_integer, shown
 from ssimpert.analysis.attributions.catalog import ATTRIBUTIONS
 from ssimpert.analysis.attributions.layer_gradients import module_of_layer
 from ssimpert.analysis.comparison.maps import CONTROL_MAPS, RANDOM_WEIGHTS
@@ -20,7 +19,7 @@ from ssimpert.models.forward_copy import MAX_ROUNDINGS_APART, roundings_apart
 from ssimpert.perturbation.baselines.l2_control import CONTROL_NAME
 from ssimpert.perturbation.inputs import support_mask, support_set
 from ssimpert.perturbation.results import PerturbResult, check_made_from
-from ssimpert.validation import check_images, check_seed
+from ssimpert.validation import check_flag, check_images, check_names, check_seed
 
 
 def check_comparison(model: nn.Module, image: Tensor, result: PerturbResult, options: ComparisonOptions) -> None:
@@ -53,8 +52,7 @@ def check_options(model: nn.Module, image: Tensor, options: ComparisonOptions) -
         if options.masks.device != image.device:
             raise InputError(f"image is on {image.device}, masks on {options.masks.device}; bring both to one device")
     _check_insertion_deletion(model, options.insertion_deletion)
-    if not isinstance(options.sanity, bool):
-        raise InputError(f"sanity must be True or False, got {options.sanity!r}")
+    check_flag("sanity", options.sanity)
     _check_shifts(options.shifts, image)
     check_seed(options.seed)
     if options.forward is not None:
@@ -107,13 +105,11 @@ def _check_maps(model: nn.Module, options: ComparisonOptions) -> None:
     if options.cam not in CAMS:
         raise unknown_name("class activation map", str(options.cam), CAMS)
     attributions, layer = options.attributions, options.layer
-    if isinstance(attributions, str) or not isinstance(attributions, Sequence):
-        raise InputError(f"attributions must be a list of names, got {attributions!r}")
     if layer is not None and not isinstance(layer, str):
         raise InputError(f"layer must be the name of one of the model's modules, got a {type(layer).__name__}")
     if isinstance(model, nn.Module) and any(module.training for module in model.modules()):
         raise InputError(f"{type(model).__name__} is in training mode; call its eval() before it is compared")
-    for name in attributions:
+    for name in check_names("attributions", attributions):
         if name not in ATTRIBUTIONS:
             raise unknown_name("attribution", str(name), ATTRIBUTIONS)
 
@@ -136,10 +132,12 @@ def _check_distinct(names: list[str]) -> None:
 
 
 def _check_insertion_deletion(model: nn.Module, insertion_deletion: bool | int) -> None:
-    if not isinstance(insertion_deletion, int) or (insertion_deletion < 1 and insertion_deletion is not False):
-        raise InputError(
-            f"insertion_deletion must be True, False or a step of at least 1 pixel, got {insertion_deletion!r}"
-        )
+    if not isinstance(insertion_deletion, bool):
+        step = as_integer(insertion_deletion)
+        if step is None or step < 1:
+            raise InputError(
+                f"insertion_deletion must be True, False or a step of at least 1 pixel, got {shown(insertion_deletion)}"
+            )
     if insertion_deletion and not isinstance(getattr(model, "mean", None), Tensor):
         raise InputError(
             f"{type(model).__name__} has no mean colour, which insertion and deletion need; give it a mean"
@@ -159,8 +157,9 @@ def _check_forward(forward: OnnxClassifier, model: nn.Module, image: Tensor, opt
 
 def _check_shifts(shifts: int, image: Tensor) -> None:
     pixels = image.shape[-2] * image.shape[-1]
-    if isinstance(shifts, bool) or not isinstance(shifts, int) or (shifts != 0 and shifts < MIN_SHIFTS):
-        raise InputError(f"shifts must be 0, for no p-values, or at least {MIN_SHIFTS}, got {shifts!r}")
-    if shifts >= pixels:
+    number = as_integer(shifts)
+    if number is None or (number != 0 and number < MIN_SHIFTS):
+        raise InputError(f"shifts must be 0, for no p-values, or at least {MIN_SHIFTS}, got {shown(shifts)}")
+    if number >= pixels:
         size = "x".join(str(side) for side in image.shape[-2:])
         raise InputError(f"images of {size} pixels have {pixels - 1} shifts, got shifts={shifts}; 0 leaves them out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ssimpert.analysis.comparison.scores import score_maps
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.models import OnnxClassifier
 from ssimpert.perturbation.results import PerturbResult
+from ssimpert.validation import Names
 
 Progress = Callable[[str, int, int], None]
 """Called before each stage, and once at the end, with three values: the name of the stage, the number of stages that
@@ -30,7 +31,7 @@ def compare(
     support: Tensor | None = None,
     layer: str | None = None,
     cam: str = "grad_cam",
-    attributions: Sequence[str] = (),
+    attributions: Names = (),
     masks: Tensor | None = None,
     insertion_deletion: bool | int = False,
     sanity: bool = False,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from solvers.validation import as_list, plain
 from ssimpert.analysis.attributions.class_targets import Model
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.models import OnnxClassifier
 from ssimpert.perturbation.results import PerturbResult
+from ssimpert.validation import Names
 
 CONTROLS = ("l2",)
 """The controls that :func:`ssimpert.compare` makes itself."""
@@ -27,20 +28,27 @@ FORWARD_ONLY = ("occlusion", "rise")
 class ComparisonOptions:
     """The keywords of :func:`ssimpert.compare`, with the same names and defaults; that function documents each.
 
-    The object itself checks nothing: see :mod:`ssimpert.analysis.comparison.checks`.
+    The object itself checks nothing: see :mod:`ssimpert.analysis.comparison.checks`. Scalars of numpy and torch become
+    values of Python, and the names of attributions a tuple.
     """
 
     control: str | PerturbResult | None = "l2"
     support: Tensor | None = None
     layer: str | None = None
     cam: str = "grad_cam"
-    attributions: Sequence[str] = ()
+    attributions: Names = ()
     masks: Tensor | None = None
     insertion_deletion: bool | int = False
     sanity: bool = False
     shifts: int = MIN_SHIFTS
     seed: int = 0
     forward: OnnxClassifier | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("insertion_deletion", "sanity", "shifts", "seed"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        names = as_list(self.attributions)
+        object.__setattr__(self, "attributions", self.attributions if names is None else tuple(names))
 
     @property
     def draws_curves(self) -> bool:

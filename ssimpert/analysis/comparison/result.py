@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
@@ -15,10 +15,12 @@ from torch import Tensor
 from ssimpert.analysis.comparison.maps import Maps
 from ssimpert.analysis.comparison.scores import MapScores
 from ssimpert.analysis.map_agreement.agreement import Agreement
+from ssimpert.analysis.statistics.bootstrap import Clusters
 from ssimpert.analysis.statistics.table import COLUMNS, agreement_table
 from ssimpert.errors import InputError
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.records import json_values
+from ssimpert.validation import Integers, Names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,8 +108,8 @@ class Comparison:
 
     def table(
         self,
-        images: Sequence[str] | Sequence[int] | None = None,
-        columns: Mapping[str, Sequence[Any]] | None = None,
+        images: Names | Integers | None = None,
+        columns: Mapping[str, Clusters] | None = None,
     ) -> pd.DataFrame:
         """The per-image table (:mod:`ssimpert.analysis.statistics.table`): a row for each image, method, map and
         metric.

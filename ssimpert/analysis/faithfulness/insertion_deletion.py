@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ssimpert.analysis.attributions.baseline_image import mean_colour
+from ssimpert.analysis.attributions.baseline_image import given_colour, mean_colour
 from ssimpert.analysis.attributions.class_targets import checked_logits, class_targets
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.faithfulness.blurred_image import blurred
@@ -27,7 +27,7 @@ from ssimpert.analysis.faithfulness.pixel_replacement import class_probabilities
 from ssimpert.errors import InputError
 from ssimpert.models.forward_copy import forward_copy
 from ssimpert.models.forward_passes import Model, batch_size_for, keep_freed_memory
-from ssimpert.validation import check_count, check_images, check_maps
+from ssimpert.validation import Integers, Numbers, check_count, check_images, check_maps
 
 ROWS_A_STEP = 8
 """The default step, in rows of the image."""
@@ -41,10 +41,10 @@ def insertion(
     images: Tensor,
     maps: Tensor,
     *,
-    target: int | Tensor | None = None,
+    target: int | Integers | None = None,
     step: int | None = None,
     batch_size: int | None = None,
-    baseline: float | Tensor | None = None,
+    baseline: float | Numbers | None = None,
 ) -> PixelCurve:
     """The probability of the class while the highest pixels of ``maps`` come back into the blurred image.
 
@@ -81,10 +81,10 @@ def deletion(
     images: Tensor,
     maps: Tensor,
     *,
-    target: int | Tensor | None = None,
+    target: int | Integers | None = None,
     step: int | None = None,
     batch_size: int | None = None,
-    baseline: float | Tensor | None = None,
+    baseline: float | Numbers | None = None,
 ) -> PixelCurve:
     """The probability of the class while the mean colour overwrites the highest pixels of ``maps``.
 
@@ -102,10 +102,10 @@ def insertion_deletion(
     images: Tensor,
     maps: Tensor,
     *,
-    target: int | Tensor | None = None,
+    target: int | Integers | None = None,
     step: int | None = None,
     batch_size: int | None = None,
-    baseline: float | Tensor | None = None,
+    baseline: float | Numbers | None = None,
 ) -> dict[Kind, PixelCurve]:
     """Both curves by name, ``"insertion"`` and ``"deletion"``.
 
@@ -126,13 +126,14 @@ def _curves(
     model: Model,
     images: Tensor,
     maps: Tensor,
-    target: int | Tensor | None,
+    target: int | Integers | None,
     step: int | None,
     batch_size: int | None,
-    baseline: float | Tensor | None,
+    baseline: float | Numbers | None,
 ) -> dict[Kind, PixelCurve]:
     """The curves of ``kinds``. The arguments are those of :func:`insertion`."""
-    step = _checked_step(images, maps, target, step, batch_size)
+    step = _checked_step(images, maps, target, step)
+    batch_size = None if batch_size is None else check_count("batch_size", batch_size)
     colour = _mean_colour(model, images, baseline)
     steps = math.ceil(images.shape[-2] * images.shape[-1] / step)
     keep_freed_memory(images)
@@ -191,9 +192,7 @@ def _curve(
     )
 
 
-def _checked_step(
-    images: Tensor, maps: Tensor, target: int | Tensor | None, step: int | None, batch_size: int | None
-) -> int:
+def _checked_step(images: Tensor, maps: Tensor, target: int | Integers | None, step: int | None) -> int:
     """Check all these arguments of :func:`insertion`, and give the step in pixels."""
     check_images("images", images)
     check_maps("maps", maps)
@@ -206,22 +205,17 @@ def _checked_step(
         class_targets(target, images)
     if step is None:
         step = ROWS_A_STEP * images.shape[-1]
-    check_count("step", step)
-    if batch_size is not None:
-        check_count("batch_size", batch_size)
-    return step
+    return check_count("step", step)
 
 
-def _mean_colour(model: Model, images: Tensor, baseline: float | Tensor | None) -> Tensor:
+def _mean_colour(model: Model, images: Tensor, baseline: float | Numbers | None) -> Tensor:
     """The mean colour, ``baseline`` or the model's own: (1, C, 1, 1), in the dtype and on the device of ``images``."""
     channels = images.shape[1]
     if baseline is None:
         baseline = mean_colour(model, channels)
         if baseline is None:
             raise InputError(f"{type(model).__name__} has no mean colour; give baseline= in the images' units")
-    if isinstance(baseline, bool) or not isinstance(baseline, int | float | Tensor):
-        raise InputError(f"baseline must be a number or a tensor of {channels} numbers, got {baseline!r}")
-    colour = torch.as_tensor(baseline).detach().to(images)
+    colour = given_colour(baseline, images)
     if colour.numel() not in (1, channels) or not bool(colour.isfinite().all()):
         raise InputError(f"baseline must be 1 or {channels} finite numbers, got {colour.flatten().tolist()}")
     return colour.reshape(1, -1, 1, 1).expand(1, channels, 1, 1)

@@ -7,14 +7,19 @@ spans [column, column + 1) by [row, row + 1). A function that needs another conv
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssimpert.errors import InputError
+from ssimpert.validation import check_count
 
-Boxes = Tensor | Sequence[Tensor]
-"""The boxes of B images: (B, 4) for one box an image, or B tensors (k, 4), where k is at least 1 and may differ."""
+Boxes = Tensor | NDArray[Any] | Sequence[Tensor] | Sequence[NDArray[Any]]
+"""The boxes of B images: (B, 4) for one box an image, or B tensors or arrays (k, 4), where k is at least 1 and may
+differ."""
 
 
 def padded_boxes(boxes: Boxes, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -25,16 +30,13 @@ def padded_boxes(boxes: Boxes, count: int, device: torch.device) -> tuple[Tensor
     Raises:
         InputError: another number of images, an image without boxes, a box that is not finite or has no area.
     """
-    if isinstance(boxes, Tensor):
-        if boxes.shape != (count, 4):
+    if isinstance(boxes, (Tensor, np.ndarray)):
+        if tuple(boxes.shape) != (count, 4):
             raise InputError(f"boxes must have shape ({count}, 4), one an image, got {tuple(boxes.shape)}")
-        rows = list(boxes[:, None])
-    else:
-        rows = list(boxes)
-        if len(rows) != count:
-            raise InputError(f"boxes must be given for each of the {count} images, got {len(rows)}")
-    for index, row in enumerate(rows):
-        _check_row(index, row)
+        boxes = boxes[:, None]
+    if len(boxes) != count:
+        raise InputError(f"boxes must be given for each of the {count} images, got {len(boxes)}")
+    rows = [_checked_row(index, row) for index, row in enumerate(boxes)]
     largest_count = max(len(row) for row in rows)
     padded = torch.zeros(count, largest_count, 4, dtype=torch.float64, device=device)
     real = torch.zeros(count, largest_count, dtype=torch.bool, device=device)
@@ -87,6 +89,7 @@ def box_masks(boxes: Boxes, count: int, height: int, width: int, device: torch.d
     Raises:
         InputError: as :func:`padded_boxes`.
     """
+    count, height, width = check_count("count", count), check_count("height", height), check_count("width", width)
     padded, real = padded_boxes(boxes, count, torch.device(device))
     rows = torch.arange(height, device=padded.device) + 0.5
     columns = torch.arange(width, device=padded.device) + 0.5
@@ -103,7 +106,10 @@ def _extent(present: Tensor) -> tuple[Tensor, Tensor]:
     return first, last
 
 
-def _check_row(index: int, row: Tensor) -> None:
+def _checked_row(index: int, row: Tensor | NDArray[Any]) -> Tensor:
+    """The boxes of one image, (k, 4), as a tensor."""
+    if isinstance(row, np.ndarray) and row.dtype.kind in "iuf":
+        row = torch.as_tensor(row)
     if not isinstance(row, Tensor) or row.ndim != 2 or row.shape[1] != 4 or len(row) == 0:
         got = tuple(row.shape) if isinstance(row, Tensor) else type(row).__name__
         raise InputError(f"the boxes of image {index} must be (k, 4) with k at least 1, got {got}")
@@ -111,3 +117,4 @@ def _check_row(index: int, row: Tensor) -> None:
         raise InputError(f"the boxes of image {index} must be finite, got {row.tolist()}")
     if not bool((row[:, 2:] > row[:, :2]).all()):
         raise InputError(f"the boxes of image {index} must have x0 < x1 and y0 < y1, got {row.tolist()}")
+    return row

@@ -11,9 +11,10 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from solvers.validation import as_integer, shown
 from ssimpert.analysis.localization.thresholded_boxes import ThresholdedBoxes, Thresholding
 from ssimpert.errors import InputError
-from ssimpert.validation import check_seed
+from ssimpert.validation import Integers, check_integers, check_seed
 
 
 class LocalizationRow(TypedDict):
@@ -90,9 +91,20 @@ class CrossValidatedLocalization:
         ]
 
 
-def choose_alpha(result: ThresholdedBoxes, images: Tensor | None = None) -> float:
-    """The alpha with the least error over ``images`` (indices; default all); the smallest among equals."""
-    return result.alphas[_best_column(result, images)]
+def choose_alpha(result: ThresholdedBoxes, images: Integers | None = None) -> float:
+    """The alpha with the least error over ``images`` (indices; default all); the smallest among equals.
+
+    Raises:
+        InputError: no images, or an index that is no integer from 0 to the number of images less 1.
+    """
+    if images is None:
+        return result.alphas[_best_column(result, None)]
+    count = len(result.reasons)
+    indices = check_integers("images", images)
+    for index in indices:
+        if not 0 <= index < count:
+            raise InputError(f"image {index} is not in the result; it has images 0 to {count - 1}")
+    return result.alphas[_best_column(result, torch.tensor(indices, dtype=torch.int64))]
 
 
 def evaluate_at(chosen_on: ThresholdedBoxes, evaluated_on: ThresholdedBoxes) -> CrossValidatedLocalization:
@@ -123,23 +135,24 @@ def cross_validated(result: ThresholdedBoxes, *, folds: int = 5, seed: int = 0) 
         InputError: fewer images than folds, or fewer than 2 folds.
     """
     count = len(result.reasons)
-    if isinstance(folds, bool) or not isinstance(folds, int) or not 2 <= folds <= count:
-        raise InputError(f"folds must be an integer from 2 to the number of images, {count}, got {folds!r}")
-    check_seed(seed)
+    fold_count = as_integer(folds)
+    if fold_count is None or not 2 <= fold_count <= count:
+        raise InputError(f"folds must be an integer from 2 to the number of images, {count}, got {shown(folds)}")
+    seed = check_seed(seed)
     device = result.correct.device
     # The images are dealt on the CPU, so that a seed means the same folds on every device.
     fold = torch.empty(count, dtype=torch.int64)
-    fold[torch.randperm(count, generator=torch.Generator().manual_seed(seed))] = torch.arange(count) % folds
+    fold[torch.randperm(count, generator=torch.Generator().manual_seed(seed))] = torch.arange(count) % fold_count
     fold = fold.to(device)
     columns = torch.empty(count, dtype=torch.int64, device=device)
-    for left_out in range(folds):
+    for left_out in range(fold_count):
         columns[fold == left_out] = _best_column(result, (fold != left_out).nonzero()[:, 0])
     return _at_columns(result, columns, fold)
 
 
 def _best_column(result: ThresholdedBoxes, images: Tensor | None) -> int:
     """The index of the alpha with the least error over ``images``; among equals that of the smallest alpha."""
-    correct = result.correct if images is None else result.correct[images]
+    correct = result.correct if images is None else result.correct[images.to(result.correct.device)]
     if len(correct) == 0:
         raise InputError("alpha must be chosen on at least one image, got none")
     hits = correct.sum(dim=0).tolist()

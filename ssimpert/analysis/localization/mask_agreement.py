@@ -50,7 +50,7 @@ def mask_agreement(maps: Tensor, masks: Tensor, *, tolerance: float = TOLERANCE)
     check_masks(masks, tuple(maps.shape))
     if masks.device != maps.device:
         raise InputError(f"maps are on {maps.device}, masks on {masks.device}; bring both to one device")
-    check_positive("tolerance", tolerance)
+    tolerance = check_positive("tolerance", tolerance)
     degenerate = degenerate_reasons(maps)
     ranked = ranks_pixels(degenerate, maps.device)
     values = torch.where(ranked[:, None, None], maps.detach().double(), 0.0)

@@ -19,7 +19,7 @@ from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.localization.object_masks import TOLERANCE, check_masks, dilated_masks, hits_mask
 from ssimpert.analysis.localization.pointing_result import PointingResult
 from ssimpert.errors import InputError
-from ssimpert.validation import check_maps, check_positive
+from ssimpert.validation import check_count, check_maps, check_positive
 
 LARGEST_DIFFICULT_SHARE = 0.25
 
@@ -50,7 +50,8 @@ def pointing_game(
     check_maps("maps", maps)
     if maps.numel() == 0:
         raise InputError(f"maps must not be empty, got shape {tuple(maps.shape)}")
-    _check_trials(masks, len(maps), categories, difficult, tolerance)
+    _check_trials(masks, len(maps), categories, difficult)
+    tolerance = check_positive("tolerance", tolerance)
     if maps.device != masks.device:
         raise InputError(f"maps are on {maps.device}, masks on {masks.device}; bring both to one device")
     reasons = degenerate_reasons(maps)
@@ -82,7 +83,8 @@ def point_game(
         raise InputError(f"points must have shape (N, 2), got {got}")
     if not bool(points.isfinite().all()):
         raise InputError(f"points must be finite, got {points[~points.isfinite().all(dim=1)][0].tolist()}")
-    _check_trials(masks, len(points), categories, difficult, tolerance)
+    _check_trials(masks, len(points), categories, difficult)
+    tolerance = check_positive("tolerance", tolerance)
     return _result_of_points(
         points.to(masks.device, torch.float64), masks, categories, tolerance, difficult, (None,) * len(points)
     )
@@ -101,7 +103,13 @@ def highest_points(maps: Tensor, height: int, width: int) -> Tensor:
 
 
 def centre_points(count: int, height: int, width: int) -> Tensor:
-    """The middle of the image for each trial, (N, 2) float64: the baseline (width/2, height/2) of TorchRay."""
+    """The middle of the image for each trial, (N, 2) float64: the baseline (width/2, height/2) of TorchRay.
+
+    Raises:
+        InputError: a count that is no integer from 0, or a side that is no integer from 1.
+    """
+    count = check_count("count", count, 0)
+    height, width = check_count("height", height), check_count("width", width)
     return torch.tensor([[width / 2, height / 2]], dtype=torch.float64).repeat(count, 1)
 
 
@@ -159,12 +167,11 @@ def _result_of_points(
     )
 
 
-def _check_trials(masks: Tensor, count: int, categories: Tensor, difficult: Tensor | None, tolerance: float) -> None:
+def _check_trials(masks: Tensor, count: int, categories: Tensor, difficult: Tensor | None) -> None:
     check_masks(masks)
     if len(masks) != count:
         raise InputError(f"masks must be given for each of the {count} trials, got {len(masks)}")
     _check_integers("categories", categories, count)
-    check_positive("tolerance", tolerance)
     if difficult is None:
         return
     if not isinstance(difficult, Tensor) or difficult.dtype != torch.bool or difficult.shape != (count,):

@@ -16,7 +16,6 @@ A map that is constant or not finite estimates nothing. Such a map is wrong at e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -27,7 +26,7 @@ from torch import Tensor
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.localization.boxes import Boxes, best_iou, bounding_boxes, padded_boxes
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.validation import check_maps
+from ssimpert.validation import Numbers, check_maps, check_numbers
 
 Thresholding = Literal["value", "energy", "mean"]
 
@@ -76,7 +75,7 @@ def thresholded_boxes(
     boxes: Boxes,
     thresholding: Thresholding,
     *,
-    alphas: Sequence[float] | None = None,
+    alphas: Numbers | None = None,
     image_sizes: Tensor | None = None,
 ) -> ThresholdedBoxes:
     """Estimate a box for each map and each alpha, and compare the box with the objects' boxes.
@@ -98,7 +97,7 @@ def thresholded_boxes(
     """
     if thresholding not in THRESHOLDINGS:
         raise unknown_name("thresholding", thresholding, THRESHOLDINGS)
-    chosen = ALPHAS[thresholding] if alphas is None else tuple(alphas)
+    chosen = ALPHAS[thresholding] if alphas is None else check_numbers("alphas", alphas)
     _check_alphas(chosen, thresholding)
     check_maps("maps", maps)
     if maps.numel() == 0:
@@ -175,6 +174,5 @@ def _check_alphas(alphas: tuple[float, ...], thresholding: Thresholding) -> None
     if not alphas:
         raise InputError("alphas must hold at least one value, got none")
     for alpha in alphas:
-        is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-        if not is_number or not 0 <= alpha <= largest or alpha == float("inf"):
+        if not 0 <= alpha <= largest or alpha == float("inf"):
             raise InputError(f"alpha must be a number from 0 to {largest} for {thresholding!r}, got {alpha!r}")

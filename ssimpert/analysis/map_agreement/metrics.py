@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ssimpert.analysis.map_agreement.map_pairs import Faults, MapPair, defined
-from ssimpert.errors import InputError
+from ssimpert.validation import check_share
 
 TOP_SHARE = 0.2
 INSIDE_CAM = 0.5
@@ -205,8 +205,7 @@ def _divergence(first: Tensor, second: Tensor) -> Tensor:
 
 def top_iou_metric(share: float = TOP_SHARE) -> AgreementMetric:
     """The overlap of the highest pixels as a metric; ``share`` of all pixels are taken, 0 < share < 1, default 0.2."""
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-        raise InputError(f"share must lie strictly between 0 and 1, got {share!r}")
+    share = check_share("share", share)
 
     def features(maps: Tensor, cam: Tensor) -> tuple[Tensor, Tensor]:
         # The share is taken by its decimal form: in binary 0.07 * 100 is 7.000000000000001, whose ceiling is 8.

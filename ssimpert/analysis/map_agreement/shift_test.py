@@ -19,6 +19,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from solvers.validation import as_integer, as_real, plain, shown
 from ssimpert.analysis.map_agreement.map_pairs import MapPair, first_reasons, paired
 from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS, AgreementMetric
 from ssimpert.errors import InputError, unknown_name
@@ -103,7 +104,11 @@ def shift_null(
     """
     if alternative not in get_args(Alternative):
         raise unknown_name("alternative", str(alternative), get_args(Alternative))
+    higher_is_better = plain(higher_is_better)
     checked_metric = _checked_metric(metric, higher_is_better)
+    seed = check_seed(seed)
+    shifts = None if shifts is None else _checked_shifts(shifts)
+    minimum_distance = _checked_distance(minimum_distance)
     pair = paired(maps, cam)
     offsets = _chosen_shifts(maps.shape[-2:], shifts, few_shifts, minimum_distance, seed)
     if isinstance(checked_metric, AgreementMetric):
@@ -131,7 +136,7 @@ def _checked_metric(metric: str | MapMetric, higher_is_better: bool | None) -> A
         if not callable(metric):
             raise InputError(f"metric must be a name or a function of two maps, got {metric!r}")
         if higher_is_better is not None and not isinstance(higher_is_better, bool):
-            raise InputError(f"higher_is_better must be True, False or None, got {higher_is_better!r}")
+            raise InputError(f"higher_is_better must be True, False or None, got {shown(higher_is_better)}")
         return metric
     if metric not in AGREEMENT_METRICS:
         raise unknown_name("agreement metric", metric, AGREEMENT_METRICS)
@@ -140,15 +145,24 @@ def _checked_metric(metric: str | MapMetric, higher_is_better: bool | None) -> A
     return AGREEMENT_METRICS[metric]
 
 
+def _checked_shifts(shifts: int) -> int:
+    number = as_integer(shifts)
+    if number is None or number < 1:
+        raise InputError(f"shifts must be a positive integer or None (all of them), got {shown(shifts)}")
+    return number
+
+
+def _checked_distance(minimum_distance: float) -> float:
+    distance = as_real(minimum_distance)
+    if distance is None or not distance > 0:
+        raise InputError(f"minimum_distance must be a positive number of pixels, got {shown(minimum_distance)}")
+    return distance
+
+
 def _chosen_shifts(
     size: torch.Size, shifts: int | None, few_shifts: bool, minimum_distance: float, seed: int
 ) -> Tensor:
     """The shifts that are tried, (S, 2) int64, rows and columns, on the CPU."""
-    check_seed(seed)
-    if shifts is not None and (isinstance(shifts, bool) or not isinstance(shifts, int) or shifts < 1):
-        raise InputError(f"shifts must be a positive integer or None (all of them), got {shifts!r}")
-    if isinstance(minimum_distance, bool) or not isinstance(minimum_distance, int | float) or not minimum_distance > 0:
-        raise InputError(f"minimum_distance must be a positive number of pixels, got {minimum_distance!r}")
     height, width = size
     down, across = torch.arange(height), torch.arange(width)
     rows, columns = torch.minimum(down, height - down), torch.minimum(across, width - across)

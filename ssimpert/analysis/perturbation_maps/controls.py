@@ -16,7 +16,7 @@ from solvers import Window
 from ssimpert.analysis.perturbation_maps.saliency import SMOOTHING
 from ssimpert.analysis.perturbation_maps.smoothing import gaussian_smooth
 from ssimpert.errors import InputError
-from ssimpert.validation import check_images, check_positive
+from ssimpert.validation import check_count, check_images, check_positive
 
 LOCAL_WINDOW = Window.uniform(7)
 CENTRE_SIGMA = 0.25
@@ -72,9 +72,7 @@ def centred_gaussian(
     Raises:
         InputError: sizes that are no positive integers, a sigma that is not positive, or another dtype.
     """
-    for name, side in (("height", height), ("width", width)):
-        if isinstance(side, bool) or not isinstance(side, int) or side < 1:
-            raise InputError(f"{name} must be a positive number of pixels, got {side!r}")
+    height, width = check_count("height", height), check_count("width", width)
     sigma = check_positive("sigma", sigma)
     if not dtype.is_floating_point:
         raise InputError(f"dtype must be a floating-point type, got {dtype}")

@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from solvers.validation import as_real, shown
 from ssimpert.analysis.degenerate_maps import is_constant
 from ssimpert.errors import InputError
 from ssimpert.validation import check_maps
@@ -37,9 +38,10 @@ def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
 
 def check_sigma(sigma: float) -> float:
     """``sigma`` as a float; :class:`InputError` unless it is finite and at least 0."""
-    if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not math.isfinite(sigma) or sigma < 0:
-        raise InputError(f"sigma must be a number of pixels, 0 (no smoothing) or more, got {sigma!r}")
-    return float(sigma)
+    number = as_real(sigma)
+    if number is None or not math.isfinite(number) or number < 0:
+        raise InputError(f"sigma must be a number of pixels, 0 (no smoothing) or more, got {shown(sigma)}")
+    return number
 
 
 @lru_cache(maxsize=32)

@@ -14,9 +14,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
+from solvers.validation import as_list, shown
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.validation import check_count, check_seed
+from ssimpert.validation import check_count, check_seed, check_share
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -24,6 +26,8 @@ MAX_DRAWS_IN_MEMORY = 2**21
 
 IntervalMethod = Literal["percentile", "bca"]
 Floats = NDArray[np.float64]
+Clusters = Sequence[Any] | NDArray[Any] | Tensor
+"""A label for each value. Values with equal labels belong together."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,9 @@ class Interval:
 
 
 def bootstrap_interval(
-    values: ArrayLike,
+    values: ArrayLike | Tensor,
     *,
-    clusters: Sequence[Any] | NDArray[Any] | None = None,
+    clusters: Clusters | None = None,
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     method: IntervalMethod = "percentile",
@@ -79,19 +83,17 @@ def bootstrap_interval(
     """
     if method not in get_args(IntervalMethod):
         raise unknown_name("interval", str(method), get_args(IntervalMethod))
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 < confidence < 1:
-        raise InputError(f"confidence must lie strictly between 0 and 1, got {confidence!r}")
-    check_count("resamples", resamples)
-    check_seed(seed)
+    confidence = check_share("confidence", confidence)
+    resamples, seed = check_count("resamples", resamples), check_seed(seed)
     sample = finite_values(values)
     sums, counts = cluster_sums(sample, clusters)
     low, high = _bounds(sample, sums, counts, confidence, resamples, method, seed)
     return Interval(low, high, method, confidence, resamples, len(sums), seed)
 
 
-def finite_values(values: ArrayLike) -> Floats:
+def finite_values(values: ArrayLike | Tensor) -> Floats:
     """``values`` (n,) in float64; :class:`InputError` unless all of them are finite."""
-    sample = np.asarray(values, dtype=np.float64)
+    sample = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
     if sample.ndim != 1:
         raise InputError(f"values must have one axis, (n,), got shape {sample.shape}")
     if not np.isfinite(sample).all():
@@ -99,14 +101,17 @@ def finite_values(values: ArrayLike) -> Floats:
     return sample
 
 
-def cluster_sums(sample: Floats, clusters: Sequence[Any] | NDArray[Any] | None) -> tuple[Floats, Floats]:
+def cluster_sums(sample: Floats, clusters: Clusters | None) -> tuple[Floats, Floats]:
     """The sum and the number of the values of each cluster, in order of first appearance.
 
     Without ``clusters`` each value is a cluster by itself.
     """
     if clusters is None:
         return sample, np.ones_like(sample)
-    labels = list(clusters)
+    # Labels of an array or a tensor become Python's: two tensors with one number are two keys of a dictionary.
+    labels = as_list(clusters)
+    if labels is None:
+        raise InputError(f"clusters must be a list with a label for each value, got {shown(clusters)}")
     if len(labels) != len(sample):
         raise InputError(f"clusters must hold a label for each value, got {len(labels)} for {len(sample)} values")
     index_of = {label: index for index, label in enumerate(dict.fromkeys(labels))}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from torch import Tensor
 
-from ssimpert.analysis.statistics.bootstrap import MAX_DRAWS_IN_MEMORY, Floats, cluster_sums, finite_values
+from ssimpert.analysis.statistics.bootstrap import MAX_DRAWS_IN_MEMORY, Clusters, Floats, cluster_sums, finite_values
 from ssimpert.errors import InputError
 from ssimpert.validation import check_count, check_seed
 
@@ -40,9 +40,9 @@ class SignFlipTest:
 
 
 def sign_flip_test(
-    differences: ArrayLike,
+    differences: ArrayLike | Tensor,
     *,
-    clusters: Sequence[Any] | NDArray[Any] | None = None,
+    clusters: Clusters | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> SignFlipTest:
@@ -65,8 +65,7 @@ def sign_flip_test(
     Raises:
         InputError: differences that are not finite, clusters of another length, or a number out of range.
     """
-    check_count("permutations", permutations)
-    check_seed(seed)
+    permutations, seed = check_count("permutations", permutations), check_seed(seed)
     sample = finite_values(differences)
     sums, _ = cluster_sums(sample, clusters)
     units = len(sums)
@@ -118,7 +117,7 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def cohens_dz(differences: ArrayLike) -> float:
+def cohens_dz(differences: ArrayLike | Tensor) -> float:
     """Cohen's d_z of paired differences (n,): their mean over their standard deviation, with n - 1.
 
     NaN from fewer than two values, and where all values are equal up to rounding (1e-12 of the largest magnitude).
@@ -132,7 +131,7 @@ def cohens_dz(differences: ArrayLike) -> float:
     return float(sample.mean()) / spread
 
 
-def rank_biserial(differences: ArrayLike) -> float:
+def rank_biserial(differences: ArrayLike | Tensor) -> float:
     """The matched-pairs rank-biserial correlation of paired differences (n,), in [-1, 1] (Kerby 2014).
 
     The correlation is (R+ - R-) / (R+ + R-), where R+ and R- are the sums of the ranks of |d| over the positive and

@@ -8,15 +8,16 @@ does not influence another: every group is resampled by itself, from the same se
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from solvers.validation import as_list, shown
 from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS
 from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, RESAMPLES, Interval, IntervalMethod, bootstrap_interval
 from ssimpert.analysis.statistics.paired_tests import PERMUTATIONS, cohens_dz, holm, rank_biserial, sign_flip_test
 from ssimpert.analysis.statistics.table import check_table
 from ssimpert.errors import InputError, unknown_name
+from ssimpert.validation import Names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,9 +88,9 @@ def summarize(
 
 def paired_differences(
     table: pd.DataFrame,
-    controls: Sequence[str],
+    controls: Names,
     *,
-    methods: Sequence[str] | None = None,
+    methods: Names | None = None,
     cluster: str | None = None,
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
@@ -191,14 +192,14 @@ class _Comparison:
         return self.control, self.control_map, self.metric
 
 
-def _comparisons(table: pd.DataFrame, controls: Sequence[str], methods: Sequence[str] | None) -> list[_Comparison]:
+def _comparisons(table: pd.DataFrame, controls: Names, methods: Names | None) -> list[_Comparison]:
     present = list(dict.fromkeys(table["method"]))
-    _check_names("control", controls, present)
+    controls = _checked_names("control", controls, present)
     if methods is None:
         methods = [name for name in present if name not in controls]
         if not methods:
             raise InputError(f"every method is a control: {', '.join(present)}; nothing is left to compare")
-    _check_names("method", methods, present)
+    methods = _checked_names("method", methods, present)
     given_twice = [name for name in methods if name in controls]
     if given_twice:
         raise InputError(f"{given_twice[0]!r} is given as a method and as a control")
@@ -217,12 +218,14 @@ def _comparisons(table: pd.DataFrame, controls: Sequence[str], methods: Sequence
     return comparisons
 
 
-def _check_names(role: str, names: Sequence[str], present: list[str]) -> None:
-    if isinstance(names, str) or not names:
-        raise InputError(f"{role}s must be a list of names in column 'method', at least one, got {names!r}")
-    for name in names:
+def _checked_names(role: str, names: Names, present: list[str]) -> list[str]:
+    chosen = as_list(names)
+    if not chosen:
+        raise InputError(f"{role}s must be a list of names in column 'method', at least one, got {shown(names)}")
+    for name in chosen:
         if name not in present:
             raise unknown_name(role, str(name), present)
+    return chosen
 
 
 def _paired(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:

@@ -15,13 +15,16 @@ The first four columns together identify a row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from solvers.validation import as_list, shown
 from ssimpert.analysis.map_agreement.agreement import Agreement
+from ssimpert.analysis.statistics.bootstrap import Clusters
 from ssimpert.errors import InputError
+from ssimpert.validation import Integers, Names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +36,10 @@ COLUMNS = (*KEY, "value", "reason")
 def agreement_table(
     measured: Agreement,
     *,
-    images: Sequence[str] | Sequence[int],
+    images: Names | Integers,
     method: str,
     kind: str,
-    columns: Mapping[str, Sequence[Any]] | None = None,
+    columns: Mapping[str, Clusters] | None = None,
 ) -> pd.DataFrame:
     """The per-image table of one method's map. ``pandas.concat(..., ignore_index=True)`` puts several tables together.
 
@@ -53,11 +56,17 @@ def agreement_table(
     # Imported here: pandas takes half a second, and `ssimpert --help` should not wait for that.
     import pandas as pd
 
-    count = len(images)
-    if len(set(images)) != count:
-        raise InputError(f"images must be all different, got {list(images)}")
-    extra = dict(columns or {})
+    # Identifiers of an array or a tensor become Python's: tensors are all different keys, whatever they hold.
+    identifiers = as_list(images)
+    if identifiers is None:
+        raise InputError(f"images must be a list of identifiers, got {shown(images)}")
+    count = len(identifiers)
+    if len(set(identifiers)) != count:
+        raise InputError(f"images must be all different, got {identifiers}")
+    extra = {name: as_list(column) for name, column in (columns or {}).items()}
     for name, column in {**{metric: values.tolist() for metric, values in measured.values.items()}, **extra}.items():
+        if column is None:
+            raise InputError(f"column {name!r} must be a list of {count} values, got {shown((columns or {})[name])}")
         if len(column) != count:
             raise InputError(f"{name!r} has {len(column)} values, but there are {count} images")
     for name in extra:
@@ -67,13 +76,13 @@ def agreement_table(
     values = np.stack([measured.values[metric].cpu().numpy() for metric in metrics], axis=1)
     reasons = zip(*(measured.reasons[metric] for metric in metrics), strict=True)
     table = {
-        "image": [image for image in images for _ in metrics],
+        "image": [image for image in identifiers for _ in metrics],
         "method": method,
         "map": kind,
         "metric": metrics * count,
         "value": values.ravel(),
         "reason": [reason for row in reasons for reason in row],
-        **{name: [value for value in column for _ in metrics] for name, column in extra.items()},
+        **{name: [value for value in column or () for _ in metrics] for name, column in extra.items()},
     }
     return pd.DataFrame(table)
 

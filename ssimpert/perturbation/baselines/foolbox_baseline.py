@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from typing import Literal
@@ -24,7 +23,7 @@ from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.inputs import check_image, checked_goal
 from ssimpert.perturbation.results import FinalIterate, PerturbResult, check_made_from
 from ssimpert.records import describe
-from ssimpert.validation import check_count, check_seed
+from ssimpert.validation import Numbers, check_count, check_radii, check_seed
 
 Attack = Literal["l2-pgd", "linf-pgd", "ddn", "fmn"]
 Match = Literal["l2", "ssim"]
@@ -45,7 +44,7 @@ def foolbox_baseline(
     margin: Margin | None = None,
     label: Tensor | None = None,
     steps: int | None = None,
-    radius: float | Tensor | None = None,
+    radius: float | Numbers | None = None,
     match: Match | None = None,
     matched_to: PerturbResult | None = None,
     name: str | None = None,
@@ -85,7 +84,8 @@ def foolbox_baseline(
             untargeted.
         label: the images' classes (B,); default those of ``matched_to``, else the model's own labels.
         steps: at least 1; default 40 for PGD, 100 for ddn and fmn. One gradient a step.
-        radius: for PGD, unless matched: of the ball, positive; one number, or one per image, a tensor (B,).
+        radius: for PGD, unless matched: of the ball, positive; one number, or one per image: a tensor, array or list
+            (B,).
         match: "l2" or "ssim"; needs ``matched_to``.
         matched_to: the perturbation to match, of the same images; needs ``match``.
         name: what tables call it; default made from the attack.
@@ -102,9 +102,8 @@ def foolbox_baseline(
     """
     began = time.perf_counter()
     check_image(image)
-    check_baseline_options(
-        attack, len(image), steps=steps, radius=radius, match=match, matched_to=matched_to, seed=seed
-    )
+    steps, seed = None if steps is None else check_count("steps", steps), check_seed(seed)
+    check_baseline_options(attack, image, radius=radius, match=match, matched_to=matched_to)
     if matched_to is not None:
         check_made_from(image, matched_to, "matched_to")
         margin = matched_to.margin if margin is None else margin
@@ -161,14 +160,13 @@ def foolbox_baseline(
     return replace(result, messages=messages, seconds=time.perf_counter() - began)
 
 
-def _radii(image: Tensor, attack: Attack, radius: float | Tensor | None, matched_to: PerturbResult | None) -> Tensor:
+def _radii(image: Tensor, attack: Attack, radius: float | Numbers | None, matched_to: PerturbResult | None) -> Tensor:
     """PGD's radii, (B,) float64; 1 for the attacks that take none."""
     if matched_to is not None:
         radius = l2_size(image.double(), matched_to.adversarial.double()).clamp_min(VANISHING_RADIUS)
         if attack == "linf-pgd":
             radius = radius / image[0].numel() ** 0.5
-    radii = torch.as_tensor(1.0 if radius is None else radius, dtype=torch.float64, device=image.device)
-    return radii.expand(len(image))
+    return check_radii("radius", 1.0 if radius is None else radius, image)
 
 
 def _run(goal: Goal, image: Tensor, attack: Attack, radii: Tensor, steps: int, seed: int) -> tuple[Tensor, int]:
@@ -218,25 +216,20 @@ def _message(match: Match | None, *, finite: bool, found: bool, matched: bool) -
 
 def check_baseline_options(
     attack: str,
-    batch: int,
+    image: Tensor,
     *,
-    steps: int | None,
-    radius: float | Tensor | None,
+    radius: float | Numbers | None,
     match: str | None,
     matched_to: PerturbResult | None,
-    seed: int,
 ) -> None:
-    """Raise :class:`InputError` unless the options fit one another and ``batch`` images.
+    """Raise :class:`InputError` unless the options fit one another and the images.
 
     Args:
-        attack, steps, radius, match, matched_to, seed: as for :func:`foolbox_baseline`.
-        batch: B, the number of images.
+        attack, radius, match, matched_to: as for :func:`foolbox_baseline`.
+        image: the clean images, (B, C, H, W).
     """
     if attack not in FIXED_BUDGET + MINIMAL_NORM:
         raise unknown_name("attack", str(attack), FIXED_BUDGET + MINIMAL_NORM)
-    if steps is not None:
-        check_count("steps", steps)
-    check_seed(seed)
     if match is not None and match not in MATCHES:
         raise InputError(f"match must be one of {', '.join(MATCHES)} or None, got {match!r}")
     if (match is None) != (matched_to is None):
@@ -256,7 +249,9 @@ def check_baseline_options(
         if radius is not None:
             raise InputError(f"radius={radius!r} and match={match!r} exclude each other: a matched budget is found")
     else:
-        _check_radius(attack, batch, radius)
+        if radius is None:
+            raise InputError(f"{attack} needs radius, a positive number, or match with matched_to")
+        check_radii("radius", radius, image)
 
 
 def check_margin(margin: Margin) -> None:
@@ -265,16 +260,3 @@ def check_margin(margin: Margin) -> None:
         raise InputError(
             f"foolbox's attacks take margin=ssimpert.Untargeted() or ssimpert.Targeted(class), got {margin!r}"
         )
-
-
-def _check_radius(attack: str, batch: int, radius: float | Tensor | None) -> None:
-    if radius is None:
-        raise InputError(f"{attack} needs radius, a positive number, or match with matched_to")
-    if isinstance(radius, Tensor):
-        if tuple(radius.shape) not in ((), (batch,)):
-            raise InputError(f"radius must be one number or ({batch},), got shape {tuple(radius.shape)}")
-        for k, value in enumerate(radius.reshape(-1).tolist()):
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"radius must be positive and finite, got {value} for image {k}")
-    elif isinstance(radius, bool) or not isinstance(radius, (int, float)) or not 0 < radius < torch.inf:
-        raise InputError(f"radius must be positive and finite, got {radius!r}")

@@ -17,23 +17,17 @@ from ssimpert.perturbation.engines import loop
 from ssimpert.perturbation.engines.catalog import ENGINES_AROUND_ORIGINAL, Engine, check_engine, check_projectable
 from ssimpert.perturbation.engines.step_solver import StepSolver
 from ssimpert.perturbation.goal import Goal
-from ssimpert.validation import check_count
 
 # An image is given up where PACE_FACTOR times the margin gained a step, over the last PACE_STEPS steps, would not reach
 # the goal within the remaining steps.
 PACE_STEPS, PACE_FACTOR = 4, 1.5
 
 
-def check_level_options(
-    constraint: Constraint, steps: int, rounds: int, tolerance: float, engine: str, method: str = "auto"
-) -> Family:
+def check_level_options(constraint: Constraint, engine: str, method: str = "auto") -> Family:
     """The family of ``constraint``, with the other options checked.
 
     Args:
         constraint: a set that has a level.
-        steps: an integer of at least 1.
-        rounds: an integer of at least 1.
-        tolerance: between 0 and 1.
         engine: one that keeps to the set around the original images.
         method: the solver's method.
 
@@ -42,10 +36,6 @@ def check_level_options(
     """
     if not isinstance(constraint, Constraint):
         raise InputError(f"constraint must be a set such as solvers.WindowSSIM, got {constraint!r}")
-    check_count("steps", steps)
-    check_count("rounds", rounds)
-    if not isinstance(tolerance, (int, float)) or not 0 < tolerance < 1:
-        raise InputError(f"tolerance must lie between 0 and 1, got {tolerance!r}")
     check_engine(engine)
     if engine not in ENGINES_AROUND_ORIGINAL:
         raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,13 +18,14 @@ from ssimpert.perturbation.budget_search.levels import Family
 from ssimpert.perturbation.engines.catalog import Engine
 from ssimpert.perturbation.evaluation import require_sound_margins
 from ssimpert.perturbation.inputs import check_image, checked_goal, support_set
+from ssimpert.validation import Numbers, check_count, check_numbers
 
 
 def margin_curve(
     model: Model,
     image: Tensor,
     constraint: Constraint,
-    levels: Sequence[float],
+    levels: Numbers,
     *,
     steps: int = 10,
     margin: Margin | None = None,
@@ -42,7 +42,7 @@ def margin_curve(
     Args:
         model, image, margin, label, support, method, settings: as for :func:`~ssimpert.perturb`.
         constraint: a set of the family, as for :func:`~ssimpert.minimal_budget`.
-        levels: positive, finite and rising; L of them.
+        levels: positive, finite and rising; L of them: a list, a tuple, or an array or a tensor with one axis.
         steps: steps at each level, at least 1.
         engine: one that keeps to the set around the original image.
 
@@ -56,7 +56,8 @@ def margin_curve(
     settings = solvers.Settings.of(settings)
     check_image(image)
     region = support_set(support, image)
-    family = check_level_options(constraint, steps, 1, 0.1, engine, method)
+    steps, levels = check_count("steps", steps), check_numbers("levels", levels)
+    family = check_level_options(constraint, engine, method)
     constraint.check(image)
     _check_levels(family, levels)
     goal = checked_goal(model, image, label, margin)
@@ -74,7 +75,7 @@ def margin_curve(
     return torch.stack(margins).to(image.dtype)
 
 
-def _check_levels(family: Family, levels: Sequence[float]) -> None:
+def _check_levels(family: Family, levels: tuple[float, ...]) -> None:
     rising = all(a < b for a, b in zip([0.0, *levels], levels, strict=False))  # false where a level is NaN
     if not levels or not rising or levels[-1] == math.inf:
         raise InputError(f"levels must be positive, finite and rise, got {list(levels)}")

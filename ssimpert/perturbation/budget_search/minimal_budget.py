@@ -30,7 +30,7 @@ from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.inputs import check_image, checked_goal, support_set, support_share
 from ssimpert.perturbation.results import FinalIterate, MinimalBudgetResult
 from ssimpert.records import describe, describe_settings
-from ssimpert.validation import check_count
+from ssimpert.validation import check_count, check_share
 
 
 def minimal_budget(
@@ -86,9 +86,10 @@ def minimal_budget(
     settings = solvers.Settings.of(settings)
     check_image(image)
     region = support_set(support, image)
-    family = check_level_options(constraint, steps, rounds, tolerance, engine, method)
+    steps, rounds = check_count("steps", steps), check_count("rounds", rounds)
+    tolerance, candidates = check_share("tolerance", tolerance), check_count("candidates", candidates)
+    family = check_level_options(constraint, engine, method)
     constraint.check(image)
-    check_count("candidates", candidates)
     goal = checked_goal(model, image, label, margin)
     reference = image.to(torch.float64)
     clean_margin = goal.decide(reference).margin

@@ -9,6 +9,7 @@ from solvers.batch_algebra import norm
 from solvers.constraints import Constraint
 from ssimpert.linearization import LabelWins, linearize
 from ssimpert.models.forward_passes import Model, forward
+from ssimpert.validation import check_count
 
 
 def nearest_class(
@@ -55,6 +56,7 @@ def class_distances(
         The classes, (B, N) long, and their distances, (B, N) float64, as multiples of the set's size. N is
         ``candidates``, or the number of other classes where that is smaller.
     """
+    candidates = check_count("candidates", candidates)
     logits = forward(model, image)
     own_class = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
     count = min(candidates, logits.shape[1] - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from solvers.validation import as_integer, shown
 from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import by_halves
 from ssimpert.perturbation.results import PerturbResult
@@ -12,11 +13,14 @@ from ssimpert.perturbation.results import PerturbResult
 BatchSize = int | Literal["auto"]
 
 
-def check_batch_size(batch_size: BatchSize) -> None:
-    """Raise :class:`InputError` unless it is ``"auto"`` or an integer of at least 1."""
-    sound = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1
-    if batch_size != "auto" and not sound:
-        raise InputError(f"batch_size must be 'auto' or an integer of at least 1, got {batch_size!r}")
+def check_batch_size(batch_size: BatchSize) -> BatchSize:
+    """``batch_size``, ``"auto"`` or an int; :class:`InputError` unless it is ``"auto"`` or an integer of at least 1."""
+    if isinstance(batch_size, str) and batch_size == "auto":
+        return "auto"
+    number = as_integer(batch_size)
+    if number is None or number < 1:
+        raise InputError(f"batch_size must be 'auto' or an integer of at least 1, got {shown(batch_size)}")
+    return number
 
 
 def in_parts(run: Callable[[slice], PerturbResult], count: int, batch_size: BatchSize) -> PerturbResult:

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 import solvers
 from solvers.batch_algebra import norm
-from ssimpert.errors import InputError
 from ssimpert.linearization import FeatureJacobian, Features, Margin, Untargeted, deep_features, feature_jacobian
 from ssimpert.linearization.deep_features import Normalization
 from ssimpert.metrics import feature_distance
@@ -39,7 +38,7 @@ from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.inputs import check_image, checked_goal
 from ssimpert.perturbation.results import FeatureBallResult, PerturbResult
 from ssimpert.records import describe
-from ssimpert.validation import check_count, check_positive
+from ssimpert.validation import Numbers, check_count, check_positive, check_radii
 
 Observer = Callable[[loop.AscentState], None]
 # An image stops where its step region is smaller than this share of the first one.
@@ -53,7 +52,7 @@ SMALLEST_RHO = 0.05
 def perceptual_ball_constrained(
     model: nn.Module,
     image: Tensor,
-    radius: float | Tensor,
+    radius: float | Numbers,
     *,
     layers: Sequence[str] | None = None,
     normalization: Normalization = "unit-channel",
@@ -98,9 +97,8 @@ def perceptual_ball_constrained(
     margin = margin if margin is not None else Untargeted()
     settings = solvers.Settings(eps_rel=0.03, max_iter=200) if settings is None else solvers.Settings.of(settings)
     check_image(image)
-    check_count("steps", steps)
-    check_positive("step_norm", step_norm)
-    radii = _radii(radius, image)
+    steps, step_norm = check_count("steps", steps), check_positive("step_norm", step_norm)
+    radii = check_radii("radius", radius, image)
     features = deep_features(model, layers, normalization)
     goal = checked_goal(model, image, label, margin)
     state = loop.start(goal, image, stop_at_success=stop_at_success)
@@ -125,7 +123,7 @@ def perceptual_ball_constrained(
             "steps": steps,
             "margin": describe(margin),
             "recentred": False,
-            "stop_at_success": stop_at_success,
+            "stop_at_success": bool(stop_at_success),
             "solver": {"method": method, "eps_rel": settings.eps_rel, "max_iter": settings.max_iter},
             "label": None if label is None else goal.label.tolist(),
         },
@@ -134,19 +132,6 @@ def perceptual_ball_constrained(
     require_sound_gradients(result)
     result = replace(result, seconds=time.perf_counter() - began)
     return _with_distance(result, features, image, radii)
-
-
-def _radii(radius: float | Tensor, image: Tensor) -> Tensor:
-    """The radii, checked, (B,) float64."""
-    try:
-        values = torch.as_tensor(radius, dtype=torch.float64, device=image.device)
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(f"radius must be a positive number or one per image, got {radius!r}") from None
-    if values.ndim > 1 or (values.ndim == 1 and len(values) != len(image)):
-        raise InputError(f"radius must be one number or one per image ({len(image)},), got {tuple(values.shape)}")
-    if not bool((values.isfinite() & (values > 0)).all()):
-        raise InputError(f"radius must be positive and finite, got {radius!r}")
-    return values.expand(len(image)).clone()
 
 
 @dataclass

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization.deep_features import Features, deep_features
+from ssimpert.linearization.margins import as_targets
 from ssimpert.models import Classifier
 from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.evaluation import measure
@@ -28,7 +28,7 @@ from ssimpert.perturbation.perceptual_ball.lbfgs import Bounds, LBFGSSettings, L
 from ssimpert.perturbation.perceptual_ball.objective import BallObjective, MarginTerm, ball_objective, success_margin
 from ssimpert.perturbation.results import FinalIterate, PerceptualBallResult, PerturbResult
 from ssimpert.records import describe
-from ssimpert.validation import check_count
+from ssimpert.validation import Integers, check_count, check_number
 
 HISTORY_SIZE, RELEASED_HISTORY_SIZE = 10, 100
 # Where gamma may be lowered, an objective that falls by less than this share of itself in a step counts as minimised.
@@ -44,7 +44,7 @@ def perceptual_ball_lbfgs(
     s: float = 1.0,
     v: float = -2.0,
     margin_term: MarginTerm = "equality",
-    targets: tuple[int, ...] | None = None,
+    targets: Integers | None = None,
     label: Tensor | None = None,
     iterations: int = 100,
     lower_gamma: bool | None = None,
@@ -103,13 +103,15 @@ def perceptual_ball_lbfgs(
         InputError: images, layers or options that can't be used; raised before any step.
     """
     began = time.perf_counter()
+    targets = None if targets is None else as_targets(targets)
     margin = success_margin(targets)
     check_image(image)
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch module, whose layers can be watched, got {type(model).__name__}")
+    gamma, s = check_number("gamma", gamma, minimum=0), check_number("s", s, minimum=0)
+    v, iterations = check_number("v", v), check_count("iterations", iterations)
+    history_size = None if history_size is None else check_count("history_size", history_size)
     check_ball_options(
-        {"gamma": gamma, "s": s, "v": v},
-        {"iterations": iterations, "history_size": history_size},
         margin_term=margin_term,
         line_search=line_search,
         faithful=faithful,
@@ -120,8 +122,9 @@ def perceptual_ball_lbfgs(
     goal = checked_goal(model, image, label, margin)
     if faithful and targets is None:
         check_released_classes(goal.label, int(forward(model, image[:1]).shape[1]))
-    box = not faithful if box is None else box
-    lower_gamma = not faithful if lower_gamma is None else lower_gamma
+    faithful = bool(faithful)
+    box = not faithful if box is None else bool(box)
+    lower_gamma = not faithful if lower_gamma is None else bool(lower_gamma)
     settings = LBFGSSettings(
         iterations=iterations,
         history_size=history_size or (RELEASED_HISTORY_SIZE if faithful else HISTORY_SIZE),
@@ -220,8 +223,6 @@ def _pixel_bounds(mean: Tensor, std: Tensor, image: Tensor) -> Bounds:
 
 
 def check_ball_options(
-    weights: Mapping[str, float],
-    counts: Mapping[str, int | None],
     *,
     margin_term: str,
     line_search: str | None,
@@ -232,20 +233,10 @@ def check_ball_options(
     """Raise :class:`InputError` for the first option that can't be used.
 
     Args:
-        weights: gamma, s and v.
-        counts: integers of at least 1, or ``None`` for the default.
         margin_term, line_search: names, or ``None`` for the default line search.
         faithful, lower_gamma: as for :func:`perceptual_ball_lbfgs`.
         label_and_targets: whether both were given.
     """
-    for name, value in weights.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"{name} must be a finite number, got {value!r}")
-        if name != "v" and value < 0:
-            raise InputError(f"{name} must be at least 0, got {value!r}")
-    for name, count in counts.items():
-        if count is not None:
-            check_count(name, count)
     if margin_term not in get_args(MarginTerm):
         raise unknown_name("margin term", str(margin_term), get_args(MarginTerm))
     if line_search is not None and line_search not in get_args(LineSearch):

@@ -71,7 +71,8 @@ def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int 
         InputError: images that don't fit the result, or ``rounds`` that is not an integer of at least 0.
     """
     began = time.perf_counter()
-    _check(image, result, rounds)
+    rounds = check_count("rounds", rounds, 0)
+    _check(image, result)
     constraint_set, goal = _set_around(model, image, result), result.goal(model)
     parts = []
     for k in range(len(image)):
@@ -205,7 +206,7 @@ def _verdict(bound: Excess | None, excess: float, least_ssim: float) -> Verdict:
     return "outside"
 
 
-def _check(image: Tensor, result: PerturbResult, rounds: int) -> None:
+def _check(image: Tensor, result: PerturbResult) -> None:
     check_image(image)
     check_made_from(image, result)
     if isinstance(result, MinimalBudgetResult):
@@ -216,4 +217,3 @@ def _check(image: Tensor, result: PerturbResult, rounds: int) -> None:
         raise InputError(f"{result.name!r} is confined to a support, which quantisation would not keep to")
     if result.adversarial.dtype != image.dtype:
         raise InputError(f"image is {image.dtype}, the result {result.adversarial.dtype}")
-    check_count("rounds", rounds, 0)

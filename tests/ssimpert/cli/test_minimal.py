@@ -178,7 +178,7 @@ def test_a_curve_without_a_least_level_is_around_the_sets_own_and_ends_where_lev
         (("--engine", "recentred"), 2, "recentred"),
         (("--curve", "1"), 2, "--curve"),
         (("--rounds", "0"), 2, "--rounds"),
-        (("--tolerance", "2"), 1, "tolerance must lie between 0 and 1, got 2.0"),
+        (("--tolerance", "2"), 1, "tolerance must lie strictly between 0 and 1, got 2.0"),
         (("--constraint", "mean-ssim", "--luminance", "0.01"), 2, "can't project onto mean-ssim"),
         (("--quantize",), 2, "No such option"),
     ],

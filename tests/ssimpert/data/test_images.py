@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ssimpert.data import load_image, sample_array, save_array, save_image
 from ssimpert.errors import InputError
@@ -153,6 +153,18 @@ def test_sizes_that_make_no_sense_are_refused_with_their_value(size: object) -> 
         load_image("chelsea", size=size)  # type: ignore[arg-type]
 
 
+def _with_text_last(content: bytes) -> bytes:
+    """A PNG file with its zTXt chunk moved behind the pixels."""
+    chunks, place = [], 8
+    while place < len(content):
+        length = int.from_bytes(content[place : place + 4], "big") + 12
+        chunks.append(content[place : place + length])
+        place += length
+    texts = [chunk for chunk in chunks if chunk[4:8] == b"zTXt"]
+    others = [chunk for chunk in chunks if chunk[4:8] != b"zTXt"]
+    return content[:8] + b"".join([*others[:-1], *texts, others[-1]])
+
+
 def _write_bad(kind: str, folder: Path) -> Path:
     path = folder / f"{kind}.png"
     picture = Image.fromarray(np.tile(COLOUR, (8, 8, 1)))
@@ -165,6 +177,13 @@ def _write_bad(kind: str, folder: Path) -> Path:
     elif kind == "truncated":
         picture.save(path)
         path.write_bytes(path.read_bytes()[:2000])
+    elif kind in ("long_text", "long_text_behind"):
+        # The limit is of Pillow, 1 MiB; the chunk itself is small.
+        texts = PngImagePlugin.PngInfo()
+        texts.add_text("comment", "a" * 2**21, zip=True)
+        picture.save(path, pnginfo=texts)
+        if kind == "long_text_behind":
+            path.write_bytes(_with_text_last(path.read_bytes()))
     elif kind == "truncated_jpeg":
         picture.save(path, format="JPEG")
         path.write_bytes(path.read_bytes()[:2000])
@@ -196,6 +215,8 @@ def _write_bad(kind: str, folder: Path) -> Path:
         ("empty", "is not an image file"),
         ("truncated", "truncated or damaged"),
         ("truncated_jpeg", "truncated or damaged"),
+        ("long_text", "MAX_TEXT_CHUNK); save the picture again without it"),
+        ("long_text_behind", "holds a text or a colour profile beyond Pillow's limit"),
         ("one_pixel", "is 1x1 pixels; each side must have at least 16"),
         ("narrow", "is 15x200 pixels"),
         ("float", "'F': 32-bit float pixels have no fixed range"),

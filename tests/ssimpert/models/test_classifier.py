@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -128,6 +131,7 @@ def test_finding_layers_runs_once_and_leaves_no_hooks() -> None:
 
     network = Counting(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     classifier = _toy(network)
+    network.runs = 0
     assert classifier.feature_layers == ("0", "1")
     assert classifier.cam_layer == "1"
     assert network.runs == 1
@@ -196,3 +200,106 @@ def test_an_unknown_layer_names_near_ones(model: Classifier) -> None:
         model.layer("@")
     with pytest.raises(InputError, match="unknown layer ''"):
         model.layer("")
+
+
+def small_network(classes: int = 4) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+
+
+def made(network: nn.Module | None = None, **changes: Any) -> Classifier:
+    options: dict[str, Any] = {"name": "m", "input_size": 32, "labels": "abcd", "mean": [0.5] * 3, "std": [0.25] * 3}
+    return Classifier(small_network() if network is None else network, **options | changes)
+
+
+COLOURS: list[Any] = [
+    np.array([0.5, 0.25, 0.75]),
+    np.array([0.5, 0.25, 0.75], dtype=np.float32),
+    torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64),
+    (0.5, np.float64(0.25), torch.tensor(0.75)),
+]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_mean_and_std_may_be_arrays_and_tensors_of_any_type(colour: Any) -> None:
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    plain = made(mean=[0.5, 0.25, 0.75], std=[0.5, 0.25, 0.75])
+    given = made(mean=colour, std=colour, input_size=np.int64(32), labels=np.array(list("abcd")))
+    assert given.mean.dtype == given.std.dtype == torch.float32
+    assert torch.equal(given(x), plain(x))
+    assert type(given.input_size) is int
+    assert given.labels == ("a", "b", "c", "d")
+    assert all(type(label) is str for label in given.labels)
+
+
+def test_a_network_in_double_precision_stays_in_double_precision() -> None:
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    model = made(small_network().double())
+    assert model.mean.dtype == torch.float64
+    expected = small_network().double().eval()((x.double() - 0.5) / 0.25)
+    torch.testing.assert_close(model(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"std": [0.25, 0.0, 0.25]}, r"std must be positive, got \(0\.25, 0\.0, 0\.25\)"),
+        ({"std": [0.25, -1.0, 0.25]}, r"std must be positive, got \(0\.25, -1\.0, 0\.25\)"),
+        ({"std": [0.25, float("nan"), 0.25]}, r"std must be three numbers, .* all finite, got \(0\.25, nan, 0\.25\)"),
+        ({"mean": np.array([0.5, np.nan, 0.5])}, r"mean must be three numbers, .* all finite, got \(0\.5, nan, 0\.5\)"),
+        ({"mean": [0.5, float("inf"), 0.5]}, "mean must be three numbers, .* all finite"),
+        ({"mean": np.zeros((3, 1))}, r"mean must be a list of numbers, got array of shape \(3, 1\)"),
+        ({"mean": 0.5}, r"mean must be a list of numbers, got 0\.5"),
+        ({"mean": [0.5, True, 0.5]}, "mean must be a list of numbers, got True among them"),
+        ({"labels": "abc"}, "model 'm' has 4 classes, but 3 labels; give a label for each class"),
+        ({"labels": "abcde"}, "model 'm' has 4 classes, but 5 labels"),
+        ({"labels": ()}, "model 'm' has 4 classes, but 0 labels"),
+        ({"labels": [0, 1, 2, 3]}, "labels must be a list of names, got 0 among them"),
+        ({"labels": 4}, "labels must be a list of names, got 4"),
+        ({"input_size": 0}, "input_size must be an integer of at least 1, got 0"),
+        ({"input_size": 32.0}, r"input_size must be an integer of at least 1, got 32\.0"),
+        ({"input_size": True}, "input_size must be an integer of at least 1, got True"),
+    ],
+)
+def test_what_can_make_no_classifier_is_refused_where_it_is_made(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        made(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_may_repeat_and_are_numbered_by_default() -> None:
+    assert made(labels=["cat", "dog", "cat", "cup"]).label_name(np.int64(2)) == "cat"  # type: ignore[arg-type]
+    assert made(labels=None).labels == ("class 0", "class 1", "class 2", "class 3")
+    with pytest.raises(InputError, match="a class must be an integer, got True"):
+        made().label_name(True)
+
+
+def test_labels_are_counted_at_the_first_pass_where_a_black_image_does_not_tell() -> None:
+    class NeedsTwo(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small_network()
+
+        def forward(self, images: Tensor) -> Tensor:
+            if len(images) < 2:
+                raise RuntimeError("two images at least")
+            return self.inner(images)
+
+    model = made(NeedsTwo(), labels="abc")
+    with pytest.raises(InputError, match="model 'm' has 4 classes, but 3 labels"):
+        model(torch.rand(2, 3, 32, 32))
+    with pytest.raises(InputError, match="model 'm' gives no class logits"):
+        made(NeedsTwo(), labels=None)
+
+
+def test_a_classifier_that_is_made_leaves_the_random_state_and_enters_graphs_later() -> None:
+    before = torch.get_rng_state()
+    network = nn.Sequential(nn.RReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    made(network, labels="abc")
+    assert torch.equal(torch.get_rng_state(), before)
+    network = small_network()
+    with torch.inference_mode():
+        model = made(network)
+    x = torch.rand(1, 3, 32, 32, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(x).sum(), x)
+    assert float(gradient.abs().max()) > 0

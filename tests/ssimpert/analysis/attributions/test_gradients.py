@@ -130,7 +130,7 @@ def test_options_are_checked_before_the_model_runs() -> None:
             smooth_grad(model, images, 0, **options)  # type: ignore[arg-type]
     for baseline, message in (
         ("black", "baseline must be None, a finite number or a tensor, got 'black'"),
-        (float("inf"), "finite number or a tensor, got inf"),
+        (float("inf"), "baseline must be finite; got inf"),
         (torch.tensor(float("nan")), "baseline must be finite"),
         (torch.zeros(1, 4, 1, 1), r"shape \(1, 4, 1, 1\) does not fit images \(3, 3, 8, 10\)"),
     ):

@@ -106,8 +106,8 @@ def test_options_out_of_range_are_refused() -> None:
         ({"masks": 0}, "masks must be an integer of at least 1, got 0"),
         ({"cells": 1}, "cells must be an integer of at least 2, got 1"),
         ({"cells": 9}, "cells must be from 2 to 8 for images 8x10, got 9"),
-        ({"keep": 1.0}, "keep must be a probability strictly between 0 and 1, got 1.0"),
-        ({"keep": float("nan")}, "keep must be a probability .*, got nan"),
+        ({"keep": 1.0}, "keep must lie strictly between 0 and 1, got 1.0"),
+        ({"keep": float("nan")}, "keep must lie strictly .*, got nan"),
         ({"seed": 1.5}, "seed must be an integer .*, got 1.5"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
     ):

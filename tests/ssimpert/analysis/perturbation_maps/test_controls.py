@@ -85,8 +85,8 @@ def test_centred_gaussian_is_symmetric_and_its_default_is_a_quarter_of_each_side
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 5), "height must be a positive number of pixels, got 0"),
-        ((5, 2.5), r"width must be a positive number of pixels, got 2\.5"),
+        ((0, 5), "height must be an integer of at least 1, got 0"),
+        ((5, 2.5), r"width must be an integer of at least 1, got 2\.5"),
         ((5, 5, 0.0), r"sigma must be positive and finite, got 0\.0"),
         ((5, 5, math.nan), "sigma must be positive and finite, got nan"),
     ],

@@ -220,7 +220,7 @@ def test_bad_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model, image = TwoClasses(offset=5.0), grey()
     with pytest.raises(InputError, match="Support has no level"):
         minimal_budget(model, image, Support(torch.ones(1, 1, 12, 12, dtype=torch.bool)))
-    with pytest.raises(InputError, match="tolerance must lie between 0 and 1, got 0"):
+    with pytest.raises(InputError, match="tolerance must lie strictly between 0 and 1, got 0"):
         minimal_budget(model, image, LpBall(2, 0.1), tolerance=0)
     with pytest.raises(InputError, match=r"keeps to one set.*got 'recentred'"):
         minimal_budget(model, image, LpBall(2, 0.1), engine="recentred")
