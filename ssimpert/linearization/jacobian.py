@@ -13,7 +13,15 @@ import solvers
 from solvers.batch_algebra import norm, per_image
 from ssimpert.errors import InputError
 from ssimpert.linearization.deep_features import Features
-from ssimpert.models.forward_passes import by_halves, model_dtype, ran_out_of_memory, release_cached_memory
+from ssimpert.models.forward_passes import (
+    by_halves,
+    check_model,
+    detached,
+    model_dtype,
+    outside_inference_mode,
+    ran_out_of_memory,
+    release_cached_memory,
+)
 from ssimpert.validation import check_count
 
 # Both modes of differentiation keep some four times as much of one image's forward pass as the reverse mode alone.
@@ -86,6 +94,7 @@ def feature_jacobian(
     Raises:
         InputError: features or a reference that don't fit, or no memory for a single image.
     """
+    check_model(features.model)
     if reference.ndim != 4 or not reference.is_floating_point():
         raise InputError(f"reference must be images (B, C, H, W), got {reference.dtype} {tuple(reference.shape)}")
     if chunk is not None:
@@ -93,21 +102,22 @@ def feature_jacobian(
     if not features.layers:
         raise InputError("the features have no layers, so no Jacobian")
     dtype = model_dtype(features.model)
-    images = reference.detach().to(dtype)
-    size = chunk or (_CHUNK_ON_CPU if images.device.type == "cpu" else _CHUNK_ELSEWHERE)
-    try:
-        return _joined(_linearised(features, images, size, memory_limit), dtype)
-    except RuntimeError as error:
-        if not ran_out_of_memory(error):
-            raise
-    # Outside the clause, since the error there holds on to the memory of the first attempt.
-    release_cached_memory()
-    try:
-        return _joined(_linearised(features, images, max(size // 2, 1), memory_limit / 2), dtype)
-    except RuntimeError as error:
-        if not ran_out_of_memory(error):
-            raise
-        raise InputError("no memory for the Jacobian of a single image; give a smaller memory_limit") from error
+    with outside_inference_mode():
+        images = detached(reference).to(dtype)
+        size = chunk or (_CHUNK_ON_CPU if images.device.type == "cpu" else _CHUNK_ELSEWHERE)
+        try:
+            return _joined(_linearised(features, images, size, memory_limit), dtype)
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
+        # Outside the clause, since the error there holds on to the memory of the first attempt.
+        release_cached_memory()
+        try:
+            return _joined(_linearised(features, images, max(size // 2, 1), memory_limit / 2), dtype)
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
+            raise InputError("no memory for the Jacobian of a single image; give a smaller memory_limit") from error
 
 
 def operator_norm(jacobian: solvers.LinearOperator, like: Tensor, *, steps: int = POWER_STEPS) -> Tensor:
@@ -180,6 +190,10 @@ def _joined(parts: tuple[_Part, ...], dtype: torch.dtype | None) -> FeatureJacob
     """One operator of all ``parts``. Their images are numbered 0 to B - 1; each belongs to one part."""
 
     def gathered(values: Tensor, product: Callable[[_Part], Product]) -> Tensor:
+        with outside_inference_mode():
+            return gathered_outside(detached(values), product)
+
+    def gathered_outside(values: Tensor, product: Callable[[_Part], Product]) -> Tensor:
         results = [product(part)(values[part.images.to(values.device)].contiguous()) for part in parts]
         order = torch.cat([part.images for part in parts]).argsort()
         return results[0] if len(results) == 1 and len(order) == 1 else torch.cat(results)[order.to(values.device)]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
+from ssimpert.models.forward_passes import forward, outside_inference_mode
 from ssimpert.models.labels import class_name
 from ssimpert.models.layers import LayerSurvey, find_layer, require_cam_layer, survey_layers
 
@@ -62,8 +63,9 @@ class Classifier(nn.Module):
         self.input_size = input_size
         self.labels = tuple(labels)
         self.network = network
-        self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1))
+        with outside_inference_mode():  # a buffer made in that mode could never enter a graph
+            self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1))
+            self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1))
         for module in network.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
@@ -93,9 +95,12 @@ class Classifier(nn.Module):
         return logits
 
     def predict(self, images: Tensor) -> Tensor:
-        """Index of the largest logit, (B,) long, for ``images`` (B, 3, H, W) in [0, 1]; no gradient."""
-        with torch.no_grad():
-            return self(images).argmax(dim=1)
+        """Index of the largest logit, (B,) long, for ``images`` (B, 3, H, W) in [0, 1]; no gradient.
+
+        Raises:
+            InputError: wrong images, as for a call; a network in training mode, or one that returns no logits (B, K).
+        """
+        return forward(self, images).argmax(dim=1)
 
     def label_name(self, index: int) -> str:
         """The name of class ``index``, 0 to K-1."""

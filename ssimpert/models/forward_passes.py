@@ -136,7 +136,7 @@ def call_model(model: Model, images: Tensor, *, dtype: torch.dtype | None = None
             records one for ``images``.
     """
     output = pass_images(model, images, dtype=dtype)
-    return _checked_logits(output, model, images)
+    return check_logits(output, model, images)
 
 
 def pass_images(model: Model, images: Tensor, *, dtype: torch.dtype | None = None) -> object:
@@ -145,10 +145,24 @@ def pass_images(model: Model, images: Tensor, *, dtype: torch.dtype | None = Non
     Args:
         model, images, dtype: as for :func:`call_model`.
     """
-    return model(images.to(dtype or _parameter_dtype(model) or images.dtype, copy=True))
+    pixels = images.to(dtype or _parameter_dtype(model) or images.dtype, copy=True)
+    try:
+        return model(pixels)
+    except RuntimeError as error:
+        if "Inference tensors cannot be saved" not in str(error):
+            raise
+        raise InputError(
+            f"{describe_model(model)} has weights that were made under torch.inference_mode, which can't enter a "
+            "graph; make or load it outside of the mode"
+        ) from error
 
 
-def _checked_logits(output: object, model: Model, images: Tensor) -> Tensor:
+def check_logits(output: object, model: Model, images: Tensor) -> Tensor:
+    """``output`` of ``model`` for ``images`` (B, C, H, W), if it is logits (B, K).
+
+    Raises:
+        InputError: as for :func:`call_model`.
+    """
     count = images.shape[0]
     if (
         not isinstance(output, Tensor)

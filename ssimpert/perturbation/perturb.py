@@ -14,6 +14,7 @@ import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, Untargeted
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.models.mixed_precision import InMixedPrecision, MixedPrecision
 from ssimpert.perturbation.engines import loop
@@ -31,6 +32,7 @@ from ssimpert.records import describe, describe_settings
 Observer = Callable[[loop.AscentState], None]
 
 
+@takes_model
 def perturb(
     model: Model,
     image: Tensor,

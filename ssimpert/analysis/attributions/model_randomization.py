@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssimpert.errors import InputError, unknown_name
+from ssimpert.models.forward_passes import pass_images
 from ssimpert.validation import check_images, check_seed
 
 
@@ -155,7 +156,7 @@ def _calibrate(model: nn.Module, randomized_layers: list[nn.Module], images: Ten
         for module in norms:
             module.train()
             module.momentum = 1.0
-        model(images)
+        pass_images(model, images)
     finally:
         for module, (training, momentum) in zip(norms, before, strict=True):
             module.train(training)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from solvers.batch_algebra import norm, per_image
 from ssimpert.linearization import Targeted
-from ssimpert.models.forward_passes import Model, model_dtype
+from ssimpert.models.forward_passes import Model, call_model, differentiable_logits, gradient_at, model_dtype
 from ssimpert.perturbation.goal import Goal
 
 # A norm is divided by no less than this, as in foolbox.
@@ -49,7 +49,7 @@ class CountedModel(nn.Module):
         if images.requires_grad:
             logits: Tensor = _Counted.apply(images, self)
             return logits
-        return model(images.to(model_dtype(model))).to(images.dtype)
+        return call_model(model, images, dtype=model_dtype(model)).to(images.dtype)
 
 
 class _Counted(torch.autograd.Function):
@@ -57,8 +57,7 @@ class _Counted(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, counted: CountedModel) -> Tensor:
         (model,) = counted._model
         with torch.enable_grad():
-            ctx.leaf = images.detach().to(model_dtype(model)).requires_grad_(True)
-            ctx.logits = model(ctx.leaf)
+            ctx.leaf, ctx.logits = differentiable_logits(model, images, dtype=model_dtype(model))
         ctx.counted = counted
         return ctx.logits.detach().to(images.dtype)
 
@@ -66,8 +65,10 @@ class _Counted(torch.autograd.Function):
     def backward(ctx: Any, *weights: Tensor) -> tuple[Tensor, None]:
         (weight,) = weights
         ctx.counted.gradient_calls += 1
-        (gradient,) = torch.autograd.grad(ctx.logits, ctx.leaf, weight.to(ctx.logits.dtype))
-        return gradient.to(weight.dtype), None
+        (model,) = ctx.counted._model
+        with torch.enable_grad():
+            weighted = (ctx.logits * weight.to(ctx.logits.dtype)).sum()
+        return gradient_at(ctx.leaf, weighted, model).to(weight.dtype), None
 
 
 class _Radii:

@@ -14,6 +14,7 @@ import solvers
 from solvers.batch_algebra import all_finite, per_image
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization import Margin, Targeted, Untargeted
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import CHUNK, Model, in_chunks
 from ssimpert.perturbation.baselines.foolbox_import import require_foolbox
 from ssimpert.perturbation.baselines.l2_control import VANISHING_RADIUS
@@ -37,6 +38,7 @@ NOT_FOUND = "no adversarial found"
 _NAME_SUFFIX: dict[Match | None, str] = {"l2": " (same l2 norm)", "ssim": " (same SSIM)"}
 
 
+@takes_model
 def foolbox_baseline(
     model: Model,
     image: Tensor,

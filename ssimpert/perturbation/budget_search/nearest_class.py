@@ -8,9 +8,11 @@ from torch import Tensor
 from solvers.batch_algebra import norm
 from solvers.constraints import Constraint
 from ssimpert.linearization import LabelWins, linearize
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model, forward
 
 
+@takes_model
 def nearest_class(
     model: Model,
     image: Tensor,
@@ -28,6 +30,7 @@ def nearest_class(
     return class_distances(model, image, label, constraint, candidates=candidates, support=support)[0][:, 0]
 
 
+@takes_model
 def class_distances(
     model: Model,
     image: Tensor,
@@ -56,6 +59,7 @@ def class_distances(
         ``candidates``, or the number of other classes where that is smaller.
     """
     logits = forward(model, image)
+    LabelWins().check(logits.shape[1])
     own_class = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
     count = min(candidates, logits.shape[1] - 1)
     classes = logits.masked_fill(own_class, -torch.inf).topk(count, dim=1).indices
