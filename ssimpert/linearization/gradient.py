@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssimpert.errors import InputError
-from ssimpert.linearization.margins import Margin
+from ssimpert.linearization.margins import Criterion, Margin
 from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import (
     CHUNK,
@@ -77,7 +77,8 @@ def linearize_in_chunks(
     def linearize_chunk(batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with gradients_enabled():
             leaf, logits = differentiable_logits(model, batch, dtype=precision)
-            margin.check(logits.shape[1])
+            if isinstance(margin, Criterion):  # a plain function has no check
+                margin.check(logits.shape[1])
             value = margin(logits, labels)
             gradient = gradient_at(leaf, value, model)
         # Cloned, since a compiled model may return the same memory at every call.

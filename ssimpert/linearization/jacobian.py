@@ -17,6 +17,7 @@ from ssimpert.models.forward_passes import (
     by_halves,
     check_model,
     detached,
+    gradient_at,
     model_dtype,
     outside_inference_mode,
     ran_out_of_memory,
@@ -156,13 +157,15 @@ def _kept(features: Features, images: Tensor) -> tuple[Product, Product]:
     with torch.no_grad(), warnings.catch_warnings():
         # torch warns about how torch itself folds constants; a caller can do nothing about it.
         warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node", UserWarning)
-        _, push = torch.func.linearize(features, images)
+        # Without functionalize, an operation in place (``out += identity`` in a ResNet) would change the numbers that
+        # ``push`` keeps, at every product anew.
+        _, push = torch.func.linearize(torch.func.functionalize(features), images)
     with torch.enable_grad():
         leaf = images.clone().requires_grad_(True)
         value = features(leaf)
 
     def pull(direction: Tensor) -> Tensor:
-        return torch.autograd.grad(value, leaf, direction, retain_graph=True)[0]
+        return gradient_at(leaf, value, features.model, weight=direction, retain_graph=True, outputs="features")
 
     def forward(image: Tensor) -> Tensor:
         with torch.no_grad():
@@ -181,7 +184,7 @@ def _recomputed(features: Features, images: Tensor) -> tuple[Product, Product]:
     def pull(direction: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = images.clone().requires_grad_(True)
-            return torch.autograd.grad(features(leaf), leaf, direction)[0]
+            return gradient_at(leaf, features(leaf), features.model, weight=direction, outputs="features")
 
     return forward, pull
 

@@ -237,7 +237,7 @@ def _wants_label(margin: Criterion) -> type[Criterion] | None:
 
 def _check_class_count(classes: int) -> None:
     if classes < 2:
-        raise InputError(f"a margin compares logits of different classes and needs at least 2, the model has {classes}")
+        raise InputError(f"a margin compares classes and needs at least 2 classes, the model has {classes}")
 
 
 def best_other(logits: Tensor, label: Tensor) -> Tensor:

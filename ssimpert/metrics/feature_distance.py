@@ -64,11 +64,12 @@ def feature_distance(
     precision = model_dtype(features.model)
 
     def distance_of(clean: Tensor, changed: Tensor) -> tuple[Tensor]:
-        with outside_inference_mode(), torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
             difference = features(changed.to(precision)) - features(clean.to(precision))
             return (torch.linalg.vector_norm(difference, dim=1),)
 
-    return in_chunks(distance_of, image, adversarial, chunk=chunk)[0].to(image.dtype)
+    with outside_inference_mode():
+        return in_chunks(distance_of, image, adversarial, chunk=chunk)[0].to(image.dtype)
 
 
 def _features(

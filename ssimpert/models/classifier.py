@@ -100,7 +100,8 @@ class Classifier(nn.Module):
         Raises:
             InputError: wrong images, as for a call; a network in training mode, or one that returns no logits (B, K).
         """
-        return forward(self, images).argmax(dim=1)
+        with outside_inference_mode():
+            return forward(self, images).argmax(dim=1)
 
     def label_name(self, index: int) -> str:
         """The name of class ``index``, 0 to K-1."""

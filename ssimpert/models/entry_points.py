@@ -35,4 +35,6 @@ def takes_model(function: Callable[Parameters, Result]) -> Callable[Parameters, 
 
 
 def _own(value: Any) -> Any:
-    return detached(value) if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor) and (value.requires_grad or value.is_inference()):
+        return detached(value)
+    return value

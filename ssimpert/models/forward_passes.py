@@ -189,10 +189,10 @@ def _described(output: object) -> str:
     return f"{output!r}" if output is None else f"a {type(output).__name__}: return the logits alone"
 
 
-def not_differentiable(model: Model) -> InputError:
-    """The error of logits that carry no gradient back to the images."""
+def not_differentiable(model: Model, outputs: str = "logits") -> InputError:
+    """The error of logits, or of other ``outputs``, that carry no gradient back to the images."""
     return InputError(
-        f"the logits of {describe_model(model)} carry no gradient back to its images: they were detached, computed "
+        f"the {outputs} of {describe_model(model)} carry no gradient back to its images: they were detached, computed "
         "without gradients, or made of other data"
     )
 
@@ -210,15 +210,34 @@ def differentiable_logits(model: Model, images: Tensor, *, dtype: torch.dtype | 
     return leaf, call_model(model, leaf, dtype=leaf.dtype)
 
 
-def gradient_at(leaf: Tensor, value: Tensor, model: Model) -> Tensor:
-    """The gradient of ``value.sum()`` at a leaf of :func:`differentiable_logits`, in the leaf's shape.
+def gradient_at(
+    leaf: Tensor,
+    value: Tensor,
+    model: Model,
+    *,
+    weight: Tensor | None = None,
+    retain_graph: bool = False,
+    outputs: str = "logits",
+) -> Tensor:
+    """The gradient of ``(weight * value).sum()`` at a leaf of :func:`differentiable_logits`, in the leaf's shape.
+
+    Args:
+        leaf: where the gradient is taken.
+        value: made of the leaf by ``model``, in any shape.
+        model: what an error names.
+        weight: in the shape of ``value``; default 1.
+        retain_graph: keep the graph, for gradients with other weights.
+        outputs: what an error calls that which ``model`` made.
 
     Raises:
         InputError: ``value`` does not depend on the leaf in a differentiable way.
     """
-    gradient = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0] if value.requires_grad else None
+    gradient = None
+    if value.requires_grad:
+        weight = torch.ones_like(value) if weight is None else weight
+        (gradient,) = torch.autograd.grad(value, leaf, weight, retain_graph=retain_graph, allow_unused=True)
     if gradient is None:
-        raise not_differentiable(model)
+        raise not_differentiable(model, outputs)
     return gradient
 
 

@@ -9,6 +9,7 @@ Rauber, Zimmermann, Bethge, Brendel, "Foolbox Native", JOSS 2020.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import foolbox
@@ -17,7 +18,14 @@ from torch import Tensor, nn
 
 from solvers.batch_algebra import norm, per_image
 from ssimpert.linearization import Targeted
-from ssimpert.models.forward_passes import Model, call_model, differentiable_logits, gradient_at, model_dtype
+from ssimpert.models.forward_passes import (
+    Model,
+    call_model,
+    differentiable_logits,
+    gradient_at,
+    gradients_enabled,
+    model_dtype,
+)
 from ssimpert.perturbation.goal import Goal
 
 # A norm is divided by no less than this, as in foolbox.
@@ -66,9 +74,8 @@ class _Counted(torch.autograd.Function):
         (weight,) = weights
         ctx.counted.gradient_calls += 1
         (model,) = ctx.counted._model
-        with torch.enable_grad():
-            weighted = (ctx.logits * weight.to(ctx.logits.dtype)).sum()
-        return gradient_at(ctx.leaf, weighted, model).to(weight.dtype), None
+        gradient = gradient_at(ctx.leaf, ctx.logits, model, weight=weight.to(ctx.logits.dtype))
+        return gradient.to(weight.dtype), None
 
 
 class _Radii:
@@ -133,8 +140,10 @@ def run_attack(attack: str, goal: Goal, image: Tensor, *, radius: Tensor, steps:
         criterion = foolbox.criteria.Misclassification(goal.label)
     if attack in ("l2-pgd", "linf-pgd"):
         method = (L2PGD if attack == "l2-pgd" else LinfPGD)(radius.to(image.dtype), steps)
-        attacked = method.run(foolbox_model, image, criterion, epsilon=1.0)
+        run = partial(method.run, foolbox_model, image, criterion, epsilon=1.0)
     else:
         method = (foolbox.attacks.DDNAttack if attack == "ddn" else FMN)(steps=steps)
-        attacked = method.run(foolbox_model, image, criterion)
-    return attacked.detach(), counted.gradient_calls
+        run = partial(method.run, foolbox_model, image, criterion)
+    with gradients_enabled():
+        attacked: Tensor = run().detach()
+    return attacked, counted.gradient_calls

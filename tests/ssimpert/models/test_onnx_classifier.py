@@ -258,7 +258,7 @@ def _hooked() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Toy().train(), "'Toy' must be in evaluation mode"),
+        (lambda: Toy().train(), "model Toy is in training mode; call its eval"),
         (lambda: Toy().double(), "'Toy' must be float32 for an ONNX copy, but features.0.weight is torch.float64"),
         (lambda: Toy().to("meta"), "'Toy' is on meta; an ONNX copy runs on the CPU"),
         (_hooked, "'Toy' has forward hooks"),

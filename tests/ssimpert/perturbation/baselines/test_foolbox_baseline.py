@@ -38,6 +38,7 @@ class Linear(torch.nn.Module):
             middle = (self.weight * 0.5).flatten(1).sum(dim=1)
             self.offset = -middle - lead * torch.arange(classes, dtype=dtype)
         self.calls = 0
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         self.calls += 1
