@@ -13,6 +13,7 @@ from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import (
     CHUNK,
     Model,
+    detached,
     differentiable_logits,
     gradient_at,
     gradients_enabled,
@@ -79,7 +80,7 @@ def linearize_in_chunks(
             leaf, logits = differentiable_logits(model, batch, dtype=precision)
             if isinstance(margin, Criterion):  # a plain function has no check
                 margin.check(logits.shape[1])
-            value = margin(logits, labels)
+            value = margin(logits, detached(labels))
             gradient = gradient_at(leaf, value, model)
         # Cloned, since a compiled model may return the same memory at every call.
         return value.detach(), gradient, logits.detach().clone()

@@ -79,8 +79,7 @@ def foolbox_baseline(
       scalar, to 1e-6 of ``1 - SSIM``; it may be above 1. The attack itself does not see SSIM.
 
     Args:
-        model: a classifier on [0, 1] images that returns logits (B, K). The caller puts it in eval mode and on its
-            device.
+        model: a classifier on [0, 1] images that returns logits (B, K), in evaluation mode and on the images' device.
         image: (B, C, H, W) in [0, 1], float32 or float64.
         attack: "l2-pgd", "linf-pgd", "ddn" or "fmn".
         margin: :class:`~ssimpert.Untargeted` or :class:`~ssimpert.Targeted`; default that of ``matched_to``, else

@@ -26,6 +26,7 @@ from ssimpert.models.forward_passes import (
     gradients_enabled,
     outside_inference_mode,
 )
+from ssimpert.models.mixed_precision import InMixedPrecision
 
 WEIGHTS = torch.tensor([[1.0, -1.0], [0.5, 2.0], [0.0, 1.0]])
 
@@ -244,3 +245,22 @@ def test_threads_that_share_a_model_get_what_one_thread_gets() -> None:
         for got, expected in zip(pool.map(run, stack), alone, strict=True):
             for one, other in zip(got, expected, strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_results_that_were_selected_in_inference_mode_are_taken() -> None:
+    model = ssimpert.load_model("timm:test_resnet", weights="random", device="cpu")
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    result = ssimpert.perturb(model, image, solvers.LpBall(2, 0.3), steps=1)
+    expected = ssimpert.quantize(model, image[:1], result.select(torch.tensor([0])))
+    with torch.inference_mode():
+        got = ssimpert.quantize(model, image[:1], result.select(torch.tensor([0])))
+    assert torch.equal(got.adversarial, expected.adversarial)
+
+
+def test_mixed_precision_leaves_the_models_modes_as_they_are() -> None:
+    model = network()
+    check_model(InMixedPrecision(model, "bfloat16"))
+    model[1].train()
+    with pytest.raises(InputError, match=r"its module 'model\.1', BatchNorm2d"):
+        check_model(InMixedPrecision(model, "bfloat16"))
+    assert [module.training for module in model] == [False, True, False, False, False]
