@@ -71,6 +71,7 @@ class FeatureJacobian(solvers.LinearOperator):
         return _joined(tuple(parts), self.dtype)
 
 
+@outside_inference_mode()
 def feature_jacobian(
     features: Features,
     reference: Tensor,
@@ -103,22 +104,21 @@ def feature_jacobian(
     if not features.layers:
         raise InputError("the features have no layers, so no Jacobian")
     dtype = model_dtype(features.model)
-    with outside_inference_mode():
-        images = detached(reference).to(dtype)
-        size = chunk or (_CHUNK_ON_CPU if images.device.type == "cpu" else _CHUNK_ELSEWHERE)
-        try:
-            return _joined(_linearised(features, images, size, memory_limit), dtype)
-        except RuntimeError as error:
-            if not ran_out_of_memory(error):
-                raise
-        # Outside the clause, since the error there holds on to the memory of the first attempt.
-        release_cached_memory()
-        try:
-            return _joined(_linearised(features, images, max(size // 2, 1), memory_limit / 2), dtype)
-        except RuntimeError as error:
-            if not ran_out_of_memory(error):
-                raise
-            raise InputError("no memory for the Jacobian of a single image; give a smaller memory_limit") from error
+    images = detached(reference).to(dtype)
+    size = chunk or (_CHUNK_ON_CPU if images.device.type == "cpu" else _CHUNK_ELSEWHERE)
+    try:
+        return _joined(_linearised(features, images, size, memory_limit), dtype)
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+    # Outside the clause, since the error there holds on to the memory of the first attempt.
+    release_cached_memory()
+    try:
+        return _joined(_linearised(features, images, max(size // 2, 1), memory_limit / 2), dtype)
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise InputError("no memory for the Jacobian of a single image; give a smaller memory_limit") from error
 
 
 def operator_norm(jacobian: solvers.LinearOperator, like: Tensor, *, steps: int = POWER_STEPS) -> Tensor:
