@@ -79,6 +79,7 @@ class SmallClassifier(nn.Module):
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
         self.double().eval().requires_grad_(False)
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images).mean(dim=(2, 3)))

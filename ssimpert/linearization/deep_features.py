@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.models.classifier import Classifier
+from ssimpert.models.entry_points import takes_model
+from ssimpert.models.forward_passes import pass_images
 from ssimpert.models.layers import find_layer
 
 Normalization = Literal["unit-channel", "mse", "none"]
@@ -81,7 +83,7 @@ class Features:
 
         handles = [layer_of(self.model, name).register_forward_hook(hook_of(name)) for name in self.layers]
         try:
-            result = self.model(images)
+            result = pass_images(self.model, images)
         except _AllLayersSeen:
             pass
         finally:
@@ -107,6 +109,7 @@ class Features:
         return value.flatten(1)
 
 
+@takes_model
 def deep_features(
     model: nn.Module, layers: Sequence[str] | None = None, normalization: Normalization = "unit-channel"
 ) -> Features:
@@ -146,6 +149,7 @@ def deep_features(
     return Features(model, names, normalization, _once=True)
 
 
+@takes_model
 def default_layers(model: Classifier) -> tuple[str, ...]:
     """Layers at which a distance of features confines a perturbation to the object.
 

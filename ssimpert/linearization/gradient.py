@@ -8,8 +8,19 @@ import torch
 from torch import Tensor
 
 from ssimpert.errors import InputError
-from ssimpert.linearization.margins import Margin
-from ssimpert.models.forward_passes import CHUNK, Model, check_model, in_chunks, model_dtype
+from ssimpert.linearization.margins import Criterion, Margin
+from ssimpert.models.entry_points import takes_model
+from ssimpert.models.forward_passes import (
+    CHUNK,
+    Model,
+    detached,
+    differentiable_logits,
+    gradient_at,
+    gradients_enabled,
+    in_chunks,
+    model_dtype,
+)
+from ssimpert.validation import check_images
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,7 @@ class Linearization:
     logits: Tensor
 
 
+@takes_model
 def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, chunk: int = CHUNK) -> Linearization:
     """Value and gradient of ``margin`` for each image. Images don't influence one another.
 
@@ -39,21 +51,39 @@ def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, ch
         chunk: at most so many images in one pass (default 16); halved, repeatedly, where memory runs out.
 
     Raises:
-        InputError: ``model`` is not callable, or ``label`` is no tensor (B,).
+        InputError: ``model`` is not callable, is in training mode, or returns no logits (B, K) with a gradient;
+            ``images`` or ``label`` of another shape or type; or a margin that can't be posed for so many classes.
     """
-    check_model(model)
-    if not isinstance(label, Tensor) or label.shape != images.shape[:1]:
-        got = tuple(label.shape) if isinstance(label, Tensor) else repr(label)
+    check_images("images", images)
+    if not isinstance(label, Tensor) or label.shape != images.shape[:1] or label.dtype != torch.long:
+        got = f"{label.dtype} {tuple(label.shape)}" if isinstance(label, Tensor) else repr(label)
         raise InputError(f"label must be a long tensor of shape {tuple(images.shape[:1])}, got {got}")
+    return linearize_in_chunks(model, images, label, margin, chunk=chunk)
+
+
+def linearize_in_chunks(
+    model: Model, images: Tensor, label: Tensor, margin: Margin, *, chunk: int = CHUNK
+) -> Linearization:
+    """:func:`linearize` without its checks, for loops that have checked model, images and label already.
+
+    Args:
+        model, images, label, margin, chunk: as for :func:`linearize`.
+
+    Raises:
+        InputError: the model returns no logits (B, K), or logits without a gradient, or the margin can't be posed for
+            so many classes.
+    """
     precision = model_dtype(model)
 
     def linearize_chunk(batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.enable_grad():
-            leaf = batch.detach().to(precision).requires_grad_(True)
-            logits = model(leaf)
-            value = margin(logits, labels)
-            (gradient,) = torch.autograd.grad(value.sum(), leaf)
-        return value.detach(), gradient, logits.detach()
+        with gradients_enabled():
+            leaf, logits = differentiable_logits(model, batch, dtype=precision)
+            if isinstance(margin, Criterion):  # a plain function has no check
+                margin.check(logits.shape[1])
+            value = margin(logits, detached(labels))
+            gradient = gradient_at(leaf, value, model)
+        # Cloned, since a compiled model may return the same memory at every call.
+        return value.detach(), gradient, logits.detach().clone()
 
     value, gradient, logits = in_chunks(linearize_chunk, images, label, chunk=chunk)
     return Linearization(value.to(images.dtype), gradient.to(images.dtype), logits.to(images.dtype))

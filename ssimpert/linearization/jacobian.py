@@ -14,7 +14,16 @@ from solvers.batch_algebra import norm, per_image
 from solvers.validation import as_real, shown
 from ssimpert.errors import InputError
 from ssimpert.linearization.deep_features import Features
-from ssimpert.models.forward_passes import by_halves, model_dtype, ran_out_of_memory, release_cached_memory
+from ssimpert.models.forward_passes import (
+    by_halves,
+    check_model,
+    detached,
+    gradient_at,
+    model_dtype,
+    outside_inference_mode,
+    ran_out_of_memory,
+    release_cached_memory,
+)
 from ssimpert.validation import check_count
 
 # Both modes of differentiation keep some four times as much of one image's forward pass as the reverse mode alone.
@@ -63,6 +72,7 @@ class FeatureJacobian(solvers.LinearOperator):
         return _joined(tuple(parts), self.dtype)
 
 
+@outside_inference_mode()
 def feature_jacobian(
     features: Features,
     reference: Tensor,
@@ -87,6 +97,7 @@ def feature_jacobian(
     Raises:
         InputError: features or a reference that don't fit, or no memory for a single image.
     """
+    check_model(features.model)
     if reference.ndim != 4 or not reference.is_floating_point():
         raise InputError(f"reference must be images (B, C, H, W), got {reference.dtype} {tuple(reference.shape)}")
     chunk = None if chunk is None else check_count("chunk", chunk)
@@ -96,7 +107,7 @@ def feature_jacobian(
     if not features.layers:
         raise InputError("the features have no layers, so no Jacobian")
     dtype = model_dtype(features.model)
-    images = reference.detach().to(dtype)
+    images = detached(reference).to(dtype)
     size = chunk or (_CHUNK_ON_CPU if images.device.type == "cpu" else _CHUNK_ELSEWHERE)
     try:
         return _joined(_linearised(features, images, size, bytes_kept), dtype)
@@ -150,13 +161,15 @@ def _kept(features: Features, images: Tensor) -> tuple[Product, Product]:
     with torch.no_grad(), warnings.catch_warnings():
         # torch warns about how torch itself folds constants; a caller can do nothing about it.
         warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node", UserWarning)
-        _, push = torch.func.linearize(features, images)
+        # Without functionalize, an operation in place (``out += identity`` in a ResNet) would change the numbers that
+        # ``push`` keeps, at every product anew.
+        _, push = torch.func.linearize(torch.func.functionalize(features), images)
     with torch.enable_grad():
         leaf = images.clone().requires_grad_(True)
         value = features(leaf)
 
     def pull(direction: Tensor) -> Tensor:
-        return torch.autograd.grad(value, leaf, direction, retain_graph=True)[0]
+        return gradient_at(leaf, value, features.model, weight=direction, retain_graph=True, outputs="features")
 
     def forward(image: Tensor) -> Tensor:
         with torch.no_grad():
@@ -175,7 +188,7 @@ def _recomputed(features: Features, images: Tensor) -> tuple[Product, Product]:
     def pull(direction: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = images.clone().requires_grad_(True)
-            return torch.autograd.grad(features(leaf), leaf, direction)[0]
+            return gradient_at(leaf, features(leaf), features.model, weight=direction, outputs="features")
 
     return forward, pull
 
@@ -184,6 +197,10 @@ def _joined(parts: tuple[_Part, ...], dtype: torch.dtype | None) -> FeatureJacob
     """One operator of all ``parts``. Their images are numbered 0 to B - 1; each belongs to one part."""
 
     def gathered(values: Tensor, product: Callable[[_Part], Product]) -> Tensor:
+        with outside_inference_mode():
+            return gathered_outside(detached(values), product)
+
+    def gathered_outside(values: Tensor, product: Callable[[_Part], Product]) -> Tensor:
         results = [product(part)(values[part.images.to(values.device)].contiguous()) for part in parts]
         order = torch.cat([part.images for part in parts]).argsort()
         return results[0] if len(results) == 1 and len(order) == 1 else torch.cat(results)[order.to(values.device)]

@@ -66,8 +66,7 @@ class Untargeted(Criterion):
         return best_other(logits, label) - logits.gather(1, label[:, None])[:, 0]
 
     def check(self, classes: int) -> None:
-        if classes < 2:
-            raise InputError(f"an untargeted margin needs at least 2 classes, the model has {classes}")
+        _check_class_count(classes)
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,7 @@ class Targeted(Criterion):
     def check(self, classes: int) -> None:
         if as_integer(self.target) is None:
             raise InputError(f"target class must be an integer, got {shown(self.target)}")
+        _check_class_count(classes)
         if not 0 <= self.target < classes:
             raise InputError(f"target class {self.target} does not exist; the model's classes are 0 to {classes - 1}")
 
@@ -115,6 +115,7 @@ class AnyOf(Criterion):
     def check(self, classes: int) -> None:
         if not isinstance(self.targets, tuple) or not self.targets:
             raise InputError(f"targets must be a tuple of one class or more, got {shown(self.targets)}")
+        _check_class_count(classes)
         for target in self.targets:
             Targeted(target).check(classes)
         if len(set(self.targets)) < len(self.targets):
@@ -253,6 +254,11 @@ def _wants_label(margin: Criterion) -> type[Criterion] | None:
     if isinstance(margin, _Pair):
         return _wants_label(margin.first)
     return type(margin) if isinstance(margin, LabelWins) else None
+
+
+def _check_class_count(classes: int) -> None:
+    if classes < 2:
+        raise InputError(f"a margin compares classes and needs at least 2 classes, the model has {classes}")
 
 
 def best_other(logits: Tensor, label: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.linearization.deep_features import Features, Normalization, deep_features
-from ssimpert.models.forward_passes import CHUNK, in_chunks, model_dtype
+from ssimpert.models.forward_passes import CHUNK, check_model, in_chunks, model_dtype, outside_inference_mode
 from ssimpert.validation import check_count, check_images, check_same
 
 
@@ -50,14 +50,15 @@ def feature_distance(
         (B,) in the images' dtype. An image with a pixel that isn't finite has NaN.
 
     Raises:
-        InputError: images that don't match, unknown layers, no layers, or layers or a normalization beside features
-            that fix them.
+        InputError: images that don't match, unknown layers, no layers, layers or a normalization beside features that
+            fix them, or a model in training mode.
     """
     check_images("image", image)
     check_images("adversarial", adversarial)
     check_same(("image", "adversarial"), image, adversarial)
     chunk = check_count("chunk", chunk)
     features = _features(model, layers, normalization)
+    check_model(features.model)
     if not features.layers:
         raise InputError("a distance needs features of at least one layer, got layers=[]")
     precision = model_dtype(features.model)
@@ -67,7 +68,8 @@ def feature_distance(
             difference = features(changed.to(precision)) - features(clean.to(precision))
             return (torch.linalg.vector_norm(difference, dim=1),)
 
-    return in_chunks(distance_of, image, adversarial, chunk=chunk)[0].to(image.dtype)
+    with outside_inference_mode():
+        return in_chunks(distance_of, image, adversarial, chunk=chunk)[0].to(image.dtype)
 
 
 def _features(

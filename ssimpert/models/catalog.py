@@ -15,6 +15,7 @@ from ssimpert.device import resolve_device
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.models.classifier import Classifier
 from ssimpert.models.embedded import EMBEDDED, EMBEDDED_MEAN, EMBEDDED_STD, EmbeddedModel
+from ssimpert.models.forward_passes import outside_inference_mode
 from ssimpert.models.labels import unknown_among_many
 from ssimpert.models.torchvision_compat import import_torchvision
 from ssimpert.models.weights import load_weights_file, load_weights_in_order
@@ -64,6 +65,7 @@ def models() -> list[ModelInfo]:
     ]
 
 
+@outside_inference_mode()  # weights made in that mode could never enter a graph
 def load_model(name: str, weights: str | Path | None = None, device: str | torch.device = "auto") -> Classifier:
     """A frozen classifier that takes [0, 1] images (B, 3, H, W) and gives logits (B, K).
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
+from ssimpert.models.forward_passes import forward, outside_inference_mode
 from ssimpert.models.labels import class_labels, class_name
 from ssimpert.models.layers import LayerSurvey, find_layer, require_cam_layer, survey_layers
 from ssimpert.validation import Names, Numbers, check_count, check_names, check_numbers
@@ -68,8 +69,7 @@ class Classifier(nn.Module):
         self.input_size = check_count("input_size", input_size)
         self.network = network
         dtype, device = _float_dtype_and_device(network)
-        # Tensors made under inference_mode could never be used for a gradient afterwards.
-        with torch.inference_mode(False):
+        with outside_inference_mode():  # a buffer made in that mode could never enter a graph
             offset = torch.tensor(_colour("mean", mean), dtype=dtype, device="cpu")
             scale = torch.tensor(_colour("std", std), dtype=dtype, device="cpu")
             if not bool((scale > 0).all()):
@@ -109,9 +109,13 @@ class Classifier(nn.Module):
         return logits
 
     def predict(self, images: Tensor) -> Tensor:
-        """Index of the largest logit, (B,) long, for ``images`` (B, 3, H, W) in [0, 1]; no gradient."""
-        with torch.no_grad():
-            return self(images).argmax(dim=1)
+        """Index of the largest logit, (B,) long, for ``images`` (B, 3, H, W) in [0, 1]; no gradient.
+
+        Raises:
+            InputError: wrong images, as for a call; a network in training mode, or one that returns no logits (B, K).
+        """
+        with outside_inference_mode():
+            return forward(self, images).argmax(dim=1)
 
     def label_name(self, index: int) -> str:
         """The name of class ``index``, 0 to K-1."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from ssimpert.models.forward_passes import Model
+from ssimpert.models.forward_passes import Model, call_model
 
 LEAST_IMAGES = 16
 """Making and checking a copy costs about as much as it saves in 8 images (efficientnet-lite0, 224 pixels)."""
@@ -60,8 +60,11 @@ def forward_copy(model: Model, example: Tensor, count: int) -> Model:
     try:
         # The random state is restored: a model that draws random numbers must draw the same ones later.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            folded = _folded(model, example)
-            usable = folded is not None and roundings_apart(folded[1](example), folded[0]) <= MAX_ROUNDINGS_APART
+            # The example is the caller's, and the network may write into what it gets.
+            folded = _folded(model, example.clone())
+            usable = folded is not None and (
+                roundings_apart(folded[1](example.clone()), folded[0]) <= MAX_ROUNDINGS_APART
+            )
     except Exception:
         # A custom network may do anything. If it fails without the copy too, it fails in its caller's pass.
         return model
@@ -74,11 +77,10 @@ def forward_copy(model: Model, example: Tensor, count: int) -> Model:
         if copy is not None:
             try:
                 with torch.no_grad():
-                    return copy(images)
+                    return call_model(copy, images)
             except Exception:
                 copy = None
-        logits: Tensor = model(images)
-        return logits
+        return call_model(model, images)
 
     return logits_of
 

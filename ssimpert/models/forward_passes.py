@@ -1,4 +1,7 @@
-"""Every call of a user's model: in the model's own precision, in slices of the batch, halved where memory runs out.
+"""Every call of a user's model: on a copy of the pixels, in the model's own precision, with its output checked.
+
+A model may write into its input. So the model never gets a tensor that somebody else holds: :func:`call_model` hands
+over a copy. Images go through the model in slices of the batch, which are halved where memory runs out.
 
 This module also decides how many images, or altered copies of one image, go through the model at a time. Small passes
 are faster on a CPU: the larger the tensors are, the more of them come as new memory from the operating system at every
@@ -16,11 +19,12 @@ A :func:`~ssimpert.models.forward_copy.forward_copy` needs less memory between l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.validation import check_count
@@ -46,32 +50,218 @@ def forward(model: Model, images: Tensor, *, chunk: int = 4 * CHUNK) -> Tensor:
     The model gets at most ``chunk`` images at a time, in its own dtype (:func:`model_dtype`).
 
     Raises:
-        InputError: ``model`` is not callable.
+        InputError: ``model`` is not callable or in training mode, or returns no logits (B, K).
     """
     check_model(model)
+    with outside_inference_mode():
+        return logits_in_chunks(model, detached(images), chunk=chunk)
+
+
+def logits_in_chunks(model: Model, images: Tensor, *, chunk: int = 4 * CHUNK) -> Tensor:
+    """:func:`forward` of a model that has been checked already: the modules are not looked through at every pass."""
     precision = model_dtype(model)
 
     def logits_of(batch: Tensor) -> tuple[Tensor]:
         with torch.no_grad():
-            return (model(batch.to(precision)),)
+            # Cloned, since a compiled model may return the same memory at every call.
+            return (call_model(model, batch, dtype=precision).clone(),)
 
     return in_chunks(logits_of, images, chunk=chunk)[0].to(images.dtype)
 
 
 def check_model(model: Model) -> None:
-    """Raise :class:`InputError` unless ``model`` can be called with images."""
+    """Raise :class:`InputError` unless ``model`` can be called with images and is in evaluation mode throughout.
+
+    In training mode a batch norm would take its statistics from the images and change its running statistics, and a
+    dropout would draw random numbers.
+    """
     if not callable(model) or isinstance(model, type):
         hint = f"; ssimpert.load_model({model!r}) may be what you want" if isinstance(model, str) else ""
         raise InputError(f"model must be a classifier, images (B, C, H, W) -> logits (B, K), got {model!r}{hint}")
+    if not isinstance(model, nn.Module):
+        return
+    exported = ""
+    for name, module in model.named_modules():
+        if exported and name.startswith(exported):
+            continue
+        if _mode_is_fixed(module):
+            if not name:
+                return
+            exported = f"{name}."
+        # A frozen TorchScript module has no mode any more.
+        elif getattr(module, "training", False):
+            where = f" (its module {name!r}, {type(module).__name__})" if name else ""
+            raise InputError(f"{describe_model(model)} is in training mode{where}; call its eval() first")
+
+
+def _mode_is_fixed(module: nn.Module) -> bool:
+    """Whether ``module`` was made by torch.export: its mode is that of the export, whatever its flags say."""
+    return isinstance(module, torch.fx.GraphModule) and "eval" in vars(module)
+
+
+def describe_model(model: Model) -> str:
+    """What errors call ``model``: "model 'resnet18'", or "model Sequential" where the model has no name."""
+    name = getattr(model, "name", None)
+    if isinstance(name, str):
+        return f"model {name!r}"
+    return f"model {getattr(model, '__name__', type(model).__name__)}"
 
 
 def model_dtype(model: Model) -> torch.dtype:
     """The dtype that the model computes in: that of its first floating-point parameter, or float32 without any."""
-    if isinstance(model, torch.nn.Module):
+    return _parameter_dtype(model) or torch.float32
+
+
+def _parameter_dtype(model: Model) -> torch.dtype | None:
+    if isinstance(model, nn.Module):
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 return parameter.dtype
-    return torch.float32
+    return None
+
+
+def call_model(model: Model, images: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    """The logits (B, K) that ``model`` returns for its own copy of ``images``, in the model's dtype.
+
+    A graph is recorded as torch is set to: the copy is part of the graph, so gradients reach ``images``.
+
+    Args:
+        model: images (B, C, H, W) -> logits (B, K), in evaluation mode (:func:`check_model`).
+        images: (B, C, H, W), floating point. They are not changed, even if the model writes into its input.
+        dtype: what the images are converted to. Default: that of the model's first floating-point parameter; a model
+            without any gets the images' dtype.
+
+    Raises:
+        InputError: the model returns something else than logits (B, K), or logits without a gradient where torch
+            records one for ``images``.
+    """
+    output = pass_images(model, images, dtype=dtype)
+    return check_logits(output, model, images)
+
+
+def pass_images(model: Model, images: Tensor, *, dtype: torch.dtype | None = None) -> object:
+    """What ``model`` returns for its own copy of ``images``, unchecked: for networks that need not be classifiers.
+
+    Args:
+        model, images, dtype: as for :func:`call_model`.
+    """
+    pixels = images.to(dtype or _parameter_dtype(model) or images.dtype, copy=True)
+    try:
+        return model(pixels)
+    except RuntimeError as error:
+        if "Inference tensors cannot be saved" not in str(error):
+            raise
+        raise InputError(
+            f"{describe_model(model)} has weights that were made under torch.inference_mode, which can't enter a "
+            "graph; make or load it outside of the mode"
+        ) from error
+
+
+def check_logits(output: object, model: Model, images: Tensor) -> Tensor:
+    """``output`` of ``model`` for ``images`` (B, C, H, W), if it is logits (B, K).
+
+    Raises:
+        InputError: as for :func:`call_model`.
+    """
+    count = images.shape[0]
+    if (
+        not isinstance(output, Tensor)
+        or output.ndim != 2
+        or output.shape[0] != count
+        or output.shape[1] == 0
+        or not output.is_floating_point()
+    ):
+        raise InputError(
+            f"{describe_model(model)} must return logits (B, K), one floating-point tensor, here ({count}, K); "
+            f"it returned {_described(output)}"
+        )
+    if torch.is_grad_enabled() and images.requires_grad and not output.requires_grad:
+        raise not_differentiable(model)
+    return output
+
+
+def _described(output: object) -> str:
+    if isinstance(output, Tensor):
+        return f"{output.dtype} {tuple(output.shape)}"
+    if isinstance(output, tuple | list):
+        parts = [str(tuple(part.shape)) if isinstance(part, Tensor) else type(part).__name__ for part in output]
+        return f"a {type(output).__name__} of {', '.join(parts) or 'nothing'}: return the logits alone"
+    return f"{output!r}" if output is None else f"a {type(output).__name__}: return the logits alone"
+
+
+def not_differentiable(model: Model, outputs: str = "logits") -> InputError:
+    """The error of logits, or of other ``outputs``, that carry no gradient back to the images."""
+    return InputError(
+        f"the {outputs} of {describe_model(model)} carry no gradient back to its images: they were detached, computed "
+        "without gradients, or made of other data"
+    )
+
+
+def differentiable_logits(model: Model, images: Tensor, *, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """A leaf with the values of ``images``, and its logits (B, K); for use within :func:`gradients_enabled`.
+
+    Args:
+        model, images, dtype: as for :func:`call_model`; the leaf has the dtype that the model gets.
+
+    Raises:
+        InputError: as for :func:`call_model`.
+    """
+    leaf = detached(images).to(dtype or _parameter_dtype(model) or images.dtype).requires_grad_(True)
+    return leaf, call_model(model, leaf, dtype=leaf.dtype)
+
+
+def gradient_at(
+    leaf: Tensor,
+    value: Tensor,
+    model: Model,
+    *,
+    weight: Tensor | None = None,
+    retain_graph: bool = False,
+    outputs: str = "logits",
+) -> Tensor:
+    """The gradient of ``(weight * value).sum()`` at a leaf of :func:`differentiable_logits`, in the leaf's shape.
+
+    Args:
+        leaf: where the gradient is taken.
+        value: made of the leaf by ``model``, in any shape.
+        model: what an error names.
+        weight: in the shape of ``value``; default 1.
+        retain_graph: keep the graph, for gradients with other weights.
+        outputs: what an error calls that which ``model`` made.
+
+    Raises:
+        InputError: ``value`` does not depend on the leaf in a differentiable way.
+    """
+    gradient = None
+    if value.requires_grad:
+        weight = torch.ones_like(value) if weight is None else weight
+        (gradient,) = torch.autograd.grad(value, leaf, weight, retain_graph=retain_graph, allow_unused=True)
+    if gradient is None:
+        raise not_differentiable(model, outputs)
+    return gradient
+
+
+@contextmanager
+def gradients_enabled() -> Iterator[None]:
+    """Record gradients inside, also where the caller is under ``torch.no_grad`` or ``torch.inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def outside_inference_mode() -> Iterator[None]:
+    """Make normal tensors inside, which may enter a graph later; gradients are recorded as outside, or not at all."""
+    enabled = torch.is_grad_enabled()  # leaving the inference mode would turn gradients on
+    with torch.inference_mode(False), torch.set_grad_enabled(enabled):
+        yield
+
+
+def detached(values: Tensor) -> Tensor:
+    """``values`` without their graph; a copy where they were made under ``torch.inference_mode``.
+
+    Such a tensor could not enter a graph. Call this outside of the mode.
+    """
+    return values.detach().clone() if values.is_inference() else values.detach()
 
 
 def in_chunks(function: Callable[..., tuple[Tensor, ...]], *batched: Tensor, chunk: int) -> tuple[Tensor, ...]:

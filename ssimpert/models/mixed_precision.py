@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.models.forward_passes import Model
+from ssimpert.models.forward_passes import Model, call_model
 
 MixedPrecision = Literal["bfloat16", "float16"]
 
@@ -34,12 +34,14 @@ class InMixedPrecision(nn.Module):
         if isinstance(model, nn.Module) and any(weight.dtype == torch.float64 for weight in model.parameters()):
             raise InputError(f"mixed precision {precision!r} needs a model in single precision, got one in double")
         self.model = model
+        # eval() would set the caller's model, too.
+        self.training = isinstance(model, nn.Module) and model.training
         self.dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of ``images`` (B, C, H, W)."""
         with torch.autocast(images.device.type, dtype=self.dtype):
-            logits = self.model(images)
+            logits = call_model(self.model, images, dtype=images.dtype)
         return logits.to(images.dtype)
 
 

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_copy import MAX_ROUNDINGS_APART, has_forward_hooks, roundings_apart
+from ssimpert.models.forward_passes import call_model
 from ssimpert.models.labels import class_name
 from ssimpert.models.onnx_session import onnx_session
 from ssimpert.validation import check_count
@@ -105,6 +107,7 @@ class OnnxClassifier:
         return f"OnnxClassifier({getattr(self, 'name', 'unnamed')!r}, {height}x{width}, threads={self.threads})"
 
 
+@takes_model
 def onnx_classifier(model: nn.Module, example: Tensor, *, threads: int | None = None) -> OnnxClassifier:
     """Export ``model`` to ONNX Runtime, for many forward passes on the CPU (extra ``onnx``).
 
@@ -127,12 +130,10 @@ def onnx_classifier(model: nn.Module, example: Tensor, *, threads: int | None = 
     threads = check_count("threads", torch.get_num_threads() if threads is None else threads)
     _check_example(example)
     name = _check_model(model)
-    # A normal float32 tensor, whatever mode it was made in.
-    with torch.inference_mode(False):
-        first = example.detach().to(torch.float32).clone()
+    first = example.to(torch.float32)
     # A model that draws random numbers must not draw others because of the passes here.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        classes = _classes(model(first), name)
+        classes = _classes(call_model(model, first), name)
         try:
             session = onnx_session(model, first, threads)
         except InputError:
@@ -142,7 +143,7 @@ def onnx_classifier(model: nn.Module, example: Tensor, *, threads: int | None = 
             raise InputError(f"model {name!r} can't be exported to ONNX: {reason}") from error
         copy = OnnxClassifier(model, session, (first.shape[-2], first.shape[-1]), classes, threads)
         for trial, image in _trials(first):
-            distance = roundings_apart(copy(image), model(image))
+            distance = roundings_apart(copy(image), call_model(model, image))
             if not distance <= MAX_ROUNDINGS_APART:  # also true for NaN
                 raise InputError(
                     f"the logits of model {name!r} and its ONNX copy are {distance:.3g} roundings of the largest apart "
@@ -183,8 +184,6 @@ def _check_model(model: nn.Module) -> str:
             raise InputError(f"model {name!r} is on {tensor.device}; an ONNX copy runs on the CPU: load it there")
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise InputError(f"model {name!r} must be float32 for an ONNX copy, but {key} is {tensor.dtype}")
-    if any(module.training for module in model.modules()):
-        raise InputError(f"model {name!r} must be in evaluation mode for an ONNX copy; call model.eval()")
     if has_forward_hooks(model):
         raise InputError(f"model {name!r} has forward hooks, which an ONNX copy would not run; remove them")
     return name
@@ -192,7 +191,6 @@ def _check_model(model: nn.Module) -> str:
 
 def _classes(logits: Tensor, name: str) -> int:
     """K, from the model's own logits of one image."""
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != 1 or logits.dtype != torch.float32:
-        got = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"model {name!r} must give float32 logits (1, K) of one image for an ONNX copy, got {got}")
+    if logits.dtype != torch.float32:
+        raise InputError(f"model {name!r} must give float32 logits (1, K) for an ONNX copy, got {logits.dtype}")
     return logits.shape[1]

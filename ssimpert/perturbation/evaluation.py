@@ -106,7 +106,8 @@ def require_sound_margins(margin: Tensor) -> None:
     """Raise :class:`InputError` where no clean image has a finite margin, (B,). Nothing can be perturbed then."""
     if not bool(margin.isfinite().any()):
         raise InputError(
-            f"the margin at image 0 is {float(margin[0])}: the model gives NaN or infinite logits for every image"
+            f"the margin at image 0 is {float(margin[0])}: the model gives NaN or infinite logits for every image, or "
+            "logits for which the margin is not defined"
         )
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ssimpert.linearization import Linearization, Margin, linearize
-from ssimpert.models.forward_passes import Model, forward
+from ssimpert.linearization import Linearization, Margin
+from ssimpert.linearization.gradient import linearize_in_chunks
+from ssimpert.models.forward_passes import Model, logits_in_chunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +54,9 @@ class Goal:
 
     def decide(self, images: Tensor) -> Decision:
         """Logits and margins at images (B, C, H, W), by a fresh forward pass without gradients."""
-        logits = forward(self.model, images)
+        logits = logits_in_chunks(self.model, images)
         return Decision(logits, self.margin(logits, self.label))
 
     def linearize(self, images: Tensor) -> Linearization:
         """The margin's value (B,) and gradient (B, C, H, W) at images (B, C, H, W)."""
-        return linearize(self.model, images, self.label, self.margin)
+        return linearize_in_chunks(self.model, images, self.label, self.margin)

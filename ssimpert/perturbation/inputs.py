@@ -34,10 +34,6 @@ def checked_goal(model: Model, image: Tensor, label: Tensor | None, margin: Marg
         InputError: logits, labels or a margin that can't be used.
     """
     logits = forward(model, image)
-    if logits.ndim != 2 or logits.shape[0] != image.shape[0]:
-        raise InputError(
-            f"the model must return logits (B, K) for {image.shape[0]} images, got shape {tuple(logits.shape)}"
-        )
     default = margin.labels(logits) if isinstance(margin, Criterion) else logits.argmax(dim=1)
     if label is None:
         label = default

@@ -14,6 +14,7 @@ import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, Untargeted
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.models.mixed_precision import InMixedPrecision, MixedPrecision
 from ssimpert.perturbation.engines import loop
@@ -32,6 +33,7 @@ from ssimpert.validation import check_count
 Observer = Callable[[loop.AscentState], None]
 
 
+@takes_model
 def perturb(
     model: Model,
     image: Tensor,
@@ -56,7 +58,8 @@ def perturb(
     """Perturb images within a constraint set until the decision changes.
 
     Args:
-        model: a classifier on [0, 1] images that returns logits; see :func:`ssimpert.load_model`.
+        model: a classifier on [0, 1] images that returns logits (B, K), in evaluation mode; see
+            :func:`ssimpert.load_model`.
         image: (B, C, H, W) in [0, 1], float32 or float64.
         constraint: a set of :mod:`solvers`, or a function from references (B, C, H, W) to one. The pixel box [0, 1] is
             always added. Several convex sets go into a :class:`~solvers.Intersection`. Iterates keep exactly to sets
@@ -94,7 +97,8 @@ def perturb(
         ``"recentred"`` as its last iterate.
 
     Raises:
-        InputError: images, labels or options that can't be used; raised before any step.
+        InputError: a model in training mode or without logits (B, K); images, labels or options that can't be used.
+            Raised before any step.
         solvers.ProblemError, solvers.MethodError: a constraint or method that doesn't fit.
     """
     began = time.perf_counter()

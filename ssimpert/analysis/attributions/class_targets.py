@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from solvers.validation import as_integer, as_list, shown
 from ssimpert.errors import InputError
-from ssimpert.models.forward_passes import Model
+from ssimpert.models.forward_passes import Model, call_model
 from ssimpert.validation import Integers
 
 
@@ -30,30 +30,23 @@ def class_targets(target: int | Integers, images: Tensor) -> Tensor:
         raise InputError(f"target must be a class number or a tensor of {count} integers, got {target.dtype}")
     if target.shape != (count,):
         raise InputError(f"target must have shape ({count},), one class an image, got {tuple(target.shape)}")
-    # The clone matters: a tensor made under inference_mode cannot enter a graph.
-    with torch.inference_mode(False):
-        return target.to(images.device, torch.int64).clone()
+    return target.to(images.device, torch.int64, copy=True)
 
 
 def checked_logits(model: Model, targets: Tensor) -> Model:
     """``model`` with a check at each call: its logits are (B, K) and have every class in ``targets``.
 
-    A module gets its images in the dtype of its own parameters, as in :func:`ssimpert.linearization.linearize`.
+    A module gets a copy of its images in the dtype of its own parameters
+    (:func:`~ssimpert.models.forward_passes.call_model`).
 
     The call raises:
         InputError: a class that the model does not have, or an output that is not (B, K).
     """
     # The classes are read once: a check on the device would wait for the device at every call.
     classes: list[int] = targets.tolist()
-    # model_dtype is not used here: a module without parameters computes in the dtype of its images.
-    weights = model.parameters() if isinstance(model, nn.Module) else ()
-    dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), None)
 
     def logits_of(batch: Tensor) -> Tensor:
-        logits = model(batch if dtype is None else batch.to(dtype))
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != batch.shape[0]:
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise InputError(f"the model must give logits (B, K), here ({batch.shape[0]}, K), got {got}")
+        logits = call_model(model, batch)
         for wrong in (number for number in classes if not 0 <= number < logits.shape[1]):
             last = logits.shape[1] - 1
             raise InputError(f"target class {wrong} does not exist; the model has classes 0 to {last}")
@@ -68,6 +61,22 @@ def target_logit(model: Model, batch: Tensor, targets: Tensor) -> Tensor:
 
 
 def class_probability(model: Model, target: Tensor) -> Model:
-    """The softmax probability of one class, ``target`` (1,), as a function of images: (N, C, H, W) -> (N,)."""
+    """The softmax probability of one class, ``target`` (1,), as a function of images: (N, C, H, W) -> (N,).
+
+    The call raises:
+        InputError: as for :func:`checked_logits`, and a model of one class, whose probability is always 1.
+    """
     logits_of = checked_logits(model, target)
-    return lambda batch: logits_of(batch).softmax(dim=1).index_select(1, target)[:, 0]
+
+    def probability_of(batch: Tensor) -> Tensor:
+        logits = logits_of(batch)
+        check_probability(logits)
+        return logits.softmax(dim=1).index_select(1, target)[:, 0]
+
+    return probability_of
+
+
+def check_probability(logits: Tensor) -> None:
+    """Raise :class:`InputError` for logits (B, 1): the probability of a single class is always 1."""
+    if logits.shape[1] < 2:
+        raise InputError(f"the probability of a class needs at least 2 classes, the model has {logits.shape[1]}")

@@ -14,10 +14,12 @@ from ssimpert.analysis.attributions.class_targets import checked_logits, class_t
 from ssimpert.analysis.attributions.layer_gradients import layer_name, leads_nowhere, module_of_layer, runs_often
 from ssimpert.analysis.attributions.postprocessing import image_sized
 from ssimpert.errors import InputError
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import batch_size_for, in_chunks
 from ssimpert.validation import check_images
 
 
+@takes_model
 def grad_cam(
     model: nn.Module,
     images: Tensor,

@@ -23,9 +23,11 @@ from ssimpert.analysis.attributions.grad_cam import grad_cam
 from ssimpert.analysis.attributions.guided_backprop import rectified_gradient
 from ssimpert.analysis.attributions.layer_gradients import layer_gradients
 from ssimpert.analysis.attributions.postprocessing import check_channels, image_sized, min_max, reduce_channels
+from ssimpert.models.entry_points import takes_model
 from ssimpert.validation import check_images
 
 
+@takes_model
 def grad_cam_plus_plus(
     model: nn.Module,
     images: Tensor,
@@ -60,6 +62,7 @@ def grad_cam_plus_plus(
     return image_sized((weights * layer_values.activation).sum(dim=1).clamp(min=0), images, normalize)
 
 
+@takes_model
 def hires_cam(
     model: nn.Module,
     images: Tensor,
@@ -82,6 +85,7 @@ def hires_cam(
     return image_sized((layer_values.gradient * layer_values.activation).sum(dim=1).clamp(min=0), images, normalize)
 
 
+@takes_model
 def layer_cam(
     model: nn.Module,
     images: Tensor,
@@ -104,6 +108,7 @@ def layer_cam(
     )
 
 
+@takes_model
 def guided_grad_cam(
     model: nn.Module,
     images: Tensor,

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_image
 from ssimpert.analysis.attributions.class_targets import class_targets, target_logit
 from ssimpert.analysis.attributions.postprocessing import check_channels, min_max, reduce_channels
-from ssimpert.models.forward_passes import batch_size_for, in_chunks
+from ssimpert.models.entry_points import takes_model
+from ssimpert.models.forward_passes import batch_size_for, gradient_at, gradients_enabled, in_chunks
 from ssimpert.validation import check_count, check_images, check_positive, check_seed
 
 SMOOTH_GRAD_SAMPLES = 50
 SMOOTH_GRAD_NOISE = 0.15
 
 
+@takes_model
 def gradient(
     model: nn.Module, images: Tensor, target: int | Tensor, *, normalize: bool = True, channels: str = "max"
 ) -> Tensor:
@@ -43,6 +45,7 @@ def gradient(
     return min_max(maps) if normalize else maps
 
 
+@takes_model
 def input_x_gradient(
     model: nn.Module,
     images: Tensor,
@@ -80,6 +83,7 @@ def input_x_gradient(
     return min_max(maps) if normalize else maps
 
 
+@takes_model
 def smooth_grad(
     model: nn.Module,
     images: Tensor,
@@ -148,8 +152,7 @@ def input_gradient(
 ) -> Tensor:
     """The gradient d logit / d x with its sign, (B, C, H, W), detached; NaN for an image whose logit is not finite.
 
-    The function works under ``torch.no_grad`` and ``torch.inference_mode``. Neither parameters nor ``images`` collect
-    gradients.
+    Neither parameters nor ``images`` collect gradients.
 
     Args:
         model: images (B, C, H, W) -> logits (B, K).
@@ -161,13 +164,12 @@ def input_gradient(
     """
 
     def gradients(batch: Tensor, classes: Tensor) -> tuple[Tensor]:
-        # The clone keeps the graph off the caller's tensor, which may have been made under inference_mode.
         pixels = batch.detach().clone().requires_grad_()
         with within or nullcontext():
             logit = target_logit(model, pixels, classes)
-        (slopes,) = torch.autograd.grad(logit.sum(), pixels)
+        slopes = gradient_at(pixels, logit, model)
         # A ReLU's derivative at NaN is 0. Without this line an image of NaN would get a map like any other image.
         return (torch.where(logit.isfinite()[:, None, None, None], slopes, slopes.new_full((), float("nan"))),)
 
-    with torch.inference_mode(False), torch.enable_grad():
+    with gradients_enabled():
         return in_chunks(gradients, images, targets, chunk=batch_size_for(chunk, images))[0]

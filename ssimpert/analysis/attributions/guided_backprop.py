@@ -31,6 +31,7 @@ from ssimpert.analysis.attributions.class_targets import class_targets
 from ssimpert.analysis.attributions.gradients import input_gradient
 from ssimpert.analysis.attributions.postprocessing import check_channels, min_max, reduce_channels
 from ssimpert.errors import InputError
+from ssimpert.models.entry_points import takes_model
 from ssimpert.validation import check_images
 
 _WITHOUT_A_RULE = {
@@ -39,6 +40,7 @@ _WITHOUT_A_RULE = {
 }
 
 
+@takes_model
 def guided_backprop(
     model: nn.Module, images: Tensor, target: int | Tensor, *, normalize: bool = True, channels: str = "max"
 ) -> Tensor:
@@ -60,6 +62,7 @@ def guided_backprop(
     return _map(model, images, target, normalize, channels, guided=True)
 
 
+@takes_model
 def deconvolution(
     model: nn.Module, images: Tensor, target: int | Tensor, *, normalize: bool = True, channels: str = "max"
 ) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_image
 from ssimpert.analysis.attributions.class_targets import checked_logits, class_targets
 from ssimpert.analysis.attributions.postprocessing import check_channels, min_max, reduce_channels
-from ssimpert.models.forward_passes import batch_size_for
+from ssimpert.models.entry_points import takes_model
+from ssimpert.models.forward_passes import batch_size_for, gradients_enabled, not_differentiable
 from ssimpert.validation import check_count, check_images
 
 INTEGRATION_STEPS = 50
@@ -36,6 +37,7 @@ class PathAttributions:
     completeness_error: Tensor
 
 
+@takes_model
 def integrated_gradients(
     model: nn.Module,
     images: Tensor,
@@ -77,6 +79,7 @@ def integrated_gradients(
     return min_max(maps) if normalize else maps
 
 
+@takes_model
 def path_attributions(
     model: nn.Module,
     images: Tensor,
@@ -102,15 +105,19 @@ def path_attributions(
 
     integrator = IntegratedGradients(checked_logits(model, targets), multiply_by_inputs=True)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    with torch.inference_mode(False), torch.enable_grad():
-        # The clones matter: a tensor made under inference_mode cannot enter a graph.
+    with gradients_enabled():
         start = baseline_image(model, images, baseline).clone()
         pixels = images.detach().clone()
         for index in range(len(pixels)):
             image, begin, label = pixels[index, None], start[index, None], targets[index, None].clone()
-            attributions = integrator.attribute(
-                image, begin, label, n_steps=steps, method="gausslegendre", internal_batch_size=points
-            ).detach()
+            try:
+                attributions = integrator.attribute(
+                    image, begin, label, n_steps=steps, method="gausslegendre", internal_batch_size=points
+                ).detach()
+            except RuntimeError as error:
+                if "allow_unused" not in str(error):
+                    raise
+                raise not_differentiable(model) from error
             with torch.no_grad():
                 logits = [checked_logits(model, label)(batch)[:, int(label)] for batch in (image, begin)]
             rise = (logits[0] - logits[1]).to(images.dtype)

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from solvers.validation import as_integer, as_list, shown
 from ssimpert.errors import InputError, unknown_name
+from ssimpert.models.forward_passes import pass_images
 from ssimpert.validation import Names, check_images, check_seed
 
 
@@ -160,7 +161,7 @@ def _calibrate(model: nn.Module, randomized_layers: list[nn.Module], images: Ten
         for module in norms:
             module.train()
             module.momentum = 1.0
-        model(images)
+        pass_images(model, images)
     finally:
         for module, (training, momentum) in zip(norms, before, strict=True):
             module.train(training)

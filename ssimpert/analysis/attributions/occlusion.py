@@ -13,6 +13,7 @@ from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_ima
 from ssimpert.analysis.attributions.class_targets import class_probability, class_targets
 from ssimpert.analysis.attributions.postprocessing import min_max
 from ssimpert.errors import InputError
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_copy import forward_copy
 from ssimpert.models.forward_passes import Model, batch_size_for, keep_freed_memory
 from ssimpert.validation import check_count, check_images
@@ -21,6 +22,7 @@ OCCLUSION_WINDOW = 32
 OCCLUSION_STRIDE = 16
 
 
+@takes_model
 def occlusion(
     model: Model,
     images: Tensor,

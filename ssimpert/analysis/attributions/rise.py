@@ -17,6 +17,7 @@ from ssimpert.analysis.attributions.baseline_image import Baseline, baseline_ima
 from ssimpert.analysis.attributions.class_targets import class_probability, class_targets
 from ssimpert.analysis.attributions.postprocessing import min_max
 from ssimpert.errors import InputError
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_copy import forward_copy
 from ssimpert.models.forward_passes import Model, batch_size_for, keep_freed_memory
 from ssimpert.validation import check_count, check_images, check_seed, check_share
@@ -40,6 +41,7 @@ class MaskDraws:
     columns: Tensor
 
 
+@takes_model
 def rise(
     model: Model,
     images: Tensor,
@@ -90,7 +92,7 @@ def rise(
     targets = class_targets(target, images)
     reference = baseline_image(model, images, baseline)
     keep_freed_memory(images)
-    with torch.inference_mode():
+    with torch.no_grad():
         logits_of = forward_copy(model, images[:1], masks)
         probabilities = [class_probability(logits_of, label[None]) for label in targets]
         # The sum is in float64, so that its thousands of terms add no rounding.
@@ -102,9 +104,8 @@ def rise(
                 masked = absent + rendered[:, None] * (image - absent)
                 scores = probability(masked).to(images.dtype)
                 total[index] += torch.tensordot(scores, rendered, dims=1)
-        maps = (total / (masks * keep)).to(images.dtype)
-        maps = min_max(maps) if normalize else maps
-    return maps.clone()  # a normal tensor, which may enter a graph
+    maps = (total / (masks * keep)).to(images.dtype)
+    return min_max(maps) if normalize else maps
 
 
 def draw_masks(count: int, height: int, width: int, *, cells: int, keep: float, seed: int) -> MaskDraws:

@@ -16,6 +16,7 @@ from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.models import OnnxClassifier
 from ssimpert.models.forward_copy import MAX_ROUNDINGS_APART, roundings_apart
+from ssimpert.models.forward_passes import call_model, check_model
 from ssimpert.perturbation.baselines.l2_control import CONTROL_NAME
 from ssimpert.perturbation.inputs import support_mask, support_set
 from ssimpert.perturbation.results import PerturbResult, check_made_from
@@ -107,8 +108,7 @@ def _check_maps(model: nn.Module, options: ComparisonOptions) -> None:
     attributions, layer = options.attributions, options.layer
     if layer is not None and not isinstance(layer, str):
         raise InputError(f"layer must be the name of one of the model's modules, got a {type(layer).__name__}")
-    if isinstance(model, nn.Module) and any(module.training for module in model.modules()):
-        raise InputError(f"{type(model).__name__} is in training mode; call its eval() before it is compared")
+    check_model(model)
     for name in check_names("attributions", attributions):
         if name not in ATTRIBUTIONS:
             raise unknown_name("attribution", str(name), ATTRIBUTIONS)
@@ -150,7 +150,7 @@ def _check_forward(forward: OnnxClassifier, model: nn.Module, image: Tensor, opt
     if not isinstance(forward, OnnxClassifier):
         raise InputError(f"forward must be what onnx_classifier makes, or None, got {type(forward).__name__}")
     with torch.no_grad():
-        difference = roundings_apart(forward(image), model(image))
+        difference = roundings_apart(call_model(forward, image), call_model(model, image))
     if not difference <= MAX_ROUNDINGS_APART:  # true for NaN, too
         raise InputError("forward has other logits than model; make it of this model, once its weights are final")
 

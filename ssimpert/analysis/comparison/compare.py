@@ -14,6 +14,7 @@ from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.analysis.comparison.scores import score_maps
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.models import OnnxClassifier
+from ssimpert.models.entry_points import takes_model
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.validation import Names
 
@@ -22,6 +23,7 @@ Progress = Callable[[str, int, int], None]
 are done, and the number of all stages."""
 
 
+@takes_model
 def compare(
     model: nn.Module,
     image: Tensor,

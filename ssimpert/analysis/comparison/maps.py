@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.catalog import attribution
@@ -120,12 +119,9 @@ def random_weights_maps(model: nn.Module, image: Tensor, result: PerturbResult, 
     A map that agrees with the trained model's map no better than these maps do depends on the architecture and on the
     photo alone (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018).
     """
-    with torch.inference_mode(False):
-        # Clones, since a tensor made under inference_mode can't enter a graph.
-        clean, label = image.clone(), result.label.to(image.device).clone()
-        untrained = randomized_model(model, seed=options.seed, calibration=clean)
-        gradient = linearize(untrained, clean, label, result.margin).gradient
-        cam = attribution(options.cam, untrained, clean, result.label_before, layer=options.layer, seed=options.seed)
+    untrained = randomized_model(model, seed=options.seed, calibration=image)
+    gradient = linearize(untrained, image, result.label.to(image.device), result.margin).gradient
+    cam = attribution(options.cam, untrained, image, result.label_before, layer=options.layer, seed=options.seed)
     return {RANDOM_WEIGHTS: {options.cam: cam, "gradient_magnitude": gradient_magnitude(gradient)}}
 
 

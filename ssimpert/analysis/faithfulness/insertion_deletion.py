@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from ssimpert.analysis.attributions.baseline_image import given_colour, mean_colour
-from ssimpert.analysis.attributions.class_targets import checked_logits, class_targets
+from ssimpert.analysis.attributions.class_targets import check_probability, checked_logits, class_targets
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
 from ssimpert.analysis.faithfulness.blurred_image import blurred
 from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
 from ssimpert.analysis.faithfulness.pixel_replacement import class_probabilities, passes_over, pixel_ranks, scores_after
 from ssimpert.errors import InputError
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_copy import forward_copy
 from ssimpert.models.forward_passes import Model, batch_size_for, keep_freed_memory
 from ssimpert.validation import Integers, Numbers, check_count, check_images, check_maps
@@ -36,6 +37,7 @@ BATCH_SIZE = 64
 MODEL_NOT_FINITE = "the model's probability is not finite"
 
 
+@takes_model
 def insertion(
     model: Model,
     images: Tensor,
@@ -76,6 +78,7 @@ def insertion(
     return _curves(["insertion"], model, images, maps, target, step, batch_size, baseline)["insertion"]
 
 
+@takes_model
 def deletion(
     model: Model,
     images: Tensor,
@@ -97,6 +100,7 @@ def deletion(
     return _curves(["deletion"], model, images, maps, target, step, batch_size, baseline)["deletion"]
 
 
+@takes_model
 def insertion_deletion(
     model: Model,
     images: Tensor,
@@ -148,6 +152,7 @@ def _curves(
         logits_of = checked_logits(forward, given_classes)
         # A class that the model does not have shows here, before most of the work.
         clean = torch.cat([logits_of(part) for part in images.split(1 if one_by_one else batch_size)])
+        check_probability(clean)
         classes = clean.argmax(dim=1) if target is None else given_classes
         reasons = degenerate_reasons(maps)
         ranked = ranks_pixels(reasons, images.device).nonzero()[:, 0]

@@ -9,6 +9,7 @@ Rauber, Zimmermann, Bethge, Brendel, "Foolbox Native", JOSS 2020.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import foolbox
@@ -17,7 +18,14 @@ from torch import Tensor, nn
 
 from solvers.batch_algebra import norm, per_image
 from ssimpert.linearization import Targeted
-from ssimpert.models.forward_passes import Model, model_dtype
+from ssimpert.models.forward_passes import (
+    Model,
+    call_model,
+    differentiable_logits,
+    gradient_at,
+    gradients_enabled,
+    model_dtype,
+)
 from ssimpert.perturbation.goal import Goal
 
 # A norm is divided by no less than this, as in foolbox.
@@ -49,7 +57,7 @@ class CountedModel(nn.Module):
         if images.requires_grad:
             logits: Tensor = _Counted.apply(images, self)
             return logits
-        return model(images.to(model_dtype(model))).to(images.dtype)
+        return call_model(model, images, dtype=model_dtype(model)).to(images.dtype)
 
 
 class _Counted(torch.autograd.Function):
@@ -57,8 +65,7 @@ class _Counted(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, counted: CountedModel) -> Tensor:
         (model,) = counted._model
         with torch.enable_grad():
-            ctx.leaf = images.detach().to(model_dtype(model)).requires_grad_(True)
-            ctx.logits = model(ctx.leaf)
+            ctx.leaf, ctx.logits = differentiable_logits(model, images, dtype=model_dtype(model))
         ctx.counted = counted
         return ctx.logits.detach().to(images.dtype)
 
@@ -66,7 +73,8 @@ class _Counted(torch.autograd.Function):
     def backward(ctx: Any, *weights: Tensor) -> tuple[Tensor, None]:
         (weight,) = weights
         ctx.counted.gradient_calls += 1
-        (gradient,) = torch.autograd.grad(ctx.logits, ctx.leaf, weight.to(ctx.logits.dtype))
+        (model,) = ctx.counted._model
+        gradient = gradient_at(ctx.leaf, ctx.logits, model, weight=weight.to(ctx.logits.dtype))
         return gradient.to(weight.dtype), None
 
 
@@ -132,8 +140,10 @@ def run_attack(attack: str, goal: Goal, image: Tensor, *, radius: Tensor, steps:
         criterion = foolbox.criteria.Misclassification(goal.label)
     if attack in ("l2-pgd", "linf-pgd"):
         method = (L2PGD if attack == "l2-pgd" else LinfPGD)(radius.to(image.dtype), steps)
-        attacked = method.run(foolbox_model, image, criterion, epsilon=1.0)
+        run = partial(method.run, foolbox_model, image, criterion, epsilon=1.0)
     else:
         method = (foolbox.attacks.DDNAttack if attack == "ddn" else FMN)(steps=steps)
-        attacked = method.run(foolbox_model, image, criterion)
-    return attacked.detach(), counted.gradient_calls
+        run = partial(method.run, foolbox_model, image, criterion)
+    with gradients_enabled():
+        attacked: Tensor = run().detach()
+    return attacked, counted.gradient_calls

@@ -13,6 +13,7 @@ import solvers
 from solvers.batch_algebra import all_finite, per_image
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization import Margin, Targeted, Untargeted
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import CHUNK, Model, in_chunks
 from ssimpert.perturbation.baselines.foolbox_import import require_foolbox
 from ssimpert.perturbation.baselines.l2_control import VANISHING_RADIUS
@@ -36,6 +37,7 @@ NOT_FOUND = "no adversarial found"
 _NAME_SUFFIX: dict[Match | None, str] = {"l2": " (same l2 norm)", "ssim": " (same SSIM)"}
 
 
+@takes_model
 def foolbox_baseline(
     model: Model,
     image: Tensor,
@@ -76,8 +78,7 @@ def foolbox_baseline(
       scalar, to 1e-6 of ``1 - SSIM``; it may be above 1. The attack itself does not see SSIM.
 
     Args:
-        model: a classifier on [0, 1] images that returns logits (B, K). The caller puts it in eval mode and on its
-            device.
+        model: a classifier on [0, 1] images that returns logits (B, K), in evaluation mode and on the images' device.
         image: (B, C, H, W) in [0, 1], float32 or float64.
         attack: "l2-pgd", "linf-pgd", "ddn" or "fmn".
         margin: :class:`~ssimpert.Untargeted` or :class:`~ssimpert.Targeted`; default that of ``matched_to``, else

@@ -11,6 +11,7 @@ from torch import Tensor
 import solvers
 from solvers.batch_algebra import norm, per_image
 from solvers.constraints.global_ssim import remove_mean
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.engines.catalog import ENGINES_AROUND_ORIGINAL
 from ssimpert.perturbation.evaluation import remeasure
@@ -31,6 +32,7 @@ def seed_radius(distance: float, reference: Tensor) -> Tensor:
     return math.sqrt(2) * distance * norm(remove_mean(reference))
 
 
+@takes_model
 def l2_control(model: Model, image: Tensor, result: PerturbResult, *, support: Tensor | None = None) -> PerturbResult:
     """An ascent within l2 balls, to compare with ``result``: in the same loop, with the same goal, on the same images.
 

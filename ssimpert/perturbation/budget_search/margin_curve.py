@@ -12,6 +12,7 @@ import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin, Untargeted
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.budget_search.attempt import Attempt, check_level_options
 from ssimpert.perturbation.budget_search.levels import Family
@@ -21,6 +22,7 @@ from ssimpert.perturbation.inputs import check_image, checked_goal, support_set
 from ssimpert.validation import Numbers, check_count, check_numbers
 
 
+@takes_model
 def margin_curve(
     model: Model,
     image: Tensor,

@@ -17,15 +17,15 @@ from torch import Tensor
 
 import solvers
 from solvers.constraints import Constraint
-from ssimpert.errors import InputError
 from ssimpert.linearization import LabelWins, Margin, Untargeted
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.budget_search.attempt import Attempt, check_level_options
 from ssimpert.perturbation.budget_search.bracketing import Brackets, BracketSearch, Target
 from ssimpert.perturbation.budget_search.nearest_class import class_distances
 from ssimpert.perturbation.engines.catalog import Engine
 from ssimpert.perturbation.engines.step_solver import StepSolver
-from ssimpert.perturbation.evaluation import measure, require_sound_gradients
+from ssimpert.perturbation.evaluation import measure, require_sound_gradients, require_sound_margins
 from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.inputs import check_image, checked_goal, support_set, support_share
 from ssimpert.perturbation.results import FinalIterate, MinimalBudgetResult
@@ -33,6 +33,7 @@ from ssimpert.records import describe, describe_settings
 from ssimpert.validation import check_count, check_share
 
 
+@takes_model
 def minimal_budget(
     model: Model,
     image: Tensor,
@@ -93,8 +94,7 @@ def minimal_budget(
     goal = checked_goal(model, image, label, margin)
     reference = image.to(torch.float64)
     clean_margin = goal.decide(reference).margin
-    if not bool(clean_margin.isfinite().any()):
-        raise InputError("the model gives NaN or infinite logits for every image")
+    require_sound_margins(clean_margin)
     attempt = Attempt(
         families=[family.for_image(k, len(image)) for k in range(len(image))],
         steps=steps,

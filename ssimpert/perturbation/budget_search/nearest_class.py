@@ -8,10 +8,12 @@ from torch import Tensor
 from solvers.batch_algebra import norm
 from solvers.constraints import Constraint
 from ssimpert.linearization import LabelWins, linearize
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model, forward
 from ssimpert.validation import check_count
 
 
+@takes_model
 def nearest_class(
     model: Model,
     image: Tensor,
@@ -29,6 +31,7 @@ def nearest_class(
     return class_distances(model, image, label, constraint, candidates=candidates, support=support)[0][:, 0]
 
 
+@takes_model
 def class_distances(
     model: Model,
     image: Tensor,
@@ -58,6 +61,7 @@ def class_distances(
     """
     candidates = check_count("candidates", candidates)
     logits = forward(model, image)
+    LabelWins().check(logits.shape[1])
     own_class = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label[:, None], True)
     count = min(candidates, logits.shape[1] - 1)
     classes = logits.masked_fill(own_class, -torch.inf).topk(count, dim=1).indices

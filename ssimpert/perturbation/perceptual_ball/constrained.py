@@ -30,6 +30,7 @@ from solvers.batch_algebra import norm
 from ssimpert.linearization import FeatureJacobian, Features, Margin, Untargeted, deep_features, feature_jacobian
 from ssimpert.linearization.deep_features import Normalization
 from ssimpert.metrics import feature_distance
+from ssimpert.models.entry_points import takes_model
 from ssimpert.perturbation.engines import loop
 from ssimpert.perturbation.engines.around_original import proposed_step
 from ssimpert.perturbation.engines.step_solver import PIXEL_BOX
@@ -49,6 +50,7 @@ STEP_REGION_CUT, STEP_REGION_GROWTH = 0.5, 2.0
 SMALLEST_RHO = 0.05
 
 
+@takes_model
 def perceptual_ball_constrained(
     model: nn.Module,
     image: Tensor,

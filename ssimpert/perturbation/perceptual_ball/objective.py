@@ -16,7 +16,15 @@ from torch import Tensor
 
 from ssimpert.linearization.deep_features import Features
 from ssimpert.linearization.margins import Membership, Untargeted
-from ssimpert.models.forward_passes import CHUNK, in_chunks, model_dtype
+from ssimpert.models.forward_passes import (
+    CHUNK,
+    check_logits,
+    detached,
+    gradient_at,
+    gradients_enabled,
+    in_chunks,
+    model_dtype,
+)
 
 MarginTerm = Literal["equality", "hinge"]
 
@@ -72,7 +80,8 @@ class BallObjective:
         The terms are differentiable and have the network's dtype.
         """
         points = points.to(self.original.dtype)
-        features, logits = self.features.with_output(points)
+        features, output = self.features.with_output(points)
+        logits = check_logits(output, self.features.model, points)
         gap = self.score(logits, images) - self.v
         gap = gap.clamp_min(0) if self.margin_term == "hinge" else gap
         distance = (features - self.original_features[images]).square().sum(dim=1)
@@ -97,10 +106,10 @@ class BallObjective:
         """The gradient, (K, C, H, W), and the terms, in chunks."""
 
         def gradient_of(batch: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
-            with torch.enable_grad():
-                leaf = batch.detach().requires_grad_(True)
+            with gradients_enabled():
+                leaf = detached(batch).requires_grad_(True)
                 terms = self.terms(leaf, indices)
-                (gradient,) = torch.autograd.grad(terms.total().sum(), leaf)
+                gradient = gradient_at(leaf, terms.total(), self.features.model)
             return gradient, *(term.detach() for term in terms)
 
         gradient, *terms = in_chunks(gradient_of, points, images, chunk=chunk)

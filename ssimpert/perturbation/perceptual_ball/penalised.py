@@ -14,6 +14,7 @@ from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization.deep_features import Features, deep_features
 from ssimpert.linearization.margins import as_targets
 from ssimpert.models import Classifier
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.evaluation import measure
 from ssimpert.perturbation.inputs import check_image, checked_goal
@@ -35,6 +36,7 @@ HISTORY_SIZE, RELEASED_HISTORY_SIZE = 10, 100
 RELATIVE_CHANGE = 1e-3
 
 
+@takes_model
 def perceptual_ball_lbfgs(
     model: nn.Module,
     image: Tensor,
@@ -123,6 +125,8 @@ def perceptual_ball_lbfgs(
     if faithful and targets is None:
         check_released_classes(goal.label, int(forward(model, image[:1]).shape[1]))
     faithful = bool(faithful)
+    # Logits without a gradient show here: later the features' gradient would hide that the margin has none.
+    goal.select(slice(0, 1)).linearize(image[:1])
     box = not faithful if box is None else bool(box)
     lower_gamma = not faithful if lower_gamma is None else bool(lower_gamma)
     settings = LBFGSSettings(

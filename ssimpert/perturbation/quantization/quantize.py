@@ -12,6 +12,7 @@ import solvers
 from solvers.constraints import Constraint
 from solvers.constraints.window_ssim import BoundWindowSSIM
 from ssimpert.errors import InputError
+from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.evaluation import remeasure
 from ssimpert.perturbation.goal import Goal
@@ -45,6 +46,7 @@ LIFT_ROUNDS = 8
 SURPLUS_FACTOR, MIN_SURPLUS = 1.5, 1e-2
 
 
+@takes_model
 def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int = LIFT_ROUNDS) -> QuantizedResult:
     """Move perturbed images onto the grid of 8-bit pixels without losing the goal or the constraint.
 

@@ -165,3 +165,36 @@ def test_bad_input_is_named(reference: Tensor) -> None:
         feature_jacobian(deep_features(features.model, []), reference)
     with pytest.raises(InputError, match="image 5 is not"):
         feature_jacobian(features, reference).select(torch.tensor([5]), 3)
+
+
+class Residual(nn.Module):
+    """A residual block as torchvision writes it, with an addition in place between two rectifiers in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.block, self.out = nn.Identity(), nn.Identity()
+        self.double().eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        images.sub_(0.5).div_(0.25)
+        identity = torch.relu_(self.first(images))
+        out = self.second(identity)
+        out += identity
+        return self.out(torch.relu_(out))
+
+
+@pytest.mark.parametrize("limit", [1e9, 0.0])
+def test_every_product_is_that_of_the_first_call_where_the_network_works_in_place(
+    reference: Tensor, direction: Tensor, limit: float
+) -> None:
+    features = deep_features(Residual(), ["out"], "none")
+    operator = feature_jacobian(features, reference, memory_limit=limit)
+    step = 1e-6
+    expected = (features(reference + step * direction) - features(reference - step * direction)) / (2 * step)
+    for _ in range(3):
+        forward = operator.apply(direction)
+        torch.testing.assert_close(forward, expected.detach(), rtol=1e-4, atol=1e-5)
+        back = operator.apply_adjoint(forward)
+        torch.testing.assert_close((back * direction).sum(), (forward * forward).sum())

@@ -258,16 +258,16 @@ def _hooked() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Toy().train(), "'Toy' must be in evaluation mode"),
+        (lambda: Toy().train(), "model Toy is in training mode; call its eval"),
         (lambda: Toy().double(), "'Toy' must be float32 for an ONNX copy, but features.0.weight is torch.float64"),
         (lambda: Toy().to("meta"), "'Toy' is on meta; an ONNX copy runs on the CPU"),
         (_hooked, "'Toy' has forward hooks"),
         (lambda: lambda images: images, "only a module can be exported to ONNX, got function"),
-        (Pair, r"must give float32 logits \(1, K\) of one image for an ONNX copy, got tuple"),
-        (Half, r"must give float32 logits \(1, K\) of one image for an ONNX copy, got torch.float16 \(1, 4\)"),
+        (Pair, r"must return logits \(B, K\), .* here \(1, K\); it returned a tuple of \(1, 4\), \(1, 4\)"),
+        (Half, r"must give float32 logits \(1, K\) for an ONNX copy, got torch.float16"),
         (
             lambda: nn.Sequential(nn.Flatten(), nn.Flatten(0)).eval(),
-            r"must give float32 logits \(1, K\) of one image for an ONNX copy, got torch.float32 \(1173,\)",
+            r"must return logits \(B, K\), .* here \(1, K\); it returned torch.float32 \(1173,\)",
         ),
     ],
 )

@@ -20,6 +20,7 @@ class CurvedClasses(torch.nn.Module):
         noise = torch.randn(image[0].numel(), axes, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
         self.basis = torch.nn.Parameter(torch.linalg.qr(noise).Q.T.reshape(axes, *image.shape[1:]))
         self.image, self.slope, self.curvature, self.offset = image, slope, curvature, offset
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         u = torch.einsum("bchw,kchw->bk", images - self.image, self.basis)

@@ -16,6 +16,7 @@ class TwoClasses(torch.nn.Module):
         weight = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
         self.weight = torch.nn.Parameter(weight / weight.norm())
         self.offset = offset
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         score = (images * self.weight).flatten(1).sum(dim=1) - self.offset

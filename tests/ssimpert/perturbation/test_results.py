@@ -41,6 +41,7 @@ class Layered(nn.Module):
         self.double()
         for parameter in self.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images).square().mean(dim=(2, 3)))

@@ -122,6 +122,7 @@ class InPlace(nn.Module):
         super().__init__()
         self.toy = TwoLayers(scale=1.0)
         self.relu = nn.ReLU(inplace=inplace)
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.toy.tail(self.relu(self.toy.conv1(images)))
@@ -139,6 +140,7 @@ class Twice(nn.Module):
         super().__init__()
         self.relu, self.beside = nn.ReLU(), nn.Conv2d(3, 3, 1)
         self.flat = nn.Flatten()
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         self.beside(images)

@@ -41,6 +41,7 @@ class Normalised(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
         self.seen: list[int] = []
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         self.seen.append(len(images))
@@ -109,7 +110,7 @@ def test_equals_the_naive_loop_on_50_maps(kind: str) -> None:
 def test_scores_and_area_are_those_computed_by_hand() -> None:
     image = torch.tensor([[[[1.0, -2.0, 0.5], [0.25, 3.0, -1.0], [0.0, 2.0, -0.5]]]])
     order = torch.tensor([[[9.0, 8.0, 7.0], [6.0, 5.0, 4.0], [3.0, 2.0, 1.0]]])
-    curve = deletion(Brightness(), image, order, step=4, baseline=0.0)
+    curve = deletion(Brightness().eval(), image, order, step=4, baseline=0.0)
     expected = [sigmoid(3.25), sigmoid(3.25 - (1 - 2 + 0.5 + 0.25)), sigmoid(-0.5), 0.5]
     assert curve.scores[0].tolist() == pytest.approx(expected, abs=1e-7)
     assert curve.fractions.tolist() == pytest.approx([0, 4 / 9, 8 / 9, 1])
@@ -298,7 +299,7 @@ def test_a_model_without_a_finite_probability_is_named() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return super().forward(images) * float("nan")
 
-    curve = deletion(Broken(), torch.rand(1, 1, 4, 4), torch.rand(1, 4, 4), step=8, baseline=0.0)
+    curve = deletion(Broken().eval(), torch.rand(1, 1, 4, 4), torch.rand(1, 4, 4), step=8, baseline=0.0)
     assert curve.reasons == (MODEL_NOT_FINITE,)
     assert curve.auc.isnan().all()
 

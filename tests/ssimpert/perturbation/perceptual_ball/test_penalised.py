@@ -266,7 +266,7 @@ def test_the_iterate_of_least_objective_is_returned() -> None:
     options: dict[str, Any] = {"layers": (), "gamma": 0.0, "s": 0.0, "lower_gamma": False, "iterations": 4}
     courses = {}
     for line_search in ("none", "backtracking"):
-        result = perceptual_ball_lbfgs(Wavy(), image, line_search=line_search, **options)  # type: ignore[arg-type]
+        result = perceptual_ball_lbfgs(Wavy().eval(), image, line_search=line_search, **options)  # type: ignore[arg-type]
         courses[line_search] = [row["objective"] for row in result.history]  # type: ignore[typeddict-item]
         assert float(result.objective_after) == pytest.approx(min(courses[line_search]))
     assert courses["none"][-1] > 1.1 * min(courses["none"])
@@ -341,6 +341,7 @@ class Breaks(nn.Module):
     def __init__(self, reach: float) -> None:
         super().__init__()
         self.layer, self.reach = nn.Identity(), reach
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         mean = self.layer(images)[:, 0].mean(dim=(1, 2))
@@ -364,6 +365,7 @@ class Saturated(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Identity()
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         score = 0 * self.layer(images).mean(dim=(1, 2, 3))
