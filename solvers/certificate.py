@@ -57,12 +57,12 @@ from solvers.constraints.box import elementwise_support
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
-from solvers.rounding import UNIT, gamma, rounded_down, rounded_up, total, total_and_error
+from solvers.rounding import UNIT, gamma, products, rounded_down, rounded_up, total, total_and_error
 from solvers.scaling import scaled_dual, scaled_problem, unscaled_value
 
 # How much a point on the surface of a set is shortened, one step after another, until it is certainly inside: the first
 # steps make up for rounding in float64, the last ones for products in single precision.
-INWARD_STEPS = (2.0**-46, 2.0**-42, 1e-11, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+INWARD_STEPS = (1e-13, 5e-13, 2e-12, 8e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 # The same where the point is afterwards rounded to single precision.
 INWARD_STEPS_SINGLE = (2.0**-23, 2.0**-21, 2.0**-18, 1e-4, 1e-3)
 # Values below this share of the trivial bound count as zero in rel_gap: float64 can't tell them from rounding.
@@ -219,9 +219,9 @@ class Certifier:
     def objective(self, delta: Tensor) -> Tensor:
         """The objective at ``delta``, (B,), rounded down for a LinearProblem and up for a ProjectionProblem."""
         if isinstance(self.problem, LinearProblem):
-            return rounded_down(*total_and_error(self.problem.gradient * delta, operations=2))
+            return rounded_down(*total_and_error(products(self.problem.gradient, delta), operations=2))
         difference = delta - self.problem.vector
-        return rounded_up(*total_and_error(0.5 * difference.square(), operations=8))
+        return rounded_up(*total_and_error(0.5 * products(difference, difference), operations=8))
 
     def relative_gap(self, objective: Tensor, bound: Tensor) -> Tensor:
         """``rel_gap`` of any objective and bound of these images, (B,) each; see :class:`Certificate`."""
@@ -265,7 +265,7 @@ class Certifier:
     def moved_inside(self, delta: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """``delta`` within the pixel bounds, shortened until it is certainly inside every set, (B, C, H, W) float64.
 
-        A point that is outside still becomes 0.
+        A point that is outside still becomes 0. Only where means are kept, a point in single precision stays as it is.
 
         Args:
             delta: (B, C, H, W), float64.
@@ -273,6 +273,8 @@ class Certifier:
         """
         steps = INWARD_STEPS if dtype == torch.float64 else (0.0, *INWARD_STEPS_SINGLE)
         point = _rounded_towards_zero(delta, dtype)
+        if dtype != torch.float64 and any(bound_set.has_equality for bound_set in self.sets):
+            return point  # single precision can't keep means: `max_violation` says how far the point is outside
         for step in steps:
             outside = self.certain_violation(point) > 0
             if not bool(outside.any()):
@@ -322,7 +324,8 @@ class Certifier:
             return torch.maximum(torch.where(bound.isfinite(), bound, torch.inf), self.at_zero)
         smallest, error = self._smallest_lagrangian(adjoint, adjoint_error)
         bound = rounded_down(smallest - support, error + 4 * UNIT * (smallest.abs() + support.abs()))
-        return torch.minimum(torch.where(bound.isfinite(), bound, -torch.inf), self.at_zero)
+        # Nothing is below 0, nor is the optimum beyond the value at d = 0.
+        return torch.minimum(torch.where(bound.isfinite(), bound, -torch.inf).clamp_min(0), self.at_zero)
 
     def _adjoint_and_support(self, blocks: Sequence[DualBlock | None]) -> tuple[Tensor, Tensor, Tensor]:
         """``sum_i A_i'y_i``, (B, C, H, W), a bound on the l1 norm of its rounding, (B,), and ``sum_i h_i(y_i)``, (B,),

@@ -49,7 +49,18 @@ def total_and_error(values: Tensor, operations: int = 0) -> tuple[Tensor, Tensor
         operations: the roundings by which each term was made.
     """
     share = gamma(operations + sum_operations(values))
-    return total(values), share * total(values.abs()) + values[0].numel() * TINY
+    nonzero = total((values != 0).to(values.dtype))
+    return total(values), share * total(values.abs()) + 4 * TINY * nonzero
+
+
+def products(first: Tensor, second: Tensor) -> Tensor:
+    """``first * second``, with the smallest normal number in the place of products that underflow to 0.
+
+    So :func:`total_and_error` counts them.
+    """
+    product = first * second
+    lost = (product == 0) & (first != 0) & (second != 0)
+    return torch.where(lost, TINY, product)
 
 
 def total_up(values: Tensor, operations: int = 0) -> Tensor:
@@ -58,13 +69,15 @@ def total_up(values: Tensor, operations: int = 0) -> Tensor:
 
 
 def rounded_up(value: Tensor, error: Tensor) -> Tensor:
-    """A number that is at least the exact ``value + error``."""
-    return torch.nextafter(value + error, torch.full_like(value, torch.inf))
+    """A number that is at least the exact ``value + error``; 0 stays 0 where the error is 0."""
+    is_exact = (value == 0) & (error == 0)
+    return torch.where(is_exact, value, torch.nextafter(value + error, torch.full_like(value, torch.inf)))
 
 
 def rounded_down(value: Tensor, error: Tensor) -> Tensor:
-    """A number that is at most the exact ``value - error``."""
-    return torch.nextafter(value - error, torch.full_like(value, -torch.inf))
+    """A number that is at most the exact ``value - error``; 0 stays 0 where the error is 0."""
+    is_exact = (value == 0) & (error == 0)
+    return torch.where(is_exact, value, torch.nextafter(value - error, torch.full_like(value, -torch.inf)))
 
 
 def difference_towards_zero(first: float, second: Tensor) -> Tensor:

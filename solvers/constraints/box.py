@@ -11,7 +11,7 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
 from solvers.errors import ProblemError
-from solvers.rounding import difference_towards_zero, total_up
+from solvers.rounding import difference_towards_zero, products, total_up
 from solvers.validation import real
 
 if TYPE_CHECKING:
@@ -157,4 +157,4 @@ def elementwise_support(direction: Tensor, lower: Tensor, upper: Tensor) -> Tens
     """
     zero = torch.zeros_like(direction)
     limit = torch.where(direction > 0, upper, lower)
-    return total_up(torch.where(direction == 0, zero, direction * limit), operations=4)
+    return total_up(products(direction, torch.where(direction == 0, zero, limit)), operations=4)

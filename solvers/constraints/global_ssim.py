@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 PAPER_CONSTANT = 9e-4
 
 
+# The size of a mean that counts as 0, relative to the range of pixels.
+KEPT_MEAN_SHARE = 2.0**-44
+
+
 @dataclass(frozen=True)
 class GlobalSSIM(Constraint):
     """``d2 = sqrt(1 - S2) <= distance`` with the mean kept; the whole image, with all channels, is one vector.
@@ -93,7 +97,7 @@ class BoundGlobalSSIM(BoundConstraint):
         ).sqrt()
         operations = sum_operations(reference)
         scale = pixel_range(constraint.constant, constraint.pixel_scale)
-        self.kept_mean_tolerance = 2 * (operations + 16) * UNIT * scale
+        self.kept_mean_tolerance = (KEPT_MEAN_SHARE + 2 * operations * UNIT) * scale
         # How far, as a vector, rounding may have moved the centre, and by how much the radius may be too small.
         self._largest_reference = reference.abs().flatten(1).amax(dim=1)
         spread = gamma(operations) * reference[0].numel() ** 0.5 * self._largest_reference

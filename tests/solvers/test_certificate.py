@@ -141,7 +141,10 @@ def test_absent_duals_give_a_valid_weak_bound(case: Case, linear: bool) -> None:
 @both
 @each_combination
 def test_an_optimal_pair_closes_the_gap_at_the_independent_optimum(case: Case, linear: bool) -> None:
-    result = solvers.solve(case.problem, "cvxpy:clarabel", {"eps_rel": 1e-8, "eps_abs": 1e-10})
+    # Clarabel's accuracy on kept means with fixed pixels, which leave no interior, hangs on single roundings.
+    keeps_means = any(getattr(constraint, "luminance", None) == "preserve" for constraint in case.problem.constraints)
+    tolerance = 1e-6 if keeps_means else 1e-8
+    result = solvers.solve(case.problem, "cvxpy:clarabel", {"eps_rel": tolerance, "eps_abs": 1e-10})
     assert result.all_optimal
     certificate = solvers.certify(case.problem, result.delta, result.dual)
     assert float(certificate.bound) == pytest.approx(case.optimum, rel=2e-7, abs=1e-9)
@@ -159,7 +162,7 @@ def test_an_infeasible_point_is_repaired_to_a_feasible_one(case: Case, linear: b
         certificate = solvers.certify(problem, delta)
         for bound in sets:
             assert float(bound.excess(certificate.delta)) < 1e-9
-        assert torch.equal(certificate.objective, problem.objective(certificate.delta))
+        torch.testing.assert_close(certificate.objective, problem.objective(certificate.delta), rtol=1e-13, atol=1e-300)
         objective = float(certificate.objective)
         slack = 1e-7 * abs(case.optimum) + 1e-10
         assert objective <= case.optimum + slack if linear else objective >= case.optimum - slack

@@ -42,6 +42,10 @@ def check_data_range(kind: str, data_range: float, images: Tensor, sound: Tensor
         )
 
 
+# The size of a mean that counts as 0 where means are kept, relative to the data range.
+KEPT_MEAN_SHARE = 2.0**-44
+
+
 @dataclass(frozen=True, eq=False)
 class WindowBalls:
     """A ball and an interval for every window: ``|R_p d - a_p R_p x| <= r_p`` and ``lo_p <= m_p(d) <= hi_p``.
@@ -158,7 +162,7 @@ class BoundWindows(BoundConstraint):
 
         Floating point can't meet the equality. The certificate's bound speaks of the set with this tolerance.
         """
-        return (4 * self.operator.window.size + 32) * UNIT * self._data_range
+        return (KEPT_MEAN_SHARE + 4 * self.operator.window.size * UNIT) * self._data_range
 
     def balls_error(self, balls: WindowBalls, ball_center: float, mean_center: float) -> Tensor:
         """A bound on what rounding changed in radii and in ends of intervals, absolutely: (B, C, 1, 1).

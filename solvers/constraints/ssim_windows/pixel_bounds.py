@@ -110,7 +110,8 @@ def _implied_bounds(op: WindowOperator, reference: Tensor, balls: WindowBalls, b
 def _lost_reach(op: WindowOperator) -> float:
     """How much too small ``sqrt((1 - w)/w)`` may be where a pixel has most of a window's weight w: 1 - w is lost in
     rounding there."""
-    heaviest = float(op.rows.max() * op.columns.max())
+    weights = torch.outer(op.rows.amax(dim=1), op.columns.amax(dim=1))
+    heaviest = float(torch.where(op.pixels > 1, weights, 0.0).max())
     return 2 * op.relative_error / max(1 - heaviest, op.relative_error) ** 0.5 if heaviest > 0.5 else 0.0
 
 
