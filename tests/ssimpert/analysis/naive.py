@@ -36,6 +36,7 @@ class TwoLayers(nn.Module):
             for parameter in self.parameters():
                 parameter.copy_(scale * torch.randn(parameter.shape, generator=generator) / 2)
         self.double().eval().requires_grad_(False)
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.tail(self.rectified(self.first(self.conv1(images))))

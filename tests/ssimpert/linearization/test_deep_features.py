@@ -23,6 +23,7 @@ class Network(nn.Module):
         self.second = nn.Conv2d(4, 5, 3, stride=2)
         self.head = nn.Linear(5, 3)
         self.idle = nn.Conv2d(3, 3, 1)
+        self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = self.again(self.second(self.again(3 * self.first(images))))
@@ -60,7 +61,7 @@ def test_unit_channels_have_norm_one_over_the_root_of_the_positions(network: Net
 
 
 def test_a_position_without_any_activation_is_zero_and_has_a_finite_gradient() -> None:
-    network = nn.Sequential(nn.ReLU())
+    network = nn.Sequential(nn.ReLU()).eval()
     images = torch.zeros(1, 2, 3, 3, requires_grad=True)
     features = deep_features(network, ["0"])(images)
     features.sum().backward()

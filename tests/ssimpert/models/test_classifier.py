@@ -179,6 +179,7 @@ def test_a_feature_map_that_is_overwritten_later_is_no_feature_layer() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+            self.eval()
 
         def forward(self, images: Tensor) -> Tensor:
             out = self.first(images)

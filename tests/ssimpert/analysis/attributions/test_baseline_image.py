@@ -18,6 +18,7 @@ class WithBuffer(nn.Module):
     def __init__(self, mean: Any) -> None:
         super().__init__()
         self.mean = mean
+        self.eval()
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (1, 3, 1, 1)])

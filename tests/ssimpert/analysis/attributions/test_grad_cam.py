@@ -121,6 +121,7 @@ def test_a_constant_map_is_not_blown_up_by_rounding(images: Tensor) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.pool = nn.AdaptiveAvgPool2d((3, 5))
+            self.eval()
 
         def forward(self, batch: Tensor) -> Tensor:
             return self.pool(batch).mean(dim=(2, 3))
@@ -172,9 +173,9 @@ def test_errors_name_the_value(toy: Toy, images: Tensor) -> None:
         (r"3 integers, got torch.float32", {"target": torch.zeros(3)}),
         (r"3 integers, got '1'", {"target": "1"}),
         (r"unknown layer 'feature'; the model has features, ", {"target": 1, "layer": "feature"}),
-        (r"layer 'head' has no feature maps", {"target": 1, "layer": "head"}),
+        (r"layer 'head' of model Toy has no feature maps", {"target": 1, "layer": "head"}),
         (r"layer 'unused' does not run", {"target": 1, "layer": "unused"}),
-        (r"layer 'twice' runs 2 times in one forward pass", {"target": 1, "layer": "twice"}),
+        (r"layer 'twice' runs 2 times in one forward pass of model Toy", {"target": 1, "layer": "twice"}),
         (r"the logits do not depend on layer 'aside'", {"target": 1, "layer": "aside"}),
     ]
     for message, arguments in cases:
@@ -182,7 +183,7 @@ def test_errors_name_the_value(toy: Toy, images: Tensor) -> None:
             grad_cam(toy, images, **arguments)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="Sequential has no cam_layer"):
-        grad_cam(nn.Sequential(nn.Flatten()), images, 0)
+        grad_cam(nn.Sequential(nn.Flatten()).eval(), images, 0)
     with pytest.raises(InputError, match=r"images must have shape \(B, C, H, W\), got \(3, 12, 16\)"):
         grad_cam(toy, images[0], 0)
 

@@ -98,15 +98,15 @@ def test_large_batches_go_in_parts(toy: TwoLayers) -> None:
             return toy(batch)
 
     images = toy_images(count=21)
-    together = input_gradient(Watched(), images, torch.full((21,), 1))
+    together = input_gradient(Watched().eval(), images, torch.full((21,), 1))
     assert sizes == [21]
     sizes.clear()
-    assert torch.equal(input_gradient(Watched(), images, torch.full((21,), 1), chunk=16), together)
+    assert torch.equal(input_gradient(Watched().eval(), images, torch.full((21,), 1), chunk=16), together)
     assert sizes == [16, 5]
     alone = torch.cat([input_gradient(toy, image[None], torch.tensor([1])) for image in images])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
     sizes.clear()
-    smooth_grad(Watched(), images[:2], 1, samples=9, batch_size=4)
+    smooth_grad(Watched().eval(), images[:2], 1, samples=9, batch_size=4)
     assert sizes == [4, 4, 1] * 2
 
 
@@ -114,7 +114,7 @@ def test_options_are_checked_before_the_model_runs() -> None:
     def never(_batch: Tensor) -> Tensor:
         raise AssertionError("the model ran")
 
-    model = nn.Module()
+    model = nn.Module().eval()
     model.forward = never  # type: ignore[method-assign]
     images = toy_images()
     for options, message in (

@@ -87,7 +87,7 @@ class Reused(TwoLayers):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = self.second = nn.ReLU(inplace=True)
+        self.first = self.second = nn.ReLU(inplace=True).eval()
 
 
 @pytest.mark.parametrize("method", [guided_backprop, deconvolution])

@@ -64,7 +64,7 @@ def test_the_pixel_that_decides_is_found() -> None:
             seen = images[:, 0, 20, 6]
             return torch.stack([6 * seen - 3, 3 - 6 * seen], dim=1)
 
-    found = rise(OnePixel(), torch.ones(1, 1, 28, 28), 0, masks=800)[0]
+    found = rise(OnePixel().eval(), torch.ones(1, 1, 28, 28), 0, masks=800)[0]
     row, column = divmod(int(found.argmax()), 28)
     assert abs(row - 20) <= 3
     assert abs(column - 6) <= 3
@@ -75,7 +75,7 @@ def test_a_constant_score_gives_the_mean_mask_over_keep() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return images.new_zeros(len(images), 4)
 
-    flat = rise(Even(), torch.ones(1, 1, 28, 28), 0, masks=2000, normalize=False)
+    flat = rise(Even().eval(), torch.ones(1, 1, 28, 28), 0, masks=2000, normalize=False)
     assert (flat - 0.25).abs().max() < 0.02  # E[M] = keep everywhere, up to the edge
 
 
