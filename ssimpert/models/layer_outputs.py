@@ -73,7 +73,7 @@ def several_runs(layer: str, owner: str, runs: int) -> InputError:
 
 
 def no_run(layer: str, owner: str, network: nn.Module, module: nn.Module) -> InputError:
-    """The error of a layer that did not run. Code that was compiled runs without the modules that it was made of.
+    """The error of a layer that did not run.
 
     Args:
         layer: the layer's name.
@@ -81,14 +81,38 @@ def no_run(layer: str, owner: str, network: nn.Module, module: nn.Module) -> Inp
         network: the module whose forward pass did not run the layer.
         module: the layer.
     """
+    for part in network.modules():
+        if isinstance(part, torch.fx.GraphModule) and any(inner is module for inner in part.modules()):
+            hint = f"a traced or exported module ({type(part).__name__}) may run without its layers"
+            return InputError(f"layer {layer!r} does not run in the forward pass of {owner}; {hint}")
+    return InputError(f"layer {layer!r} does not run in the forward pass of {owner}; name a layer that runs")
+
+
+def observable_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """All modules of ``network`` by name that hooks can watch, without the network itself.
+
+    Compiled code runs without the hooks of the modules that it was made of, or keeps hooks that were removed.
+    """
+    hidden = {module for part in network.modules() if _is_compiled(part) for module in part.modules()}
+    return {name: module for name, module in network.named_modules() if name and module not in hidden}
+
+
+def check_observable(layer: str, module: nn.Module, network: nn.Module, owner: str) -> None:
+    """Raise :class:`InputError` if ``module`` lies in a compiled part of ``network``, where no hook can watch it.
+
+    Args:
+        layer: the layer's name.
+        module: the layer.
+        network: the module that runs the layer.
+        owner: what errors call the model.
+    """
     for name, part in network.named_modules():
         if _is_compiled(part) and any(inner is module for inner in part.modules()):
             where = f"part {name!r} of {owner}" if name else owner
-            return InputError(
+            raise InputError(
                 f"layer {layer!r} can't be observed: {where} is compiled ({type(part).__name__}) and runs without its "
                 "layers; give the module that it was made of"
             )
-    return InputError(f"layer {layer!r} does not run in the forward pass of {owner}; name a layer that runs")
 
 
 def compiled_reason(network: nn.Module) -> str | None:
@@ -101,8 +125,7 @@ def compiled_reason(network: nn.Module) -> str | None:
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    """Whether ``module`` was made by torch.jit, torch.export or torch.compile."""
-    if isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule):
-        return True
+    """Whether torch.jit or torch.compile made ``module``, or its own ``compile`` was called."""
     # Asked by name: importing torch._dynamo, where the class is, takes two seconds.
-    return type(module).__name__ == "OptimizedModule"
+    dynamo = type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+    return dynamo or isinstance(module, torch.jit.ScriptModule)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import pass_images
 from ssimpert.models.labels import unknown_among_many
-from ssimpert.models.layer_outputs import compiled_reason, describe_output, on_layer_outputs
-from ssimpert.models.layouts import Grid, LayerCall, Layouts, MapLayout, named_layers
+from ssimpert.models.layer_outputs import compiled_reason, describe_output, observable_layers, on_layer_outputs
+from ssimpert.models.layouts import Grid, LayerCall, Layouts, MapLayout
 
 MAX_TRIALS = 64
 """The most layers that are tried for a map on which the logits depend. A ViT needs three trials."""
@@ -91,9 +91,7 @@ def survey_layers(network: nn.Module, example: Tensor) -> LayerSurvey:
     return LayerSurvey(found, features, cam_layer, compiled or reason if cam_layer is None else "")
 
 
-def _last_map(
-    network: nn.Module, example: Tensor, runs: list[_Run], usable: list[_Run]
-) -> tuple[str | None, str]:
+def _last_map(network: nn.Module, example: Tensor, runs: list[_Run], usable: list[_Run]) -> tuple[str | None, str]:
     """The CAM layer, or None and why there is none. ``usable``: the runs that give a feature map."""
     pooled = {id(run.output) for run in runs if run.is_pooled}
     inside = _inside_pools(network)  # the keys and values of an attention that pools tokens
@@ -148,7 +146,7 @@ def require_cam_layer(survey: LayerSurvey, name: str) -> str:
         InputError: the model called ``name`` has none; the reason is given.
     """
     if survey.cam_layer is None:
-        raise InputError(f"model {name!r} has no default layer for Grad-CAM: {survey.reason}; give layer=")
+        raise InputError(f"model {name!r} has no default layer for Grad-CAM: {survey.reason}")
     return survey.cam_layer
 
 
@@ -174,7 +172,7 @@ def find_layer(network: nn.Module, name: str, described: str = "the model") -> n
 def _watch(network: nn.Module, example: Tensor) -> list[_Run]:
     """Every run of every named module that gives a tensor, in order of completion."""
     runs: list[_Run] = []
-    layers = named_layers(network)
+    layers = observable_layers(network)
 
     def note(name: str, output: object) -> None:
         if isinstance(output, Tensor):

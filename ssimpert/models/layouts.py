@@ -13,9 +13,10 @@ pass of one image, with hooks on all layers (:func:`watch_layers`), in this orde
 1. Modules whose class fixes the layout: convolutions, batch norms and poolings (channels first), ``nn.LayerNorm``
    (channels last). Their outputs also show which *grids* (H, W) the network works on. The number of channels of other
    modules with parameters (``LayerNorm2d``, ``nn.Linear``) tells their channel axis.
-2. Other outputs with four axes: rows and columns must be one of these grids, or have exactly the sides of the image in
-   proportion, and must not be as long as the list of tokens (an attention matrix). Where both readings remain, modules
-   of fixed layout with an output of the very same shape decide.
+2. Other outputs with four axes: rows and columns must be one of these grids. In a network without such modules they
+   must have exactly the image's proportions. An attention matrix, whose sides are as long as a list of tokens, is no
+   feature map. Where both readings remain, modules that tell their layout decide, if they
+   have an output of the very same shape.
 3. Outputs with three axes: N minus the prefix tokens must fill one of these grids, or a grid with exactly the image's
    proportions. timm's networks say how many prefix tokens they have (``num_prefix_tokens``).
 4. Where this leaves two readings or none, a second pass of a larger image that is never square: the axes that grow are
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -34,7 +35,13 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.models.forward_passes import Model, outside_inference_mode, pass_images
-from ssimpert.models.layer_outputs import describe_output, no_run, on_layer_outputs, several_runs
+from ssimpert.models.layer_outputs import (
+    describe_output,
+    no_run,
+    observable_layers,
+    on_layer_outputs,
+    several_runs,
+)
 from ssimpert.validation import check_count
 
 Layout = Literal["channels_first", "channels_last", "tokens"]
@@ -138,11 +145,6 @@ def fold_tokens(count: int, image_size: Grid) -> Grid | None:
     return min(near, key=lambda grid: abs(math.log(grid[0] / rows)), default=None)
 
 
-def named_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """All modules of ``network`` by name, without the network itself."""
-    return {name: module for name, module in network.named_modules() if name}
-
-
 def watch_layers(network: Model, layers: Mapping[str, nn.Module], images: Tensor) -> list[LayerCall]:
     """Every run of ``layers`` in one pass of ``images`` without gradients, in order of completion."""
     calls: list[LayerCall] = []
@@ -207,7 +209,11 @@ class Layouts:
             kind = _told_kind(call)
             if kind is not None and call.shape is not None:
                 self.kinds_of_shape.setdefault(call.shape, set()).add(kind)
-        self.token_counts = {call.shape[1] for call in calls if call.shape is not None and len(call.shape) == 3}
+        self.token_counts = {
+            call.shape[1]
+            for call in calls
+            if call.shape is not None and len(call.shape) == 3 and call.shape[0] == self.count
+        }
 
     def of(self, call: LayerCall) -> list[MapLayout]:
         """The layouts that ``call``'s output can have: one where it is found, none, or more where it is ambiguous.
@@ -230,7 +236,10 @@ class Layouts:
             kept: Layout = "channels_first" if axis == 1 else "channels_last"
             readings = {kept: readings[kept]}
         kinds = [kind for kind, grid in readings.items() if grid in self.grids]
-        kinds = kinds or [kind for kind, grid in readings.items() if self._in_proportion(grid)]
+        if not self.grids:
+            kinds = [kind for kind, grid in readings.items() if self._has_image_ratio(grid)]
+        if self._is_attention(shape) and "channels_first" not in self.kinds_of_shape.get(shape, ()):
+            kinds = [kind for kind in kinds if kind != "channels_first"]
         if len(kinds) > 1 and len(self.kinds_of_shape.get(shape, ())) == 1:
             kinds = list(self.kinds_of_shape[shape])
         return [MapLayout(kind) for kind in kinds]
@@ -290,10 +299,9 @@ class Layouts:
     def _has_image_ratio(self, grid: Grid) -> bool:
         return grid[0] * self.image_size[1] == grid[1] * self.image_size[0]
 
-    def _in_proportion(self, grid: Grid) -> bool:
-        # An attention matrix (heads, N, N) of a square image is square, too.
-        attention = grid[0] == grid[1] and grid[0] in self.token_counts
-        return self._has_image_ratio(grid) and not attention
+    def _is_attention(self, shape: tuple[int, ...]) -> bool:
+        """Whether (B, heads, N, N) may be an attention matrix, whose sides are as long as a list of tokens."""
+        return shape[2] == shape[3] and shape[2] in self.token_counts
 
     def _folds(self, rows: int, columns: int) -> bool:
         """Whether the rows and columns are near the image's proportions; (heads, N) of an attention's norms is not."""
@@ -328,7 +336,7 @@ def find_layout(
     kind = check_layout(layout, prefix_tokens)
     if kind in (None, "channels_first") and isinstance(module, nn.Conv2d | nn.BatchNorm2d):
         return MapLayout("channels_first")  # known without a pass
-    layers = named_layers(network) if isinstance(network, nn.Module) else {}
+    layers = observable_layers(network) if isinstance(network, nn.Module) else {}
     if not any(layer is module for layer in layers.values()):
         layers[name] = module
     calls = watch_layers(network, layers, images[:1])
@@ -341,7 +349,7 @@ def find_layout(
     found = Layouts(network, calls, shape, layout, prefix_tokens).of(runs[0])
     if kind is None and len(found) != 1:
         found = _from_larger_image(network, module, runs[0], images[:1], found) or found
-    return settle(found, runs[0], owner, images.shape, kind)
+    return settle(found, replace(runs[0], name=name), owner, images.shape, kind)
 
 
 def settle(

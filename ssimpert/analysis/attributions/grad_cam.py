@@ -7,7 +7,6 @@ ReLU(sum_k weight_k A_k). Captum computes it.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.class_targets import checked_logits, class_targets

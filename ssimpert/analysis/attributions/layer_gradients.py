@@ -1,8 +1,8 @@
-"""The feature map of a layer, and the gradient of a class's logit with respect to it, whatever the layer's layout is."""
+"""The feature map of a layer, in whatever layout, and the gradient of a class's logit with respect to this map."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssimpert.analysis.attributions.class_targets import class_targets, target_logit
 from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import batch_size_for, describe_model, gradients_enabled, in_chunks
-from ssimpert.models.layer_outputs import describe_output, no_run, on_layer_outputs, several_runs
+from ssimpert.models.layer_outputs import check_observable, describe_output, no_run, on_layer_outputs, several_runs
 from ssimpert.models.layouts import Layout, MapLayout, check_layout, find_layout
 
 
@@ -101,12 +101,11 @@ def mapped_layer(
     module = module_of_layer(model, layer)
     name = layer_name(layer, module)
     owner = describe_model(model)
+    check_observable(name, module, model, owner)
     if check_layout(layout, prefix_tokens) is None:
-        known = getattr(model, "layouts", {})
+        known: Mapping[str, MapLayout] = getattr(model, "layouts", {})
         full_name = layer if isinstance(layer, str) else _name_of(model, module)
-        if full_name is None and layer is None:
-            full_name = model.cam_layer
-        if full_name in known:
+        if full_name is not None and full_name in known:
             return MappedLayer(model, name, module, known[full_name])
     found = find_layout(model, name, module, images, owner=owner, layout=layout, prefix_tokens=prefix_tokens)
     return MappedLayer(model, name, module, found)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.linearization.deep_features import Features, deep_features
+from ssimpert.linearization.deep_features import deep_features
 from ssimpert.models import Classifier
 from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.evaluation import measure
@@ -133,7 +133,7 @@ def perceptual_ball_lbfgs(
     network = model.network if isinstance(model, Classifier) else model
     original = (image - mean) / std
     objective = ball_objective(
-        Features(network, chosen.layers, "mse"),
+        chosen.with_model(network, "mse"),
         original,
         goal.label,
         targets=targets,

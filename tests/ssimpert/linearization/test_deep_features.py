@@ -88,9 +88,9 @@ def test_no_hook_stays_even_where_the_call_fails(network: Network, images: torch
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        (["again"], "'again' is called more than once"),
-        (["head"], r"'head' gives \(2, 3\)"),
-        (["idle"], "'idle' is not called"),
+        (["again"], "'again' runs 2 times in one forward pass of model Network"),
+        (["head"], r"'head' of model Network has no feature maps .*: its output is \(1, 3\)"),
+        (["idle"], "'idle' does not run in the forward pass of model Network"),
     ],
 )
 def test_a_layer_without_one_map_is_refused(
