@@ -17,7 +17,6 @@ from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import describe_model, pass_images
 from ssimpert.models.layer_outputs import (
     check_observable,
-    describe_output,
     no_run,
     observable_layers,
     on_layer_outputs,
@@ -32,6 +31,7 @@ from ssimpert.models.layouts import (
     check_layout,
     find_layout,
     note_calls,
+    read_feature_map,
 )
 
 Normalization = Literal["unit-channel", "mse", "none"]
@@ -126,8 +126,10 @@ class Features:
                 raise several_runs(name, owner, len(layer_runs))
         if unknown:
             self._find_layouts(unknown, layers, calls, images)
-        size = (images.shape[-2], images.shape[-1])
-        maps = [self._layouts[name].feature_map(_tensor(outputs[name][0], name, owner), size) for name in self.layers]
+        maps = [
+            read_feature_map(self._layouts[name], outputs[name][0], images.shape, layer=name, owner=owner)
+            for name in self.layers
+        ]
         return maps, result
 
     def _find_layouts(
@@ -299,11 +301,3 @@ def layer_of(model: nn.Module, name: str) -> nn.Module:
         InputError: no layer has that name.
     """
     return model.layer(name) if isinstance(model, Classifier) else find_layer(model, name)
-
-
-def _tensor(output: object, name: str, owner: str) -> Tensor:
-    if not isinstance(output, Tensor):
-        raise InputError(
-            f"layer {name!r} of {owner} gives {describe_output(output)}; name a layer that gives one tensor"
-        )
-    return output

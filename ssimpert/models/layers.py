@@ -124,14 +124,14 @@ def _last_map(network: nn.Module, example: Tensor, runs: list[_Run], usable: lis
 
 def _reaches_logits(network: nn.Module, example: Tensor, run: _Run) -> bool:
     """Whether the logits depend on the feature map of a layer: whether NaN in its place reaches them."""
-    layout, image_size = run.layout, (example.shape[-2], example.shape[-1])
+    layout = run.layout
     if layout is None:
         return False
 
     def spoil(_name: str, output: object) -> object:
         if not isinstance(output, Tensor):
             return output
-        feature_map = layout.feature_map(output, image_size)
+        feature_map = layout.feature_map(output, example.shape)
         return layout.with_feature_map(output, torch.full_like(feature_map, torch.nan))
 
     with torch.no_grad(), on_layer_outputs({run.call.name: run.call.module}, spoil):
@@ -185,7 +185,7 @@ def _watch(network: nn.Module, example: Tensor) -> list[_Run]:
 
 
 def _grid(output: Tensor, layout: MapLayout, example: Tensor) -> Grid:
-    feature_map = layout.feature_map(output, (example.shape[-2], example.shape[-1]))
+    feature_map = layout.feature_map(output, example.shape)
     return feature_map.shape[-2], feature_map.shape[-1]
 
 

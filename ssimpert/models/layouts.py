@@ -73,29 +73,30 @@ class MapLayout:
     kind: Layout
     prefix_tokens: int = 0
 
-    def feature_map(self, output: Tensor, image_size: Grid) -> Tensor:
+    def feature_map(self, output: Tensor, images_shape: Sequence[int]) -> Tensor:
         """The feature map (B, C, h, w) in ``output``, a view where possible; prefix tokens are left out.
 
         Args:
             output: what the layer gave, in this layout.
-            image_size: the sides (H, W) of the images, which say how tokens fold to rows and columns.
+            images_shape: the shape (B, C, H, W) of the images. H and W say how tokens fold to rows and columns.
 
         Raises:
             InputError: an output that is not in this layout.
         """
         axes = 3 if self.kind == "tokens" else 4
         if output.ndim != axes:
-            raise InputError(f"{self.kind} has {axes} axes, the output is {describe_output(output)}")
+            raise InputError(f"which does not have the {axes} axes of {self.kind!r}")
+        if output.shape[0] != images_shape[0]:
+            raise InputError(f"whose first axis is not that of the {images_shape[0]} images")
         if self.kind == "channels_first":
             return output
         if self.kind == "channels_last":
             return output.permute(0, 3, 1, 2)
-        count = output.shape[1] - self.prefix_tokens
-        grid = fold_tokens(count, image_size)
+        grid = fold_tokens(output.shape[1] - self.prefix_tokens, (images_shape[-2], images_shape[-1]))
         if grid is None:
             raise InputError(
-                f"{output.shape[1]} tokens without {self.prefix_tokens} prefix tokens don't fold to the rows and "
-                f"columns of {image_size[0]}x{image_size[1]} pixels"
+                f"of which {self.prefix_tokens} are prefix tokens; the others don't fold to rows and columns of an "
+                f"image of {images_shape[-2]}x{images_shape[-1]} pixels"
             )
         return output[:, self.prefix_tokens :].unflatten(1, grid).permute(0, 3, 1, 2)
 
@@ -143,6 +144,30 @@ def fold_tokens(count: int, image_size: Grid) -> Grid | None:
         if count % h == 0 and abs(h - rows) < 1 and abs(count // h - count / rows) < 1
     ]
     return min(near, key=lambda grid: abs(math.log(grid[0] / rows)), default=None)
+
+
+def read_feature_map(
+    layout: MapLayout, output: object, images_shape: Sequence[int], *, layer: str, owner: str
+) -> Tensor:
+    """The feature map (B, C, h, w) in the output of a layer.
+
+    Args:
+        layout: where the output has its feature map.
+        output: what the layer gave.
+        images_shape: the shape (B, C, H, W) of the images.
+        layer: the layer's name, for errors.
+        owner: what errors call the model.
+
+    Raises:
+        InputError: an output that is no tensor in this layout.
+    """
+    given = f"layer {layer!r} of {owner} gives {describe_output(output)}"
+    if not isinstance(output, Tensor):
+        raise InputError(f"{given}; name a layer that gives one tensor with a feature map")
+    try:
+        return layout.feature_map(output, images_shape)
+    except InputError as error:
+        raise InputError(f"{given}, {error}") from error
 
 
 def watch_layers(network: Model, layers: Mapping[str, nn.Module], images: Tensor) -> list[LayerCall]:

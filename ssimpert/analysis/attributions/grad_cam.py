@@ -74,7 +74,7 @@ def grad_cam(
         # the graph off the caller's tensor.
         inputs = batch.detach().clone().requires_grad_()
         explainer = LayerGradCam(checked_logits(model, classes), feature_map)
-        with mapped.feature_maps((images.shape[-2], images.shape[-1]), feature_map) as runs:
+        with mapped.feature_maps(batch, feature_map) as runs:
             try:
                 coarse: Tensor = explainer.attribute(inputs, classes, relu_attributions=True)
             except AssertionError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from ssimpert.analysis.attributions.class_targets import class_targets, target_logit
 from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import batch_size_for, describe_model, gradients_enabled, in_chunks
-from ssimpert.models.layer_outputs import check_observable, describe_output, no_run, on_layer_outputs, several_runs
-from ssimpert.models.layouts import Layout, MapLayout, check_layout, find_layout
+from ssimpert.models.layer_outputs import check_observable, no_run, on_layer_outputs, several_runs
+from ssimpert.models.layouts import Layout, MapLayout, check_layout, find_layout, read_feature_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,27 +47,23 @@ class MappedLayer:
     layout: MapLayout
 
     @contextmanager
-    def feature_maps(self, image_size: tuple[int, int], transform: Callable[[Tensor], Tensor]) -> Iterator[list[None]]:
+    def feature_maps(self, images: Tensor, transform: Callable[[Tensor], Tensor]) -> Iterator[list[None]]:
         """Within the block, the next layer gets what ``transform`` makes of this layer's feature map (B, K, h, w).
 
         Only passes of this thread are changed. The block is given a list that grows by one entry at each run.
 
         Args:
-            image_size: the sides (H, W) of the images.
+            images: what passes through the model, (B, C, H, W).
             transform: gets the feature map, which nothing overwrites later, and returns one of the same shape.
         """
         runs: list[None] = []
+        owner = describe_model(self.model)
 
         def through(name: str, output: object) -> Tensor:
-            if not isinstance(output, Tensor):
-                raise InputError(
-                    f"layer {name!r} of {describe_model(self.model)} gives {describe_output(output)}; name a layer "
-                    "that gives one tensor with a feature map"
-                )
+            feature_map = read_feature_map(self.layout, output, images.shape, layer=name, owner=owner)
             runs.append(None)
-            feature_map = self.layout.feature_map(output, image_size)
             # The clone keeps an in-place layer that follows from writing into the feature map.
-            return self.layout.with_feature_map(output, transform(feature_map).clone())
+            return self.layout.with_feature_map(cast(Tensor, output), transform(feature_map).clone())
 
         with on_layer_outputs({self.name: self.module}, through):
             yield runs
@@ -139,7 +136,7 @@ def layer_gradients(model: nn.Module, images: Tensor, target: int | Tensor, laye
         # The inputs require gradients, because a graph is needed even where all parameters are frozen. The clone keeps
         # the graph off the caller's tensor.
         inputs = batch.detach().clone().requires_grad_()
-        with layer.feature_maps(_sides(images), keep) as runs:
+        with layer.feature_maps(batch, keep) as runs:
             logit = target_logit(model, inputs, classes)
         layer.check_runs(len(runs))
         leads_on = maps[0].requires_grad and logit.requires_grad
@@ -191,7 +188,3 @@ def _name_of(model: nn.Module, module: nn.Module) -> str | None:
     network = getattr(model, "network", model)
     names = (name for name, candidate in network.named_modules() if candidate is module)
     return next(names, None)
-
-
-def _sides(images: Tensor) -> tuple[int, int]:
-    return images.shape[-2], images.shape[-1]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import solvers
 from ssimpert.analysis.attributions.catalog import ATTRIBUTIONS
-from ssimpert.analysis.attributions.layer_gradients import module_of_layer
+from ssimpert.analysis.attributions.layer_gradients import mapped_layer
 from ssimpert.analysis.comparison.maps import CONTROL_MAPS, RANDOM_WEIGHTS
 from ssimpert.analysis.comparison.options import CAMS, CONTROLS, FORWARD_ONLY, ComparisonOptions
 from ssimpert.analysis.localization.object_masks import check_masks
@@ -47,7 +47,7 @@ def check_options(model: nn.Module, image: Tensor, options: ComparisonOptions) -
     check_images("image", image)
     _check_maps(model, options)
     _check_distinct(_names_beside(options))
-    module_of_layer(model, options.layer)
+    mapped_layer(model, options.layer, image, options.layout, options.prefix_tokens)
     if options.masks is not None:
         check_masks(options.masks, (image.shape[0], *image.shape[-2:]))
         if options.masks.device != image.device:

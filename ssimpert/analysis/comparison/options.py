@@ -11,6 +11,7 @@ from torch import Tensor
 from ssimpert.analysis.attributions.class_targets import Model
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.models import OnnxClassifier
+from ssimpert.models.layouts import Layout
 from ssimpert.perturbation.results import PerturbResult
 
 CONTROLS = ("l2",)
@@ -33,6 +34,8 @@ class ComparisonOptions:
     control: str | PerturbResult | None = "l2"
     support: Tensor | None = None
     layer: str | None = None
+    layout: Layout | None = None
+    prefix_tokens: int | None = None
     cam: str = "grad_cam"
     attributions: Sequence[str] = ()
     masks: Tensor | None = None
@@ -51,6 +54,11 @@ class ComparisonOptions:
     def curve_step(self) -> int | None:
         """The pixels that insertion and deletion change at a time; ``None`` stands for their default."""
         return None if isinstance(self.insertion_deletion, bool) else self.insertion_deletion
+
+    @property
+    def cam_options(self) -> dict[str, Any]:
+        """Which layer the class activation maps read, and how: keywords of :func:`ssimpert.analysis.grad_cam`."""
+        return {"layer": self.layer, "layout": self.layout, "prefix_tokens": self.prefix_tokens}
 
     def forward_model(self, model: Model) -> Model:
         """What runs the passes that need no gradient: ``forward``, or ``model`` where no copy was given."""
