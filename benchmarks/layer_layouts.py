@@ -10,7 +10,7 @@ prefix tokens p follows from both numbers of tokens, since p stays and the other
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,17 @@ from ssimpert.models.layouts import LayerCall, Layouts, MapLayout, watch_layers
 from ssimpert.models.torchvision_compat import import_torchvision
 
 Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer, the shape of its output for the first image, the layout that is found, and the one that it has."""
+
+    layer: str
+    shape: tuple[int, ...] | None
+    found: MapLayout | None
+    true: MapLayout | None
+
 
 # Networks that take any image are passed an image that is not square. Others are built anew for the second size.
 ANY_SIZE = [
@@ -77,60 +88,58 @@ def truth(first: LayerCall, second: LayerCall, sizes: tuple[Size, Size]) -> MapL
     return None
 
 
-def compare_layouts(
-    name: str, found_in: Callable[[nn.Module, list[LayerCall], Size], Layouts]
-) -> tuple[int, int, int, list[str]]:
-    """Numbers of layers that run once with a map, of right layouts, of layers left open, and all disagreements."""
-    sizes = BUILT_FOR_A_SIZE.get(name, ((224, 224), (256, 320)))
-    fixed = name in BUILT_FOR_A_SIZE
+def layouts_beside_the_truth(name: str, sizes: tuple[Size, Size], *, rebuilt: bool) -> list[Row]:
+    """The layers that run once, except those that give a single position, and those that have no map and need none.
+
+    Args:
+        name: the network.
+        sizes: the sides of two images.
+        rebuilt: build the network anew for each size; else one network takes both images.
+    """
     runs: list[dict[str, list[LayerCall]]] = []
     layouts = None
     for size in sizes:
-        network = build(name, size if fixed else None)
+        network = build(name, size if rebuilt else None)
         calls = watch_layers(network, observable_layers(network), torch.zeros(1, 3, *size))
-        if layouts is None:
-            layouts = found_in(network, calls, size)
+        layouts = layouts or Layouts(network, calls, (1, 3, *size))
         by_name: dict[str, list[LayerCall]] = {}
         for call in calls:
             by_name.setdefault(call.name, []).append(call)
         runs.append(by_name)
     assert layouts is not None
-    maps = right = open_layers = 0
-    wrong: list[str] = []
+    rows = []
     for layer, layer_calls in runs[0].items():
         if len(layer_calls) != 1 or len(runs[1].get(layer, ())) != 1:
             continue
-        true = truth(layer_calls[0], runs[1][layer][0], sizes)
         found = layouts.of(layer_calls[0])
-        one = found[0] if len(found) == 1 else None
-        # A single position, or a gate, has no rows and columns that could grow.
-        if true is None and one is not None and _is_single(layer_calls[0], one):
-            continue
-        maps += true is not None
-        right += true is not None and one == true
-        open_layers += true is not None and one is None
-        if one != true and one is not None:
-            wrong.append(f"{layer} {layer_calls[0].shape}: found {one}, is {true}")
-        elif one != true:
-            wrong.append(f"{layer} {layer_calls[0].shape}: left open {found}, is {true}")
-    return maps, right, open_layers, wrong
+        row = Row(layer, layer_calls[0].shape, found[0] if len(found) == 1 else None, None)
+        row = replace(row, true=truth(layer_calls[0], runs[1][layer][0], sizes))
+        # A single position, such as that of a gate, has no rows and columns that could grow.
+        if (row.found or row.true) and not _is_single(layer_calls[0], row.found):
+            rows.append(row)
+    return rows
 
 
-def _is_single(call: LayerCall, layout: MapLayout) -> bool:
+def _is_single(call: LayerCall, layout: MapLayout | None) -> bool:
+    if layout is None:
+        return False
     shape = call.shape or ()
     grid = {"channels_first": shape[2:], "channels_last": shape[1:3], "tokens": shape[1:2]}[layout.kind]
     return all(side == 1 for side in grid)
 
 
 def main(names: list[str]) -> None:
-    print("| network | layers with a map | found | left open | wrong |\n|---|---|---|---|---|")
+    print("| network | layers with a feature map | found | left open | wrong |\n|---|---|---|---|---|")
     remarks = []
     for name in names or [*ANY_SIZE, *BUILT_FOR_A_SIZE]:
-        maps, right, left_open, wrong = compare_layouts(
-            name, lambda net, calls, size: Layouts(net, calls, (1, 3, *size))
-        )
-        print(f"| {name} | {maps} | {right} | {left_open} | {len(wrong) - left_open} |", flush=True)
-        remarks += [f"{name}: {remark}" for remark in wrong]
+        sizes = BUILT_FOR_A_SIZE.get(name, ((224, 224), (256, 320)))
+        rows = layouts_beside_the_truth(name, sizes, rebuilt=name in BUILT_FOR_A_SIZE)
+        maps = [row for row in rows if row.true is not None]
+        right = sum(row.found == row.true for row in maps)
+        left_open = sum(row.found is None for row in maps)
+        wrong = [row for row in rows if row.found not in (row.true, None)]
+        print(f"| {name} | {len(maps)} | {right} | {left_open} | {len(wrong)} |", flush=True)
+        remarks += [f"{name}: {row}" for row in rows if row.found != row.true]
     print()
     for remark in remarks:
         print(f"- {remark}")

@@ -15,12 +15,12 @@ pass of one image, with hooks on all layers (:func:`watch_layers`), in this orde
    modules with parameters (``LayerNorm2d``, ``nn.Linear``) tells their channel axis.
 2. Other outputs with four axes: rows and columns must be one of these grids. In a network without such modules they
    must have exactly the image's proportions. An attention matrix, whose sides are as long as a list of tokens, is no
-   feature map. Where both readings remain, modules that tell their layout decide, if they
-   have an output of the very same shape.
+   feature map. Where both readings remain, the layout is taken that all modules tell which tell one.
 3. Outputs with three axes: N minus the prefix tokens must fill one of these grids, or a grid with exactly the image's
    proportions. timm's networks say how many prefix tokens they have (``num_prefix_tokens``).
-4. Where this leaves two readings or none, a second pass of a larger image that is never square: the axes that grow are
-   rows and columns. Many transformers refuse such an image; then the layout must be given.
+4. Where this leaves two readings or none, or rests on proportions alone, a second pass of a larger image that is never
+   square: the axes that grow are rows and columns. Many transformers refuse such an image; then the layout must be
+   given.
 """
 
 from __future__ import annotations
@@ -228,12 +228,10 @@ class Layouts:
         self.image_size = (images_shape[-2], images_shape[-1])
         self.prefix_counts = _prefix_counts(network, prefix_tokens)
         self.grids = self._grids(calls)
-        # Outputs of one shape share their layout, if modules of fixed layout say so.
-        self.kinds_of_shape: dict[tuple[int, ...], set[Layout]] = {}
-        for call in calls:
-            kind = _told_kind(call)
-            if kind is not None and call.shape is not None:
-                self.kinds_of_shape.setdefault(call.shape, set()).add(kind)
+        told = [(call.shape, _told_kind(call)) for call in calls]
+        self.token_shapes = {shape for shape, kind in told if kind == "tokens"}
+        self.channels_first_shapes = {shape for shape, kind in told if kind == "channels_first"}
+        self.kinds = {kind for _, kind in told if kind in ("channels_first", "channels_last")}
         self.token_counts = {
             call.shape[1]
             for call in calls
@@ -263,10 +261,10 @@ class Layouts:
         kinds = [kind for kind, grid in readings.items() if grid in self.grids]
         if not self.grids:
             kinds = [kind for kind, grid in readings.items() if self._has_image_ratio(grid)]
-        if self._is_attention(shape) and "channels_first" not in self.kinds_of_shape.get(shape, ()):
+        if self._is_attention(shape):
             kinds = [kind for kind in kinds if kind != "channels_first"]
-        if len(kinds) > 1 and len(self.kinds_of_shape.get(shape, ())) == 1:
-            kinds = list(self.kinds_of_shape[shape])
+        if len(kinds) > 1 and len(self.kinds) == 1:
+            kinds = list(self.kinds)
         return [MapLayout(kind) for kind in kinds]
 
     def _with_tokens(self, call: LayerCall, shape: tuple[int, ...]) -> list[MapLayout]:
@@ -275,7 +273,7 @@ class Layouts:
         axis = 2 if self.layout == "tokens" else _channel_axis(call)
         if axis == 1:  # (B, C, N)
             return []
-        told = axis == 2 or "tokens" in self.kinds_of_shape.get(shape, ())
+        told = axis == 2 or shape in self.token_shapes
         for prefixes in (self._prefixes_on_grids, self._prefixes_in_proportion):
             found = [MapLayout("tokens", prefix) for prefix in prefixes(shape[1])]
             in_last_axis = not told and bool(prefixes(shape[2]))
@@ -326,7 +324,8 @@ class Layouts:
 
     def _is_attention(self, shape: tuple[int, ...]) -> bool:
         """Whether (B, heads, N, N) may be an attention matrix, whose sides are as long as a list of tokens."""
-        return shape[2] == shape[3] and shape[2] in self.token_counts
+        square = shape[2] == shape[3] and shape[2] in self.token_counts
+        return square and shape not in self.channels_first_shapes
 
     def _folds(self, rows: int, columns: int) -> bool:
         """Whether the rows and columns are near the image's proportions; (heads, N) of an attention's norms is not."""
@@ -371,9 +370,11 @@ def find_layout(
     if len(runs) != 1:
         raise several_runs(name, owner, len(runs))
     shape = (1, *images.shape[1:])
-    found = Layouts(network, calls, shape, layout, prefix_tokens).of(runs[0])
-    if kind is None and len(found) != 1:
-        found = _from_larger_image(network, module, runs[0], images[:1], found) or found
+    layouts = Layouts(network, calls, shape, layout, prefix_tokens)
+    found = layouts.of(runs[0])
+    if kind is None and (len(found) != 1 or not layouts.grids):
+        grown = _from_larger_image(network, module, runs[0], images[:1], found)
+        found = found if grown is None else grown
     return settle(found, replace(runs[0], name=name), owner, images.shape, kind)
 
 
@@ -423,8 +424,7 @@ def _fixed_kind(call: LayerCall) -> Layout | None:
         return None
     if len(shape) == 4 and isinstance(call.module, _CHANNELS_FIRST):
         return "channels_first"
-    # Subclasses named LayerNorm2d normalise the second axis.
-    if type(call.module) is nn.LayerNorm and call.module.normalized_shape == shape[-1:]:
+    if isinstance(call.module, nn.LayerNorm) and _channel_axis(call) == len(shape) - 1:
         return {3: "tokens", 4: "channels_last"}.get(len(shape))  # type: ignore[return-value]
     return None
 
@@ -450,7 +450,10 @@ def _channel_axis(call: LayerCall) -> int | None:
     if shape is None:
         return None
     last = len(shape) - 1
-    if type(module) is nn.LayerNorm or isinstance(module, nn.Linear):
+    if isinstance(module, nn.LayerNorm):
+        # Classes named LayerNorm2d, of torchvision and timm, normalise the second axis.
+        return 1 if "2d" in type(module).__name__ else last
+    if isinstance(module, nn.Linear):
         return last
     if next(module.children(), None) is not None:
         return None
@@ -474,8 +477,8 @@ def _prefix_counts(network: Model, given: int | None) -> tuple[int, ...]:
 
 def _from_larger_image(
     network: Model, module: nn.Module, call: LayerCall, image: Tensor, found: Sequence[MapLayout]
-) -> list[MapLayout]:
-    """The layout whose rows and columns grow with the image; empty where the network refuses the larger image.
+) -> list[MapLayout] | None:
+    """The layout whose rows and columns grow with the image, if any does; None where the network refuses such an image.
 
     Args:
         network: what is called with the image.
@@ -490,9 +493,9 @@ def _from_larger_image(
     try:
         calls = watch_layers(network, {call.name: module}, larger)
     except Exception:  # a network may refuse other sizes in any way
-        return []
+        return None
     before, after = call.shape, calls[0].shape if len(calls) == 1 else None
-    if before is None or after is None or len(before) != len(after) or after[0] != before[0]:
+    if before is None or after is None or len(before) != len(after) or not before[0] == after[0] == 1:
         return []
     grown = tuple(axis for axis in range(1, len(before)) if after[axis] != before[axis])
     if len(before) == 3:
