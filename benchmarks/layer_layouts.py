@@ -129,7 +129,7 @@ def _is_single(call: LayerCall, layout: MapLayout | None) -> bool:
 
 
 def main(names: list[str]) -> None:
-    print("| network | layers with a feature map | found | left open | wrong |\n|---|---|---|---|---|")
+    print("| network | layers with a feature map | found | left open | other |\n|---|---|---|---|---|")
     remarks = []
     for name in names or [*ANY_SIZE, *BUILT_FOR_A_SIZE]:
         sizes = BUILT_FOR_A_SIZE.get(name, ((224, 224), (256, 320)))

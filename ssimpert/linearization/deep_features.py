@@ -188,10 +188,16 @@ def deep_features(
             Default, for a Classifier only: :func:`default_layers`.
         normalization: "unit-channel" (default) divides the channels of every position by their norm, and then by
             sqrt(H W). "mse" divides by sqrt(C H W), so that a squared distance is the sum over the layers of mean
-            squared errors (Elliott, Law, Russell, CVPR 2021). "none" leaves the outputs unchanged.
+            squared errors (Elliott, Law, Russell, CVPR 2021). "none" leaves the feature maps unchanged.
+        layout: where the outputs of all these layers have their feature maps: ``"channels_first"``,
+            ``"channels_last"`` or ``"tokens"``. Default ``None``: the layout of each layer is found out
+            (:mod:`ssimpert.models.layouts`).
+        prefix_tokens: how many tokens in front of those of the patches have no place in the image (class token,
+            registers). They are no part of the features. Default ``None``: the number is found out.
 
     Raises:
-        InputError: an unknown layer (near names are listed), an unknown normalization, or a layer of another shape.
+        InputError: an unknown layer (near names are listed), an unknown normalization or layout, a layer without a
+            feature map, or one whose layout is ambiguous and not given.
     """
     if normalization not in get_args(Normalization):
         valid = ", ".join(get_args(Normalization))
