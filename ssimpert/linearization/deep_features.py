@@ -142,7 +142,7 @@ class Features:
             # A layer that is a network by itself has no name among its own layers.
             call = next((call for call in calls if call.module is layers[name]), None)
             readings = [] if call is None else found.of(call)
-            if len(readings) == 1:
+            if len(readings) == 1 and (found.grids or found.layout is not None):
                 self._layouts[name] = readings[0]
             else:  # a larger image may tell, or the error says what is the matter
                 self._layouts[name] = find_layout(
