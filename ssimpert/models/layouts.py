@@ -15,7 +15,7 @@ pass of one image, with hooks on all layers (:func:`watch_layers`), in this orde
    modules with parameters (``LayerNorm2d``, ``nn.Linear``) tells their channel axis.
 2. Other outputs with four axes: rows and columns must be one of these grids. In a network without such modules they
    must have exactly the image's proportions. An attention matrix, whose sides are as long as a list of tokens, is no
-   feature map. Where both readings remain, the layout is taken that all modules tell which tell one.
+   feature map. Where both readings remain, the modules that tell a layout decide, if all of them tell the same one.
 3. Outputs with three axes: N minus the prefix tokens must fill one of these grids, or a grid with exactly the image's
    proportions. timm's networks say how many prefix tokens they have (``num_prefix_tokens``).
 4. Where this leaves two readings or none, or rests on proportions alone, a second pass of a larger image that is never
@@ -47,7 +47,7 @@ from ssimpert.validation import check_count
 Layout = Literal["channels_first", "channels_last", "tokens"]
 
 MAX_PREFIX_TOKENS = 16
-"""The most prefix tokens that are looked for. DINOv2 with registers has 5, and more have been tried up to 16."""
+"""The most prefix tokens that are looked for. DINOv2 with registers has 5; Darcet et al. (ICLR 2024) tried up to 16."""
 
 Grid = tuple[int, int]
 """Rows and columns."""
