@@ -92,6 +92,17 @@ def compare(
     layer: Annotated[
         str | None, typer.Option(help="The layer for the class activation map. Default: the model's own.")
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the layer's output has its feature map: channels_first, channels_last or tokens. Default: this "
+            "is found out."
+        ),
+    ] = None,
+    prefix_tokens: Annotated[
+        int | None,
+        typer.Option(help="How many tokens in front are not patches, such as a class token. Default: found out."),
+    ] = None,
     cam: Annotated[
         str,
         typer.Option(
@@ -141,6 +152,8 @@ def compare(
     workspace = Workspace(images, out, model_options)
     options: dict[str, Any] = {
         "layer": layer,
+        "layout": layout,
+        "prefix_tokens": prefix_tokens,
         "cam": cam,
         "attributions": attribution or [],
         "insertion_deletion": insertion_step or insertion_deletion,

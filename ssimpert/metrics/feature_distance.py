@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ssimpert.errors import InputError
 from ssimpert.linearization.deep_features import Features, Normalization, deep_features
 from ssimpert.models.forward_passes import CHUNK, check_model, in_chunks, model_dtype, outside_inference_mode
+from ssimpert.models.layouts import Layout
 from ssimpert.validation import check_count, check_images, check_same
 
 
@@ -20,6 +21,8 @@ def feature_distance(
     layers: Sequence[str] | None = None,
     normalization: Normalization | None = None,
     *,
+    layout: Layout | None = None,
+    prefix_tokens: int | None = None,
     differentiable: bool = False,
     chunk: int = CHUNK,
 ) -> Tensor:
@@ -42,6 +45,7 @@ def feature_distance(
             decides which heights and widths are valid.
         layers, normalization: see :func:`~ssimpert.deep_features`; default: the model's
             :func:`~ssimpert.linearization.default_layers` and "unit-channel".
+        layout, prefix_tokens: see :func:`~ssimpert.deep_features`; default: the layout of each layer is found out.
         differentiable: whether to keep the graph to both images (default False). At equal images the gradient is the
             subgradient 0.
         chunk: how many images go through the model at a time, at least 1 (default 16); halved where memory runs out.
@@ -57,7 +61,7 @@ def feature_distance(
     check_images("adversarial", adversarial)
     check_same(("image", "adversarial"), image, adversarial)
     chunk = check_count("chunk", chunk)
-    features = _features(model, layers, normalization)
+    features = _features(model, layers, normalization, layout, prefix_tokens)
     check_model(features.model)
     if not features.layers:
         raise InputError("a distance needs features of at least one layer, got layers=[]")
@@ -73,11 +77,17 @@ def feature_distance(
 
 
 def _features(
-    model: nn.Module | Features, layers: Sequence[str] | None, normalization: Normalization | None
+    model: nn.Module | Features,
+    layers: Sequence[str] | None,
+    normalization: Normalization | None,
+    layout: Layout | None,
+    prefix_tokens: int | None,
 ) -> Features:
     if not isinstance(model, Features):
-        return deep_features(model, layers, "unit-channel" if normalization is None else normalization)
-    for name, value in (("layers", layers), ("normalization", normalization)):
+        chosen = "unit-channel" if normalization is None else normalization
+        return deep_features(model, layers, chosen, layout=layout, prefix_tokens=prefix_tokens)
+    given = {"layers": layers, "normalization": normalization, "layout": layout, "prefix_tokens": prefix_tokens}
+    for name, value in given.items():
         if value is not None:
             raise InputError(f"the features settle {name} already, got {name}={value!r}; give the model instead")
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import chain
 from typing import Self
@@ -14,6 +15,7 @@ from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import forward, outside_inference_mode
 from ssimpert.models.labels import class_labels, class_name
 from ssimpert.models.layers import LayerSurvey, find_layer, require_cam_layer, survey_layers
+from ssimpert.models.layouts import MapLayout
 from ssimpert.validation import Names, Numbers, check_count, check_names, check_numbers
 
 
@@ -131,18 +133,30 @@ class Classifier(nn.Module):
 
     @property
     def feature_layers(self) -> tuple[str, ...]:
-        """Names of the layers that give spatial feature maps (B, C, H, W), H, W > 1, in order of execution.
+        """Names of the layers that give feature maps of more than one row and column, in order of execution.
 
         One forward pass at the first use finds them.
         """
         return self._survey.feature_layers
 
     @property
+    def layouts(self) -> Mapping[str, MapLayout]:
+        """Where the layers that run once have their feature maps, by name; a layer whose layout is unclear is missing.
+
+        One forward pass at the first use finds them.
+        """
+        return self._survey.layouts
+
+    @property
     def cam_layer(self) -> str:
-        """Name of the default layer for Grad-CAM: the last spatial feature map, activated, before pooling.
+        """Name of the default layer for class activation maps: the last feature map that the logits depend on.
+
+        For a convolutional network this is the last spatial feature map, activated, before pooling. For a transformer
+        that averages its tokens (Swin) it is the last norm, and for one that decides by a class token (ViT, DeiT) the
+        first norm of the last block; :func:`~ssimpert.models.layers.survey_layers` says why.
 
         Raises:
-            InputError: the network has no such layer (vision transformers); the reason is given.
+            InputError: the network has no such layer; the reason is given.
         """
         return require_cam_layer(self._survey, self.name)
 
@@ -177,7 +191,8 @@ class Classifier(nn.Module):
     @cached_property
     def _survey(self) -> LayerSurvey:
         size = self.input_size
-        return survey_layers(self.network, self.mean.new_zeros(1, 3, size, size))
+        with outside_inference_mode():
+            return survey_layers(self.network, self.mean.new_zeros(1, 3, size, size))
 
 
 def _float_dtype_and_device(network: nn.Module) -> tuple[torch.dtype, torch.device]:

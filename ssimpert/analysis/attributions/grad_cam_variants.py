@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.grad_cam import grad_cam
 from ssimpert.analysis.attributions.guided_backprop import rectified_gradient
-from ssimpert.analysis.attributions.layer_gradients import layer_gradients
+from ssimpert.analysis.attributions.layer_gradients import layer_gradients, mapped_layer
 from ssimpert.analysis.attributions.postprocessing import check_channels, image_sized, min_max, reduce_channels
 from ssimpert.models.entry_points import takes_model
+from ssimpert.models.layouts import Layout
 from ssimpert.validation import check_images
 
 
@@ -34,6 +35,9 @@ def grad_cam_plus_plus(
     target: int | Tensor,
     layer: str | nn.Module | None = None,
     normalize: bool = True,
+    *,
+    layout: Layout | None = None,
+    prefix_tokens: int | None = None,
 ) -> Tensor:
     """Grad-CAM++ (Chattopadhay et al., WACV 2018), the closed form for the score Y = exp(logit): (B, H, W).
 
@@ -47,13 +51,13 @@ def grad_cam_plus_plus(
     activations can make it 0.
 
     Args:
-        model, images, target, layer, normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+        model, images, target, layer, normalize, layout, prefix_tokens: as for :func:`~ssimpert.analysis.grad_cam`.
 
     Raises:
         InputError: as :func:`~ssimpert.analysis.grad_cam`.
     """
     check_images("images", images)
-    layer_values = layer_gradients(model, images, target, layer)
+    layer_values = layer_gradients(model, images, target, mapped_layer(model, layer, images, layout, prefix_tokens))
     total = layer_values.activation.sum(dim=(2, 3), keepdim=True)
     positive = layer_values.gradient.clamp(min=0)
     denominator = 2 + positive * total
@@ -69,19 +73,22 @@ def hires_cam(
     target: int | Tensor,
     layer: str | nn.Module | None = None,
     normalize: bool = True,
+    *,
+    layout: Layout | None = None,
+    prefix_tokens: int | None = None,
 ) -> Tensor:
     """HiResCAM (Draelos, Carin, arXiv 2011.08891, 2020): ReLU(sum_k g_k A_k), (B, H, W).
 
     Where only linear layers follow, the map of the layer before the ReLU sums to the logit, up to a bias.
 
     Args:
-        model, images, target, layer, normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+        model, images, target, layer, normalize, layout, prefix_tokens: as for :func:`~ssimpert.analysis.grad_cam`.
 
     Raises:
         InputError: as :func:`~ssimpert.analysis.grad_cam`.
     """
     check_images("images", images)
-    layer_values = layer_gradients(model, images, target, layer)
+    layer_values = layer_gradients(model, images, target, mapped_layer(model, layer, images, layout, prefix_tokens))
     return image_sized((layer_values.gradient * layer_values.activation).sum(dim=1).clamp(min=0), images, normalize)
 
 
@@ -92,17 +99,20 @@ def layer_cam(
     target: int | Tensor,
     layer: str | nn.Module | None = None,
     normalize: bool = True,
+    *,
+    layout: Layout | None = None,
+    prefix_tokens: int | None = None,
 ) -> Tensor:
     """LayerCAM (Jiang et al., IEEE TIP 2021, equations 6 and 7): ReLU(sum_k ReLU(g_k) A_k), (B, H, W).
 
     Args:
-        model, images, target, layer, normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+        model, images, target, layer, normalize, layout, prefix_tokens: as for :func:`~ssimpert.analysis.grad_cam`.
 
     Raises:
         InputError: as :func:`~ssimpert.analysis.grad_cam`.
     """
     check_images("images", images)
-    layer_values = layer_gradients(model, images, target, layer)
+    layer_values = layer_gradients(model, images, target, mapped_layer(model, layer, images, layout, prefix_tokens))
     return image_sized(
         (layer_values.gradient.clamp(min=0) * layer_values.activation).sum(dim=1).clamp(min=0), images, normalize
     )
@@ -116,6 +126,9 @@ def guided_grad_cam(
     layer: str | nn.Module | None = None,
     normalize: bool = True,
     channels: str = "max",
+    *,
+    layout: Layout | None = None,
+    prefix_tokens: int | None = None,
 ) -> Tensor:
     """Guided Grad-CAM (Selvaraju et al., ICCV 2017, section 3.2): Grad-CAM times guided backpropagation, (B, H, W).
 
@@ -124,7 +137,7 @@ def guided_grad_cam(
     ReLU6 (:mod:`ssimpert.analysis.attributions.guided_backprop`).
 
     Args:
-        model, images, target, layer, normalize: as for :func:`~ssimpert.analysis.grad_cam`.
+        model, images, target, layer, normalize, layout, prefix_tokens: as for :func:`~ssimpert.analysis.grad_cam`.
         channels: how the channels of the product become one map, a name in
             :data:`ssimpert.analysis.CHANNEL_REDUCTIONS`; default ``"max"``, the largest magnitude.
 
@@ -134,5 +147,6 @@ def guided_grad_cam(
     check_images("images", images)
     check_channels(channels)
     guided = rectified_gradient(model, images, target, guided=True)
-    maps = reduce_channels(guided * grad_cam(model, images, target, layer, normalize=False)[:, None], channels)
+    cam = grad_cam(model, images, target, layer, normalize=False, layout=layout, prefix_tokens=prefix_tokens)
+    maps = reduce_channels(guided * cam[:, None], channels)
     return min_max(maps) if normalize else maps

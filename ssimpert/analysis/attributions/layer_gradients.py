@@ -1,15 +1,20 @@
-"""The activations of a layer, and the gradient of a class's logit with respect to these activations."""
+"""The feature map of a layer, in whatever layout, and the gradient of a class's logit with respect to this map."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ssimpert.analysis.attributions.class_targets import class_targets, target_logit
 from ssimpert.errors import InputError
-from ssimpert.models.forward_passes import batch_size_for, in_chunks
+from ssimpert.models.forward_passes import batch_size_for, describe_model, gradients_enabled, in_chunks
+from ssimpert.models.layer_outputs import check_observable, no_run, on_layer_outputs, several_runs
+from ssimpert.models.layouts import Layout, MapLayout, check_layout, find_layout, read_feature_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +22,7 @@ class LayerGradients:
     """The two parts of every class activation map, detached.
 
     Attributes:
-        activation: (B, K, h, w), the output A of the layer.
+        activation: (B, K, h, w), the feature map A of the layer.
         gradient: (B, K, h, w), d logit / d A for the class of each image.
     """
 
@@ -25,56 +30,123 @@ class LayerGradients:
     gradient: Tensor
 
 
-def layer_gradients(
-    model: nn.Module, images: Tensor, target: int | Tensor, layer: str | nn.Module | None = None
-) -> LayerGradients:
-    """The activations and gradients of a layer for images (B, C, H, W); a few images go through the model at a time.
+@dataclass(frozen=True)
+class MappedLayer:
+    """A layer of a model whose feature map is known how to read.
 
-    The next layer gets a clone of the layer's output, so that an in-place activation changes neither result. The
-    function works under ``torch.no_grad`` and ``torch.inference_mode`` and leaves no hook behind. Neither parameters
-    nor ``images`` collect gradients. ``layer``: a module of the model, its name, or ``None`` (default) for
-    ``model.cam_layer``.
+    Attributes:
+        model: the model that the layer belongs to.
+        name: what errors call the layer: the name that the caller gave, else the type of the module.
+        module: the layer.
+        layout: where the layer's output has its feature map.
+    """
+
+    model: nn.Module
+    name: str
+    module: nn.Module
+    layout: MapLayout
+
+    @contextmanager
+    def feature_maps(self, images: Tensor, transform: Callable[[Tensor], Tensor]) -> Iterator[list[None]]:
+        """Within the block, the next layer gets what ``transform`` makes of this layer's feature map (B, K, h, w).
+
+        Only passes of this thread are changed. The block is given a list that grows by one entry at each run.
+
+        Args:
+            images: what passes through the model, (B, C, H, W).
+            transform: gets the feature map, which nothing overwrites later, and returns one of the same shape.
+        """
+        runs: list[None] = []
+        owner = describe_model(self.model)
+
+        def through(name: str, output: object) -> Tensor:
+            feature_map = read_feature_map(self.layout, output, images.shape, layer=name, owner=owner)
+            runs.append(None)
+            # The clone keeps an in-place layer that follows from writing into the feature map.
+            return self.layout.with_feature_map(cast(Tensor, output), transform(feature_map).clone())
+
+        with on_layer_outputs({self.name: self.module}, through):
+            yield runs
+
+    def check_runs(self, runs: int) -> None:
+        """Raise :class:`InputError` unless the layer ran once."""
+        if runs == 0:
+            raise no_run(self.name, describe_model(self.model), self.model, self.module)
+        if runs > 1:
+            raise several_runs(self.name, describe_model(self.model), runs)
+
+
+def mapped_layer(
+    model: nn.Module,
+    layer: str | nn.Module | None,
+    images: Tensor,
+    layout: Layout | None = None,
+    prefix_tokens: int | None = None,
+) -> MappedLayer:
+    """The layer that ``layer`` names, and its layout: given, known to the model, or found by a pass of one image.
+
+    Args:
+        model: a classifier; its ``layouts``, if it has such a mapping, are the layouts that are known.
+        layer: a module of the model, its name, or ``None`` for ``model.cam_layer``.
+        images: (B, C, H, W).
+        layout, prefix_tokens: as for :func:`~ssimpert.analysis.grad_cam`.
 
     Raises:
-        InputError: an unknown layer; a layer that does not run, that runs more than once, that has no feature maps (B,
-            K, h, w), or that does not lead to the logits; a class that the model does not have.
+        InputError: an unknown layer or layout; a layer that does not run once or that has no feature map; a layout that
+            is ambiguous, or that does not fit.
     """
     module = module_of_layer(model, layer)
     name = layer_name(layer, module)
+    owner = describe_model(model)
+    check_observable(name, module, model, owner)
+    if check_layout(layout, prefix_tokens) is None:
+        known: Mapping[str, MapLayout] = getattr(model, "layouts", {})
+        full_name = layer if isinstance(layer, str) else _name_of(model, module)
+        if full_name is not None and full_name in known:
+            return MappedLayer(model, name, module, known[full_name])
+    found = find_layout(model, name, module, images, owner=owner, layout=layout, prefix_tokens=prefix_tokens)
+    return MappedLayer(model, name, module, found)
+
+
+def layer_gradients(model: nn.Module, images: Tensor, target: int | Tensor, layer: MappedLayer) -> LayerGradients:
+    """The feature maps and gradients of a layer for images (B, C, H, W); a few images go through the model at a time.
+
+    The function works under ``torch.no_grad`` and leaves no hook behind. Neither parameters nor ``images`` collect
+    gradients. Other threads may use the model at the same time.
+
+    Args:
+        model: a classifier in evaluation mode, images (B, C, H, W) -> logits (B, K).
+        images: (B, C, H, W), float32 or float64, in the range that the model takes.
+        target: the class, one for all images or (B,) integers.
+        layer: the layer and its layout (:func:`mapped_layer`).
+
+    Raises:
+        InputError: a layer that does not run, that runs more than once, or that does not lead to the logits; a class
+            that the model does not have.
+    """
     targets = class_targets(target, images)
-    outputs: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: object, output: object) -> object:
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            got = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
-            raise InputError(f"layer {name!r} has no feature maps (B, K, h, w); its output is {got}")
-        outputs.append(output)
-        return output.clone()
+    def maps_and_gradients(batch: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        maps: list[Tensor] = []
 
-    def outputs_and_gradients(batch: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        outputs.clear()
+        def keep(feature_map: Tensor) -> Tensor:
+            maps.append(feature_map)
+            return feature_map
+
         # The inputs require gradients, because a graph is needed even where all parameters are frozen. The clone keeps
         # the graph off the caller's tensor.
-        logit = target_logit(model, batch.detach().clone().requires_grad_(), classes)
-        if not outputs:
-            raise InputError(f"layer {name!r} does not run in the model's forward pass")
-        if len(outputs) > 1:
-            raise runs_often(name, len(outputs))
-        leads_on = outputs[0].requires_grad and logit.requires_grad
-        gradient = torch.autograd.grad(logit.sum(), outputs[0], allow_unused=True)[0] if leads_on else None
+        inputs = batch.detach().clone().requires_grad_()
+        with layer.feature_maps(batch, keep) as runs:
+            logit = target_logit(model, inputs, classes)
+        layer.check_runs(len(runs))
+        leads_on = maps[0].requires_grad and logit.requires_grad
+        gradient = torch.autograd.grad(logit.sum(), maps[0], allow_unused=True)[0] if leads_on else None
         if gradient is None:
-            raise leads_nowhere(name)
-        return outputs[0].detach(), gradient
+            raise leads_nowhere(layer.name)
+        return maps[0].detach(), gradient
 
-    handle = module.register_forward_hook(keep)
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            return LayerGradients(
-                *in_chunks(outputs_and_gradients, images, targets, chunk=batch_size_for(None, images))
-            )
-    finally:
-        handle.remove()
-        outputs.clear()
+    with gradients_enabled():
+        return LayerGradients(*in_chunks(maps_and_gradients, images, targets, chunk=batch_size_for(None, images)))
 
 
 def module_of_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
@@ -106,11 +178,13 @@ def layer_name(layer: str | nn.Module | None, module: nn.Module) -> str:
     return layer if isinstance(layer, str) else type(module).__name__
 
 
-def runs_often(name: str, runs: int) -> InputError:
-    """The error of a layer that runs several times, so that it is unclear which run is meant."""
-    return InputError(f"layer {name!r} runs {runs} times in one forward pass; name one that runs once")
-
-
 def leads_nowhere(name: str) -> InputError:
     """The error of a layer on which the logits do not depend."""
     return InputError(f"the logits do not depend on layer {name!r}; name a layer that leads to them")
+
+
+def _name_of(model: nn.Module, module: nn.Module) -> str | None:
+    """The name of ``module`` as ``model.layer`` takes it, ``None`` where it has none."""
+    network = getattr(model, "network", model)
+    names = (name for name, candidate in network.named_modules() if candidate is module)
+    return next(names, None)

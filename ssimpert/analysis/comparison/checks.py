@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import solvers
 from solvers.validation import as_integer, shown
 from ssimpert.analysis.attributions.catalog import ATTRIBUTIONS
-from ssimpert.analysis.attributions.layer_gradients import module_of_layer
+from ssimpert.analysis.attributions.layer_gradients import mapped_layer, module_of_layer
 from ssimpert.analysis.comparison.maps import CONTROL_MAPS, RANDOM_WEIGHTS
 from ssimpert.analysis.comparison.options import CAMS, CONTROLS, FORWARD_ONLY, ComparisonOptions
 from ssimpert.analysis.localization.object_masks import check_masks
@@ -17,6 +17,7 @@ from ssimpert.errors import InputError, unknown_name
 from ssimpert.models import OnnxClassifier
 from ssimpert.models.forward_copy import MAX_ROUNDINGS_APART, roundings_apart
 from ssimpert.models.forward_passes import call_model, check_model
+from ssimpert.models.layouts import check_layout
 from ssimpert.perturbation.baselines.l2_control import CONTROL_NAME
 from ssimpert.perturbation.inputs import support_mask, support_set
 from ssimpert.perturbation.results import PerturbResult, check_made_from
@@ -35,8 +36,9 @@ def check_comparison(model: nn.Module, image: Tensor, result: PerturbResult, opt
     check_images("image", image)
     check_made_from(image, result, _called(result, "result"))
     _check_control(image, result, options)
-    check_options(model, image, options)
+    _check_values(model, image, options)
     _check_distinct([result.name, *_control_names(options.control), *_names_beside(options)])
+    _check_by_passes(model, image, options)
 
 
 def check_options(model: nn.Module, image: Tensor, options: ComparisonOptions) -> None:
@@ -44,10 +46,17 @@ def check_options(model: nn.Module, image: Tensor, options: ComparisonOptions) -
 
     ``control`` and ``support`` are not looked at.
     """
+    _check_values(model, image, options)
+    _check_by_passes(model, image, options)
+
+
+def _check_values(model: nn.Module, image: Tensor, options: ComparisonOptions) -> None:
+    """What needs no pass of the model."""
     check_images("image", image)
     _check_maps(model, options)
     _check_distinct(_names_beside(options))
     module_of_layer(model, options.layer)
+    check_layout(options.layout, options.prefix_tokens)
     if options.masks is not None:
         check_masks(options.masks, (image.shape[0], *image.shape[-2:]))
         if options.masks.device != image.device:
@@ -56,6 +65,11 @@ def check_options(model: nn.Module, image: Tensor, options: ComparisonOptions) -
     check_flag("sanity", options.sanity)
     _check_shifts(options.shifts, image)
     check_seed(options.seed)
+
+
+def _check_by_passes(model: nn.Module, image: Tensor, options: ComparisonOptions) -> None:
+    """What passes of one image show."""
+    mapped_layer(model, options.layer, image, options.layout, options.prefix_tokens)
     if options.forward is not None:
         _check_forward(options.forward, model, image[:1], options)
 

@@ -15,6 +15,7 @@ from ssimpert.analysis.comparison.scores import score_maps
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.models import OnnxClassifier
 from ssimpert.models.entry_points import takes_model
+from ssimpert.models.layouts import Layout
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.validation import Names
 
@@ -32,6 +33,8 @@ def compare(
     control: str | PerturbResult | None = "l2",
     support: Tensor | None = None,
     layer: str | None = None,
+    layout: Layout | None = None,
+    prefix_tokens: int | None = None,
     cam: str = "grad_cam",
     attributions: Names = (),
     masks: Tensor | None = None,
@@ -62,6 +65,8 @@ def compare(
         support: bool, (H, W), (C, H, W) or (B, C or 1, H, W), True where pixels may change: the mask that confined
             ``result``. The control ``"l2"`` needs it, so that both have the same room. Default ``None``: everywhere.
         layer: the name of the layer of the class activation map; default ``None`` for ``model.cam_layer``.
+        layout, prefix_tokens: where the layer's output has its feature map, as for
+            :func:`ssimpert.analysis.grad_cam`; default ``None``: both are found out.
         cam: the map to compare with, a name in :data:`ssimpert.analysis.CAMS`; default ``"grad_cam"``.
         attributions: the names of further maps, from :data:`ssimpert.analysis.ATTRIBUTIONS`; default none. They run
             with their defaults, for the class that ``cam`` explains, and are min-max scaled. The name of ``cam`` may be
@@ -89,6 +94,8 @@ def compare(
         control=control,
         support=support,
         layer=layer,
+        layout=layout,
+        prefix_tokens=prefix_tokens,
         cam=cam,
         attributions=attributions,
         masks=masks,

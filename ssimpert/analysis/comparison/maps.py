@@ -61,7 +61,7 @@ def compared_maps(
     """
     begin(options.cam)
     target = result.label_before
-    cam = attribution(options.cam, model, image, target, layer=options.layer, seed=options.seed)
+    cam = attribution(options.cam, model, image, target, **options.cam_options, seed=options.seed)
     control = options.control
     if isinstance(control, str):
         begin("l2 control")
@@ -121,11 +121,11 @@ def random_weights_maps(model: nn.Module, image: Tensor, result: PerturbResult, 
     """
     untrained = randomized_model(model, seed=options.seed, calibration=image)
     gradient = linearize(untrained, image, result.label.to(image.device), result.margin).gradient
-    cam = attribution(options.cam, untrained, image, result.label_before, layer=options.layer, seed=options.seed)
+    cam = attribution(options.cam, untrained, image, result.label_before, **options.cam_options, seed=options.seed)
     return {RANDOM_WEIGHTS: {options.cam: cam, "gradient_magnitude": gradient_magnitude(gradient)}}
 
 
 def _attribution_map(name: str, model: nn.Module, image: Tensor, target: Tensor, options: ComparisonOptions) -> Tensor:
     model_to_run = options.forward_model(model) if name in FORWARD_ONLY else model
-    layer = options.layer if name in CAMS else None
-    return attribution(name, model_to_run, image, target, layer=layer, seed=options.seed)
+    cam_options = options.cam_options if name in CAMS else {}
+    return attribution(name, model_to_run, image, target, **cam_options, seed=options.seed)

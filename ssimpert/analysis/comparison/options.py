@@ -11,6 +11,7 @@ from solvers.validation import as_list, plain
 from ssimpert.analysis.attributions.class_targets import Model
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.models import OnnxClassifier
+from ssimpert.models.layouts import Layout
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.validation import Names
 
@@ -35,6 +36,8 @@ class ComparisonOptions:
     control: str | PerturbResult | None = "l2"
     support: Tensor | None = None
     layer: str | None = None
+    layout: Layout | None = None
+    prefix_tokens: int | None = None
     cam: str = "grad_cam"
     attributions: Names = ()
     masks: Tensor | None = None
@@ -64,6 +67,11 @@ class ComparisonOptions:
     def uses_forward(self) -> bool:
         """Whether anything that is asked for runs passes without gradients, which ``forward`` could run."""
         return self.draws_curves or any(name in FORWARD_ONLY for name in self.attributions)
+
+    @property
+    def cam_options(self) -> dict[str, Any]:
+        """Which layer the class activation maps read, and how: keywords of :func:`ssimpert.analysis.grad_cam`."""
+        return {"layer": self.layer, "layout": self.layout, "prefix_tokens": self.prefix_tokens}
 
     def forward_model(self, model: Model) -> Model:
         """What runs the passes that need no gradient: ``forward``, or ``model`` where no copy was given."""

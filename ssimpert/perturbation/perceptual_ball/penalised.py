@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.linearization.deep_features import Features, deep_features
+from ssimpert.linearization.deep_features import deep_features
 from ssimpert.linearization.margins import as_targets
 from ssimpert.models import Classifier
 from ssimpert.models.entry_points import takes_model
@@ -140,7 +140,7 @@ def perceptual_ball_lbfgs(
     network = model.network if isinstance(model, Classifier) else model
     original = (image - mean) / std
     objective = ball_objective(
-        Features(network, chosen.layers, "mse"),
+        chosen.with_model(network, "mse"),
         original,
         goal.label,
         targets=targets,

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from ssimpert.analysis import read_table
@@ -18,8 +19,9 @@ from ssimpert.cli.errors import UsageError
 from ssimpert.cli.options import ForwardName
 from ssimpert.cli.outputs import json_text
 from ssimpert.errors import InputError
+from ssimpert.models import load_model
 from tests.ssimpert.analysis.example import CLASSES, WithMean, example_images, example_result
-from tests.ssimpert.cli.small_model import Command
+from tests.ssimpert.cli.small_model import Command, records
 
 
 def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
@@ -174,3 +176,28 @@ def test_a_copy_that_nothing_would_use_is_refused_before_the_model_perturbs(
     code, _, err = command("compare", "chelsea", "--layer", "2", "--forward", "onnx", "--out", tmp_path / "out")
     assert code == 2, err
     assert "none of them is asked for" in err
+
+
+def test_a_vision_transformer_of_a_weights_file_comes_to_a_figure_without_a_layer_named(
+    command: Command, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save(load_model("timm:test_vit", weights="random", device="cpu").network.state_dict(), weights)
+    model = ("--model", "timm:test_vit", "--weights", weights, "--device", "cpu")
+    found = records(
+        command,
+        *("compare", "chelsea", *model, "--constraint", "l2", "--radius", 1, "--steps", 1, "--shifts", 0),
+        *("--out", tmp_path / "out"),
+    )
+    assert found[0]["cam_layer"] == "blocks.5.norm1"
+    assert (tmp_path / "out" / "figure.png").stat().st_size > 10_000
+    assert (tmp_path / "out" / "maps.png").exists()
+
+
+def test_a_layout_that_does_not_fit_the_layer_is_refused_before_any_image_is_perturbed(
+    command: Command, tmp_path: Path
+) -> None:
+    model = ("--model", "timm:test_vit", "--weights", "random", "--device", "cpu", "--out", tmp_path / "out")
+    code, _, err = command("compare", "chelsea", *model, "--layout", "channels_last")
+    assert code != 0
+    assert "not 'channels_last'" in " ".join(err.split())

@@ -9,8 +9,9 @@ from torch import nn
 
 import ssimpert
 from ssimpert.errors import InputError
-from ssimpert.linearization import deep_features, default_layers
+from ssimpert.linearization import deep_features, default_layers, feature_jacobian
 from ssimpert.models import Classifier
+from tests.ssimpert.toy_transformer import ToyTransformer
 
 
 class Network(nn.Module):
@@ -88,9 +89,9 @@ def test_no_hook_stays_even_where_the_call_fails(network: Network, images: torch
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        (["again"], "'again' is called more than once"),
-        (["head"], r"'head' gives \(2, 3\)"),
-        (["idle"], "'idle' is not called"),
+        (["again"], "'again' runs 2 times in one forward pass of model Network"),
+        (["head"], r"'head' of model Network has no feature maps .*: its output is \(1, 3\)"),
+        (["idle"], "'idle' does not run in the forward pass of model Network"),
     ],
 )
 def test_a_layer_without_one_map_is_refused(
@@ -165,10 +166,95 @@ def test_a_network_without_such_strides_gives_three_of_its_later_half() -> None:
     assert default_layers(model) == ("4", "6", "7")
 
 
-def test_networks_on_tokens_or_without_maps_have_no_default_layers() -> None:
-    vit = ssimpert.load_model("timm:vit_tiny_patch16_224", weights="random", device="cpu")
-    with pytest.raises(InputError, match=r"no default layers .*vit_tiny.* token features .*give layers="):
-        deep_features(vit)
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("timm:test_vit4", ("blocks.1", "blocks.3", "blocks.6")),  # 9 blocks
+        ("timm:vit_tiny_patch16_224", ("blocks.2", "blocks.5", "blocks.8")),
+        ("torchvision:vit_b_32", tuple(f"encoder.layers.encoder_layer_{k}" for k in (2, 5, 8))),
+        ("timm:mixer_s32_224", ("blocks.1", "blocks.3", "blocks.5")),
+        ("torchvision:swin_t", ("features.3", "features.4", "features.5")),
+        ("timm:swin_tiny_patch4_window7_224", ("layers.1", "layers.2")),
+    ],
+)
+def test_default_layers_of_transformers_are_blocks_at_the_quarters_or_stages(
+    name: str, layers: tuple[str, ...]
+) -> None:
+    assert default_layers(ssimpert.load_model(name, weights="random", device="cpu")) == layers
+
+
+def test_networks_without_maps_have_no_default_layers() -> None:
     flat = _classifier(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3)), 16)
     with pytest.raises(InputError, match=r"no default layers .*none of its layers gives a spatial feature map"):
         default_layers(flat)
+
+
+def test_a_layer_in_front_of_an_in_place_operation_keeps_its_own_output(images: torch.Tensor) -> None:
+    class InPlace(Network):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            out = self.first(images)
+            out += 1
+            return self.head(self.second(out.relu_()).relu_().mean(dim=(2, 3)))
+
+    network = InPlace().double()
+    features = deep_features(network, ["first", "second"], "none")(images)
+    first = network.first(images)
+    expected = torch.cat([first.flatten(1), network.second((first + 1).relu()).flatten(1)], dim=1)
+    torch.testing.assert_close(features, expected, rtol=0, atol=0)
+    leaf = images.clone().requires_grad_()  # and the graph goes back from that output
+    deep_features(network, ["first"], "none")(leaf).sum().backward()
+    twin = images.clone().requires_grad_()
+    network.first(twin).sum().backward()
+    torch.testing.assert_close(leaf.grad, twin.grad)
+
+
+def test_the_layers_that_are_asked_for_do_not_change_what_one_of_them_gives() -> None:
+    """In a ResNet's block, an addition in place follows ``bn2``; the pass ends there if no later layer is asked for."""
+    model = ssimpert.load_model("torchvision:resnet18", weights="random", device="cpu")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    alone, beside = (
+        deep_features(model, layers, "none").maps(image)[0] for layers in (["layer1.0.bn2"], ["layer1.0.bn2", "layer2"])
+    )
+    assert torch.equal(alone, beside)
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 4])
+def test_tokens_are_normalised_over_their_channels_and_prefix_tokens_left_out(prefix: int) -> None:
+    toy = ToyTransformer(prefix)
+    images = torch.rand(2, 3, 8, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    tokens = toy.blocks[0](toy.tokens(images))[:, prefix:]
+    features = deep_features(toy, ["blocks.0"])
+    assert torch.equal(features.maps(images)[0], tokens.transpose(1, 2).reshape(2, 6, 2, 4))
+    unit = tokens.numpy() / np.linalg.norm(tokens.numpy(), axis=2, keepdims=True) / np.sqrt(8)
+    np.testing.assert_allclose(features(images).numpy(), unit.transpose(0, 2, 1).reshape(2, -1), rtol=1e-8)
+
+
+def test_products_with_the_jacobian_of_tokens_are_derivatives() -> None:
+    toy = ToyTransformer(1)
+    generator = torch.Generator().manual_seed(4)
+    images, direction = torch.rand(2, 2, 3, 8, 8, generator=generator, dtype=torch.float64)
+    features = deep_features(toy, ["blocks.0", "blocks.1.norm1"])
+    jacobian = feature_jacobian(features, images)
+    step = 1e-5
+    expected = (features(images + step * direction) - features(images - step * direction)) / (2 * step)
+    forward = jacobian.apply(direction)
+    torch.testing.assert_close(forward, expected, rtol=1e-5, atol=1e-7)
+    back = jacobian.apply_adjoint(forward)
+    torch.testing.assert_close((back * direction).sum(), forward.square().sum())
+
+
+def test_a_layout_can_be_given_for_features(images: torch.Tensor) -> None:
+    last = nn.Sequential(nn.Conv2d(3, 4, 1), Permuted(), nn.Flatten()).double().eval()
+    found = deep_features(last, ["1"]).maps(images)[0]
+    assert torch.equal(found, last[0](images))
+    given = deep_features(last, ["1"], layout="channels_first").maps(images)[0]
+    assert torch.equal(given, last[0](images).permute(0, 2, 3, 1))
+    with pytest.raises(InputError, match="unknown layout 'nhwc'"):
+        deep_features(last, ["1"], layout="nhwc")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="settle layout already, got layout='tokens'"):
+        ssimpert.feature_distance(deep_features(last, ["1"]), images, images, layout="tokens")
+
+
+class Permuted(nn.Module):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.permute(0, 2, 3, 1)

@@ -13,6 +13,8 @@ from ssimpert.data import load_image
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier, load_model
 from ssimpert.models.labels import class_labels
+from ssimpert.models.layouts import MapLayout
+from tests.ssimpert.toy_transformer import ToyTransformer
 
 
 def _photo(name: str) -> Tensor:
@@ -164,12 +166,36 @@ def test_cam_layer_of_other_networks_is_their_last_spatial_one(name: str, layer:
 
 
 @pytest.mark.parametrize(
-    "name", ["timm:vit_tiny_patch16_224", "timm:mixer_s32_224", "timm:swin_tiny_patch4_window7_224"]
+    ("name", "layer", "layout"),
+    [
+        # By the class token: the first norm of the last block, as pytorch-grad-cam's documentation has it.
+        ("timm:vit_tiny_patch16_224", "blocks.11.norm1", MapLayout("tokens", 1)),
+        ("timm:deit_tiny_distilled_patch16_224", "blocks.11.norm1", MapLayout("tokens", 2)),
+        ("timm:test_vit", "blocks.5.norm1", MapLayout("tokens", 1)),
+        # By the mean over all places: the last map before it.
+        ("timm:test_vit2", "blocks.7", MapLayout("tokens", 1)),
+        ("timm:mixer_s32_224", "norm", MapLayout("tokens", 0)),
+        ("timm:swin_tiny_patch4_window7_224", "norm", MapLayout("channels_last")),
+        ("torchvision:swin_t", "permute", MapLayout("channels_first")),
+        ("timm:test_mambaout", "stages.3.blocks.0", MapLayout("channels_last")),
+        # By an attention over all tokens: the map in front of it.
+        ("timm:test_vit3", "norm", MapLayout("tokens", 1)),
+    ],
 )
-def test_networks_on_tokens_have_no_cam_layer(name: str) -> None:
-    vit = load_model(name, weights="random", device="cpu")
-    with pytest.raises(InputError, match=r"no layer for Grad-CAM: its last spatial map .* token features"):
-        _ = vit.cam_layer
+def test_cam_layer_of_transformers_is_the_last_map_that_the_logits_depend_on(
+    name: str, layer: str, layout: MapLayout
+) -> None:
+    model = load_model(name, weights="random", device="cpu")
+    assert model.cam_layer == layer
+    assert model.layouts[layer] == layout
+    assert layer in model.feature_layers
+
+
+def test_a_head_of_zeros_does_not_hide_that_the_logits_depend_on_a_map() -> None:
+    """torchvision's ViT starts with such a head, and no gradient passes it."""
+    toy = ToyTransformer(1).float()
+    toy.head.weight.zero_()
+    assert _toy(toy, classes=3).cam_layer == "blocks.1.norm1"
 
 
 def test_a_network_without_spatial_maps_says_so() -> None:

@@ -173,9 +173,9 @@ def test_errors_name_the_value(toy: Toy, images: Tensor) -> None:
         (r"3 integers, got torch.float32", {"target": torch.zeros(3)}),
         (r"3 integers, got '1'", {"target": "1"}),
         (r"unknown layer 'feature'; the model has features, ", {"target": 1, "layer": "feature"}),
-        (r"layer 'head' has no feature maps", {"target": 1, "layer": "head"}),
+        (r"layer 'head' of model Toy has no feature maps", {"target": 1, "layer": "head"}),
         (r"layer 'unused' does not run", {"target": 1, "layer": "unused"}),
-        (r"layer 'twice' runs 2 times in one forward pass", {"target": 1, "layer": "twice"}),
+        (r"layer 'twice' runs 2 times in one forward pass of model Toy", {"target": 1, "layer": "twice"}),
         (r"the logits do not depend on layer 'aside'", {"target": 1, "layer": "aside"}),
     ]
     for message, arguments in cases:
