@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.certificate import Certificate, Certifier
 from solvers.choose_method import choose_method
 from solvers.errors import MethodError, ProblemError
 from solvers.problem import Problem
 from solvers.registry import find_method
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
+from solvers.running_solve import RunningSolve, running
 from solvers.settings import Settings
 
 
@@ -43,7 +44,7 @@ def solve(
         ProblemError, MethodError: the arguments are not valid, or the method can't solve the problem. Both are raised
             before any work starts.
     """
-    started = time.perf_counter()
+    started = clock.now()
     _check_arguments(problem, method, warm_start)
     settings = Settings.of(settings)
     # Choose a method for the images without a defect.
@@ -52,12 +53,17 @@ def solve(
     choose = choose_method if method == "auto" else partial(find_method, method)
     info = choose(part, force=settings.force)
     # Run the method, and judge what it returns.
+    binding_began = clock.now()
     certifier = Certifier(part)
-    output = info.run(part, settings, warm_start=warm_start if not problem.defects else None)
-    _check_output(output, info.name, part)
-    certificate = certifier.certify(output.delta, output.dual)
+    bound_at = clock.now()
+    with running(RunningSolve(part, certifier, started, bound_at - binding_began), settings.time_limit):
+        setup_time = bound_at - started
+        output = info.run(part, settings, warm_start=warm_start if not problem.defects else None)
+        _check_output(output, info.name, part)
+        certificate = certifier.certify(output.delta, output.dual)
     status, messages = judge(output, certificate, settings)
-    history = output.history or History([_row(output, certificate, time.perf_counter() - started)])
+    setup_time += output.setup_time
+    history = output.history or History([_row(output, certificate, clock.now() - started)])
     delta = certificate.delta.to(problem.reference.dtype)
     result = SolveResult(
         delta=delta,
@@ -67,8 +73,8 @@ def solve(
         rel_gap=certificate.rel_gap,
         max_violation=certifier.violation(delta.double()),
         iterations=output.iterations,
-        setup_time=output.setup_time,
-        solve_time=time.perf_counter() - started - output.setup_time,
+        setup_time=setup_time,
+        solve_time=clock.now() - started - setup_time,
         history=history,
         dual=output.dual,
         method=info.name,

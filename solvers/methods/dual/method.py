@@ -79,6 +79,7 @@ def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = 
         # Each group goes on to the next check by itself: in turns, it would leave the cache every time.
         count = min(settings.check_interval - iteration % settings.check_interval, settings.max_iter - iteration)
         iteration += max(group.advance(count, monitor) for group in groups)
+        monitor.begin_check()
         _check(monitor, groups, iteration, chunk)
         groups = [group for group in groups if group.drop_finished(monitor)]
         for group in groups:
@@ -112,10 +113,11 @@ def _images_in_cache(problem: Problem) -> int:
 
 def _check_trivial_point(problem: Problem, monitor: Monitor, chunk: int) -> None:
     """Certify d = 0, or for a projection the point itself, without multipliers."""
-    vector = monitor.problem.vector
-    none: list[Any] = [None] * len(problem.constraints)
-    point = torch.zeros_like(vector) if isinstance(problem, LinearProblem) else vector
-    monitor.check(0, point, none, chunk=chunk)
+    if isinstance(problem, LinearProblem):
+        monitor.check_zero()
+    else:
+        none: list[Any] = [None] * len(problem.constraints)
+        monitor.check(0, monitor.problem.vector, none, chunk=chunk)
 
 
 def _check(monitor: Monitor, groups: list[ImageGroup], iteration: int, chunk: int) -> None:

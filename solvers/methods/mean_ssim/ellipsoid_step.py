@@ -66,7 +66,10 @@ def energy_step(problem: Problem, settings: Settings, warm_start: SolveResult | 
     exact = monitor.problem
     monitor.setup_done()
     no_dual: list[DualBlock | None] = [None] * len(exact.constraints)
-    monitor.check(0, torch.zeros_like(exact.vector) if isinstance(exact, LinearProblem) else exact.vector, no_dual)
+    if isinstance(exact, LinearProblem):
+        monitor.check_zero()
+    else:
+        monitor.check(0, exact.vector, no_dual)
     lagrangian = _Lagrangian(exact.to(dtype=settings.dtype or problem.reference.dtype))
     block = None if warm_start is None else warm_start.dual[lagrangian.position]
     iterate = lagrangian.start(None if block is None else torch.as_tensor(block))

@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.constraints.mean_index.tile_bound import lagrangian_values, selected
 from solvers.constraints.mean_index.tile_losses import TileLevels
 
@@ -44,7 +45,10 @@ def spend(levels: TileLevels, multiplier: Tensor) -> Tensor:
     delta = torch.zeros_like(chosen)
     low, high = torch.zeros_like(multiplier), torch.full_like(multiplier, LARGEST_FACTOR)
     factor = torch.ones_like(multiplier)
+    pace = clock.Pace()  # the points are feasible after every halving
     for _ in range(FACTOR_HALVINGS):
+        if not pace.allows_another_step():
+            break
         tile_factor = levels.per_tile(factor)
         # A bounded luminance is mostly used up to its bound, where a smaller one would cost more than less contrast.
         luminance = tile_factor * level_b if math.isinf(levels.highest_b) else level_b
