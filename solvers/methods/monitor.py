@@ -152,8 +152,8 @@ class Monitor:
         """Certify an iterate in float64, keep the better point and the better dual, and decide which images are done.
 
         An image is done when its gap is within tolerance, when its iterate is not finite, when the callback stops the
-        run, or at a limit of iterations or time. A start is not certified where there is no time for it: see
-        :meth:`check_zero`.
+        run, or at a limit of iterations or time. Where there is no time for a start's certificate or for the first
+        iterate's, the check is that of :meth:`check_best`.
 
         Args:
             iteration: the number of iterations so far; 0 for a start.
@@ -168,8 +168,8 @@ class Monitor:
         Returns:
             Whether any image still runs.
         """
-        if iteration == 0 and self.plan.too_late_for_a_certificate:
-            return self.check_zero()
+        if self.too_late_to_certify(iteration):
+            return self.check_best(iteration)
         began = clock.now()
         if images is None:
             images = torch.arange(len(self.status), device=self.running.device)
@@ -194,15 +194,23 @@ class Monitor:
         self._finish(checked & ~_wide(finite, images, self.running), Status.NUMERICAL_ERROR, "iterate is not finite")
         return self._end_check(iteration)
 
-    def check_zero(self) -> bool:
-        """The check of d = 0 without a dual, which needs no certificate: a method's start, where it has no better one.
+    def too_late_to_certify(self, iteration: int) -> bool:
+        """Whether there is no time to certify a start (``iteration`` 0), or no time to certify a first iterate."""
+        return self.plan.too_late_for_first_check if iteration else self.plan.too_late_for_a_certificate
+
+    def check_best(self, iteration: int = 0) -> bool:
+        """The check of the best point and dual so far, which needs no certificate. At the start they are d = 0 and none.
+
+        For a method that has no better start, and where :meth:`too_late_to_certify` says so.
 
         Returns:
             Whether any image still runs.
         """
+        for image in self.running.nonzero()[:, 0].tolist():
+            self.iterations[image] = iteration
         if not self._own_criterion:
             self._finish(self._closes(), Status.OPTIMAL)
-        return self._end_check(0)
+        return self._end_check(iteration)
 
     def _end_check(self, iteration: int) -> bool:
         """The history, the callback and the limits; whether any image still runs."""

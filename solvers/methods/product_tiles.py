@@ -71,7 +71,7 @@ def product_tiles(problem: Problem, settings: Settings, warm_start: SolveResult 
     tolerance = max(PROMISE_SHARE * settings.eps_rel, MIN_PROMISE)
     search = _Search(_Tiles.cut(bound, exact, Bounds(certifier.lower, certifier.upper)), tolerance)
     monitor.setup_done()
-    monitor.check_zero()
+    monitor.check_best()
 
     # Search for every tile's best split.
     _run(monitor, search, position)

@@ -2,8 +2,8 @@
 
 The limit covers the whole call. So a method's plan keeps what an iteration, a check and a certificate have cost so far,
 and the last iteration is the one after which there still is time for a check and for the certificate that ``solve``
-makes at its end. Before the first check of an iterate these costs are estimated from the time that binding the sets
-took.
+makes at its end. Before the first check of an iterate these costs are estimated: from the time that binding the sets
+took, and from that of an iteration.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from solvers.settings import Settings
 # What the first check of an iterate costs, and a certificate, as multiples of the time that binding the sets took
 # (measured for overlapping windows: docs/notes/time-limits.md).
 FIRST_CHECK_COST, FIRST_CERTIFICATE_COST = 2.0, 0.7
-# The first check of an iterate may end late by this share of the time limit: without that check there is no answer.
-FIRST_CHECK_GRACE = 0.1
+# The first check of an iterate is planned to end late by this share of the time limit: without that check there is no
+# answer. Where the check would end later than by the second share, it is left out.
+FIRST_CHECK_GRACE, LATEST_FIRST_CHECK = 0.1, 0.2
 
 
 class TimePlan:
@@ -33,7 +34,11 @@ class TimePlan:
         started: when ``solve`` was called, or the method where it was called directly, a time of
             :func:`solvers.clock.now`. The limit counts from here.
         deadline: when the call must end; infinite where there is no limit.
+        first_check_iterations: what the first check and a certificate take at least, in iterations; 0 at first. For a
+            method whose dual makes certificates slow.
     """
+
+    first_check_iterations = 0.0
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
         solve = running_solve_of(problem)
@@ -86,13 +91,27 @@ class TimePlan:
         """
         if self.deadline == math.inf:
             return math.inf
-        grace = 0.0 if self._any_iterate_checked else FIRST_CHECK_GRACE * max(self.deadline - self.started, 0.0)
-        return self.deadline + grace - self._check_cost - self.final_cost
+        grace = 0.0 if self._any_iterate_checked else FIRST_CHECK_GRACE * self._limit
+        return self.deadline + grace - self.check_cost - self.final_cost
+
+    @property
+    def _limit(self) -> float:
+        return max(self.deadline - self.started, 0.0)
+
+    @property
+    def check_cost(self) -> float:
+        """Seconds that the next check will take."""
+        if self._any_iterate_checked:
+            return self._check_cost
+        return max(self._check_cost, self.first_check_iterations * self._iteration_cost)
 
     @property
     def final_cost(self) -> float:
         """Seconds that the certificate at the end of ``solve`` will take; 0 where the method was called directly."""
-        return self._final_certificates * self._certificate_cost
+        cost = self._certificate_cost
+        if not self._any_iterate_checked:
+            cost = max(cost, self.first_check_iterations * self._iteration_cost)
+        return self._final_certificates * cost
 
     def out_of_time(self) -> bool:
         """Whether it is time for the last check: after a further iteration there would be no time for it.
@@ -113,7 +132,15 @@ class TimePlan:
     @property
     def too_late_for_a_certificate(self) -> bool:
         """Whether there is no time for a certificate beside the one at the end of ``solve``."""
-        return clock.now() + self._certificate_cost >= self.iterations_end + self._check_cost
+        return clock.now() + self._certificate_cost >= self.iterations_end + self.check_cost
+
+    @property
+    def too_late_for_first_check(self) -> bool:
+        """Whether no iterate has been checked, and there is no time for it any more."""
+        if self._any_iterate_checked or self.deadline == math.inf:
+            return False
+        latest = self.deadline + LATEST_FIRST_CHECK * self._limit
+        return clock.now() + self.check_cost + self.final_cost >= latest
 
     # -- what it costs ---------------------------------------------------------------------------------------
 

@@ -114,7 +114,7 @@ def _images_in_cache(problem: Problem) -> int:
 def _check_trivial_point(problem: Problem, monitor: Monitor, chunk: int) -> None:
     """Certify d = 0, or for a projection the point itself, without multipliers."""
     if isinstance(problem, LinearProblem):
-        monitor.check_zero()
+        monitor.check_best()
     else:
         none: list[Any] = [None] * len(problem.constraints)
         monitor.check(0, monitor.problem.vector, none, chunk=chunk)
@@ -122,6 +122,9 @@ def _check_trivial_point(problem: Problem, monitor: Monitor, chunk: int) -> None
 
 def _check(monitor: Monitor, groups: list[ImageGroup], iteration: int, chunk: int) -> None:
     """One check of all groups together: one row of history, one call of the callback."""
+    if monitor.too_late_to_certify(iteration):
+        monitor.check_best(iteration)
+        return
     points = torch.cat([group.feasible_point() for group in groups])
     duals = [group.dual() for group in groups]
     blocks = [

@@ -67,7 +67,7 @@ def energy_step(problem: Problem, settings: Settings, warm_start: SolveResult | 
     monitor.setup_done()
     no_dual: list[DualBlock | None] = [None] * len(exact.constraints)
     if isinstance(exact, LinearProblem):
-        monitor.check_zero()
+        monitor.check_best()
     else:
         monitor.check(0, exact.vector, no_dual)
     lagrangian = _Lagrangian(exact.to(dtype=settings.dtype or problem.reference.dtype))

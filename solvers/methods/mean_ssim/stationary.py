@@ -84,7 +84,7 @@ def mean_windows(problem: Problem, settings: Settings, warm_start: SolveResult |
 
         # Go along the step as far as it pays.
         plan.begin_check()
-        state.search_along(images, convex.delta)
+        state.search_along(images, convex.delta, plan)
         plan.check_done(state.certificate_cost, of_iterate=True)
 
         # All termination tests: stationary or stuck; stopped by the callback; the limits.
@@ -178,22 +178,28 @@ class _State:
         cut_short = torch.tensor([status is Status.TIME_LIMIT for status in output.status], device=bound.device)
         return _ConvexSolution(output.delta.to(self.delta), bound, cut_short)
 
-    def search_along(self, images: Tensor, solution: Tensor) -> None:
+    def search_along(self, images: Tensor, solution: Tensor, plan: TimePlan) -> None:
         """Try points on the way from the present points to ``solution`` (K, C, H, W) and beyond: longer and longer
-        steps while each is better than the last, or, where the whole step is not better, shorter ones until one is."""
+        steps while each is better than the last, or, where the whole step is not better, shorter ones until one is;
+        none but the first where ``plan`` leaves no time for it."""
+
+        def too_late() -> bool:
+            # A further point, and the final certificate.
+            return clock.now() + 2 * self.certificate_cost >= plan.deadline
+
         before, start = self.objective[images], self.delta[images]
         move = solution - start
         trying = self.running.clone()
         for length in LONGER_STEPS:
             chosen = trying[images]
-            if not bool(chosen.any()):
+            if not bool(chosen.any()) or (length != 1 and too_late()):
                 break
             trying = trying & self.accept(start[chosen] + length * move[chosen], trying)
         trying = self.running.clone()
         trying[images] = self.objective[images] <= before
         for length in SHORTER_STEPS:
             chosen = trying[images]
-            if not bool(chosen.any()):
+            if not bool(chosen.any()) or (length != 1 and too_late()):
                 break
             trying = trying & ~self.accept(start[chosen] + length * move[chosen], trying)
 

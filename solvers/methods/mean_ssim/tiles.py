@@ -40,6 +40,8 @@ MULTIPLIER_HALVINGS = 60
 # The share of a time limit that is left to the certificate: its bound takes about as long as the search, because it
 # must not trust the search's cuts.
 CERTIFICATE_TIME_SHARE = 0.45
+# The share of the time that is left to the search, for its first cuts.
+FIRST_CUTS_TIME_SHARE = 0.4
 NOTE = "global bound by weak duality"  # in the messages
 
 
@@ -76,7 +78,7 @@ def mean_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | N
     with clock.deadline(plan.deadline):
         levels = TileLevels(bound, exact.gradient, certifier.lower, certifier.upper)
         monitor.setup_done()
-        monitor.check_zero()
+        monitor.check_best()
         # Search for the multiplier, and round to points that spend the budget.
         _search(monitor, levels, position, max(MIN_SEARCH_GAP, SEARCH_GAP_SHARE * settings.eps_rel))
     # The certificate turns the status to OPTIMAL where the gap closes: with few tiles it need not.
@@ -130,11 +132,11 @@ def _search(monitor: Monitor, levels: TileLevels, position: int, tolerance: floa
 def _first_cuts(monitor: Monitor, levels: TileLevels) -> None:
     """The first cuts, as many as there is time for. The rounding to points, which solves all tiles some more times,
     takes about as long."""
-    began = clock.now()
-    with clock.deadline(monitor.plan.iterations_end):
+    plan, began = monitor.plan, clock.now()
+    with clock.deadline(began + FIRST_CUTS_TIME_SHARE * (plan.deadline - began)):
         first_cuts(levels)
-    monitor.plan.expect_check(clock.now() - began)
-    monitor.plan.resume()
+    plan.expect_check(clock.now() - began)
+    plan.resume()
 
 
 def _balance(levels: TileLevels) -> Tensor:
