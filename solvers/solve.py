@@ -17,6 +17,7 @@ from solvers.choose_method import choose_method
 from solvers.errors import MethodError, ProblemError
 from solvers.problem import Problem
 from solvers.registry import find_method
+from solvers.rehearsal import rehearse
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
 from solvers.running_solve import RunningSolve, running
 from solvers.settings import Settings
@@ -53,6 +54,7 @@ def solve(
     choose = choose_method if method == "auto" else partial(find_method, method)
     info = choose(part, force=settings.force)
     # Run the method, and judge what it returns.
+    rehearse(info, part, settings)
     binding_began = clock.now()
     certifier = Certifier(part)
     bound_at = clock.now()

@@ -199,7 +199,7 @@ class Monitor:
         return self.plan.too_late_for_first_check if iteration else self.plan.too_late_for_a_certificate
 
     def check_best(self, iteration: int = 0) -> bool:
-        """The check of the best point and dual so far, which needs no certificate. At the start they are d = 0 and none.
+        """The check of the best point and dual so far, without a certificate. At the start they are d = 0 and none.
 
         For a method that has no better start, and where :meth:`too_late_to_certify` says so.
 

@@ -57,6 +57,7 @@ def _refuses(problem: Problem) -> str | None:
     any_of={"WindowSSIM", "ProductSSIM"},
     optional={"Box", "Support", "LpBall"},
     warm_start=True,
+    compiled=True,
     accepts=_refuses,
 )
 def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:

@@ -57,6 +57,7 @@ MAX_LOG_STEP = 1.5
     required={"MeanSSIMStep", "Box"},
     optional={"Support"},
     warm_start=True,
+    compiled=True,
     accepts=partial(unless_single, kind=MeanSSIMStep),
 )
 def energy_step(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:

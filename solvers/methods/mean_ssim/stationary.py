@@ -60,6 +60,7 @@ def _refusal(problem: Problem) -> str | None:
     required={"MeanSSIM", "Box"},
     optional={"Support"},
     warm_start=True,
+    compiled=True,
     certifies="stationary",
     accepts=_refusal,
 )

@@ -56,6 +56,7 @@ def register_splitting_method(name: str) -> Callable[[Method], Method]:
         any_of={"WindowSSIM", "LpBall", "GlobalSSIM", "FeatureBall"},
         optional={"Box", "Support"},
         warm_start=True,
+        compiled=True,
         accepts=_refusal,
     )
 
