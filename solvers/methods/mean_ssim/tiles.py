@@ -23,7 +23,7 @@ from solvers.constraints.mean_index.tile_bound import BOUND_SLACK, first_cuts, s
 from solvers.constraints.mean_index.tile_losses import TileLevels
 from solvers.constraints.mean_ssim import BoundMeanSSIM, MeanSSIM
 from solvers.constraints.ssim_windows.tiles import from_tiles
-from solvers.methods.mean_ssim.tiles_rounding import choice_at, spend
+from solvers.methods.mean_ssim.tiles_rounding import FACTOR_HALVINGS, choice_at, spend
 from solvers.methods.monitor import Monitor
 from solvers.methods.refusals import unless_single
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
@@ -130,12 +130,12 @@ def _search(monitor: Monitor, levels: TileLevels, position: int, tolerance: floa
 
 
 def _first_cuts(monitor: Monitor, levels: TileLevels) -> None:
-    """The first cuts, as many as there is time for. The rounding to points, which solves all tiles some more times,
-    takes about as long."""
+    """The first cuts, as many as there is time for. Each of them solves all tiles once, and so do the steps of the
+    rounding to points."""
     plan, began = monitor.plan, clock.now()
     with clock.deadline(began + FIRST_CUTS_TIME_SHARE * (plan.deadline - began)):
         first_cuts(levels)
-    plan.expect_check(clock.now() - began)
+    plan.expect_check((clock.now() - began) * FACTOR_HALVINGS / len(levels.cuts))
     plan.resume()
 
 
