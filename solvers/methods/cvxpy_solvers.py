@@ -34,6 +34,9 @@ DEFAULT_LIMIT = 2_500_000
 BYTES_A_NONZERO = 450
 # 0.5 to 0.9 s a million, from 0.5 to 4.5 million (measured).
 COMPILE_SECONDS_A_NONZERO = 0.9e-6
+# What Clarabel and SCS take at least, for their set-up and the steps between two looks at the clock: 1.8 to 3.9 s a
+# million non-zeros, from 0.5 to 1.8 million (measured: docs/notes/time-limits.md).
+SOLVER_SECONDS_A_NONZERO = 3e-6
 SETS = ("Box", "LpBall", "GlobalSSIM", "WindowSSIM", "FeatureBall", "Support")
 # No solver is asked for a smaller tolerance than this.
 TIGHTEST_TOLERANCE = 1e-9
@@ -55,19 +58,20 @@ def solve_conic(
     sets = [constraint.bind(exact.reference) for constraint in exact.constraints]
     # What CVXPY takes to compile an image, from its size at first, then from the images before.
     size = problem.reference[0].numel() + sum(bound.conic_size() for bound in sets)
-    compile_time = COMPILE_SECONDS_A_NONZERO * size
+    compile_time, solver_time = COMPILE_SECONDS_A_NONZERO * size, SOLVER_SECONDS_A_NONZERO * size
     solutions: list[_Solution] = []
     stopped = False
     for image in range(exact.batch):
         if stopped:
             solutions.append(_unsolved(exact, Status.STOPPED, "stopped by the callback before its turn"))
             continue
-        if clock.now() + compile_time >= plan.iterations_end:
+        if clock.now() + compile_time + solver_time >= plan.iterations_end:
             solutions.append(
                 _unsolved(exact, Status.TIME_LIMIT, "time limit: too short to pose this image to the solver")
             )
             continue
-        solutions.append(_solve_image(exact, sets, image, solver, settings, plan))
+        last_look = plan.iterations_end - solver_time
+        solutions.append(_solve_image(exact, sets, image, solver, settings, last_look))
         compile_time = max(solutions[-1].setup_time, 0.5 * compile_time)
         plan.check_done(solutions[-1].certificate_time, of_iterate=True)
         if settings.callback is not None:
@@ -122,7 +126,7 @@ class _Solution:
 
 
 def _solve_image(
-    problem: Problem, sets: list[BoundConstraint], image: int, solver: str, settings: Settings, plan: TimePlan
+    problem: Problem, sets: list[BoundConstraint], image: int, solver: str, settings: Settings, last_look: float
 ) -> _Solution:
     """Solve one image: pose it once, and solve it with falling tolerances until the certificate agrees.
 
@@ -132,7 +136,7 @@ def _solve_image(
         image: the image's number.
         solver: the solver's name in lower case.
         settings: tolerances and limits.
-        plan: until when the solver may run.
+        last_look: the time of :func:`solvers.clock.now` until which the solver may look at the clock and go on.
     """
     import cvxpy as cp
 
@@ -148,7 +152,7 @@ def _solve_image(
     iterations = 0
     for tolerance in _tolerances(solver, settings):
         # Solve.
-        limits = _Limits(tolerance, settings.max_iter - iterations, plan.iterations_end - clock.now())
+        limits = _Limits(tolerance, settings.max_iter - iterations, last_look - clock.now())
         latest = _run(statement, solver, limits, verbose=settings.verbose)
         iterations += latest.iterations
 

@@ -36,7 +36,7 @@ from solvers.constraints.base import DualBlock
 from solvers.constraints.dual_blocks import finite_images, map_dual_block
 from solvers.constraints.ssim_windows.window_dual import WindowDual, window_vectors
 from solvers.constraints.window_ssim import BoundWindowSSIM
-from solvers.methods.time_plan import TimePlan
+from solvers.methods.time_plan import FIRST_CERTIFICATE_COST, TimePlan
 from solvers.problem import LinearProblem, Problem
 from solvers.result import History, HistoryRow, MethodOutput, Status
 from solvers.running_solve import running_solve_of
@@ -44,6 +44,10 @@ from solvers.settings import Progress, Settings
 
 # The final certificate is computed afresh from the best point. It may differ by this share, from rounding.
 CERTIFICATE_ROUNDING = 1e-9
+# The share of the time that is left for a check, at most, for the repair of a point; the bound comes after.
+CERTIFICATE_TIME_SHARE = 0.8
+# What the certificate of a feasible point takes beside binding's share, in evaluations of the bound.
+REPAIRED_COST = 4.0
 
 
 class Monitor:
@@ -94,6 +98,7 @@ class Monitor:
         self._running_count = problem.batch
         self.iterations = [0] * problem.batch
         self.messages = [""] * problem.batch
+        self._bounding_time = 0.0
         self._rows: list[HistoryRow] = []
         self._certifiers = {tuple(range(problem.batch)): self.certifier}
 
@@ -170,16 +175,20 @@ class Monitor:
         """
         if self.too_late_to_certify(iteration):
             return self.check_best(iteration)
+        self.plan.begin_check(unless_begun=True)
         began = clock.now()
         if images is None:
             images = torch.arange(len(self.status), device=self.running.device)
-        proven: Sequence[DualBlock | None] = dual if bound is None else [None] * len(dual)
-        certificate = self._certify(images, delta, proven, chunk or len(images))
+        self._bounding_time = 0.0
+        with clock.deadline(self.plan.share_of_check(CERTIFICATE_TIME_SHARE)):
+            certificate = self._certify(images, delta, dual if bound is None else None, chunk or len(images))
         if bound is not None:
             certificate = replace(certificate, bound=bound)
         if self._own_criterion:
             certificate = replace(certificate, delta=delta.to(self.delta))
-        self.plan.check_done(clock.now() - began, of_iterate=iteration > 0)
+        # The final certificate is that of a feasible point: of the repair it has only the tests.
+        final = REPAIRED_COST * self._bounding_time + FIRST_CERTIFICATE_COST * self.plan.binding_time
+        self.plan.check_done(min(clock.now() - began, final), of_iterate=iteration > 0)
         self._keep_better(images, certificate, dual)
         # All termination tests.
         finite = all_finite(delta)
@@ -236,7 +245,9 @@ class Monitor:
             messages=tuple(self.messages),
         )
 
-    def _certify(self, images: Tensor, delta: Tensor, dual: Sequence[DualBlock | None], chunk: int) -> Certificate:
+    def _certify(
+        self, images: Tensor, delta: Tensor, dual: Sequence[DualBlock | None] | None, chunk: int
+    ) -> Certificate:
         """The certificate of the images, made ``chunk`` images at a time."""
         groups = images.split(chunk)
         # Certifiers are kept while the same images run: binding the sets costs as much as a certificate.
@@ -247,12 +258,25 @@ class Monitor:
         certificates = []
         for k, key in enumerate(keys):
             members = slice(k * chunk, (k + 1) * chunk)
-            blocks = [block if block is None else map_dual_block(itemgetter(members), block) for block in dual]
-            certificates.append(self._certifiers[key].certify(delta[members], blocks))
+            certifier = self._certifiers[key]
+            certificate = certifier.certify(delta[members])
+            if dual is not None:
+                blocks = [block if block is None else map_dual_block(itemgetter(members), block) for block in dual]
+                certificate = self._with_bound(certifier, certificate, blocks)
+            certificates.append(certificate)
         if len(certificates) == 1:
             return certificates[0]
         columns = ([getattr(entry, field.name) for entry in certificates] for field in fields(Certificate))
         return Certificate(*(torch.cat(column) for column in columns))
+
+    def _with_bound(
+        self, certifier: Certifier, certificate: Certificate, dual: Sequence[DualBlock | None]
+    ) -> Certificate:
+        """The certificate of a point with the bound of ``dual``, whose time is kept."""
+        began = clock.now()
+        bound = certifier.bound(dual)
+        self._bounding_time += clock.now() - began
+        return replace(certificate, bound=bound, rel_gap=certifier.relative_gap(certificate.objective, bound))
 
     def _certifier(self, images: Tensor) -> Certifier:
         return self.certifier if len(images) == len(self.status) else self.certifier.select(images)

@@ -34,6 +34,8 @@ class TimePlan:
         started: when ``solve`` was called, or the method where it was called directly, a time of
             :func:`solvers.clock.now`. The limit counts from here.
         deadline: when the call must end; infinite where there is no limit.
+        setup_time: seconds from the method's start to its first iteration.
+        binding_time: seconds that binding the sets took; 0 where nobody has told.
         first_check_iterations: what the first check and a certificate take at least, in iterations; 0 at first. For a
             method whose dual makes certificates slow.
     """
@@ -45,7 +47,7 @@ class TimePlan:
         self._method_started = clock.now()
         self.started = self._method_started if solve is None else solve.started
         self.deadline = min(self.started + settings.time_limit, clock.current_deadline())
-        self.setup_time = 0.0
+        self.setup_time = self.binding_time = 0.0
         self._final_certificates = 0 if solve is None else 1
         self._iteration_cost = self._check_cost = self._certificate_cost = 0.0
         self._any_iterate_checked = False
@@ -56,6 +58,7 @@ class TimePlan:
 
     def estimate(self, binding_time: float) -> None:
         """Estimate what the first check and a certificate will take, from the seconds that binding the sets took."""
+        self.binding_time = binding_time
         self._check_cost = FIRST_CHECK_COST * binding_time
         self._certificate_cost = FIRST_CERTIFICATE_COST * binding_time
 
@@ -113,6 +116,14 @@ class TimePlan:
             cost = max(cost, self.first_check_iterations * self._iteration_cost)
         return self._final_certificates * cost
 
+    def share_of_check(self, share: float) -> float:
+        """The time of :func:`solvers.clock.now` at which a part of a check must end that may take this share of the
+        check's time; infinite where nothing is limited."""
+        if self.deadline == math.inf:
+            return math.inf
+        moment = clock.now()
+        return moment + share * max(self.iterations_end + self.check_cost - moment, 0.0)
+
     def out_of_time(self) -> bool:
         """Whether it is time for the last check: after a further iteration there would be no time for it.
 
@@ -144,15 +155,16 @@ class TimePlan:
 
     # -- what it costs ---------------------------------------------------------------------------------------
 
-    def begin_check(self) -> None:
-        """Note that from here on all work is done for the next check."""
-        self._check_began = clock.now()
+    def begin_check(self, *, unless_begun: bool = False) -> None:
+        """Note that from here on all work is done for the next check; ``unless_begun`` leaves an earlier note."""
+        if self._check_began is None or not unless_begun:
+            self._check_began = clock.now()
 
     def check_done(self, certificate_cost: float, *, of_iterate: bool) -> None:
         """Note that a check is done. The plan counts with the largest costs so far.
 
         Args:
-            certificate_cost: seconds of the check that its certificate took.
+            certificate_cost: seconds that the certificate at the end of ``solve`` would take, by this check.
             of_iterate: whether the check was of an iterate, not of a start. From the first one on the estimates no
                 longer count.
         """

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.batch_algebra import per_image
 from solvers.constraints.dual_blocks import map_dual_block
 from solvers.constraints.lp_ball import LpBall
@@ -34,6 +35,7 @@ from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
 
 PRODUCT_NOTE = "not convex; global bound by the windows' support functions"  # of ProductSSIM, in the messages
+PROJECTIONS_TIME_SHARE = 0.5  # of the time that is left for a check: the most that the projections before it take
 CACHED_PIXELS = 49_152  # pixels, channels counted, that iterate together on a CPU: 3x128x128
 
 
@@ -126,7 +128,8 @@ def _check(monitor: Monitor, groups: list[ImageGroup], iteration: int, chunk: in
     if monitor.too_late_to_certify(iteration):
         monitor.check_best(iteration)
         return
-    points = torch.cat([group.feasible_point() for group in groups])
+    with clock.deadline(monitor.plan.share_of_check(PROJECTIONS_TIME_SHARE)):
+        points = torch.cat([group.feasible_point() for group in groups])
     duals = [group.dual() for group in groups]
     blocks = [
         None if group_blocks[0] is None else map_dual_block(lambda *parts: torch.cat(parts), *group_blocks)
