@@ -38,9 +38,11 @@ class TimePlan:
         binding_time: seconds that binding the sets took; 0 where nobody has told.
         first_check_iterations: what the first check and a certificate take at least, in iterations; 0 at first. For a
             method whose dual makes certificates slow.
+        check_may_be_cut: whether a check ends in time by itself, so that the first one is never left out.
     """
 
     first_check_iterations = 0.0
+    check_may_be_cut = False
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
         solve = running_solve_of(problem)
@@ -147,11 +149,12 @@ class TimePlan:
 
     @property
     def too_late_for_first_check(self) -> bool:
-        """Whether no iterate has been checked, and there is no time for it any more."""
-        if self._any_iterate_checked or self.deadline == math.inf:
+        """Whether no iterate has been checked, and when the check began there was no time for it any more."""
+        if self._any_iterate_checked or self.check_may_be_cut or self.deadline == math.inf:
             return False
         latest = self.deadline + LATEST_FIRST_CHECK * self._limit
-        return clock.now() + self.check_cost + self.final_cost >= latest
+        began = clock.now() if self._check_began is None else self._check_began
+        return began + self.check_cost + self.final_cost >= latest
 
     # -- what it costs ---------------------------------------------------------------------------------------
 

@@ -135,7 +135,8 @@ def _first_cuts(monitor: Monitor, levels: TileLevels) -> None:
     plan, began = monitor.plan, clock.now()
     with clock.deadline(began + FIRST_CUTS_TIME_SHARE * (plan.deadline - began)):
         first_cuts(levels)
-    plan.expect_check(0.5 * (clock.now() - began) * FACTOR_HALVINGS / len(levels.cuts))  # half of the steps will do
+    plan.expect_check((clock.now() - began) * FACTOR_HALVINGS / len(levels.cuts))
+    plan.check_may_be_cut = True
     plan.resume()
 
 
