@@ -72,9 +72,12 @@ class TimePlan:
             self.deadline = moment + (1 - share) * max(self.deadline - moment, 0.0)
         self._final_certificates = 0
 
-    def expect_check(self, seconds: float) -> None:
-        """Count with so many seconds for the first check of an iterate."""
+    def expect_check(self, seconds: float, certificate_cost: float | None = None) -> None:
+        """Count with so many seconds for the first check of an iterate, and for a certificate; ``None`` (default) keeps
+        the estimate."""
         self._check_cost = seconds
+        if certificate_cost is not None:
+            self._certificate_cost = certificate_cost
 
     @property
     def elapsed(self) -> float:

@@ -38,8 +38,9 @@ LONGER_STEPS = (1.0, 2.0, 4.0, 8.0)
 SHORTER_STEPS = (0.5, 0.25, 0.125, 0.0625)
 # An image whose objective rises by no more than this share in a step ends.
 MIN_RELATIVE_RISE = 1e-5
-# What an iteration takes at least, as a multiple of the time that binding the sets took (measured at 3x512x512).
-SHORTEST_ITERATION_COST = 4.0
+# What an iteration takes at least, and what a point takes to be brought onto the index, as multiples of the time that
+# binding the sets took (measured at 3x512x512 and 3x1024x1024).
+SHORTEST_ITERATION_COST, ACCEPTED_POINT_COST = 4.0, 8.0
 # The smallest tolerance of stationarity.
 MIN_TOLERANCE = 1e-5
 
@@ -75,6 +76,8 @@ def mean_windows(problem: Problem, settings: Settings, warm_start: SolveResult |
     if warm_start is not None:
         state.accept(torch.as_tensor(warm_start.delta).to(state.delta), state.running)
     plan.setup_done()
+    point_cost = ACCEPTED_POINT_COST * plan.binding_time
+    plan.expect_check(point_cost, point_cost)
     if clock.now() + SHORTEST_ITERATION_COST * plan.binding_time >= plan.iterations_end:
         state.end_all(Status.TIME_LIMIT, "no time for a first step")
     history: list[HistoryRow] = []
