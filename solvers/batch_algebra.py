@@ -31,7 +31,7 @@ def norm(value: Tensor) -> Tensor:
 
 def all_finite(value: Tensor) -> Tensor:
     """Whether all numbers of an image are finite: (B, ...) -> (B,) bool."""
-    return value.isfinite().flatten(1).all(dim=1)
+    return value.isfinite().reshape(len(value), -1).all(dim=1)
 
 
 def take(batch: Batched, index: Any) -> Batched:

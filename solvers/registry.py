@@ -50,6 +50,8 @@ class MethodInfo:
         certifies: ``"global bound"`` (default: the optimum is not above ``bound``, and ``rel_gap`` says how near), or
             ``"stationary"`` (no global bound: the last point is stationary, and every convex step was certified).
         warm_start: whether an earlier result speeds the method up. Default False.
+        compiled: whether the iterations multiply with windows in compiled code. ``solve`` then compiles the kernels
+            before the method starts (:mod:`solvers.rehearsal`). Default False.
         devices: the device types on which the method runs. Default: CPU and CUDA.
         accepts: a further test: returns why the method can't take a problem, or ``None``.
         available: returns why the method can't run here (a package is missing), or ``None``.
@@ -67,6 +69,7 @@ class MethodInfo:
     exact: bool = False
     certifies: str = "global bound"
     warm_start: bool = False
+    compiled: bool = False
     devices: tuple[str, ...] = ("cpu", "cuda")
     accepts: Callable[[Problem], str | None] | None = None
     available: Callable[[], str | None] | None = None
@@ -128,6 +131,7 @@ def register_method(
     exact: bool = False,
     certifies: str = "global bound",
     warm_start: bool = False,
+    compiled: bool = False,
     devices: Iterable[str] = ("cpu", "cuda"),
     accepts: Callable[[Problem], str | None] | None = None,
     available: Callable[[], str | None] | None = None,
@@ -139,7 +143,7 @@ def register_method(
     Args:
         name: as given to ``solve(method=...)``; not ``"auto"``.
         problems, required, optional, any_of, windows: which problems the method takes, see :class:`MethodInfo`.
-        exact, certifies, warm_start, devices: what the method can do, see :class:`MethodInfo`.
+        exact, certifies, warm_start, compiled, devices: what the method can do, see :class:`MethodInfo`.
         accepts, available, too_large: further tests of a problem and of the machine, see :class:`MethodInfo`.
         replace: whether the method may replace another one of that name. Default False.
 
@@ -165,6 +169,7 @@ def register_method(
             exact=exact,
             certifies=certifies,
             warm_start=warm_start,
+            compiled=compiled,
             devices=tuple(devices),
             accepts=accepts,
             available=available,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,14 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.certificate import Certificate, Certifier
 from solvers.choose_method import choose_method
 from solvers.constraints.dual_blocks import map_dual_block
 from solvers.errors import MethodError, ProblemError
 from solvers.problem import LinearProblem, Problem
 from solvers.registry import find_method
+from solvers.rehearsal import rehearse
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
 from solvers.rounding import times_power_of_two
+from solvers.running_solve import RunningSolve, running
 from solvers.scaling import scaled_dual, scaled_problem, unscaled_value
 from solvers.settings import Progress, Settings
 
@@ -46,7 +48,7 @@ def solve(
         ProblemError, MethodError: the arguments are not valid, or the method can't solve the problem. Both are raised
             before any work starts.
     """
-    started = time.perf_counter()
+    started = clock.now()
     _check_arguments(problem, method, warm_start)
     settings = Settings.of(settings)
     # Choose a method for the images without a defect.
@@ -55,15 +57,20 @@ def solve(
     choose = choose_method if method == "auto" else partial(find_method, method)
     info = choose(part, force=settings.force)
     # Run the method, and judge what it returns.
-    warm_start = warm_start if not problem.defects else None
     scaled, exponent = scaled_problem(part)
-    certifier = Certifier(scaled)
     scaled_settings = _scaled_settings(settings, exponent)
-    output = info.run(scaled, scaled_settings, warm_start=_scaled_warm_start(warm_start, exponent))
-    _check_output(output, info.name, part)
-    certificate = certifier.certify(output.delta, output.dual)
-    delta = certifier.moved_inside(certificate.delta, problem.reference.dtype)
-    objective = certifier.objective(delta)
+    scaled_start = _scaled_warm_start(warm_start if not problem.defects else None, exponent)
+    rehearse(info, scaled, settings)
+    binding_began = clock.now()
+    certifier = Certifier(scaled)
+    bound_at = clock.now()
+    with running(RunningSolve(scaled, certifier, started, bound_at - binding_began), settings.time_limit):
+        setup_time = bound_at - started
+        output = info.run(scaled, scaled_settings, warm_start=scaled_start)
+        _check_output(output, info.name, part)
+        certificate = certifier.certify(output.delta, output.dual)
+        delta = certifier.moved_inside(certificate.delta, problem.reference.dtype)
+        objective = certifier.objective(delta)
     # Back to the problem's own scale.
     is_linear = isinstance(problem, LinearProblem)
     objective = unscaled_value(objective, exponent, up=not is_linear)
@@ -73,10 +80,11 @@ def solve(
         bound=unscaled_value(certificate.bound, exponent, up=is_linear),
     )
     status, messages = judge(output, certificate, settings)
+    setup_time += output.setup_time
     if output.history:
         history = _unscaled_history(output.history, exponent)
     else:
-        history = History([_row(output, certificate, time.perf_counter() - started)])
+        history = History([_row(output, certificate, clock.now() - started)])
     result = SolveResult(
         delta=delta.to(problem.reference.dtype),
         status=status,
@@ -85,8 +93,8 @@ def solve(
         rel_gap=certificate.rel_gap,
         max_violation=certifier.violation(delta),
         iterations=output.iterations,
-        setup_time=output.setup_time,
-        solve_time=time.perf_counter() - started - output.setup_time,
+        setup_time=setup_time,
+        solve_time=clock.now() - started - setup_time,
         history=history,
         dual=tuple(scaled_dual(output.dual, -exponent)),
         method=info.name,

@@ -327,10 +327,12 @@ def _weights(square: Tensor, affine: Tensor, weight: Tensor) -> tuple[Tensor, Te
     """``weight`` times the derivatives of N/(N + E) in N and, with its sign changed, in E; N = ``square``.
 
     A window is lost where E <= 0 or where the other term of SSIM is negative. Its derivative in N would reward more
-    loss. Such a window has a small positive weight instead.
+    loss. Such a window has a small positive weight instead. A window with N + E = 0 has no loss and no weight: with the
+    sample covariance a window cut to one pixel has N = E = 0, for all d.
     """
-    total = (square + affine).clamp_min(torch.finfo(square.dtype).tiny)
+    counts = square + affine > 0
+    total = torch.where(counts, square + affine, 1.0)
     smallest = LOST_WINDOW_WEIGHT * weight.abs()
     weight = weight.clamp_min(0)
     rising = torch.maximum(weight * affine / total.square(), smallest / total)
-    return torch.where(square + affine > 0, rising, 0.0), weight * square / total.square()
+    return torch.where(counts, rising, 0.0), torch.where(counts, weight * square / total.square(), 0.0)

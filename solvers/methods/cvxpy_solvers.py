@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import time
 import warnings
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.certificate import Certificate, Certifier
 from solvers.constraints.base import BoundConstraint, ConicForm
+from solvers.methods.time_plan import TimePlan
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
 from solvers.registry import MethodInfo, register_family, register_method
 from solvers.result import MethodOutput, SolveResult, Status
@@ -33,6 +34,9 @@ DEFAULT_LIMIT = 2_500_000
 BYTES_A_NONZERO = 450
 # 0.5 to 0.9 s a million, from 0.5 to 4.5 million (measured).
 COMPILE_SECONDS_A_NONZERO = 0.9e-6
+# What Clarabel and SCS take at least, for their set-up and the steps between two looks at the clock: 1.8 to 3.9 s a
+# million non-zeros, from 0.5 to 1.8 million (measured: docs/notes/time-limits.md).
+SOLVER_SECONDS_A_NONZERO = 3e-6
 SETS = ("Box", "LpBall", "GlobalSSIM", "WindowSSIM", "FeatureBall", "Support")
 # No solver is asked for a smaller tolerance than this.
 TIGHTEST_TOLERANCE = 1e-9
@@ -49,19 +53,29 @@ def solve_conic(
         warm_start: not used.
         solver: the solver's name in lower case.
     """
-    started = time.perf_counter()
+    plan = TimePlan(problem, settings)
     exact = problem.to(dtype=torch.float64, device=torch.device("cpu"))
     sets = [constraint.bind(exact.reference) for constraint in exact.constraints]
+    # What CVXPY takes to compile an image, from its size at first, then from the images before.
+    size = problem.reference[0].numel() + sum(bound.conic_size() for bound in sets)
+    compile_time, solver_time = COMPILE_SECONDS_A_NONZERO * size, SOLVER_SECONDS_A_NONZERO * size
     solutions: list[_Solution] = []
     stopped = False
     for image in range(exact.batch):
         if stopped:
             solutions.append(_unsolved(exact, Status.STOPPED, "stopped by the callback before its turn"))
             continue
-        remaining = settings.time_limit - (time.perf_counter() - started)
-        solutions.append(_solve_image(exact, sets, image, solver, settings, remaining))
+        if clock.now() + compile_time + solver_time >= plan.iterations_end:
+            solutions.append(
+                _unsolved(exact, Status.TIME_LIMIT, "time limit: too short to pose this image to the solver")
+            )
+            continue
+        last_look = plan.iterations_end - solver_time
+        solutions.append(_solve_image(exact, sets, image, solver, settings, last_look))
+        compile_time = max(solutions[-1].setup_time, 0.5 * compile_time)
+        plan.check_done(solutions[-1].certificate_time, of_iterate=True)
         if settings.callback is not None:
-            stopped = bool(settings.callback(_progress(solutions, exact.batch, time.perf_counter() - started)))
+            stopped = bool(settings.callback(_progress(solutions, exact.batch, plan.elapsed)))
     return MethodOutput(
         delta=torch.stack([solution.delta for solution in solutions]).to(problem.reference.device),
         dual=tuple(_stack([solution.dual[k] for solution in solutions]) for k in range(len(sets))),
@@ -99,7 +113,8 @@ class _Solution:
         dual: one block per constraint.
         outcome: how the image ended.
         certificate: of the point; ``None`` where there is no point to judge.
-        setup_time: seconds to pose the problem.
+        setup_time: seconds to pose the problem and to compile it for the solver.
+        certificate_time: seconds that a certificate took.
     """
 
     delta: Tensor
@@ -107,10 +122,11 @@ class _Solution:
     outcome: _Outcome
     certificate: Certificate | None
     setup_time: float
+    certificate_time: float = 0.0
 
 
 def _solve_image(
-    problem: Problem, sets: list[BoundConstraint], image: int, solver: str, settings: Settings, seconds: float
+    problem: Problem, sets: list[BoundConstraint], image: int, solver: str, settings: Settings, last_look: float
 ) -> _Solution:
     """Solve one image: pose it once, and solve it with falling tolerances until the certificate agrees.
 
@@ -120,32 +136,33 @@ def _solve_image(
         image: the image's number.
         solver: the solver's name in lower case.
         settings: tolerances and limits.
-        seconds: the time that is left for this image.
+        last_look: the time of :func:`solvers.clock.now` until which the solver may look at the clock and go on.
     """
     import cvxpy as cp
 
-    # Pose the problem.
-    started = time.perf_counter()
+    # Pose the problem, and compile it: CVXPY counts the latter in no solver's time limit.
+    began = clock.now()
     delta = cp.Variable(problem.reference[0].numel())
     forms = [bound.conic_form(delta, image) for bound in sets]
     statement = cp.Problem(_objective(problem, delta, image), [c for form in forms for c in form.constraints])
-    setup_time = time.perf_counter() - started
+    _compile(statement, solver)
+    setup_time = clock.now() - began
     certifier = Certifier(problem.select(torch.tensor([image])))
     best: _Solution | None = None
     iterations = 0
     for tolerance in _tolerances(solver, settings):
         # Solve.
-        remaining = seconds - (time.perf_counter() - started)
-        limits = _Limits(tolerance, settings.max_iter - iterations, remaining)
+        limits = _Limits(tolerance, settings.max_iter - iterations, last_look - clock.now())
         latest = _run(statement, solver, limits, verbose=settings.verbose)
         iterations += latest.iterations
 
         # Certify, and keep the better solution.
+        certifying = clock.now()
         point = _point(delta, problem.reference[image])
         dual = [_dual(form, _scale(problem, image)) for form in forms]
         certificate = certifier.certify(point[None], dual)
         if best is None or (best.certificate is not None and certificate.rel_gap < best.certificate.rel_gap):
-            best = _Solution(point, dual, latest, certificate, setup_time)
+            best = _Solution(point, dual, latest, certificate, setup_time, clock.now() - certifying)
         if not latest.status.is_optimal or bool(certificate.closes(settings.eps_abs, settings.eps_rel)):
             break
     assert best is not None
@@ -204,6 +221,14 @@ def _scale(problem: Problem, image: int) -> float:
         return 1.0
     size = float(problem.vector[image].abs().amax())
     return size if size > 0 else 1.0
+
+
+def _compile(statement: Any, solver: str) -> None:
+    """Let CVXPY compile the problem now; the solve takes the result over. What goes wrong here goes wrong in the solve
+    again, and becomes a status there."""
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        statement.get_problem_data(solver.upper())
 
 
 def _run(statement: Any, solver: str, limits: _Limits, *, verbose: bool) -> _Outcome:

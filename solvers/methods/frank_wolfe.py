@@ -21,6 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.batch_algebra import inner, per_image
 from solvers.methods.monitor import Monitor
 from solvers.problem import LinearProblem, Problem, ProjectionProblem
@@ -79,7 +80,8 @@ def frank_wolfe(problem: Problem, settings: Settings, warm_start: SolveResult | 
 
         # Call the oracle along the negative gradient.
         iteration += 1
-        answer = oracle.run(_linear_problem(remaining, remaining.vector - delta), settings)
+        with clock.deadline(monitor.plan.iterations_end):
+            answer = oracle.run(_linear_problem(remaining, remaining.vector - delta), settings)
 
         # Certify the point with the oracle's dual.
         if monitor.due(iteration):

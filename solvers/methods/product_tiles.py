@@ -18,23 +18,25 @@ mathematics.
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.batch_algebra import take
 from solvers.constraints.product_ssim import BoundProductSSIM, ProductSSIM
 from solvers.constraints.ssim_windows.loss_split import Loss, best_share, levels
 from solvers.constraints.ssim_windows.single_window_solver import Groups, GroupSolution, solve_groups
 from solvers.constraints.ssim_windows.tiles import from_tiles, to_tiles
 from solvers.constraints.ssim_windows.window_dual import WindowDual
+from solvers.methods.monitor import Monitor
 from solvers.methods.refusals import unless_single
-from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
+from solvers.problem import LinearProblem, Problem, ProjectionProblem
 from solvers.registry import register_method
-from solvers.result import MethodOutput, SolveResult, Status
+from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
 from solvers.windows.quadratic import Bounds
 
@@ -46,6 +48,7 @@ PROMISE_SHARE, MIN_PROMISE = 1e-2, 1e-13
 BISECT_AFTER, NARROWEST_BRACKET = 4, 1e-11
 # Where no multipliers prove a split the best: the splits that are tried, and golden-section steps from the best one.
 SCANNED_SPLITS, GOLDEN_STEPS = 24, 20
+NOTE = "not convex; global bound by the tiles' support functions"  # in the messages
 
 
 @register_method(
@@ -58,48 +61,43 @@ SCANNED_SPLITS, GOLDEN_STEPS = 24, 20
 )
 def product_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Exact product of SSIM's terms on tiles, not convex: a search for each tile's split, with a global bound."""
-    # Bind the sets, in float64, and cut into tiles.
-    started = time.perf_counter()
-    exact = problem.to(dtype=torch.float64)
+    # Cut into tiles.
+    monitor = Monitor(problem, settings, own_criterion=True)
+    exact, certifier = monitor.problem, monitor.certifier
     position = exact.find(ProductSSIM)[0]
-    sets = [constraint.bind(exact.reference) for constraint in exact.constraints]
-    bound = sets[position]
+    bound = certifier.sets[position]
     assert isinstance(bound, BoundProductSSIM)
     tolerance = max(PROMISE_SHARE * settings.eps_rel, MIN_PROMISE)
-    search = _Search(_Tiles.cut(bound, exact, Bounds(*elementwise_bounds(exact, sets))), tolerance)
-    setup_time = time.perf_counter() - started
+    search = _Search(_Tiles.cut(bound, exact, Bounds(certifier.lower, certifier.upper)), tolerance)
+    monitor.setup_done()
+    monitor.check_best()
 
     # Search for every tile's best split.
-    steps = _run(search, settings.max_iter, started + settings.time_limit)
+    _run(monitor, search, position)
 
-    # Put the tiles back together. The certificate turns the status to OPTIMAL where the gap closes.
-    timed_out = time.perf_counter() - started >= settings.time_limit
-    lattice = bound.spread_base.shape
-    block = WindowDual(
-        ball=torch.ones_like(bound.spread_base),
-        point=from_tiles(bound, search.dual.point),
-        mean=search.dual.mean.reshape(lattice),
-        reference=search.dual.tilt.reshape(lattice),
-    )
-    return MethodOutput(
-        delta=from_tiles(bound, search.best),
-        dual=tuple(block if k == position else None for k in range(len(sets))),
-        status=(Status.TIME_LIMIT if timed_out else Status.MAX_ITER,) * problem.batch,
-        iterations=(steps,) * problem.batch,
-        setup_time=setup_time,
-        messages=("not convex; global bound by the tiles' support functions",) * problem.batch,
-    )
+    # The certificate turns the status to OPTIMAL where the gap closes.
+    output = monitor.output()
+    notes = (f"{message}; {NOTE}" if message else NOTE for message in output.messages)
+    return replace(output, messages=tuple(notes))
 
 
-def _run(search: _Search, max_steps: int, deadline: float) -> int:
-    """Search until every tile is solved or given up, for at most ``max_steps`` steps and until ``deadline``, a time of
-    :func:`time.perf_counter`; the number of steps."""
-    share, step = search.best_share.clone(), 0
-    while bool(search.open.any()) and step < min(MAX_STEPS, max_steps):
+def _run(monitor: Monitor, search: _Search, position: int) -> None:
+    """Search until every tile is solved or given up, for at most MAX_STEPS steps.
+
+    Args:
+        monitor: is given the points and multipliers.
+        search: the tiles.
+        position: the position of ProductSSIM among the constraints.
+    """
+    bound = monitor.certifier.sets[position]
+    assert isinstance(bound, BoundProductSSIM)
+    share, step, done = search.best_share.clone(), 0, False
+    while monitor.any_running and not done:
         # Solve every open tile at its split.
         step += 1
         tiles = search.open.nonzero()[:, 0]
-        trial = search.solve(tiles, share[tiles])
+        with clock.deadline(monitor.plan.iterations_end):
+            trial = search.solve(tiles, share[tiles])
 
         # Bound what other splits could gain, by the multipliers found; move an end of the bracket to this split; bound
         # once more by multipliers mixed from both ends.
@@ -109,12 +107,18 @@ def _run(search: _Search, max_steps: int, deadline: float) -> int:
 
         # Close the tiles that are done, and choose the next splits.
         share[tiles] = search.next_share(tiles, trial.best_share, bisect=step > BISECT_AFTER)
-        if time.perf_counter() >= deadline:
-            return step
-    # Where no multipliers prove a split the best there may be two peaks.
-    if step < max_steps:
-        search.scan((search.promise > search.tolerance).nonzero()[:, 0])
-    return step
+        done = step == MAX_STEPS or not bool(search.open.any())
+        is_due = monitor.due(step)
+        # Where no multipliers prove a split the best there may be two peaks.
+        if done and step < monitor.settings.max_iter:
+            search.scan((search.promise > search.tolerance).nonzero()[:, 0], monitor.out_of_time)
+
+        # Certify.
+        if is_due or done:
+            monitor.begin_check()
+            dual: list[WindowDual | None] = [None] * len(monitor.dual)
+            dual[position] = search.window_dual(bound)
+            monitor.check(step, from_tiles(bound, search.best), dual)
 
 
 # The index that leaves out no tile. A slice copies nothing.
@@ -358,9 +362,19 @@ class _Search:
         inside = (aim > first) & (aim < last)
         return torch.where(inside & (not bisect), aim, (first + last) / 2).sin().square()
 
-    def scan(self, index: Tensor) -> None:
-        """Try many splits of the tiles at ``index``, then splits between the best one's neighbours by golden section.
-        Multipliers stay as they are."""
+    def window_dual(self, bound: BoundProductSSIM) -> WindowDual:
+        """The multipliers that promise least, put together as the dual block of ``bound``."""
+        lattice = bound.spread_base.shape
+        return WindowDual(
+            ball=torch.ones_like(bound.spread_base),
+            point=from_tiles(bound, self.dual.point),
+            mean=self.dual.mean.reshape(lattice),
+            reference=self.dual.tilt.reshape(lattice),
+        )
+
+    def scan(self, index: Tensor, out_of_time: Callable[[], bool]) -> None:
+        """Try many splits of the tiles at ``index``, then splits between the best one's neighbours by golden section,
+        until ``out_of_time`` says so. Multipliers stay as they are."""
         if not index.numel():
             return
         part, width = self.tiles[index], math.pi / 2 / SCANNED_SPLITS
@@ -373,10 +387,14 @@ class _Search:
             return value
 
         for k in range(SCANNED_SPLITS + 1):
+            if out_of_time():
+                return
             gain(torch.full_like(part.mean, k * width))
         low, high = ((_angle(self.best_share[index]) + side * width).clamp(0, math.pi / 2) for side in (-1, 1))
         golden = (5**0.5 - 1) / 2
         for _ in range(GOLDEN_STEPS):
+            if out_of_time():
+                return
             first, second = high - golden * (high - low), low + golden * (high - low)
             lower_half = gain(first) > gain(second)
             low, high = torch.where(lower_half, low, first), torch.where(lower_half, second, high)

@@ -7,16 +7,17 @@ bound is active and by a root search in one multiplier elsewhere. The page docs/
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import torch
 
+from solvers import clock
 from solvers.constraints.ssim_windows.single_window_solver import solve_groups
 from solvers.constraints.ssim_windows.tiles import from_tiles, tile_groups
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.constraints.window_ssim import BoundWindowSSIM, WindowSSIM
 from solvers.methods.refusals import unless_single
+from solvers.methods.time_plan import TimePlan
 from solvers.problem import LinearProblem, Problem, ProjectionProblem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import MethodOutput, SolveResult, Status
@@ -35,7 +36,7 @@ from solvers.settings import Settings
 def tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Exact, windows that don't overlap: closed form, or a root search where the box is active; all tiles at once."""
     # Bind the sets, in float64.
-    started = time.perf_counter()
+    plan = TimePlan(problem, settings)
     exact = problem.to(dtype=torch.float64)
     position = exact.find(WindowSSIM)[0]
     sets = [constraint.bind(exact.reference) for constraint in exact.constraints]
@@ -43,10 +44,11 @@ def tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None =
     assert isinstance(bound, BoundWindowSSIM)
     lower, upper = elementwise_bounds(exact, sets)
     linear = isinstance(exact, LinearProblem)
-    setup_time = time.perf_counter() - started
+    plan.setup_done()
     # Cut into tiles, solve them, put them back. Pixels in no window are fixed by the bounds.
     groups = tile_groups(bound, bound.window_balls, exact.vector, lower, upper, linear=linear)
-    solution = solve_groups(groups, linear=linear)
+    with clock.deadline(plan.deadline - plan.final_cost):
+        solution = solve_groups(groups, linear=linear)
     delta = from_tiles(bound, solution.delta)
     # The tiles' multipliers are the dual.
     lattice = bound.radius.shape
@@ -58,7 +60,7 @@ def tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None =
     return MethodOutput(
         delta=delta,
         dual=tuple(block if k == position else None for k in range(len(sets))),
-        status=(Status.OPTIMAL,) * problem.batch,
+        status=(Status.OPTIMAL if solution.complete else Status.TIME_LIMIT,) * problem.batch,
         iterations=(1,) * problem.batch,
-        setup_time=setup_time,
+        setup_time=plan.setup_time,
     )

@@ -8,6 +8,8 @@ This is weak duality; it needs no convexity. With many tiles the bound is nearly
 levels of :mod:`.tile_losses`, a tile's term is at most ``max_{A, B >= 0} v(A, B) + mu/n (1/((1 + A)(1 + B)) - 1)``
 where S2 >= 0. For S2 < 0 see :meth:`.TileLevels.negative`.
 
+Under a deadline (:mod:`solvers.clock`) there are fewer cuts and fewer halvings: the bound is valid whenever they stop.
+
 This maximum is bounded by branch and bound over rectangles of levels. On a rectangle v lies below a plane, and
 1/((1 + A)(1 + B)) is convex. So the sum of plane and convex function is largest at one of the four corners. The page
 ``docs/concepts/mean-index.md`` derives all of this.
@@ -20,6 +22,7 @@ import math
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.constraints.mean_index.tile_losses import Cut, MeanIndexTiles, TileLevels
 from solvers.rounding import gamma, rounded_up
 
@@ -61,7 +64,10 @@ def first_cuts(levels: TileLevels) -> None:
     multiples = [(multiple, multiple) for multiple in (1 / 32, 1.0, 32.0)]
     if math.isinf(levels.highest_b):
         multiples = [(a, b) for a in (1 / 32, 1 / 4, 2.0, 32.0, 1e4) for b in (1 / 32, 1 / 4, 2.0, 32.0)]
-    for a, b in multiples:
+    pace = clock.Pace()
+    for number, (a, b) in enumerate(multiples):
+        if number and not pace.allows_another_step():
+            break
         levels.add(a * allowed_level * one, b * allowed_level * one)
 
 
@@ -73,13 +79,14 @@ def refine(levels: TileLevels, multiplier: Tensor, max_cuts: int, slack: float =
     budget_part = multiplier * (1 - levels.bound.constraint.threshold) * (1 + _ROUNDING)
     tile_bounds = torch.full_like(levels.mean, torch.inf)
     bounds: list[Tensor] = []
+    pace = clock.Pace()
     for number in range(max_cuts + 1):
         new_tile_bounds, attained = sharpen(levels, multiplier, slack, add=number < max_cuts)
         tile_bounds = torch.minimum(tile_bounds, new_tile_bounds)
         bound = budget_part + levels.sum(tile_bounds)
         bounds.append(bound)
         is_tight = bound - budget_part - levels.sum(attained) <= slack * bound.abs()
-        if bool((is_tight | stalled(bounds, slack)).all()):
+        if bool((is_tight | stalled(bounds, slack)).all()) or not pace.allows_another_step():
             break
     rounding = gamma(tile_bounds.numel() + 8) * (budget_part + levels.sum(tile_bounds.abs()))
     return rounded_up(budget_part + levels.sum(tile_bounds), rounding)
@@ -129,6 +136,7 @@ def maximise(levels: TileLevels, multiplier: Tensor, floor: Tensor) -> tuple[Ten
     planes = torch.stack([torch.stack([cut.start, cut.slope_a, cut.slope_b]) for cut in levels.cuts])  # (K, 3, G)
     tile, corners = _first_rectangles(levels)
     best_a, best_b = levels.cuts[0].level_a.clone(), levels.cuts[0].level_b.clone()
+    pace = clock.Pace()
     for halving in range(MAX_RECTANGLE_HALVINGS + 1):
         value = _rectangle_bounds(planes[:, :, tile], price[tile], levels.largest_value[tile], corners)
         upper_bound = torch.full_like(floor, -torch.inf).scatter_reduce(0, tile, value, "amax")
@@ -138,6 +146,8 @@ def maximise(levels: TileLevels, multiplier: Tensor, floor: Tensor) -> tuple[Ten
         is_open = value > floor[tile]
         too_many = int(is_open.sum()) > MAX_RECTANGLES_PER_TILE * count
         if halving == MAX_RECTANGLE_HALVINGS or not bool(is_open.any()) or too_many:
+            break
+        if not pace.allows_another_step():
             break
         tile, corners = _halved(tile[is_open], corners[:, is_open], levels.highest_b)
     return torch.maximum(upper_bound, floor), best_a, best_b

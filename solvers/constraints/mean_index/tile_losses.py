@@ -25,6 +25,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.constraints.ssim_windows.single_window_solver import Groups, best_without_ball, solve_groups
 from solvers.constraints.ssim_windows.tiles import to_tiles
 from solvers.rounding import gamma
@@ -344,7 +345,10 @@ class TileLevels:
         golden = (5**0.5 - 1) / 2
         first, second = high - golden * (high - low), low + golden * (high - low)
         at_first, at_second = self.without_ball(first.exp())[0], self.without_ball(second.exp())[0]
+        pace = clock.Pace()  # any kappa gives a bound
         for _ in range(steps):
+            if not pace.allows_another_step():
+                break
             keep_left = at_first <= at_second
             low, high = torch.where(keep_left, low, first), torch.where(keep_left, second, high)
             trial = torch.where(keep_left, high - golden * (high - low), low + golden * (high - low))

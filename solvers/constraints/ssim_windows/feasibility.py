@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.backends.cuda_graph import CapturedStep
 from solvers.batch_algebra import inner, norm, per_image
 from solvers.windows import WindowOperator
@@ -116,6 +117,8 @@ def averaged_projections(
 ) -> Tensor:
     """``delta`` after accelerated averaged projections; an image stops once all its windows are inside.
 
+    Under a deadline (:mod:`solvers.clock`) there may be fewer projections.
+
     Args:
         bound: the set of the images of ``delta``, in the dtype of ``delta``.
         delta: the perturbations, (B, C, H, W).
@@ -131,7 +134,10 @@ def averaged_projections(
     result = start = delta.clamp(lower, upper)
     images = torch.arange(len(delta), device=delta.device)
     projections = _AcceleratedProjections(bound, start, lower, upper, margin)
+    pace = clock.Pace()
     for step in range(0, steps, PROJECTIONS_PER_CHECK):
+        if not pace.allows_another_step():
+            break
         # An image that is inside stops here: momentum would move it further while other images of the batch move.
         outside = projections.outside()
         still_outside = outside.nonzero()[:, 0]
@@ -208,8 +214,12 @@ def shrink_locally(bound: WindowSet, delta: Tensor, steps: int = MAX_SHRINKAGES)
     """``delta`` (B, C, H, W), each pixel scaled by the smallest factor of the windows over it, at most ``steps`` times.
 
     One step is exact for windows that do not overlap. Later steps scale by a little more than needed, so that they end.
+    Under a deadline (:mod:`solvers.clock`) there may be fewer steps.
     """
+    pace = clock.Pace()
     for step in range(steps):
+        if not pace.allows_another_step():
+            break
         factor = bound.window_factor(delta)
         # An image stops when its own windows are inside, whatever the other images of the batch do.
         is_outside = (factor < 1 - (INSIDE_TOLERANCE if step else 0)).flatten(1).any(dim=1)

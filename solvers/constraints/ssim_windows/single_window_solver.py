@@ -21,15 +21,19 @@ end of its bracket is returned.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.batch_algebra import take
 
 # The relative rounding of a deviation: a vertex of the box may lie exactly on the ball's surface.
 DEVIATION_ROUNDING = 1e-13
+# Groups that are solved together under a deadline: between two such parts the clock is asked.
+GROUPS_PER_PART = 2048
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,13 @@ class GroupSolution:
         delta: d, (G, N).
         ball: theta, the multiplier of the ball, (G,); the ``ball`` of :class:`~solvers.WindowDual`.
         mean: s, the multiplier of the mean, (G,); the ``mean`` of :class:`~solvers.WindowDual`.
+        complete: whether there was time for all groups.
     """
 
     delta: Tensor
     ball: Tensor
     mean: Tensor
+    complete: bool = True
 
     def put(self, index: Tensor, other: GroupSolution) -> None:
         """Overwrite the groups at ``index`` by those of ``other``."""
@@ -96,10 +102,28 @@ class GroupSolution:
 def solve_groups(groups: Groups, *, linear: bool) -> GroupSolution:
     """Solve every group to about machine precision.
 
+    Under a deadline (:mod:`solvers.clock`) the groups are solved part by part. Groups for which no time is left get
+    d = 0 and no multipliers, which is a feasible point with a valid dual.
+
     Args:
-        groups: the problems. ``groups.center`` need not be centred; pixel bounds may be infinite.
+        groups: the problems. ``groups.center`` need not be centred; pixel bounds may be infinite. d = 0 must be
+            feasible.
         linear: whether the problems are linear; else they are projections.
     """
+    count = len(groups.radius)
+    if count <= GROUPS_PER_PART or clock.current_deadline() == math.inf:
+        return _solve_all(groups, linear=linear)
+    unset = torch.zeros_like(groups.radius)
+    solution, pace = GroupSolution(torch.zeros_like(groups.target), unset, unset.clone()), clock.Pace()
+    for part in torch.arange(count, device=unset.device).split(GROUPS_PER_PART):
+        if not pace.allows_another_step():
+            return replace(solution, complete=False)
+        solution.put(part, _solve_all(groups[part], linear=linear))
+    return solution
+
+
+def _solve_all(groups: Groups, *, linear: bool) -> GroupSolution:
+    """:func:`solve_groups` without a look at the clock."""
     groups = _bounded(replace(groups, center=groups.centred(groups.center)))
     solution = _without_box(groups) if linear else _nearest_without_ball(groups)
     is_solved = groups.inside(solution.delta) if linear else groups.deviation(solution.delta) <= groups.radius

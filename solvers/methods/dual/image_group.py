@@ -44,6 +44,7 @@ class ImageGroup:
     ) -> None:
         self._scaled, self._all_scales = scaled, scale
         self.images = images
+        self._has_iterated = False
         self._count = 0  # iterations that count for the warm-up of mixing and for stalls
         dtype, certifier = scaled.reference.dtype, monitor.certifier
         self._acceleration = AndersonAcceleration(ANDERSON_MEMORY)
@@ -72,8 +73,12 @@ class ImageGroup:
     # -- iterations ------------------------------------------------------------------------------------------
 
     def advance(self, count: int, monitor: Monitor) -> int:
-        """Make ``count`` iterations, or fewer where time runs out; return how many they were."""
+        """Make ``count`` iterations, or fewer where time runs out, but at least the first one; return how many they
+        were."""
+        if self._has_iterated and monitor.plan.last_check_is_due:
+            return 0
         for done in range(1, count + 1):
+            self._has_iterated = True
             # Once the ring of the mixing is full, every iteration does the same operations on the same memory.
             if self._captured is None and self._acceleration.full and not self._lagrangian.windows.remembers:
                 self._captured = CapturedStep(self._iterate, self.iterate.log_multipliers, warmup_calls=0)

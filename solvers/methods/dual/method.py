@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.batch_algebra import per_image
 from solvers.constraints.dual_blocks import map_dual_block
 from solvers.constraints.lp_ball import LpBall
@@ -34,6 +35,7 @@ from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
 
 PRODUCT_NOTE = "not convex; global bound by the windows' support functions"  # of ProductSSIM, in the messages
+PROJECTIONS_TIME_SHARE = 0.5  # of the time that is left for a check: the most that the projections before it take
 CACHED_PIXELS = 49_152  # pixels, channels counted, that iterate together on a CPU: 3x128x128
 
 
@@ -57,6 +59,7 @@ def _refuses(problem: Problem) -> str | None:
     any_of={"WindowSSIM", "ProductSSIM"},
     optional={"Box", "Support", "LpBall"},
     warm_start=True,
+    compiled=True,
     accepts=_refuses,
 )
 def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
@@ -79,6 +82,7 @@ def dual(problem: Problem, settings: Settings, warm_start: SolveResult | None = 
         # Each group goes on to the next check by itself: in turns, it would leave the cache every time.
         count = min(settings.check_interval - iteration % settings.check_interval, settings.max_iter - iteration)
         iteration += max(group.advance(count, monitor) for group in groups)
+        monitor.begin_check()
         _check(monitor, groups, iteration, chunk)
         groups = [group for group in groups if group.drop_finished(monitor)]
         for group in groups:
@@ -112,15 +116,20 @@ def _images_in_cache(problem: Problem) -> int:
 
 def _check_trivial_point(problem: Problem, monitor: Monitor, chunk: int) -> None:
     """Certify d = 0, or for a projection the point itself, without multipliers."""
-    vector = monitor.problem.vector
-    none: list[Any] = [None] * len(problem.constraints)
-    point = torch.zeros_like(vector) if isinstance(problem, LinearProblem) else vector
-    monitor.check(0, point, none, chunk=chunk)
+    if isinstance(problem, LinearProblem):
+        monitor.check_best()
+    else:
+        none: list[Any] = [None] * len(problem.constraints)
+        monitor.check(0, monitor.problem.vector, none, chunk=chunk)
 
 
 def _check(monitor: Monitor, groups: list[ImageGroup], iteration: int, chunk: int) -> None:
     """One check of all groups together: one row of history, one call of the callback."""
-    points = torch.cat([group.feasible_point() for group in groups])
+    if monitor.too_late_to_certify(iteration):
+        monitor.check_best(iteration)
+        return
+    with clock.deadline(monitor.plan.share_of_check(PROJECTIONS_TIME_SHARE)):
+        points = torch.cat([group.feasible_point() for group in groups])
     duals = [group.dual() for group in groups]
     blocks = [
         None if group_blocks[0] is None else map_dual_block(lambda *parts: torch.cat(parts), *group_blocks)

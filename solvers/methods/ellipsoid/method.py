@@ -91,6 +91,7 @@ def ellipsoid(problem: Problem, settings: Settings, warm_start: SolveResult | No
     monitor = Monitor(problem, settings)
     balls = _Balls(monitor, torch.arange(problem.batch, device=problem.reference.device))
     monitor.setup_done()
+    monitor.begin_check()
     monitor.check(0, *balls.point(balls.no_features()))
     if warm_start is not None and len(warm_start.dual) == len(problem.constraints):
         _check_earlier(monitor, balls, warm_start)
@@ -152,6 +153,7 @@ def _krylov_run(monitor: Monitor, balls: _Balls, dtype: torch.dtype) -> _Iterate
             continue
 
         # The best multiplier and its gap, by the small matrices.
+        monitor.begin_check()
         evaluated_at = run.steps
         resolvent = balls.best(Multipliers(run))
         closes = balls.closes(resolvent, run.size, settings)
@@ -188,6 +190,7 @@ def _newton_iterations(monitor: Monitor, start: _Iterate) -> None:
         features, iteration = new, iteration + products
 
         # Certify.
+        monitor.begin_check()
         delta, _ = smoothed.maximiser(features)
         monitor.check(iteration, *balls.point(features, delta), balls.images)
 

@@ -84,7 +84,7 @@ class BallOverBox:
 def newton_step(problem: BallOverBox, features: Tensor, out_of_time: Callable[[], bool]) -> tuple[Tensor, int]:
     """One step from y = ``features`` (K, F), none of them 0.
 
-    Where ``out_of_time`` says so, the equations are solved less well: any y has a certificate.
+    Where ``out_of_time`` says so, the equations are solved less well, or y stays: any y has a certificate.
 
     Returns:
         the next y, (K, F), and the number of products with J'J.
@@ -98,7 +98,7 @@ def newton_step(problem: BallOverBox, features: Tensor, out_of_time: Callable[[]
     step, products = _conjugate_gradients(hessian, -gradient, out_of_time)
 
     # The length. An image for which no length will do stays: its y is as good as rounding allows.
-    length, trials = _line_search(problem, features, delta, step, (gradient * step).sum(dim=1))
+    length, trials = _line_search(problem, features, delta, step, (gradient * step).sum(dim=1), out_of_time)
     return features + length[:, None] * step, products + trials
 
 
@@ -124,7 +124,12 @@ def _hessian(problem: BallOverBox, features: Tensor, delta: Tensor, curvature: T
 
 
 def _line_search(
-    problem: BallOverBox, features: Tensor, delta: Tensor, step: Tensor, slope: Tensor
+    problem: BallOverBox,
+    features: Tensor,
+    delta: Tensor,
+    step: Tensor,
+    slope: Tensor,
+    out_of_time: Callable[[], bool],
 ) -> tuple[Tensor, int]:
     """Halve the steps until F falls enough.
 
@@ -134,6 +139,7 @@ def _line_search(
         delta: d at y, (K, C, H, W).
         step: the direction, (K, F).
         slope: F's slope along the direction, (K,).
+        out_of_time: asked before each trial; where it says so no length will do.
 
     Returns:
         the lengths, (K,), 0 where no length will do, and the number of products with J'J.
@@ -141,7 +147,7 @@ def _line_search(
     before = problem.value(features, delta)
     length, trials = torch.ones_like(before), 0
     searching = torch.ones_like(before, dtype=torch.bool)
-    while bool(searching.any()) and float(length.min()) >= SHORTEST_STEP:
+    while bool(searching.any()) and float(length.min()) >= SHORTEST_STEP and not out_of_time():
         trial = features + length[:, None] * step
         after = problem.value(trial, problem.maximiser(trial)[0])
         trials += 1

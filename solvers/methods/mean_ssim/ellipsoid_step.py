@@ -57,6 +57,7 @@ MAX_LOG_STEP = 1.5
     required={"MeanSSIMStep", "Box"},
     optional={"Support"},
     warm_start=True,
+    compiled=True,
     accepts=partial(unless_single, kind=MeanSSIMStep),
 )
 def energy_step(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
@@ -66,7 +67,10 @@ def energy_step(problem: Problem, settings: Settings, warm_start: SolveResult | 
     exact = monitor.problem
     monitor.setup_done()
     no_dual: list[DualBlock | None] = [None] * len(exact.constraints)
-    monitor.check(0, torch.zeros_like(exact.vector) if isinstance(exact, LinearProblem) else exact.vector, no_dual)
+    if isinstance(exact, LinearProblem):
+        monitor.check_best()
+    else:
+        monitor.check(0, exact.vector, no_dual)
     lagrangian = _Lagrangian(exact.to(dtype=settings.dtype or problem.reference.dtype))
     block = None if warm_start is None else warm_start.dual[lagrangian.position]
     iterate = lagrangian.start(None if block is None else torch.as_tensor(block))

@@ -14,17 +14,18 @@ mathematics.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.batch_algebra import all_finite, per_image
 from solvers.constraints.base import DualBlock
 from solvers.constraints.mean_ssim import BoundMeanSSIM, MeanSSIM
 from solvers.methods.mean_ssim.ellipsoid_step import energy_step
 from solvers.methods.refusals import unless_single
+from solvers.methods.time_plan import TimePlan
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 from solvers.registry import register_method
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
@@ -37,6 +38,9 @@ LONGER_STEPS = (1.0, 2.0, 4.0, 8.0)
 SHORTER_STEPS = (0.5, 0.25, 0.125, 0.0625)
 # An image whose objective rises by no more than this share in a step ends.
 MIN_RELATIVE_RISE = 1e-5
+# What an iteration takes at least, and what a point takes to be brought onto the index, as multiples of the time that
+# binding the sets took (measured at 3x512x512 and 3x1024x1024).
+SHORTEST_ITERATION_COST, ACCEPTED_POINT_COST = 4.0, 8.0
 # The smallest tolerance of stationarity.
 MIN_TOLERANCE = 1e-5
 
@@ -59,38 +63,46 @@ def _refusal(problem: Problem) -> str | None:
     required={"MeanSSIM", "Box"},
     optional={"Support"},
     warm_start=True,
+    compiled=True,
     certifies="stationary",
     accepts=_refusal,
 )
 def mean_windows(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Mean SSIM, any windows, not convex: certified convex steps to a stationary point; no global bound."""
-    started = time.perf_counter()
+    plan = TimePlan(problem, settings)
     exact = problem.to(dtype=torch.float64)
     assert isinstance(exact, LinearProblem)
     state = _State(exact, settings, settings.dtype or problem.reference.dtype)
     if warm_start is not None:
         state.accept(torch.as_tensor(warm_start.delta).to(state.delta), state.running)
-    setup_time = time.perf_counter() - started
+    plan.setup_done()
+    point_cost = ACCEPTED_POINT_COST * plan.binding_time
+    plan.expect_check(point_cost, point_cost)
+    if clock.now() + SHORTEST_ITERATION_COST * plan.binding_time >= plan.iterations_end:
+        state.end_all(Status.TIME_LIMIT, "no time for a first step")
     history: list[HistoryRow] = []
     iteration = 0
     while bool(state.running.any()):
-        # Solve the convex problem around the present points.
+        # Solve the convex problem around the present points, as well as there is time for it.
         iteration += 1
         images = state.running.nonzero()[:, 0]
         before = state.objective[images]
-        convex = state.solve_convex_problem(images)
+        with clock.deadline(plan.iterations_end):
+            convex = state.solve_convex_problem(images)
 
         # Go along the step as far as it pays.
-        state.search_along(images, convex.delta)
+        plan.begin_check()
+        state.search_along(images, convex.delta, plan)
+        plan.check_done(state.certificate_cost, of_iterate=True)
 
         # All termination tests: stationary or stuck; stopped by the callback; the limits.
-        state.end_stationary(images, before, convex.bound, iteration)
-        history.append(_history_row(iteration, time.perf_counter() - started, state.objective))
+        state.end_stationary(images, before, convex, iteration)
+        history.append(_history_row(iteration, plan.elapsed, state.objective))
         if _calls_off(settings, history[-1], state.objective):
             state.end_all(Status.STOPPED, "stopped by the callback")
         if iteration >= settings.max_iter:
             state.end_all(Status.MAX_ITER, "not stationary yet")
-        if history[-1].time >= settings.time_limit:
+        if clock.now() + SHORTEST_ITERATION_COST * plan.binding_time >= plan.iterations_end:
             state.end_all(Status.TIME_LIMIT, "not stationary yet")
     return MethodOutput(
         delta=state.delta,
@@ -98,18 +110,24 @@ def mean_windows(problem: Problem, settings: Settings, warm_start: SolveResult |
         status=tuple(state.status),
         iterations=tuple(state.iterations),
         history=History(history),
-        setup_time=setup_time,
+        setup_time=plan.setup_time,
         messages=tuple(f"{message}; no global bound" for message in state.messages),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _ConvexSolution:
-    """What the convex problem around the present points gave for K images: its point, (K, C, H, W), and the certified
-    upper bound on its optimum, (K,)."""
+    """What the convex problem around the present points gave for K images.
+
+    Attributes:
+        delta: its point, (K, C, H, W).
+        bound: the certified upper bound on its optimum, (K,).
+        cut_short: whether there was no time to solve it, (K,) bool.
+    """
 
     delta: Tensor
     bound: Tensor
+    cut_short: Tensor
 
 
 class _State:
@@ -125,6 +143,7 @@ class _State:
         step_duals: the dual block of each image's last convex problem, (B, 1 + C*H*W); NaN before the first.
         tolerance: of stationarity: the relative gain that the convex problem may still promise.
         step_settings: the settings of the convex problems.
+        certificate_cost: seconds that the slowest :meth:`accept` took; the final certificate computes the same.
     """
 
     def __init__(self, problem: LinearProblem, settings: Settings, dtype: torch.dtype) -> None:
@@ -140,6 +159,7 @@ class _State:
         self.lower, self.upper = elementwise_bounds(problem, sets)
         block_shape = (batch, 1 + self.delta[0].numel())
         self.step_duals = torch.full(block_shape, torch.nan, dtype=self.delta.dtype).to(self.delta)
+        self.certificate_cost = 0.0
         self.tolerance = max(settings.eps_rel, MIN_TOLERANCE)
         self.step_settings = Settings(
             eps_rel=STEP_GAP_SHARE * self.tolerance,
@@ -162,24 +182,31 @@ class _State:
         if block is not None:
             self.step_duals[images] = block.to(self.step_duals)
         bound = torch.tensor(output.history[-1].bound, dtype=self.objective.dtype, device=self.objective.device)
-        return _ConvexSolution(output.delta.to(self.delta), bound)
+        cut_short = torch.tensor([status is Status.TIME_LIMIT for status in output.status], device=bound.device)
+        return _ConvexSolution(output.delta.to(self.delta), bound, cut_short)
 
-    def search_along(self, images: Tensor, solution: Tensor) -> None:
+    def search_along(self, images: Tensor, solution: Tensor, plan: TimePlan) -> None:
         """Try points on the way from the present points to ``solution`` (K, C, H, W) and beyond: longer and longer
-        steps while each is better than the last, or, where the whole step is not better, shorter ones until one is."""
+        steps while each is better than the last, or, where the whole step is not better, shorter ones until one is;
+        none but the first where ``plan`` leaves no time for it."""
+
+        def too_late() -> bool:
+            # A further point, and the final certificate.
+            return clock.now() + 2 * self.certificate_cost >= plan.deadline
+
         before, start = self.objective[images], self.delta[images]
         move = solution - start
         trying = self.running.clone()
         for length in LONGER_STEPS:
             chosen = trying[images]
-            if not bool(chosen.any()):
+            if not bool(chosen.any()) or (length != 1 and too_late()):
                 break
             trying = trying & self.accept(start[chosen] + length * move[chosen], trying)
         trying = self.running.clone()
         trying[images] = self.objective[images] <= before
         for length in SHORTER_STEPS:
             chosen = trying[images]
-            if not bool(chosen.any()):
+            if not bool(chosen.any()) or (length != 1 and too_late()):
                 break
             trying = trying & ~self.accept(start[chosen] + length * move[chosen], trying)
 
@@ -193,6 +220,7 @@ class _State:
         Returns:
             which images have a better point now, (B,) bool.
         """
+        began = clock.now()
         images = which.nonzero()[:, 0]
         lower, upper = self.lower[images], self.upper[images]
         bound = self.problem.select(images).constraints[self.position].bind(self.problem.reference[images])
@@ -204,20 +232,22 @@ class _State:
         self.delta[images[better]], self.objective[images[better]] = point[better], value[better]
         result = torch.zeros_like(which)
         result[images] = better
+        self.certificate_cost = max(self.certificate_cost, clock.now() - began)
         return result
 
-    def end_stationary(self, images: Tensor, before: Tensor, bound: Tensor, iteration: int) -> None:
-        """End the images that are stationary, and those whose objective has hardly risen.
+    def end_stationary(self, images: Tensor, before: Tensor, convex: _ConvexSolution, iteration: int) -> None:
+        """End the images that are stationary, and those whose objective has hardly risen although there was time.
 
         Args:
             images: the images of this iteration, long (K,).
             before: their objectives before the step, (K,).
-            bound: the convex problems' own bounds, (K,): no feasible direction of first order gains more.
+            convex: the solution of the convex problems. No feasible direction of first order gains more than its bound.
             iteration: the number of iterations so far.
         """
+        bound = convex.bound
         promise = (bound - before) / bound.abs().clamp_min(torch.finfo(bound.dtype).tiny)
         rise = self.objective[images] - before
-        stuck = rise <= MIN_RELATIVE_RISE * self.objective[images].abs()
+        stuck = (rise <= MIN_RELATIVE_RISE * self.objective[images].abs()) & ~convex.cut_short
         for k, image in enumerate(images.tolist()):
             self.iterations[image] = iteration
             gain = f"the convex problem around it promises {max(float(promise[k]), 0.0):.1e} more at most"

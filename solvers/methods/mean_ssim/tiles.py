@@ -13,20 +13,22 @@ the mathematics.
 
 from __future__ import annotations
 
-import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.constraints.mean_index.tile_bound import BOUND_SLACK, first_cuts, selected, sharpen, stalled
 from solvers.constraints.mean_index.tile_losses import TileLevels
 from solvers.constraints.mean_ssim import BoundMeanSSIM, MeanSSIM
 from solvers.constraints.ssim_windows.tiles import from_tiles
-from solvers.methods.mean_ssim.tiles_rounding import choice_at, spend
+from solvers.methods.mean_ssim.tiles_rounding import FACTOR_HALVINGS, choice_at, spend
+from solvers.methods.monitor import Monitor
 from solvers.methods.refusals import unless_single
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 from solvers.registry import register_method
-from solvers.result import MethodOutput, SolveResult, Status
+from solvers.result import MethodOutput, SolveResult
 from solvers.settings import Settings
 
 MAX_ROUNDS = 60
@@ -35,6 +37,12 @@ MAX_ROUNDS = 60
 MIN_SEARCH_GAP, SEARCH_GAP_SHARE = 3e-4, 0.25
 # Halvings of the interval of log mu.
 MULTIPLIER_HALVINGS = 60
+# The share of a time limit that is left to the certificate: its bound takes about as long as the search, because it
+# must not trust the search's cuts.
+CERTIFICATE_TIME_SHARE = 0.45
+# The share of the time that is left to the search, for its first cuts.
+FIRST_CUTS_TIME_SHARE = 0.4
+NOTE = "global bound by weak duality"  # in the messages
 
 
 def _refusal(problem: Problem) -> str | None:
@@ -59,50 +67,51 @@ def _refusal(problem: Problem) -> str | None:
 )
 def mean_tiles(problem: Problem, settings: Settings, warm_start: SolveResult | None = None) -> MethodOutput:
     """Mean SSIM over tiles, not convex: Lagrangian in one multiplier, with a global bound."""
-    # Bind the sets, in float64, and cut into tiles.
-    started = time.perf_counter()
-    exact = problem.to(dtype=torch.float64)
+    # Cut into tiles.
+    monitor = Monitor(problem, settings, own_criterion=True)
+    exact, certifier, plan = monitor.problem, monitor.certifier, monitor.plan
     assert isinstance(exact, LinearProblem)
     position = exact.find(MeanSSIM)[0]
-    sets = [constraint.bind(exact.reference) for constraint in exact.constraints]
-    bound = sets[position]
+    bound = certifier.sets[position]
     assert isinstance(bound, BoundMeanSSIM)
-    levels = TileLevels(bound, exact.gradient, *elementwise_bounds(exact, sets))
-    setup_time = time.perf_counter() - started
-    # Search for the multiplier, and round to points that spend the budget.
-    tolerance = max(MIN_SEARCH_GAP, SEARCH_GAP_SHARE * settings.eps_rel)
-    multiplier, rounds = _search(levels, min(MAX_ROUNDS, settings.max_iter), tolerance)
-    delta = spend(levels, _balance(levels))
-    return MethodOutput(
-        delta=from_tiles(bound, delta),
-        dual=tuple(multiplier if k == position else None for k in range(len(sets))),
-        # The certificate turns it to OPTIMAL where the gap closes: with few tiles it need not.
-        status=(Status.MAX_ITER,) * problem.batch,
-        iterations=(rounds,) * problem.batch,
-        setup_time=setup_time,
-        messages=("global bound by weak duality",) * problem.batch,
-    )
+    plan.leave_share(CERTIFICATE_TIME_SHARE)
+    with clock.deadline(plan.deadline):
+        levels = TileLevels(bound, exact.gradient, certifier.lower, certifier.upper)
+        monitor.setup_done()
+        monitor.check_best()
+        # Search for the multiplier, and round to points that spend the budget.
+        _search(monitor, levels, position, max(MIN_SEARCH_GAP, SEARCH_GAP_SHARE * settings.eps_rel))
+    # The certificate turns the status to OPTIMAL where the gap closes: with few tiles it need not.
+    output = monitor.output()
+    notes = (f"{message}; {NOTE}" if message else NOTE for message in output.messages)
+    return replace(output, messages=tuple(notes))
 
 
-def _search(levels: TileLevels, max_rounds: int, tolerance: float) -> tuple[Tensor, int]:
+def _search(monitor: Monitor, levels: TileLevels, position: int, tolerance: float) -> None:
     """Add points and bounds until all but ``tolerance`` of the bound is attained, or the bound stalls.
 
-    Returns:
-        the multiplier of the best bound, (B,), and the number of rounds.
+    Args:
+        monitor: is given the points and the multiplier of the best bound.
+        levels: the tiles.
+        position: the position of MeanSSIM among the constraints.
+        tolerance: a share of the bound.
     """
-    first_cuts(levels)
-    best_bound = torch.full_like(levels.sum(levels.mean), torch.inf)
+    plan, rounds, done = monitor.plan, 0, not monitor.any_running
+    dual: list[Tensor | None] = [None] * len(monitor.dual)
+    best_bound = torch.full_like(monitor.bound, torch.inf)
     best_multiplier = torch.zeros_like(best_bound)
     bounds: list[Tensor] = []
-    rounds, done = 0, False
-    while rounds < max_rounds and not done:
+    if not done:
+        _first_cuts(monitor, levels)
+    while monitor.any_running and not done:
         # The multiplier at which the points collected so far spend the budget.
         rounds += 1
         multiplier = _balance(levels)
 
         # Every tile's Lagrangian value there, from above and as attained; new points where the two differ.
         budget = multiplier * (1 - levels.bound.constraint.threshold)
-        tile_bounds, tile_values = sharpen(levels, multiplier, BOUND_SLACK)
+        with clock.deadline(plan.iterations_end):
+            tile_bounds, tile_values = sharpen(levels, multiplier, BOUND_SLACK)
         bound, attained = budget + levels.sum(tile_bounds), budget + levels.sum(tile_values)
 
         # Keep the best bound.
@@ -110,7 +119,25 @@ def _search(levels: TileLevels, max_rounds: int, tolerance: float) -> tuple[Tens
         best_bound = torch.minimum(bound, best_bound)
         bounds.append(best_bound)
         done = bool(((bound - attained <= tolerance * bound.abs()) | stalled(bounds, BOUND_SLACK)).all())
-    return best_multiplier, rounds
+        done = done or rounds == MAX_ROUNDS
+
+        # Certify points; the bound is the search's own until the end.
+        if monitor.due(rounds) or done:
+            monitor.begin_check()
+            dual[position] = best_multiplier
+            delta = from_tiles(levels.bound, spend(levels, _balance(levels)))
+            monitor.check(rounds, delta, dual, bound=best_bound)
+
+
+def _first_cuts(monitor: Monitor, levels: TileLevels) -> None:
+    """The first cuts, as many as there is time for. Each of them solves all tiles once, and so do the steps of the
+    rounding to points."""
+    plan, began = monitor.plan, clock.now()
+    with clock.deadline(began + FIRST_CUTS_TIME_SHARE * (plan.deadline - began)):
+        first_cuts(levels)
+    plan.expect_check((clock.now() - began) * FACTOR_HALVINGS / len(levels.cuts))
+    plan.check_may_be_cut = True
+    plan.resume()
 
 
 def _balance(levels: TileLevels) -> Tensor:

@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from solvers import clock
 from solvers.constraints.mean_index.tile_bound import lagrangian_values, selected
 from solvers.constraints.mean_index.tile_losses import TileLevels
 
@@ -44,7 +45,11 @@ def spend(levels: TileLevels, multiplier: Tensor) -> Tensor:
     delta = torch.zeros_like(chosen)
     low, high = torch.zeros_like(multiplier), torch.full_like(multiplier, LARGEST_FACTOR)
     factor = torch.ones_like(multiplier)
+    pace, trial = clock.Pace(), chosen
     for _ in range(FACTOR_HALVINGS):
+        if not pace.allows_another_step():
+            # Points that exceed the budget are better than none: the certificate scales them.
+            return torch.where(levels.per_tile(best.isinf())[:, None], trial, delta)
         tile_factor = levels.per_tile(factor)
         # A bounded luminance is mostly used up to its bound, where a smaller one would cost more than less contrast.
         luminance = tile_factor * level_b if math.isinf(levels.highest_b) else level_b

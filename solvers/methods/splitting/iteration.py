@@ -44,6 +44,8 @@ FIRST_ADAPTATION = 20
 MAX_WEIGHT_RATIO = 16.0
 # A feature ball at first adds this share of the other sets' curvature (of its harmonic mean) to the curvature.
 FEATURE_CURVATURE_SHARE = 0.05
+# What a certificate of window vectors takes, in iterations (measured: docs/notes/time-limits.md).
+CERTIFICATE_ITERATIONS = 3.5
 
 
 def register_splitting_method(name: str) -> Callable[[Method], Method]:
@@ -54,6 +56,7 @@ def register_splitting_method(name: str) -> Callable[[Method], Method]:
         any_of={"WindowSSIM", "LpBall", "GlobalSSIM", "FeatureBall"},
         optional={"Box", "Support"},
         warm_start=True,
+        compiled=True,
         accepts=_refusal,
     )
 
@@ -73,8 +76,12 @@ def begin(problem: Problem, settings: Settings, warm_start: SolveResult | None) 
     all_images = torch.arange(problem.batch, device=problem.reference.device)
     split = Splitting(problem.to(dtype=settings.dtype or problem.reference.dtype), all_images)
     point = split.start(warm_start)
+    monitor.plan.first_check_iterations = CERTIFICATE_ITERATIONS
     monitor.setup_done()
-    monitor.check(0, point.delta, split.dual_blocks(point))
+    if warm_start is None:
+        monitor.check_best()
+    else:
+        monitor.check(0, point.delta, split.dual_blocks(point))
     return monitor, split, point
 
 

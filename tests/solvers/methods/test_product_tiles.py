@@ -142,13 +142,22 @@ def test_a_batch_float32_and_scaling_agree_and_other_sets_order_the_objective(cr
     assert float(free.objective[0]) >= float(alone.objective[0])
 
 
-@pytest.mark.parametrize(("limit", "word"), [({"max_iter": 1}, "max_iter"), ({"time_limit": 1e-9}, "time_limit")])
-def test_limits_end_the_search_with_a_certified_point(photos: Photos, limit: dict[str, Any], word: str) -> None:
+@pytest.mark.parametrize(
+    ("limit", "word", "steps"),
+    [({"max_iter": 1}, "max_iter", 1), ({"callback": bool, "check_interval": 1}, "stopped", 0),
+     ({"callback": lambda progress: progress.iteration > 0, "check_interval": 1}, "stopped", 1),
+     ({"time_limit": 1e-9}, "time_limit", 0)],
+)  # fmt: skip
+def test_limits_and_the_callback_end_the_search_with_a_certified_point(
+    photos: Photos, limit: dict[str, Any], word: str, steps: int
+) -> None:
     crop = photos.crop("chelsea", 80, 80, 32)
     constraint = ProductSSIM(0.95, Window.uniform(8, stride=8))
     result = solvers.solve(
         LinearProblem(crop.gradient, crop.reference, [constraint, Box()]), settings=Settings(**limit)
     )
-    assert result.iterations == (1,)
+    assert result.iterations == (steps,)
     assert result.status[0].value == word
-    assert 1e-3 < float(result.rel_gap[0]) < 1  # what there is, is certified
+    # What there is, is certified; without a step d = 0.
+    assert 1e-3 < float(result.rel_gap[0]) <= 1
+    assert (float(result.objective[0]) > 0) == (steps > 0)

@@ -173,3 +173,19 @@ def test_a_zero_gradient_a_support_and_an_idle_limit_give_the_exact_answer(photo
     small = LinearProblem(g, 0.5 + 0 * x, [MeanSSIM(0.3), Box(0.499, 0.501)])
     vertex = 0.001 * g.abs().sum()
     assert float(solvers.solve(small).objective[0]) == pytest.approx(float(vertex), rel=1e-3)
+
+
+def test_a_window_cut_to_one_pixel_has_no_contrast_to_lose() -> None:
+    """Under the sample covariance C2 is 0 there, and the contrast's loss 0/0. The corner of an image of 3x3 is such a
+    window of 2x2 tiles; only its luminance counts: m^2/(m^2 + C1) = 4 (1 - t) at the optimum of a black image."""
+    x = np.stack([np.zeros((1, 3, 3)), np.full((1, 3, 3), 0.5), np.random.default_rng(0).random((1, 3, 3))])
+    g = np.random.default_rng(1).normal(size=x.shape)
+    g[0] = 0
+    g[0, 0, 2, 2] = 1
+    mean = MeanSSIM(0.95, Window.uniform(2, stride=2), sample_covariance=True)
+    result = solvers.solve(LinearProblem(g, x, [mean, Box()]), "mean_windows", {"eps_rel": 1e-5})
+    assert result.objective[0] == pytest.approx((1e-4 * 0.2 / 0.8) ** 0.5, rel=1e-4)
+    assert all(message.startswith("stationary") for message in result.messages)
+    for image in (1, 2):
+        alone = solvers.solve(LinearProblem(g[[image]], x[[image]], [mean, Box()]), "mean_windows", {"eps_rel": 1e-5})
+        assert result.objective[image] == pytest.approx(alone.objective[0], rel=1e-6)
