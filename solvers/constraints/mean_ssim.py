@@ -162,10 +162,12 @@ class BoundMeanSSIM(BoundWindows):
         luminance, contrast = self.certain_losses(delta)
         mean = self.certain_mean(delta) if self.has_equality else None
         # The mean of the losses is at most about 1.
-        return self._excess(delta, luminance, contrast, mean) + gamma(sum_operations(luminance)) * 2
+        return self._excess(delta, luminance, contrast, mean, rounding=2 * gamma(sum_operations(luminance)))
 
-    def _excess(self, delta: Tensor, luminance: Tensor, contrast: Tensor, mean: Tensor | None) -> Tensor:
-        excess = mean_loss(luminance, contrast) - (1 - self.constraint.threshold)
+    def _excess(
+        self, delta: Tensor, luminance: Tensor, contrast: Tensor, mean: Tensor | None, rounding: float = 0.0
+    ) -> Tensor:
+        excess = mean_loss(luminance, contrast) - (1 - self.constraint.threshold) + rounding
         beta = self.constraint.beta
         if mean is not None:
             excess = torch.maximum(excess, mean.flatten(1).amax(dim=1) - self.kept_mean_tolerance)

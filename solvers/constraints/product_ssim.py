@@ -149,12 +149,13 @@ class BoundProductSSIM(BoundWindows):
         return self._excess(delta, *self.losses(delta))
 
     def certain_excess(self, delta: Tensor) -> Tensor:
-        return self._excess(delta, *self.certain_losses(delta)) + 8 * UNIT
+        return self._excess(delta, *self.certain_losses(delta), rounding=8 * UNIT)
 
-    def _excess(self, delta: Tensor, luminance: Tensor, contrast: Tensor) -> Tensor:
+    def _excess(self, delta: Tensor, luminance: Tensor, contrast: Tensor, rounding: float = 0.0) -> Tensor:
         product_loss = luminance + contrast - luminance * contrast
         loss = torch.maximum(torch.maximum(luminance, contrast), product_loss)
-        return with_uncovered(self.operator, loss.flatten(1).amax(dim=1) - (1 - self.constraint.threshold), delta)
+        excess = loss.flatten(1).amax(dim=1) - (1 - self.constraint.threshold) + rounding
+        return with_uncovered(self.operator, excess, delta)
 
     def window_levels(self, mean: Tensor, variance: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """The levels A and B that perturbations use, (B, C, P_h, P_w) each; see :meth:`moments` for the arguments.

@@ -309,7 +309,7 @@ class BoundWindowSSIM(BoundWindows):
         else:
             mean, part = block.mean, block.centred(self.operator, self.reference)
             mean_error = torch.zeros_like(mean)
-        half_width = self.rounding_error + (self.kept_mean_tolerance if self.has_equality else 0.0)
+        half_width = self.kept_mean_tolerance if self.has_equality else self.rounding_error
         interval = torch.maximum(self.mean_lower * mean, self.mean_upper * mean) + half_width * mean.abs()
         interval = interval + mean_error * torch.maximum(-self.mean_lower, self.mean_upper)
         terms = torch.stack(
