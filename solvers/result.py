@@ -56,7 +56,7 @@ class HistoryRow:
 
     Attributes:
         iteration: iterations so far.
-        time: seconds since the method started.
+        time: seconds since ``solve`` was called, set-up included.
         objective, bound, rel_gap: the best certified values so far, one number per image.
     """
 
@@ -100,7 +100,7 @@ class MethodOutput:
             NUMERICAL_ERROR where it does not.
         iterations: the number of iterations, per image.
         history: the certified checks, if the method made any.
-        setup_time: seconds before the first iteration.
+        setup_time: seconds from the method's start to its first iteration.
         messages: the method's message per image, shown to the user; an empty string, or an empty tuple for all images,
             where there is nothing to say.
     """
@@ -128,7 +128,8 @@ class SolveResult:
         max_violation: (B,) float64, the largest excess of ``delta`` over the sets, each in its own unit, never
             below 0; NaN for an image with a defect.
         iterations: (B,) tuple of int.
-        setup_time, solve_time: seconds for the whole batch; together the time of the call, without printing.
+        setup_time, solve_time: seconds for the whole batch; together the time of the call, without printing. Set-up
+            is what comes before the first iteration: compilation (at a method's first call in a process), and binding.
         history: the certified checks.
         dual: one block per constraint of the problem, to certify or to warm-start with; ``None`` where there is none.
         method: the name of the method that ran; for ``auto`` the name of the method that was chosen.
