@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +32,7 @@ def norm(value: Tensor) -> Tensor:
 
 def all_finite(value: Tensor) -> Tensor:
     """Whether all numbers of an image are finite: (B, ...) -> (B,) bool."""
-    return value.isfinite().reshape(len(value), -1).all(dim=1)
+    return value.isfinite().reshape(len(value), math.prod(value.shape[1:])).all(dim=1)
 
 
 def take(batch: Batched, index: Any) -> Batched:

@@ -24,7 +24,7 @@ PAPER_CONSTANT = 9e-4
 
 
 # The size of a mean that counts as 0, relative to the range of pixels.
-KEPT_MEAN_SHARE = 2.0**-44
+KEPT_MEAN_SHARE = 2.0**-50
 
 
 @dataclass(frozen=True)

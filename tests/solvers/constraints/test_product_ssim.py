@@ -148,8 +148,8 @@ def test_a_share_is_a_split_of_window_ssim_and_the_best_one_gives_the_support(
             (split.mean_upper, fixed.mean_upper),
         ):
             torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
-        size, along = block.centred(fixed.operator, x)
-        gain = fixed.ball_center * along + fixed.radius * size
+        part = block.centred(fixed.operator, x)
+        gain = fixed.ball_center * part.along + fixed.radius * part.size
         best = torch.maximum(best, gain + torch.maximum(fixed.mean_lower * block.mean, fixed.mean_upper * block.mean))
     support = bound.support(z)
     assert support is not None

@@ -174,10 +174,10 @@ def test_any_installed_solver_goes_by_its_name(uniform: Draw, normal: Draw) -> N
     exact = solvers.solve(problem, "closed_form")
     # A linear program: every conic and LP solver of CVXPY's takes it.
     for name in cp.installed_solvers():
-        result = solvers.solve(problem, f"cvxpy:{name.lower()}", {"eps_rel": 2e-2, "max_iter": 20_000})
+        result = solvers.solve(problem, f"cvxpy:{name.lower()}", {"eps_rel": 4e-2, "max_iter": 20_000})
         assert result.method == f"cvxpy:{name.lower()}"
         assert result.all_optimal, (name, result.messages)
-        assert float(result.objective[0]) == pytest.approx(float(exact.objective[0]), rel=2e-2)
+        assert float(result.objective[0]) == pytest.approx(float(exact.objective[0]), rel=4e-2)
     assert solvers.solve(problem, "cvxpy:CLARABEL").all_optimal
 
 
