@@ -17,6 +17,7 @@ index.
 
 from __future__ import annotations
 
+import math
 from copy import copy
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -35,6 +36,8 @@ from solvers.windows import WindowOperator
 MAX_TILE_LEVEL = 1e4
 # Reversed tiles are bounded piece by piece; these means of x + d, as multiples of that of x, separate the pieces.
 REVERSED_MEAN_ENDS = (0.25, 0.5, 0.75, 1.0, 1.33, 2.0, 4.0)
+# Tiles whose means are cut into pieces together under a deadline.
+TILES_PER_PART = 1024
 # The attributes of TileLevels that have one entry a tile.
 TILE_ATTRIBUTES = (
     "weights", "direction", "target", "lower", "upper", "reference", "mean", "centred", "variance", "base_a", "base_b",
@@ -297,13 +300,19 @@ class TileLevels:
         ends = (self.weights * self.lower).sum(dim=1), (self.weights * self.upper).sum(dim=1)
         low, high = self.limits or ends
         value, delta = self._negative(price, low, high, self.limits)
-        tiles = (value > attained).nonzero()[:, 0]
-        if self.limits is None and tiles.numel():
-            part, price = self.select(tiles), price[tiles]
+        above = (value > attained).nonzero()[:, 0]
+        if self.limits is not None or not above.numel():
+            return value, delta
+        pace = clock.Pace()
+        for tiles in above.split(len(above) if clock.current_deadline() == math.inf else TILES_PER_PART):
+            # A tile for which no time is left keeps its bound.
+            if not pace.allows_another_step():
+                break
+            part, part_price = self.select(tiles), price[tiles]
             lowest, highest = ends[0][tiles], ends[1][tiles]
             edges = [lowest, *((k - 1) * part.mean for k in REVERSED_MEAN_ENDS), highest]
             edges = [torch.minimum(torch.maximum(edge, lowest), highest) for edge in edges]
-            pieces = [part._negative(price, *piece, piece) for piece in pairwise(edges)]
+            pieces = [part._negative(part_price, *piece, piece) for piece in pairwise(edges)]
             values, points = (torch.stack(column) for column in zip(*pieces, strict=True))
             largest, number = values.max(dim=0)
             value[tiles] = torch.minimum(value[tiles], largest)
