@@ -9,8 +9,6 @@ operations here is a little larger than needed, and covers this.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -118,8 +116,3 @@ def power_of_two(exponent: Tensor, like: Tensor) -> Tensor:
     limited = exponent.to(torch.int64).clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT)
     # The bits of a float64: 11 of the exponent, which counts from -1023, before 52 of the fraction.
     return ((limited + 1023) << 52).view(torch.float64).to(like.dtype)
-
-
-def largest_below(value: float) -> float:
-    """The next float64 below a number."""
-    return math.nextafter(value, -math.inf)

@@ -195,7 +195,8 @@ class BoundConstraint(ABC):
 
         A set whose adjoint is more than a copy of the block must override this.
         """
-        return torch.zeros(len(self.adjoint(block)), dtype=torch.float64, device=self.adjoint(block).device)
+        adjoint = self.adjoint(block)
+        return torch.zeros(len(adjoint), dtype=torch.float64, device=adjoint.device)
 
     def dual_value(self, block: DualBlock) -> Tensor:
         """``h(y)``, the support function of ``{A d : d in the set}`` at the block y, rounded up: (B,)."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint
-from solvers.constraints.ssim_windows.window_dual import WindowDual, centred_planes
+from solvers.constraints.ssim_windows.window_dual import WindowDual, centred_planes, largest_of_planes
 from solvers.data_range import VALID_RANGES, first_beyond, widest_spread
 from solvers.errors import ProblemError
 from solvers.rounding import UNIT, total, total_up
@@ -136,7 +136,7 @@ class BoundWindows(BoundConstraint):
     def certain_losses(self, delta: Tensor) -> tuple[Tensor, Tensor]:
         """Upper bounds on the exact losses ``1 - S1`` and ``1 - S2`` of every window: (B, C, P_h, P_w) each."""
         op, eta = self.operator, self.operator.relative_error
-        largest = _largest_of_planes(delta)
+        largest = largest_of_planes(delta)
         # A computed standard deviation is wrong by the share 4 eta, and by 4 eta of the largest pixel.
         std = op.variance(delta).sqrt() * (1 + 4 * eta) + self._several_pixels * (4 * eta * largest)
         reference_std = self.reference_variance.sqrt() * (1 - 4 * eta) - 4 * eta * self._largest_centred
@@ -154,7 +154,7 @@ class BoundWindows(BoundConstraint):
 
     def certain_mean(self, delta: Tensor) -> Tensor:
         """An upper bound on the exact ``|m_p(d)|`` of every window, (B, C, P_h, P_w)."""
-        return self.operator.mean(delta).abs() + self.operator.relative_error * _largest_of_planes(delta)
+        return self.operator.mean(delta).abs() + self.operator.relative_error * largest_of_planes(delta)
 
     @property
     def kept_mean_tolerance(self) -> float:
@@ -173,9 +173,7 @@ class BoundWindows(BoundConstraint):
             mean_center: b, or the largest one.
         """
         eta = self.operator.relative_error
-        sizes = _largest_of_planes(balls.radius) + _largest_of_planes(
-            torch.maximum(-balls.mean_lower, balls.mean_upper)
-        )
+        sizes = largest_of_planes(balls.radius) + largest_of_planes(torch.maximum(-balls.mean_lower, balls.mean_upper))
         spread = (ball_center * (2 + ball_center)) ** 0.5 * self._largest_centred
         shift = (mean_center + (mean_center * (2 + mean_center)) ** 0.5) * self._largest
         steepness = 1 + ball_center + mean_center  # 1/(1 - alpha) and 1/(1 - beta) magnify their rounding
@@ -192,11 +190,11 @@ class BoundWindows(BoundConstraint):
     @cached_property
     def _largest(self) -> Tensor:
         """The largest ``|x|`` of each channel, (B, C, 1, 1)."""
-        return _largest_of_planes(self.reference)
+        return largest_of_planes(self.reference)
 
     @cached_property
     def _largest_centred(self) -> Tensor:
-        return _largest_of_planes(self.centred_reference)
+        return largest_of_planes(self.centred_reference)
 
     @cached_property
     def _several_pixels(self) -> Tensor:
@@ -206,11 +204,6 @@ class BoundWindows(BoundConstraint):
     def bounds(self) -> tuple[Tensor, Tensor] | None:
         """Bounds that fix the pixels in no window, or ``None`` where there are none; see :func:`uncovered_bounds`."""
         return uncovered_bounds(self.operator, self.reference)
-
-
-def _largest_of_planes(values: Tensor) -> Tensor:
-    """The largest size of a number in each channel: (B, C, H, W) -> (B, C, 1, 1)."""
-    return values.abs().amax(dim=(-2, -1), keepdim=True)
 
 
 def uncovered_bounds(op: WindowOperator, image: Tensor) -> tuple[Tensor, Tensor] | None:

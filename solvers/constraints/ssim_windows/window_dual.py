@@ -76,9 +76,9 @@ class WindowDual:
         The weights of a window sum to 1. So the terms of ``A'y`` sum, in size, to at most ``|mean_p| + 2 |ball_p v|``
         a window, with the largest ``|v|`` of the channel.
         """
-        sizes = self.mean.abs() + 2 * self.ball.abs() * _largest(centred_planes(self.point))
+        sizes = self.mean.abs() + 2 * self.ball.abs() * largest_of_planes(centred_planes(self.point))
         if self.reference is not None:
-            sizes = sizes + 2 * self.reference.abs() * _largest(centred_planes(image))
+            sizes = sizes + 2 * self.reference.abs() * largest_of_planes(centred_planes(image))
         return 4 * op.relative_error * total_up(sizes, operations=8)
 
     def centred(self, op: WindowOperator, image: Tensor) -> CentredDual:
@@ -92,7 +92,7 @@ class WindowDual:
         eta = 4 * op.relative_error
         std, image_std = variance.sqrt(), image_variance.sqrt()
         std_error, image_error = (
-            torch.where(op.pixels > 1, eta * (value + _largest(pixels)), 0.0)
+            torch.where(op.pixels > 1, eta * (value + largest_of_planes(pixels)), 0.0)
             for value, pixels in ((std, point), (image_std, image))
         )
         covariance_error = (std + std_error) * (image_std + image_error) - std * image_std + eta * std * image_std
@@ -132,13 +132,13 @@ def centred_planes(image: Tensor) -> Tensor:
 
 def to_ordinary_size(image: Tensor) -> tuple[Tensor, Tensor]:
     """The image times ``2^-k`` with a largest pixel between 1/2 and 1 in each channel, and k, (B, C, 1, 1)."""
-    largest = _largest(image)
+    largest = largest_of_planes(image)
     exponent = torch.where(largest.isfinite() & (largest > 0), torch.frexp(largest).exponent, 0)
     return times_power_of_two(image, -exponent), exponent
 
 
-def _largest(image: Tensor) -> Tensor:
-    """The largest size of a pixel in each channel, (B, C, 1, 1)."""
+def largest_of_planes(image: Tensor) -> Tensor:
+    """The largest size of a number in each channel: (B, C, H, W) -> (B, C, 1, 1)."""
     return image.abs().amax(dim=(-2, -1), keepdim=True)
 
 
