@@ -7,8 +7,8 @@ returns the value as Python's own, and results and records keep that value.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ Integers = Sequence[int] | NDArray[Any] | Tensor
 """A list of integers, as :data:`Numbers`."""
 Names = Sequence[str] | NDArray[Any]
 """A list of strings: a list, a tuple, or an array with one axis. A single string is not a list of names."""
+
+Number = TypeVar("Number", int, float)
 
 _VALID_DTYPES = (torch.float32, torch.float64)
 
@@ -82,26 +84,26 @@ def check_flag(name: str, value: bool) -> bool:
 
 def check_numbers(name: str, values: Numbers) -> tuple[float, ...]:
     """``values`` as floats; :class:`InputError` unless they are a list of numbers (:data:`Numbers`), perhaps empty."""
-    entries = as_list(values)
-    if entries is None:
-        raise InputError(f"{name} must be a list of numbers, got {shown(values)}")
-    numbers = [as_real(entry) for entry in entries]
-    for number, entry in zip(numbers, entries, strict=True):
-        if number is None:
-            raise InputError(f"{name} must be a list of numbers, got {shown(entry)} among them")
-    return tuple(number for number in numbers if number is not None)
+    return _converted(name, values, as_real, "numbers")
 
 
 def check_integers(name: str, values: Integers) -> tuple[int, ...]:
     """``values`` as ints; :class:`InputError` unless they are a list of integers (:data:`Integers`), perhaps empty."""
+    return _converted(name, values, as_integer, "integers")
+
+
+def _converted(name: str, values: object, convert: Callable[[object], Number | None], noun: str) -> tuple[Number, ...]:
+    """The entries of a list, each converted; :class:`InputError` where one gives ``None``."""
     entries = as_list(values)
     if entries is None:
-        raise InputError(f"{name} must be a list of integers, got {shown(values)}")
-    numbers = [as_integer(entry) for entry in entries]
-    for number, entry in zip(numbers, entries, strict=True):
+        raise InputError(f"{name} must be a list of {noun}, got {shown(values)}")
+    converted = []
+    for entry in entries:
+        number = convert(entry)
         if number is None:
-            raise InputError(f"{name} must be a list of integers, got {shown(entry)} among them")
-    return tuple(number for number in numbers if number is not None)
+            raise InputError(f"{name} must be a list of {noun}, got {shown(entry)} among them")
+        converted.append(number)
+    return tuple(converted)
 
 
 def check_names(name: str, values: Names) -> tuple[str, ...]:
