@@ -82,7 +82,7 @@ class Certificate(Generic[Array]):
         bound: no feasible perturbation does better (upper for a LinearProblem, lower for a ProjectionProblem); rounded
             outwards.
         rel_gap: ``|bound - objective| / max(|objective|, |bound|)``; values under 1e-9 of the trivial bound count
-            as zero. It is negative only where the objective lies beyond its bound: a defect of the program, or of
+            as zero, and so does a gap that the tolerance of kept means explains. It is negative only where the objective lies beyond its bound: a defect of the program, or of
             products with a Jacobian that are less exact than assumed.
         max_violation: the largest excess of the point *as given*, over all sets, each in its own unit; >= 0.
         delta: (B, C, H, W), the given point made feasible: clipped, moved locally, then scaled towards 0.
@@ -188,6 +188,7 @@ class Certifier:
         self.sets = [constraint.bind(reference) for constraint in self.problem.constraints]
         self.lower, self.upper = elementwise_bounds(self.problem, self.sets)
         self._objective_scale = self._size_of_objective()
+        self._gap_of_tolerance = self._gap_that_tolerances_explain()
         self.implied_lower, self.implied_upper = self.lower, self.upper
         for bound_set in self.sets:
             self.implied_lower, self.implied_upper = bound_set.implied_bounds(self.implied_lower, self.implied_upper)
@@ -204,6 +205,7 @@ class Certifier:
         part.lower, part.upper = self.lower[images], self.upper[images]
         part.implied_lower, part.implied_upper = self.implied_lower[images], self.implied_upper[images]
         part.trivial, part._objective_scale = self.trivial[images], self._objective_scale[images]
+        part._gap_of_tolerance = self._gap_of_tolerance[images]
         part.largest_pixel, part.at_zero = self.largest_pixel[images], self.at_zero[images]
         return part
 
@@ -230,6 +232,7 @@ class Certifier:
         gap = bound - objective if isinstance(self.problem, LinearProblem) else objective - bound
         allowed = sum(bound_set.product_rounding for bound_set in self.sets)
         relative = torch.where(bound.isinf(), torch.inf, gap / torch.maximum(scale, floor))
+        relative = torch.where((gap >= 0) & (gap <= self._gap_of_tolerance), 0.0, relative)
         # Products with a Jacobian are only as exact as their precision; see FeatureBall.
         return torch.where((relative < 0) & (relative >= -allowed), -relative, relative)
 
@@ -396,6 +399,14 @@ class Certifier:
             supremum = self._supremum(self.problem.gradient, [None] * len(self.sets), self.lower, self.upper)
             return torch.where(supremum.isfinite(), supremum.abs(), 0.0)
         return self.objective(torch.zeros_like(self.problem.vector))
+
+    def _gap_that_tolerances_explain(self) -> Tensor:
+        """What the tolerances of the sets add to a bound, (B,); 0 where no set has one, and for a projection."""
+        total_gap = torch.zeros_like(self._objective_scale)
+        if isinstance(self.problem, LinearProblem):
+            for bound_set in self.sets:
+                total_gap = total_gap + bound_set.gap_of_tolerance(self.problem.gradient)
+        return total_gap
 
 
 def _rounded_towards_zero(value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -168,6 +168,10 @@ class BoundConstraint(ABC):
         """
         return self.support(direction)
 
+    def gap_of_tolerance(self, direction: Tensor) -> Tensor:
+        """How far the set's tolerance, if it has one, can lift a bound on ``z'd``, (B,): no smaller gap is a gap."""
+        return torch.zeros_like(direction[:, 0, 0, 0])
+
     def block_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes that a dual block in tensor form may have; empty for a set without a dual block."""
         return ()

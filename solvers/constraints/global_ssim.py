@@ -164,6 +164,11 @@ class BoundGlobalSSIM(BoundConstraint):
         error = error + gamma(sum_operations(direction)) * (along.abs() + 4 * reach * size + kept)
         return rounded_up(value, error)
 
+    def gap_of_tolerance(self, direction: Tensor) -> Tensor:
+        """A d with pixels of at most ``kept_mean_tolerance`` beside the mean 0, once in the bound, once in its
+        rounding. It decides where z is constant: the optimum over means of exactly 0 is 0."""
+        return 2 * direction[0].numel() ** 0.5 * self.kept_mean_tolerance * length(direction)
+
     def block_shapes(self) -> tuple[tuple[int, ...], ...]:
         return (tuple(self.center.shape),)
 

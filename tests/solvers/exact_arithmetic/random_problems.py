@@ -215,7 +215,8 @@ def random_set(
         )
     if kind == "GlobalSSIM":
         distance = float(rng.choice([rng.uniform(0.01, 0.9), 10.0 ** rng.uniform(-6, -1)]))
-        scale = 2.0 if rng.random() < 0.5 else float(rng.uniform(0.5, 3)) / pixel_range
+        # The library refuses the paper's scale, which is for pixels in [0, 1], where pixels spread widely.
+        scale = 2.0 if rng.random() < 0.5 and pixel_range <= 1 else float(rng.uniform(0.5, 3)) / pixel_range
         return solvers.GlobalSSIM(distance, 9e-4 if rng.random() < 0.7 else 10.0 ** rng.uniform(-6, 0), scale)
     if min(height, width) < 2:
         return _random_box(rng, images, pixel_range)
