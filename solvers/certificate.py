@@ -52,7 +52,7 @@ import torch
 from torch import Tensor
 
 from solvers.batch_algebra import all_finite, per_image
-from solvers.constraints.base import DualBlock
+from solvers.constraints.base import BoundConstraint, DualBlock
 from solvers.constraints.box import elementwise_support
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
@@ -82,8 +82,9 @@ class Certificate(Generic[Array]):
         bound: no feasible perturbation does better (upper for a LinearProblem, lower for a ProjectionProblem); rounded
             outwards.
         rel_gap: ``|bound - objective| / max(|objective|, |bound|)``; values under 1e-9 of the trivial bound count
-            as zero, and so does a gap that the tolerance of kept means explains. It is negative only where the objective lies beyond its bound: a defect of the program, or of
-            products with a Jacobian that are less exact than assumed.
+            as zero, and so does a gap that the tolerance of kept means explains. It is negative only where the
+            objective lies beyond its bound: a defect of the program, or of products with a Jacobian that are less exact
+            than assumed.
         max_violation: the largest excess of the point *as given*, over all sets, each in its own unit; >= 0.
         delta: (B, C, H, W), the given point made feasible: clipped, moved locally, then scaled towards 0.
     """
@@ -268,7 +269,8 @@ class Certifier:
     def moved_inside(self, delta: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """``delta`` within the pixel bounds, shortened until it is certainly inside every set, (B, C, H, W) float64.
 
-        A point that is outside still becomes 0. Only where means are kept, a point in single precision stays as it is.
+        A point that is outside still becomes 0. Sets that keep means don't count in single precision, which can't keep
+        means: `max_violation` says how far the point is outside them.
 
         Args:
             delta: (B, C, H, W), float64.
@@ -276,19 +278,21 @@ class Certifier:
         """
         steps = INWARD_STEPS if dtype == torch.float64 else (0.0, *INWARD_STEPS_SINGLE)
         point = _rounded_towards_zero(delta, dtype)
-        if dtype != torch.float64 and any(bound_set.has_equality for bound_set in self.sets):
-            return point  # single precision can't keep means: `max_violation` says how far the point is outside
+        sets = [bound_set for bound_set in self.sets if dtype == torch.float64 or not bound_set.has_equality]
         for step in steps:
-            outside = self.certain_violation(point) > 0
+            outside = self.certain_violation(point, sets) > 0
             if not bool(outside.any()):
                 return point
             shortened = _rounded_towards_zero(delta * (1 - step), dtype)
             point = torch.where(per_image(outside), shortened, point)
-        return torch.where(per_image(self.certain_violation(point) <= 0), point, 0.0)
+        return torch.where(per_image(self.certain_violation(point, sets) <= 0), point, 0.0)
 
-    def certain_violation(self, delta: Tensor) -> Tensor:
-        """An upper bound on the largest excess of ``delta`` in exact arithmetic, (B,)."""
-        excess = torch.stack([bound_set.certain_excess(delta) for bound_set in self.sets]).amax(dim=0)
+    def certain_violation(self, delta: Tensor, sets: Sequence[BoundConstraint] | None = None) -> Tensor:
+        """An upper bound on the largest excess of ``delta`` in exact arithmetic over all sets, or over ``sets``, (B,).
+        Where there is no set it is below 0."""
+        sets = self.sets if sets is None else sets
+        excess = torch.stack([-torch.ones_like(self.at_zero), *(bound_set.certain_excess(delta) for bound_set in sets)])
+        excess = excess.amax(dim=0)
         return torch.where(excess.isnan(), torch.inf, excess)
 
     # -- the bound ------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from solvers import (
     LinearOperator,
     LinearProblem,
     LpBall,
+    MeanSSIM,
     ProblemError,
     ProjectionProblem,
     Support,
@@ -28,6 +29,7 @@ from solvers import (
     WindowDual,
     WindowSSIM,
 )
+from solvers.certificate import Certifier
 from tests.solvers import oracles
 
 Draw = Callable[..., Tensor]
@@ -346,3 +348,49 @@ def test_shapes_that_do_not_fit_are_refused(uniform: Draw) -> None:
         solvers.certify(problem, torch.zeros(1, 1, 8, 8))
     with pytest.raises(ProblemError, match="dual has 1 blocks, the problem 2 constraints; give one each, or None"):
         solvers.certify(problem, torch.zeros(SHAPE), [None])
+
+
+KEPT_MEANS: dict[str, Constraint] = {
+    "global": GlobalSSIM(0.2),
+    "windows": PRESERVE,
+    "mean index": MeanSSIM(0.9, Window.uniform(4, stride=4), luminance="preserve"),
+    "intersection": solvers.Intersection([GlobalSSIM(0.2), LpBall(2, 1.0)]),
+}
+
+
+@pytest.mark.parametrize("kept", KEPT_MEANS)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+def test_means_are_kept_after_other_sets_have_moved_the_point(
+    kept: str, first: bool, uniform: Draw, normal: Draw
+) -> None:
+    """Else the mean is wrong by more than its tolerance, and nothing but d = 0 is left."""
+    sets = [KEPT_MEANS[kept], OVERLAP if kept != "mean index" else Box()]
+    problem = LinearProblem(normal(*SHAPE), uniform(*SHAPE), sets if first else sets[::-1])
+    certificate = solvers.certify(problem, normal(*SHAPE))
+    assert float(certificate.delta.abs().max()) > 1e-3
+    assert float(solvers.certify(problem, certificate.delta).max_violation) == 0
+
+
+@pytest.mark.parametrize("kept", KEPT_MEANS)
+def test_a_point_in_single_precision_that_keeps_means_stays(kept: str, uniform: Draw, normal: Draw) -> None:
+    certifier = Certifier(LinearProblem(normal(*SHAPE), uniform(*SHAPE), [KEPT_MEANS[kept], Box()]))
+    point = certifier.repair(normal(*SHAPE))
+    moved = certifier.moved_inside(point, torch.float32)
+    assert float(moved.abs().max()) > 1e-3
+    assert torch.equal(moved, moved.float().double())
+    difference = (moved - point).abs()
+    assert bool((difference <= 2.0**-23 * point.abs()).all())
+    assert bool((moved.abs() <= point.abs()).all())
+
+
+def test_a_point_that_no_step_brings_inside_becomes_zero(uniform: Draw, normal: Draw) -> None:
+    certifier = Certifier(LinearProblem(normal(2, 1, 8, 9), uniform(2, 1, 8, 9), [LpBall(2, 1.0)]))
+    point = normal(2, 1, 8, 9)
+    point[0] *= 1.5 / point[0].norm()  # no step shortens by a third
+    point[1] *= 0.5 / point[1].norm()
+    moved = certifier.moved_inside(point)
+    assert float(moved[0].abs().max()) == 0
+    assert torch.equal(moved[1], point[1])
+    single = certifier.moved_inside(point, torch.float32)
+    assert float(single[0].abs().max()) == 0
+    assert float(single[1].abs().max()) > 0

@@ -26,6 +26,7 @@ from solvers import (
     Window,
     WindowSSIM,
 )
+from solvers.problem import elementwise_bounds
 
 Draw = Callable[..., Tensor]
 SHAPE = (3, 2, 9, 10)
@@ -240,3 +241,14 @@ def test_a_problem_in_another_dtype_or_of_fewer_images_needs_no_second_validatio
     ball = part.constraints[0]
     assert isinstance(ball, LpBall)
     assert torch.as_tensor(ball.radius).tolist() == [3.0, 1.0]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_elementwise_bounds_are_the_tightest_of_all_sets_in_any_order(order: int, uniform: Draw, normal: Draw) -> None:
+    """A pixel outside one of two boxes is no answer, whichever box is listed first."""
+    x, vector = uniform(1, 1, 4, 5), normal(1, 1, 4, 5)
+    sets: list[solvers.Constraint] = [solvers.Box(0.0, 1.0), solvers.LpBall(math.inf, 0.05), solvers.Box(0.03, 2.0)]
+    problem = LinearProblem(vector, x, sets[::order])
+    bounds = elementwise_bounds(problem, [constraint.bind(x) for constraint in problem.constraints])
+    np.testing.assert_allclose(bounds[0], np.maximum(-0.05, 0.03 - x.numpy()), atol=1e-12)
+    np.testing.assert_allclose(bounds[1], np.minimum(0.05, 1 - x.numpy()), atol=1e-12)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -89,3 +91,13 @@ def test_a_set_that_does_not_fit_is_refused_by_the_problem(normal: Draw) -> None
     image = reference(normal)
     with pytest.raises(ProblemError, match="LpBall radius"):
         LinearProblem(image, image, [Intersection([LpBall(2, torch.ones(3)), Box()]), Box()])
+
+
+def test_bounds_are_the_tightest_of_all_members_in_any_order(normal: Draw) -> None:
+    x = torch.full((1, 1, 3, 4), 0.5, dtype=torch.float64)
+    members = [solvers.Box(0.1, 2.0), solvers.LpBall(math.inf, 0.45), solvers.Box(-1.0, 0.7)]
+    for turn in range(3):
+        bounds = solvers.Intersection(members[turn:] + members[:turn]).bind(x).bounds()
+        assert bounds is not None
+        np.testing.assert_allclose(bounds[0], -0.4, atol=1e-12)
+        np.testing.assert_allclose(bounds[1], 0.2, atol=1e-12)

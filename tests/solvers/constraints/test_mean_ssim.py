@@ -78,6 +78,35 @@ def test_scaling_of_reversed_windows_is_safe(uniform: Draw) -> None:
     assert all(float(bound.excess(factor * t * d)) <= 1e-12 for t in torch.linspace(0, 1, 200))
 
 
+def test_scaling_stops_where_the_ray_leaves_the_set_by_little_and_comes_back(uniform: Draw) -> None:
+    x = uniform(1, 1, 14, 14)
+    window = Window.uniform(7, stride=7)
+    d = torch.zeros_like(x)
+    d[..., :7, :7] = -3 * (x[..., :7, :7] - x[..., :7, :7].mean())
+    shares = torch.linspace(0, 1, 400, dtype=torch.float64)
+    lowest = min(float(MeanSSIM(0.5, window).bind(x).index(share * d)) for share in shares)
+    bound = MeanSSIM(lowest + 5e-4, window).bind(x)
+    factor = float(bound.scale_factor(d))
+    assert float(bound.index(d)) > lowest + 1e-2
+    assert 0.5 < factor < 0.9
+    assert all(float(bound.excess(factor * share * d)) <= 1e-12 for share in shares)
+
+
+@pytest.mark.parametrize("multiplier", [0.0, 1e-3, 0.1, 10.0])
+def test_a_bound_covers_points_that_reverse_a_window(multiplier: float, uniform: Draw) -> None:
+    """The mean of two windows may stay positive with one of them at -1; such a point gains most along -x."""
+    x = 0.3 + 0.4 * uniform(1, 1, 4, 8)
+    bound = MeanSSIM(1e-3, Window.uniform(4, stride=4)).bind(x)
+    direction = torch.zeros_like(x)
+    direction[..., :4] = x[..., :4].mean() - x[..., :4]
+    reversing = 1.9 * direction
+    assert float(bound.excess(reversing)) <= 0
+    block = torch.tensor([multiplier], dtype=torch.float64)
+    supremum = bound.supremum(direction, block, -x, 1 - x)
+    assert supremum is not None
+    assert float(supremum) >= float((direction * reversing).sum())
+
+
 def test_luminance_bounds_every_window(uniform: Draw, normal: Draw) -> None:
     x, d = uniform(1, 1, 16, 16), 0.05 * normal(1, 1, 16, 16) + 0.1
     tiles = Window.uniform(8, stride=8)

@@ -102,12 +102,19 @@ def _line(name: str, row: Row) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def run(problems: int, first_seed: int, jobs: int) -> Table:
-    """Check at least ``problems`` images, from ``first_seed`` on, in ``jobs`` processes; progress is printed."""
+def run(problems: int, first_seed: int, jobs: int, failures_file: Path) -> Table:
+    """Check at least ``problems`` images, from ``first_seed`` on, in ``jobs`` processes.
+
+    Progress is printed, and failures are added to ``failures_file`` as they are found.
+    """
     table, started, reported = Table(), time.perf_counter(), time.perf_counter()
     outcomes = _outcomes(first_seed, jobs)
     for outcome in outcomes:
         table.add(outcome)
+        if outcome.failures:
+            failures_file.parent.mkdir(parents=True, exist_ok=True)
+            with failures_file.open("a") as file:
+                file.writelines(json.dumps(asdict(failure)) + "\n" for failure in outcome.failures)
         now = time.perf_counter()
         if now - reported > SECONDS_BETWEEN_REPORTS:
             reported = now
@@ -163,15 +170,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.seed is not None:
         return int(replay(options.seed) > 0)
-    table = run(options.problems, options.first_seed, options.jobs)
+    table = run(options.problems, options.first_seed, options.jobs, options.failures)
     print("\n".join(table.lines()))
     if table.refusals:
         print(f"{sum(table.refusals.values())} batches refused: {dict(table.refusals.most_common(5))}")
     if not table.failures:
         print("no failures")
         return 0
-    options.failures.parent.mkdir(parents=True, exist_ok=True)
-    options.failures.write_text("".join(json.dumps(failure) + "\n" for failure in table.failures))
     seeds = sorted({int(str(failure["seed"])) for failure in table.failures})
     print(f"{len(table.failures)} failures in {len(seeds)} seeds, kept in {options.failures}; the first: {seeds[:10]}")
     print("replay one: python -m tests.solvers.exact_arithmetic.fuzz --seed S")
