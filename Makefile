@@ -1,11 +1,11 @@
-# make setup | demo | test | certify-fuzz | lint | docs | bench
+# make setup | demo | test | certify-fuzz | mutants | lint | docs | bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test certify-fuzz lint format docs bench microbench clean
+.PHONY: setup demo test certify-fuzz mutants lint format docs bench microbench clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,12 @@ JOBS ?= 2
 
 certify-fuzz: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.solvers.exact_arithmetic.fuzz --problems $(N) --first-seed $(SEED) --jobs $(JOBS)
+
+# N small faults put into the certificate, the sets and the windows, one at a time: how many do the tests find?
+mutants: N = 400
+mutants: setup
+	$(PIP) -e '.[mutants]'
+	$(BIN)/python -m tests.mutation.run --mutations $(N) --seed $(SEED) --jobs $(JOBS)
 
 lint: setup
 	$(BIN)/ruff check .
