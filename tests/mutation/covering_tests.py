@@ -66,16 +66,15 @@ class _ContextPerTest:
 def measure(root: Path, package: str, arguments: list[str]) -> CoveringTests:
     """Run pytest with ``arguments`` in ``root``, and see which lines of ``package`` each test runs.
 
-    Raises:
-        RuntimeError: a test fails.
+    A test that fails even so, as one may that counts on its speed, is left out and named.
     """
     measured = coverage.Coverage(data_file=None, source=[str(root / package)])
     plugin = _ContextPerTest(measured)
     measured.start()
     pytest.main([*arguments, "-q", "-p", "no:cacheprovider", "-p", "no:xdist"], plugins=[plugin])
     measured.stop()
-    if plugin.failed:
-        raise RuntimeError(f"tests fail without a mutation: {', '.join(plugin.failed[:5])}")
+    for name in plugin.failed:
+        print(f"left out, as it fails under coverage: {name}")
     data = measured.get_data()
     tests: dict[str, dict[int, list[str]]] = {}
     for file in data.measured_files():
@@ -83,7 +82,7 @@ def measure(root: Path, package: str, arguments: list[str]) -> CoveringTests:
         lines: dict[int, list[str]] = defaultdict(list)
         anywhere: set[str] = set()
         for line, names in data.contexts_by_lineno(file).items():
-            named = [name for name in names if name]
+            named = [name for name in names if name and name not in plugin.failed]
             lines[line] = named
             anywhere.update(named)
         lines[0] = sorted(anywhere)
