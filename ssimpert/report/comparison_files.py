@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.analysis.statistics.table_file import write_table
+from ssimpert.atomic_files import write_atomically
 from ssimpert.errors import InputError
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.records import json_text
@@ -60,7 +61,7 @@ def save_comparison(
     try:
         for needed_folder in (target, *folders):
             needed_folder.mkdir(parents=True, exist_ok=True)
-        (target / "result.json").write_text(json_text(record) + "\n", encoding="utf-8")
+        write_atomically(target / "result.json", f"{json_text(record)}\n".encode())
     except OSError as error:
         raise InputError(f"can't write to folder {str(folder)!r}: {error.strerror or error}") from error
     save_table_and_figures(target, folders, image, result, comparison, names=chosen, labels=labels)
