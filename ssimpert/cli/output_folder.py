@@ -94,7 +94,7 @@ class OutputFolder:
         Raises:
             UsageError: the results have other options, weights or versions; the message has the differences.
         """
-        if self._recorded is not None and not self.redo:
+        if self._recorded is not None and self._has_results(self._recorded) and not self.redo:
             self._check_same(self._recorded, self.path)
 
     def claim(self, photos: Sequence[Photo], inputs: Iterable[Path]) -> list[Path]:
@@ -154,6 +154,10 @@ class OutputFolder:
     def _read_run(self) -> dict[str, Any] | None:
         record = read_record(self.path / RUN_FILE)
         return record if record is not None and "command" in record and "photos" in record else None
+
+    def _has_results(self, recorded: dict[str, Any]) -> bool:
+        """Whether a photo was finished. A run without any result has nothing that other options would spoil."""
+        return any((self.path / label / RESULT_FILE).exists() for label in recorded["photos"])
 
     def _check_same(self, recorded: dict[str, Any], folder: Path) -> None:
         found = differences(recorded, self.run)
@@ -260,9 +264,7 @@ def lock(folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise InputError(
-            f"another command is writing to {str(folder)!r}; wait for it, or give another --out"
-        ) from None
+        raise InputError(f"another command is writing to {str(folder)!r}; wait for it, or give another --out") from None
     except OSError:
         pass  # some network file systems have no locks
     _LOCKED[status.st_dev, status.st_ino] = descriptor

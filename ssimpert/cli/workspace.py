@@ -66,8 +66,8 @@ class Workspace:
         for index in range(len(names)):
             self.load(index)
             self.support(index)
-        inputs = [*map(Path, names), *(() if region is None else region.files)]
-        self.output.claim(self.photos, [*inputs, *([Path(options.weights)] if options.weights else [])])
+        masks_read = () if region is None else region.files
+        self._inputs = [*map(Path, names), *masks_read, *([Path(options.weights)] if options.weights else [])]
 
     @property
     def folders(self) -> list[Path]:
@@ -88,7 +88,14 @@ class Workspace:
         return mask.to(self.classifier.mean.device)
 
     def process(self, description: str, process_photo: ProcessPhoto) -> list[dict[str, Any]]:
-        """Process the photos one by one; see :func:`ssimpert.cli.photo_loop.process_photos`."""
+        """Process the photos one by one; see :func:`ssimpert.cli.photo_loop.process_photos`.
+
+        Raises:
+            InputError: a result would leave the folder ``--out``, or replace an input or a file of somebody else.
+            UsageError: a photo's folder has another photo's result, or results of other options.
+            Stopped: a signal came.
+        """
+        self.output.claim(self.photos, self._inputs)
         return process_photos(description, self.output, self.photos, self.load, process_photo)
 
     def write_perturbation(self, index: int, image: Tensor, result: PerturbResult, folder: Path) -> dict[str, Any]:

@@ -60,7 +60,12 @@ def test_the_record_is_true_of_the_files(
 ) -> None:
     (record,) = records(command, "minimal", "chelsea", "--constraint", constraint, *words, *QUICK, "--out", tmp_path)
     assert record == json.loads((tmp_path / "result.json").read_text())
-    assert {path.name for path in tmp_path.iterdir()} == {"adversarial.npy", "adversarial.png", "result.json", "run.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "adversarial.npy",
+        "adversarial.png",
+        "result.json",
+        "run.json",
+    }
     result, file, clean = record["result"], record["file"], pixels("chelsea")
     array = np.load(tmp_path / "adversarial.npy")[0].transpose(1, 2, 0).astype(np.float64)
     assert result["success"]
