@@ -23,6 +23,8 @@ def main() -> None:
 
     try:
         app()
+    except KeyboardInterrupt:  # where typer was not there yet to catch it
+        fail("stopped by SIGINT before any work was done", 130)
     except Exception as error:
         # Imported only now, since the solvers load torch, which `--help` does not need.
         from solvers.errors import MethodError, ProblemError

@@ -28,9 +28,10 @@ QUICK = ("--constraint", "l2", "--steps", 2, "--layer", 2)
 
 
 def test_every_file_is_written_and_the_records_hold_the_tables_values(
-    command: Command, small: Classifier, tmp_path: Path
+    command: Command, small: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two photos: what each photo's record says is what the common table says, and what a comparison of both says."""
+    monkeypatch.setattr("ssimpert.report.comparison_files.save_comparison_figure", blank_figures)
     words = ("compare", "chelsea", "coffee", *QUICK, "--attribution", "gradient", "--shifts", 250, "--cam", "layer_cam")
     code, said, err = command(*words, "--insertion-deletion", "--insertion-step", 64, "--out", tmp_path)
     assert code == 0, err
@@ -51,16 +52,8 @@ def test_every_file_is_written_and_the_records_hold_the_tables_values(
         assert record["comparison_settings"]["shifts"] == 250
         assert set(record["files"]) == of_photo - {"result.json"}
         result = ssimpert.perturb(small, image, ball, steps=2)
-        alone = ssimpert.compare(
-            small,
-            image,
-            result,
-            layer="2",
-            attributions=["gradient"],
-            shifts=250,
-            cam="layer_cam",
-            insertion_deletion=64,
-        )
+        options = {"layer": "2", "attributions": ["gradient"], "cam": "layer_cam"}
+        alone = ssimpert.compare(small, image, result, **options, shifts=250, insertion_deletion=64)
         expected = json_values(alone.records)
         assert record["agreement"] == expected
         for row in alone.records:
