@@ -27,7 +27,7 @@ from ssimpert.models import Classifier
 from tests.ssimpert.cli.small_model import Command
 from tests.ssimpert.cli.test_output_folder import contents, photo, without_times
 
-QUICK = ("--constraint", "l2", "--steps", "1", "--eps-rel", "1e-2")
+QUICK = ("--constraint", "l2", "--steps", "1", "--method", "closed_form")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -57,8 +57,8 @@ def test_a_signal_ends_the_command_after_the_photo_in_hand(
     assert said == ""
     assert "finishing the photo in hand" in err
     assert err.splitlines()[-1] == (
-        f"ssimpert: stopped by {number.name}: 2 of 3 photos are complete in '{tmp_path}'; the same command goes on from "
-        "there"
+        f"ssimpert: stopped by {number.name}: 2 of 3 photos are complete in '{tmp_path}'; "
+        "the same command goes on from there"
     )
     assert signal.getsignal(number) is handler
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chelsea", "coffee", "run.json"]
@@ -96,12 +96,13 @@ def test_an_ignored_signal_stays_ignored() -> None:
 class Server:
     """Commands in forks of one process (:mod:`tests.ssimpert.cli.forking_server`)."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *first_words: str | Path) -> None:
         self.log = log
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.ssimpert.cli.forking_server"],
+            [sys.executable, "-m", "tests.ssimpert.cli.forking_server", *map(str, first_words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
             bufsize=1,
         )
@@ -131,7 +132,7 @@ class Server:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """A process that forks commands."""
-    server = Server(tmp_path / "log")
+    server = Server(tmp_path / "log", "perturb", photo(tmp_path / "first.png"), *QUICK, "--out", tmp_path / "first")
     yield server
     assert server.process.stdin is not None
     server.process.stdin.close()
@@ -179,7 +180,7 @@ def test_a_run_that_is_killed_at_ten_random_moments_ends_as_one_that_was_not(ser
         process, stop_at = server.start(*words, "--out", out), time.monotonic() + generator.uniform(0.1, 1) * seconds
         code = None
         while code is None and time.monotonic() < stop_at:
-            code = server.ended(within=0.01)
+            code = server.ended(within=0.03)
             if out.exists():
                 check_every_file_is_whole(out)
         kind = ("SIGKILL", "SIGINT", "full disk")[moment % 3]
