@@ -108,7 +108,15 @@ def minimal_photo(workspace: Workspace, minimal_run: MinimalRun, curve: int | No
 def find_minimal(
     workspace: Workspace, minimal_run: MinimalRun, index: int, image: Tensor, stage: Stage
 ) -> MinimalBudgetResult:
-    """The least level of the photo at ``index``, which is ``image`` (1, 3, S, S)."""
+    """The least level of one photo.
+
+    Args:
+        workspace: the photos and the model.
+        minimal_run: the other arguments of :func:`ssimpert.minimal_budget`.
+        index: which photo, from 0.
+        image: the photo, (1, 3, S, S) in [0, 1].
+        stage: told of every level tried.
+    """
     from ssimpert.perturbation import minimal_budget
 
     def observer(brackets: Brackets) -> None:
