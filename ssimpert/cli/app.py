@@ -18,12 +18,14 @@ from ssimpert.cli.options import (
     Images,
     ModelOptions,
     Out,
+    Redo,
     SearchOptions,
     SolverOptions,
 )
+from ssimpert.cli.perturb_photo import perturb_photo
 from ssimpert.cli.perturb_run import perturb_run_from_options
-from ssimpert.cli.progress import progress_bar
-from ssimpert.cli.workspace import Workspace
+from ssimpert.cli.run_record import run_record
+from ssimpert.cli.workspace import Workspace, print_json
 
 app = typer.Typer(
     name="ssimpert",
@@ -66,17 +68,26 @@ def perturb(
     constraint_options: ConstraintOptions,
     engine_options: EngineOptions,
     solver_options: SolverOptions,
+    redo: Redo = False,
     json: AsJson = False,
 ) -> None:
-    """Change the label of each image. Write adversarial.png, adversarial.npy and result.json."""
-    perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
-    workspace = Workspace(images, out, model_options)
-    result = workspace.perturb(perturb_run)
-    workspace.finish([workspace.record(result, k) for k in range(len(images))], as_json=json)
-    if not json:
-        from ssimpert.cli.tables import perturbation_table
+    """Change the label of each image. Write adversarial.png, adversarial.npy and result.json.
 
-        workspace.show(perturbation_table(images, [result], workspace.classifier.label_name))
+    Each image's files are written as soon as the image is done. The same command skips what is complete, and goes on
+    where it was stopped.
+    """
+    perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
+    run = run_record("perturb", model_options, constraint_options, engine_options, solver_options)
+    workspace = Workspace(images, out, model_options, run, region=perturb_run.region, redo=redo)
+    records = workspace.process("perturbing", perturb_photo(workspace, perturb_run))
+    if json:
+        print_json(records)
+        return
+    from ssimpert.cli.recorded_results import recorded_results
+    from ssimpert.cli.tables import perturbation_table
+
+    results = [recorded_results(records, perturb_run.constraint)]
+    workspace.show(perturbation_table(images, results, workspace.classifier.label_name))
 
 
 @app.command()
@@ -141,15 +152,19 @@ def compare(
             "seconds to make."
         ),
     ] = ForwardName.TORCH,
+    redo: Redo = False,
     json: AsJson = False,
 ) -> None:
-    """Perturb, then compare with Grad-CAM and with the controls. Also write agreement.parquet, figures and maps."""
+    """Perturb, then compare with Grad-CAM and with the controls. Also write agreement.parquet, figures and maps.
+
+    Each image's files are written as soon as the image is done; the table and the figures of all images come at the
+    end. The same command skips what is complete, and goes on where it was stopped.
+    """
     from ssimpert.cli import comparison
 
     if insertion_step is not None and not insertion_deletion:
         raise UsageError(f"--insertion-step {insertion_step} is for --insertion-deletion, which is not asked for")
     perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
-    workspace = Workspace(images, out, model_options)
     options: dict[str, Any] = {
         "layer": layer,
         "layout": layout,
@@ -160,12 +175,29 @@ def compare(
         "sanity": sanity,
         "shifts": shifts,
     }
+    run = run_record(
+        "compare",
+        *(model_options, constraint_options, engine_options, solver_options),
+        **options,
+        forward=forward,
+    )
+    workspace = Workspace(images, out, model_options, run, region=perturb_run.region, redo=redo)
     comparison.check_comparison_options(workspace, options)
     options["forward"] = comparison.forward_from_option(workspace, options, forward)
-    result = workspace.perturb(perturb_run)
-    if perturb_run.region is not None:
-        options["support"] = workspace.support(perturb_run.region)
-    comparison.compare_and_write(workspace, result, options, as_json=json)
+    records = workspace.process("comparing", comparison.compare_photo(workspace, perturb_run, options))
+    compared = comparison.write_tables_and_figures(workspace, records)
+    if json:
+        print_json(records)
+        return
+    from ssimpert.cli.recorded_results import recorded_results
+    from ssimpert.cli.tables import agreement_table, perturbation_table
+
+    results = [
+        recorded_results(records, perturb_run.constraint),
+        recorded_results(records, None, "l2_control"),
+    ]
+    workspace.show(perturbation_table(images, results, workspace.classifier.label_name))
+    workspace.show(agreement_table(images, compared))
 
 
 @app.command()
@@ -186,6 +218,7 @@ def minimal(
     constraint_options: ConstraintOptions,
     search_options: SearchOptions,
     solver_options: SolverOptions,
+    redo: Redo = False,
     json: AsJson = False,
 ) -> None:
     """Find the least level of a set at which each image's label changes. Write adversarial.png, adversarial.npy and
@@ -194,25 +227,24 @@ def minimal(
     The level is 1 - threshold, the distance or the radius. The level of the given set is tried first. The array holds
     the perturbation exactly. Rounded to the 8 bits of the PNG, the perturbation may no longer change the label:
     result.json says under 'file' what the PNG does.
+
+    Each image's files are written as soon as the image is done. The same command skips what is complete, and goes on
+    where it was stopped.
     """
-    from ssimpert.cli.minimal_run import find_minimal, minimal_run_from_options, write_curve
+    from ssimpert.cli.minimal_run import minimal_photo, minimal_run_from_options
 
     minimal_run = minimal_run_from_options(images, constraint_options, search_options, solver_options)
-    workspace = Workspace(images, out, model_options)
-    result = find_minimal(workspace, minimal_run)
-    records = [workspace.record(result, k) for k in range(len(images))]
-    for record in records:
-        record["result"]["level_unit"] = result.settings["level"]
-    workspace.finish(records, as_json=json)
-    if curve is not None:
-        with progress_bar("trying levels", len(images)) as advance:
-            for k in range(len(images)):
-                write_curve(workspace, minimal_run, result, k, curve)
-                advance()
-    if not json:
-        from ssimpert.cli.tables import minimal_table
+    run = run_record("minimal", model_options, constraint_options, search_options, solver_options, curve=curve)
+    workspace = Workspace(images, out, model_options, run, region=minimal_run.region, redo=redo)
+    records = workspace.process("looking for least levels", minimal_photo(workspace, minimal_run, curve))
+    if json:
+        print_json(records)
+        return
+    from ssimpert.cli.recorded_results import recorded_results
+    from ssimpert.cli.tables import minimal_table
 
-        workspace.show(minimal_table(images, result, workspace.classifier.label_name))
+    results = recorded_results(records, minimal_run.constraint)
+    workspace.show(minimal_table(images, results, workspace.classifier.label_name))
 
 
 for listing in (listings.models, listings.samples, listings.methods):

@@ -1,4 +1,4 @@
-"""What ``compare`` does with perturbed images: it measures, writes and prints."""
+"""What ``compare`` does with each photo, and with the records of all photos: it measures, writes and prints."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.errors import UsageError
+from ssimpert.cli.folder_names import folder_name
 from ssimpert.cli.options import ForwardName
-from ssimpert.cli.progress import progress_bar, stages_bar
+from ssimpert.cli.perturb_photo import perturbed
+from ssimpert.cli.photo_loop import ProcessPhoto, WriteFiles
+from ssimpert.cli.progress import Stage, progress_bar
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssimpert.analysis import Comparison
+    from ssimpert.cli.perturb_run import PerturbRun
     from ssimpert.cli.workspace import Workspace
     from ssimpert.models import OnnxClassifier
-    from ssimpert.perturbation import PerturbResult
+
+# maps.png has a row or more for each photo. matplotlib can't draw pictures of more than 65535 pixels a side.
+MAX_PHOTOS_OF_MAPS = 48
 
 
 def check_comparison_options(workspace: Workspace, options: dict[str, Any]) -> None:
@@ -24,7 +33,7 @@ def check_comparison_options(workspace: Workspace, options: dict[str, Any]) -> N
     from ssimpert.analysis.comparison.checks import check_options
     from ssimpert.analysis.comparison.options import ComparisonOptions
 
-    check_options(workspace.classifier, workspace.batch, ComparisonOptions(**options))
+    check_options(workspace.classifier, workspace.load(0), ComparisonOptions(**options))
 
 
 def forward_from_option(workspace: Workspace, options: dict[str, Any], name: ForwardName) -> OnnxClassifier | None:
@@ -43,54 +52,95 @@ def forward_from_option(workspace: Workspace, options: dict[str, Any], name: For
         uses = " or ".join(f"--attribution {attribution}" for attribution in FORWARD_ONLY)
         raise UsageError(f"--forward onnx is for --insertion-deletion, {uses}; none of them is asked for")
     with progress_bar("exporting to ONNX", None):
-        return onnx_classifier(workspace.classifier, workspace.batch[:1])
+        return onnx_classifier(workspace.classifier, workspace.load(0))
 
 
-def compare_and_write(workspace: Workspace, result: PerturbResult, options: dict[str, Any], *, as_json: bool) -> None:
-    """Compare with the class activation map; write the table, the figures and the result.json of each image.
+def compare_photo(workspace: Workspace, perturb_run: PerturbRun, options: dict[str, Any]) -> ProcessPhoto:
+    """What perturbs one photo and compares it with its class activation map.
 
-    ``options`` are keywords of :func:`ssimpert.compare`. With ``as_json`` the records are printed instead of tables.
+    ``options`` are keywords of :func:`ssimpert.compare`. The photo's folder gets the figure and all maps as arrays.
     """
-    from ssimpert.analysis import compare
-    from ssimpert.report.comparison_files import save_table_and_figures
 
-    with stages_bar("comparing") as advance:
-        comparison = compare(workspace.classifier, workspace.batch, result, progress=advance, **options)
-        advance("drawing", 0, None)
-        names, folder = image_names(workspace.names, workspace.folders)
-        save_table_and_figures(
-            folder,
-            workspace.folders,
-            workspace.batch,
-            result,
-            comparison,
-            names=names,
-            labels=workspace.classifier.labels,
-        )
-    controls = [None] * len(names) if comparison.control is None else comparison.control.rows()
+    def process_photo(index: int, image: Tensor, stage: Stage) -> WriteFiles:
+        from ssimpert.analysis import compare
+
+        result = perturbed(workspace, perturb_run, index, image, stage)
+        support = workspace.support(index)
+        comparison = compare(workspace.classifier, image, result, support=support, progress=stage, **options)
+
+        def write_files(folder: Path) -> dict[str, Any]:
+            from ssimpert.analysis.comparison.stored import save_maps
+            from ssimpert.report.comparison_files import save_comparison_figure
+
+            stage("drawing", 0, None)
+            record = workspace.write_perturbation(index, image, result, folder)
+            save_comparison_figure(folder, image, result, comparison, labels=workspace.classifier.labels)
+            save_maps(comparison, folder / "maps.npz")
+            record["files"] += ["figure.png", "figure.svg", "maps.npz"]
+            return record | comparison_record(comparison)
+
+        return write_files
+
+    return process_photo
+
+
+def comparison_record(comparison: Comparison) -> dict[str, Any]:
+    """What the record of one photo says of its comparison."""
     document = comparison.to_json()
-    records = [
-        workspace.record(result, index)
-        | {
-            "l2_control": controls[index],
-            "cam": comparison.cam_name,
-            "cam_layer": comparison.cam_layer,
-            "comparison_settings": comparison.settings,
-            "agreement": [row for row in document["records"] if row["image"] == index],
+    return {
+        "l2_control": None if comparison.control is None else comparison.control.rows()[0],
+        "cam": document["cam"],
+        "cam_layer": document["cam_layer"],
+        "cam_target": document["cam_target"],
+        "comparison_settings": document["settings"],
+        "agreement": document["records"],
+        "curves": document["curves"],
+    }
+
+
+def recorded_comparison(records: list[dict[str, Any]], maps: list[Path] | None = None) -> Comparison:
+    """The comparison of all photos, put together from their records, and from files of maps if maps are needed."""
+    from ssimpert.analysis.comparison.stored import comparison_from_json
+
+    documents = [
+        {
+            "perturbation": record["result"]["perturbation"],
+            "cam": record["cam"],
+            "cam_layer": record["cam_layer"],
+            "cam_target": record["cam_target"],
+            "settings": record["comparison_settings"],
+            "records": record["agreement"],
+            "curves": record["curves"],
         }
-        for index in range(len(names))
+        for record in records
     ]
-    workspace.finish(records, as_json=as_json)
-    if not as_json:
-        from ssimpert.cli.tables import agreement_table, perturbation_table
-
-        results = [result] + ([comparison.control] if comparison.control is not None else [])
-        workspace.show(perturbation_table(workspace.names, results, workspace.classifier.label_name))
-        workspace.show(agreement_table(workspace.names, comparison))
+    return comparison_from_json(documents, maps)
 
 
-def image_names(names: list[str], folders: list[Path]) -> tuple[list[str], Path]:
-    """What the table calls each image, all different, and the folder for the files that concern all images."""
-    if len(names) == 1:
-        return [Path(names[0]).stem], folders[0]
-    return [folder.name for folder in folders], folders[0].parent
+def write_tables_and_figures(workspace: Workspace, records: list[dict[str, Any]]) -> Comparison:
+    """Write agreement.parquet and the figures of all photos, from the photos' records; return their comparison.
+
+    The figure of maps shows the first :data:`MAX_PHOTOS_OF_MAPS` photos.
+    """
+    import torch
+
+    from ssimpert.analysis.statistics.table_file import write_table
+    from ssimpert.report.comparison_files import save_curves, save_map_grid
+
+    names, folder = image_names(workspace.names, workspace.folders), workspace.output.path
+    comparison = recorded_comparison(records)
+    with progress_bar("drawing", None):
+        write_table(comparison.table(names), folder / "agreement.parquet")
+        save_curves(folder, comparison)
+        shown = range(len(names))[:MAX_PHOTOS_OF_MAPS]
+        with_maps = recorded_comparison(
+            [records[index] for index in shown], [workspace.folders[index] / "maps.npz" for index in shown]
+        )
+        images = torch.cat([workspace.load(index).cpu() for index in shown])
+        save_map_grid(folder, images, with_maps, names=[names[index] for index in shown])
+    return comparison
+
+
+def image_names(names: list[str], folders: list[Path]) -> list[str]:
+    """What the table calls each image, all different."""
+    return [folder_name(names[0])] if len(names) == 1 else [folder.name for folder in folders]

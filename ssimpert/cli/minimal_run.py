@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.engines import check_engine_fits
 from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
 from ssimpert.cli.perturb_run import margin_for_target
-from ssimpert.cli.progress import progress_bar
+from ssimpert.cli.photo_loop import ProcessPhoto, WriteFiles
+from ssimpert.cli.progress import Stage
 from ssimpert.cli.region import Region, region_from_options
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     import solvers
     from solvers.constraints import Constraint
     from ssimpert.cli.workspace import Workspace
     from ssimpert.perturbation import MinimalBudgetResult
+    from ssimpert.perturbation.budget_search.bracketing import Brackets
     from ssimpert.perturbation.engines.catalog import Engine
 
 # The curve reaches from the least level divided by this factor to the least level times this factor.
@@ -81,78 +86,143 @@ def minimal_run_from_options(
     )
 
 
-def find_minimal(workspace: Workspace, minimal_run: MinimalRun) -> MinimalBudgetResult:
-    """The least levels of all images, with a progress bar."""
+def minimal_photo(workspace: Workspace, minimal_run: MinimalRun, curve: int | None) -> ProcessPhoto:
+    """What finds the least level of one photo, and the margins at ``curve`` levels around it (None: no curve)."""
+
+    def process_photo(index: int, image: Tensor, stage: Stage) -> WriteFiles:
+        result = find_minimal(workspace, minimal_run, index, image, stage)
+        points = None if curve is None else find_curve(workspace, minimal_run, result, index, image, curve, stage)
+
+        def write_files(folder: Path) -> dict[str, Any]:
+            record = workspace.write_perturbation(index, image, result, folder)
+            record["result"]["level_unit"] = result.settings["level"]
+            if points is not None:
+                record["files"] += write_curve(workspace, minimal_run, result, index, points, folder)
+            return record
+
+        return write_files
+
+    return process_photo
+
+
+def find_minimal(
+    workspace: Workspace, minimal_run: MinimalRun, index: int, image: Tensor, stage: Stage
+) -> MinimalBudgetResult:
+    """The least level of one photo.
+
+    Args:
+        workspace: the photos and the model.
+        minimal_run: the other arguments of :func:`ssimpert.minimal_budget`.
+        index: which photo, from 0.
+        image: the photo, (1, 3, S, S) in [0, 1].
+        stage: told of every level tried.
+    """
     from ssimpert.perturbation import minimal_budget
 
-    with progress_bar("looking for the least level", None):
-        return minimal_budget(
-            workspace.classifier,
-            workspace.batch,
-            minimal_run.constraint,
-            steps=minimal_run.steps,
-            rounds=minimal_run.rounds,
-            tolerance=minimal_run.tolerance,
-            candidates=minimal_run.candidates,
-            margin=margin_for_target(minimal_run.target),
-            engine=minimal_run.engine,
-            support=workspace.support(minimal_run.region),
-            method=minimal_run.method,
-            settings=minimal_run.settings,
-        )
+    def observer(brackets: Brackets) -> None:
+        stage("looking for the least level", int(brackets.rounds[0]), minimal_run.rounds)
+
+    return minimal_budget(
+        workspace.classifier,
+        image,
+        minimal_run.constraint,
+        steps=minimal_run.steps,
+        rounds=minimal_run.rounds,
+        tolerance=minimal_run.tolerance,
+        candidates=minimal_run.candidates,
+        margin=margin_for_target(minimal_run.target),
+        engine=minimal_run.engine,
+        support=workspace.support(index),
+        method=minimal_run.method,
+        settings=minimal_run.settings,
+        observer=observer,
+    )
 
 
-def write_curve(
-    workspace: Workspace, minimal_run: MinimalRun, result: MinimalBudgetResult, index: int, count: int
-) -> None:
-    """Write one image's margins at several levels: curve.json, curve.png and curve.svg.
+def find_curve(
+    workspace: Workspace,
+    minimal_run: MinimalRun,
+    result: MinimalBudgetResult,
+    index: int,
+    image: Tensor,
+    count: int,
+    stage: Stage,
+) -> list[tuple[float, float]]:
+    """One photo's margins at several levels: pairs of level and margin.
 
     The levels rise geometrically from a quarter of the least level to four times this level, or to the largest level
     that makes sense. Where no least level was found, or the least level is 0, they are around the constraint's own
     level.
 
     Args:
-        workspace: the images, the model, and the folders for the files.
-        minimal_run: how the least levels were searched; the curve uses the same options.
-        result: the least levels of all images.
-        index: which image, from 0.
+        workspace: the photos and the model.
+        minimal_run: how the least level was searched; the curve uses the same options.
+        result: the least level of the photo.
+        index: which photo, from 0.
+        image: the photo, (1, 3, S, S) in [0, 1].
         count: how many levels, at least 2.
+        stage: told that the levels are tried.
     """
-    from ssimpert.cli.outputs import write_json
     from ssimpert.perturbation import margin_curve
     from ssimpert.perturbation.budget_search.levels import family_of
-    from ssimpert.report.figure import save_figure
-    from ssimpert.report.margin_figure import margin_figure
 
-    family, least_level = family_of(minimal_run.constraint), float(result.level[index])
+    stage("trying levels", 0, None)
+    family, least_level = family_of(minimal_run.constraint), float(result.level[0])
     centre = least_level if least_level > 0 else family.first  # a NaN is not > 0
     levels = geometric_levels(centre / CURVE_FACTOR, min(CURVE_FACTOR * centre, family.largest), count)
-    support = workspace.support(minimal_run.region)
     margins = margin_curve(
         workspace.classifier,
-        workspace.batch[index : index + 1],
+        image,
         minimal_run.constraint,
         levels,
         steps=minimal_run.steps,
         margin=margin_for_target(minimal_run.target),
         engine=minimal_run.engine,
-        support=None if support is None else support[index : index + 1],
+        support=workspace.support(index),
         method=minimal_run.method,
         settings=minimal_run.settings,
     )[:, 0].tolist()
+    return list(zip(levels, margins, strict=True))
+
+
+def write_curve(
+    workspace: Workspace,
+    minimal_run: MinimalRun,
+    result: MinimalBudgetResult,
+    index: int,
+    points: list[tuple[float, float]],
+    folder: Path,
+) -> list[str]:
+    """Write curve.json, curve.png and curve.svg of one photo, and return these names.
+
+    Args:
+        workspace: the photos and the model.
+        minimal_run: how the least level was searched.
+        result: the least level of the photo.
+        index: which photo, from 0.
+        points: pairs of level and margin, from :func:`find_curve`.
+        folder: an existing folder for the files.
+    """
+    from ssimpert.cli.outputs import write_json
+    from ssimpert.perturbation.budget_search.levels import family_of
+    from ssimpert.report.figure import save_figure
+    from ssimpert.report.margin_figure import margin_figure
+
+    family, least_level = family_of(minimal_run.constraint), float(result.level[0])
     record: dict[str, Any] = {
         "image": workspace.names[index],
         "model": workspace.model_name,
         "level_unit": family.unit,
         "least_level": least_level,
         "settings": result.settings,
-        "curve": [{"level": level, "margin": value} for level, value in zip(levels, margins, strict=True)],
+        "curve": [{"level": level, "margin": value} for level, value in points],
     }
-    folder = workspace.folders[index]
     write_json(record, folder / "curve.json")
+    levels, margins = [level for level, _ in points], [margin for _, margin in points]
     figure = margin_figure(levels, margins, unit=family.unit, least=least_level)
     for ending in ("png", "svg"):
         save_figure(figure, folder / f"curve.{ending}")
+    return ["curve.json", "curve.png", "curve.svg"]
 
 
 def geometric_levels(first: float, last: float, count: int) -> list[float]:

@@ -20,6 +20,14 @@ MODEL_PANEL, SET_PANEL, ENGINE_PANEL, SOLVER_PANEL = "Model", "Constraint set", 
 
 Images = Annotated[list[str], typer.Argument(help="Names of samples (see `ssimpert samples`) or picture files.")]
 Out = Annotated[Path, typer.Option(help="The folder for the results. It is made if it is missing.")]
+Redo = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Make results again that are complete in --out, and replace results of other options there. Default: "
+        "complete results are kept and skipped, and other options are refused.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
@@ -232,10 +240,10 @@ class SolverOptions:
             help="The largest number of iterations of an iterative solver in each step.", rich_help_panel=SOLVER_PANEL
         ),
     ] = 2000
-    force: Annotated[
+    any_size: Annotated[
         bool,
         typer.Option(
-            "--force",
+            "--any-size",
             help="Let a CVXPY method try a problem that is beyond its size limit.",
             rich_help_panel=SOLVER_PANEL,
         ),
@@ -249,4 +257,4 @@ class SolverOptions:
         """
         import solvers
 
-        return solvers.Settings(eps_rel=self.eps_rel, max_iter=self.max_iter, force=self.force)
+        return solvers.Settings(eps_rel=self.eps_rel, max_iter=self.max_iter, force=self.any_size)

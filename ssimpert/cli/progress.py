@@ -1,13 +1,37 @@
-"""Progress bars on stderr. They disappear when the work is done."""
+"""Progress on stderr: bars on a terminal, which disappear when the work is done; plain lines where stderr is piped."""
 
 from __future__ import annotations
 
+import sys
+import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+# The categories of characters that are not shown but change what is shown.
+INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+Stage = Callable[[str, int, int | None], None]
+"""Called with the name of what is being done, how many of its steps are done, and how many there are (``None``:
+unknown)."""
+
+
+@dataclass(frozen=True)
+class PhotosProgress:
+    """How a command tells how far it is.
+
+    Attributes:
+        begin: called with a photo's name before the photo; returns a function that is told of the photo's stages.
+        end: called after the photo with its name and what came of it.
+    """
+
+    begin: Callable[[str], Stage]
+    end: Callable[[str, str], None]
 
 
 @contextmanager
@@ -21,11 +45,39 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[], N
 
 
 @contextmanager
-def stages_bar(description: str) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress bar of work in stages.
+def photos_progress(description: str, count: int) -> Iterator[PhotosProgress]:
+    """Progress through ``count`` photos, with the time that is left.
 
-    Yields a function of a stage's name, how many of its steps are done, and how many there are (``None``: unknown).
+    A terminal gets a bar for the photos and a bar for the stages of the photo in hand. Elsewhere each photo gets a
+    plain line when it is done.
     """
+    if sys.stderr.isatty():
+        with _photo_bars(description, count) as progress:
+            yield progress
+        return
+    began, done = time.monotonic(), 0
+    photo_began = began
+
+    def begin(name: str) -> Stage:
+        nonlocal photo_began
+        photo_began = time.monotonic()
+        return lambda stage, steps_done, steps: None
+
+    def end(name: str, outcome: str) -> None:
+        nonlocal done
+        done += 1
+        now = time.monotonic()
+        left = (now - began) / done * (count - done)
+        words = [f"{now - photo_began:.1f} s", *([f"about {duration(left)} left"] if done < count else [])]
+        text = f"{done}/{count} {printable(name)}: {printable(outcome)} ({', '.join(words)})"
+        encoding = sys.stderr.encoding or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding), file=sys.stderr, flush=True)
+
+    yield PhotosProgress(begin, end)
+
+
+@contextmanager
+def _photo_bars(description: str, count: int) -> Iterator[PhotosProgress]:
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -34,14 +86,43 @@ def stages_bar(description: str) -> Iterator[Callable[[str, int, int | None], No
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
     )
+    began, done = time.monotonic(), 0
     with _on_stderr(*columns) as progress:
-        task = progress.add_task(description, total=None)
+        photos = progress.add_task(description, total=count, left="")
+        stages = progress.add_task("", total=None, left="")
 
-        def advance(stage: str, done: int, total: int | None) -> None:
-            progress.update(task, description=f"{description}: {stage}", completed=done, total=total)
+        def begin(name: str) -> Stage:
+            shown = printable(name)
+            progress.reset(stages, description=shown, total=None)
+            return lambda stage, steps_done, steps: progress.update(
+                stages, description=f"{shown}: {stage}", completed=steps_done, total=steps
+            )
 
-        yield advance
+        def end(name: str, outcome: str) -> None:
+            nonlocal done
+            done += 1
+            left = (time.monotonic() - began) / done * (count - done)
+            progress.update(photos, completed=done, left=f"about {duration(left)} left" if done < count else "")
+
+        yield PhotosProgress(begin, end)
+
+
+def duration(seconds: float) -> str:
+    """``seconds`` for people: "40 s", "12 min", "3 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def printable(text: str) -> str:
+    """``text`` in one line without control characters, which could change what the terminal shows."""
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in INVISIBLE else letter
+        for letter in text
+    )
 
 
 def _on_stderr(*columns: Any) -> Progress:

@@ -28,15 +28,13 @@ class Region:
     files: tuple[Path, ...]
     outside: bool
 
-    def masks(self, size: int) -> Tensor:
-        """(B, 1, size, size) bool, True where pixels may change.
+    def mask(self, index: int, size: int) -> Tensor:
+        """The mask of the image at ``index``, (1, 1, size, size) bool, True where pixels may change.
 
         Raises:
             InputError: no pixel may change; the message names the file.
         """
-        import torch
-
-        return torch.stack([self._mask(file, size)[None] for file in self.files])
+        return self._mask(self.files[index], size)[None, None]
 
     def _mask(self, file: Path, size: int | None) -> Tensor:
         from ssimpert.data import load_mask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.table import Table
 
 import solvers
 from ssimpert.analysis import Comparison
+from ssimpert.cli.recorded_results import RecordedResults
 from ssimpert.perturbation import MinimalBudgetResult, PerturbResult
 from ssimpert.report.names import CAM_NAMES
 
@@ -21,7 +22,9 @@ _PERTURBATION_CAPTION = (
 )
 
 
-def perturbation_table(names: list[str], results: list[PerturbResult], label_name: LabelName) -> Table:
+def perturbation_table(
+    names: list[str], results: Sequence[PerturbResult | RecordedResults], label_name: LabelName
+) -> Table:
     """A row for each image and perturbation: label and margin before and after, the distances, and the excess.
 
     The excess says by how much the perturbation lies outside of its own set.
@@ -61,7 +64,7 @@ def outcome(before: str, after: str, success: bool, message: str) -> str:
     return f"{arrow} ({message})" if message else arrow
 
 
-def minimal_table(names: list[str], result: MinimalBudgetResult, label_name: LabelName) -> Table:
+def minimal_table(names: list[str], result: MinimalBudgetResult | RecordedResults, label_name: LabelName) -> Table:
     """A row for each image: the least level that changes the label, and the distances at this level."""
     table = Table(title=f"Least level ({result.settings['level']})", title_justify="left")
     for heading in ("image", "label: before → after"):

@@ -1,4 +1,4 @@
-"""What the commands that perturb share: the images, the model and the folders for the results."""
+"""What the commands that perturb share: the photos, the model and the folder for the results."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.options import ModelOptions
-from ssimpert.cli.perturb_run import PerturbRun, margin_for_target
-from ssimpert.cli.progress import progress_bar
+from ssimpert.cli.output_folder import OutputFolder, Photo
+from ssimpert.cli.photo_loop import ProcessPhoto, process_photos
 from ssimpert.cli.region import Region
+from ssimpert.cli.run_record import file_hash, photo_hash, weights_record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,71 +19,99 @@ if TYPE_CHECKING:
 
 
 class Workspace:
-    """The images, the model and the folders of one command, checked before any image is perturbed.
+    """The photos, the model and the folder of one command, checked before any photo is perturbed.
 
     Attributes:
-        names: what the user called the images: samples or files.
-        folders: a folder for each image's results.
+        names: what the user called the photos: samples or files.
+        photos: the photos by name and content.
+        output: the folder ``--out``, with a folder for each photo.
         classifier: the model.
-        batch: the images, (B, 3, S, S) in [0, 1], at the model's size and on its device.
         model_name: what the user called the model.
+        region: where pixels may change; None for everywhere.
     """
 
-    def __init__(self, names: list[str], out: Path, options: ModelOptions) -> None:
-        """Make the folders below ``out``, load the model and the images.
+    def __init__(
+        self,
+        names: list[str],
+        out: Path,
+        options: ModelOptions,
+        run: dict[str, Any],
+        *,
+        region: Region | None = None,
+        redo: bool = False,
+    ) -> None:
+        """Open the folder ``out``, load the model, and try every photo. The folder is locked until the process ends.
+
+        Args:
+            names: samples or files.
+            out: the folder for the results.
+            options: the model and the device.
+            run: what decides the results, from :func:`ssimpert.cli.run_record.run_record`.
+            region: where pixels may change; None for everywhere.
+            redo: make results again that are there.
 
         Raises:
-            InputError: a folder can't be written to, or the model or an image can't be loaded.
+            InputError: the folder can't be written to, or the model or a photo can't be loaded.
+            UsageError: the folder has results of other options, weights or versions.
         """
-        import torch
-
-        from ssimpert.cli.outputs import folders_for, prepare_folder
-        from ssimpert.data import load_image
         from ssimpert.models import load_model
 
-        self.names = names
-        self.folders = folders_for(names, out)
-        for folder in self.folders:
-            prepare_folder(folder)
+        self.names, self.model_name, self.region = names, options.model, region
+        self.output = OutputFolder(out, dict(run), redo=redo)
+        masks = [None] * len(names) if region is None else [file_hash(file) for file in region.files]
+        self.photos = [Photo(name, photo_hash(name), mask) for name, mask in zip(names, masks, strict=True)]
         self.classifier: Classifier = load_model(options.model, weights=options.weights, device=options.device)
-        size, device = self.classifier.input_size, self.classifier.mean.device
-        self.batch: Tensor = torch.cat([load_image(name, size=size, device=device) for name in names])
-        self.model_name = options.model
+        self.output.run |= weights_record(self.classifier)
+        self.output.check_run()
+        for index in range(len(names)):
+            self.load(index)
+            self.support(index)
+        masks_read = () if region is None else region.files
+        self._inputs = [*map(Path, names), *masks_read, *([Path(options.weights)] if options.weights else [])]
 
-    def perturb(self, perturb_run: PerturbRun) -> PerturbResult:
-        """Perturb all images, with a progress bar."""
-        from ssimpert.perturbation import perturb as run_perturb
+    @property
+    def folders(self) -> list[Path]:
+        """A folder for each photo's results."""
+        return self.output.folders
 
-        with progress_bar("perturbing", perturb_run.steps) as advance:
-            return run_perturb(
-                self.classifier,
-                self.batch,
-                perturb_run.constraint,
-                steps=perturb_run.steps,
-                margin=margin_for_target(perturb_run.target),
-                engine=perturb_run.engine,
-                faithful=perturb_run.faithful,
-                support=self.support(perturb_run.region),
-                stop_at_success=perturb_run.stop_at_success,
-                method=perturb_run.method,
-                settings=perturb_run.settings,
-                quantize=perturb_run.quantize,
-                observer=lambda state: advance(),
-            )
+    def load(self, index: int) -> Tensor:
+        """The photo at ``index``, (1, 3, S, S) in [0, 1], at the model's size and on its device."""
+        from ssimpert.data import load_image
 
-    def support(self, region: Region | None) -> Tensor | None:
-        """Where pixels may change, (B, 1, H, W) bool on the images' device; None for everywhere."""
-        if region is None:
+        return load_image(self.names[index], size=self.classifier.input_size, device=self.classifier.mean.device)
+
+    def support(self, index: int) -> Tensor | None:
+        """Where pixels of the photo at ``index`` may change, (1, 1, S, S) bool on its device; None for everywhere."""
+        if self.region is None:
             return None
-        return region.masks(self.classifier.input_size).to(self.batch.device)
+        mask = self.region.mask(index, self.classifier.input_size)
+        return mask.to(self.classifier.mean.device)
 
-    def record(self, result: PerturbResult, index: int) -> dict[str, Any]:
-        """Write the files of the image at ``index``, and return what result.json says about this image."""
+    def process(self, description: str, process_photo: ProcessPhoto) -> list[dict[str, Any]]:
+        """Process the photos one by one; see :func:`ssimpert.cli.photo_loop.process_photos`.
+
+        Raises:
+            InputError: a result would leave the folder ``--out``, or replace an input or a file of somebody else.
+            UsageError: a photo's folder has another photo's result, or results of other options.
+            Stopped: a signal came.
+        """
+        self.output.claim(self.photos, self._inputs)
+        return process_photos(description, self.output, self.photos, self.load, process_photo)
+
+    def write_perturbation(self, index: int, image: Tensor, result: PerturbResult, folder: Path) -> dict[str, Any]:
+        """Write the perturbed picture of one photo, and return what the record says about this photo.
+
+        Args:
+            index: which photo, from 0.
+            image: the photo, (1, 3, S, S) in [0, 1].
+            result: the perturbation of ``image``.
+            folder: an existing folder for the files.
+        """
         from ssimpert import __version__
         from ssimpert.cli.outputs import write_images
 
-        file = write_images(self.classifier, self.batch, result, index, self.folders[index])
-        numbers = result.rows()[index]
+        file = write_images(self.classifier, image, result, folder)
+        (numbers,) = result.rows()
         name = self.classifier.label_name
         return {
             "ssimpert": __version__,
@@ -96,18 +125,10 @@ class Workspace:
                 "label_after_name": name(numbers["label_after"]),
             },
             "file": file | {"label_name": name(file["label"])},
-            "history": [row for row in result.history if row["image"] == index],
+            "files": ["adversarial.npy", "adversarial.png"],
+            "history": list(result.history),
             "seconds": result.seconds,
         }
-
-    def finish(self, records: list[dict[str, Any]], *, as_json: bool) -> None:
-        """Write result.json for every image; with ``as_json`` also print all of them as one document."""
-        from ssimpert.cli.outputs import write_json
-
-        for record, folder in zip(records, self.folders, strict=True):
-            write_json(record, folder / "result.json")
-        if as_json:
-            print_json(records)
 
     def show(self, table: Any) -> None:
         """Print a table of rich."""

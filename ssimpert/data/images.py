@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from solvers.validation import as_integer, shown
+from ssimpert.atomic_files import write_atomically
 from ssimpert.data.decoding import decode_array, decode_picture
 from ssimpert.data.resizing import resize_and_crop
 from ssimpert.data.samples import is_sample, sample_array, samples
@@ -73,7 +75,8 @@ def load_image(
 def save_image(tensor: Tensor, path: str | Path) -> Path:
     """Write ``tensor``, (3, H, W) or (1, 3, H, W) in [0, 1], as an 8-bit PNG, rounded to the nearest grey level.
 
-    Rounding moves pixels by up to 1/510. Use :func:`save_array` to keep a result exactly. Missing folders are made.
+    Rounding moves pixels by up to 1/510. Use :func:`save_array` to keep a result exactly. Missing folders are made. The
+    file appears whole or not at all.
 
     Returns:
         ``path``.
@@ -98,9 +101,11 @@ def save_image(tensor: Tensor, path: str | Path) -> Path:
     if not (low >= 0 and high <= 1):
         raise InputError(f"can't save pixels from {low:.6g} to {high:.6g}; they must lie in [0, 1]")
     levels = (values * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    content = BytesIO()
+    Image.fromarray(levels).save(content, format="PNG")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(levels).save(path, format="PNG")
+        write_atomically(path, content.getvalue())
     except OSError as error:
         raise _unwritable(path, error) from error
     return path
@@ -109,7 +114,7 @@ def save_image(tensor: Tensor, path: str | Path) -> Path:
 def save_array(tensor: Tensor, path: str | Path) -> Path:
     """Write ``tensor`` exactly, as a ``.npy`` file. Any shape, and any type that numpy has, is possible.
 
-    Missing folders are made.
+    Missing folders are made. The file appears whole or not at all.
 
     Returns:
         ``path``.
@@ -124,9 +129,11 @@ def save_array(tensor: Tensor, path: str | Path) -> Path:
         values = tensor.detach().cpu().numpy()
     except TypeError as error:
         raise InputError(f"can't save a tensor of dtype {tensor.dtype}; convert it to torch.float32") from error
+    content = BytesIO()
+    np.save(content, values, allow_pickle=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, values, allow_pickle=False)
+        write_atomically(path, content.getvalue())
     except OSError as error:
         raise _unwritable(path, error) from error
     return path

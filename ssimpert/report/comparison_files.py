@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.analysis.statistics.table_file import write_table
+from ssimpert.atomic_files import write_atomically
 from ssimpert.errors import InputError
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.records import json_text
@@ -60,7 +61,7 @@ def save_comparison(
     try:
         for needed_folder in (target, *folders):
             needed_folder.mkdir(parents=True, exist_ok=True)
-        (target / "result.json").write_text(json_text(record) + "\n", encoding="utf-8")
+        write_atomically(target / "result.json", f"{json_text(record)}\n".encode())
     except OSError as error:
         raise InputError(f"can't write to folder {str(folder)!r}: {error.strerror or error}") from error
     save_table_and_figures(target, folders, image, result, comparison, names=chosen, labels=labels)
@@ -94,10 +95,48 @@ def save_table_and_figures(
     Raises:
         InputError: a file can't be written.
     """
-    write_table(comparison.table(names), folder / "agreement.parquet")
     for index, image_folder in enumerate(folders):
-        _save(comparison_figure(image, result, comparison, index, labels), image_folder / "figure")
+        save_comparison_figure(image_folder, image, result, comparison, index, labels)
+    write_table(comparison.table(names), folder / "agreement.parquet")
+    save_map_grid(folder, image, comparison, names=names)
+    save_curves(folder, comparison)
+
+
+def save_comparison_figure(
+    folder: Path,
+    image: Tensor,
+    result: PerturbResult,
+    comparison: Comparison,
+    index: int = 0,
+    labels: Sequence[str] | None = None,
+) -> None:
+    """Write ``figure.png`` and ``figure.svg`` of one image (:func:`ssimpert.report.comparison_figure`).
+
+    Args:
+        folder: where to write; it exists.
+        image, result, comparison, index, labels: as for :func:`ssimpert.report.comparison_figure`.
+
+    Raises:
+        InputError: a file can't be written.
+    """
+    _save(comparison_figure(image, result, comparison, index, labels), folder / "figure")
+
+
+def save_map_grid(folder: Path, image: Tensor, comparison: Comparison, *, names: Sequence[str]) -> None:
+    """Write ``maps.png`` and ``maps.svg``, every map of every image (:func:`ssimpert.report.map_grid`).
+
+    Raises:
+        InputError: a file can't be written.
+    """
     _save(map_grid(image, comparison, names=names), folder / "maps")
+
+
+def save_curves(folder: Path, comparison: Comparison) -> None:
+    """Write ``insertion_deletion.png`` and ``.svg``, without bands, where the comparison has curves.
+
+    Raises:
+        InputError: a file can't be written.
+    """
     curves = comparison_curves(comparison)
     if curves:
         no_controls = {comparison.perturbation, *comparison.settings["attributions"]}

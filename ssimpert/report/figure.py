@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from ssimpert.analysis.comparison.maps import GRADIENT_MAGNITUDE, LOCAL_STD
 from ssimpert.analysis.comparison.result import AgreementRow, Comparison
 from ssimpert.analysis.map_agreement.agreement import TOP_SHARE
+from ssimpert.atomic_files import write_atomically
 from ssimpert.errors import InputError
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.report.drawing import (
@@ -128,7 +130,7 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: float = 100) -> None:
 
     ``dpi`` is for .png. The default 100 makes :func:`comparison_figure` 1200 pixels wide. No date and no random
     identifier is written. Files of equal figures differ at most in the last digits of their layout, since matplotlib's
-    constraint solver is not deterministic to rounding.
+    constraint solver is not deterministic to rounding. The file appears whole or not at all.
 
     Raises:
         InputError: another ending, a ``dpi`` that is not positive, or the file can't be written.
@@ -139,9 +141,11 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: float = 100) -> None:
     if ending not in FORMATS:
         raise InputError(f"figure {str(path)!r} must end in {', '.join(FORMATS)}")
     metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {})
+    content = BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "ssimpert"}):
+        figure.savefig(content, format=ending[1:], dpi=dpi, metadata=metadata)
     try:
-        with matplotlib.rc_context({"svg.hashsalt": "ssimpert"}):
-            figure.savefig(path, format=ending[1:], dpi=dpi, metadata=metadata)
+        write_atomically(path, content.getvalue())
     except OSError as error:
         raise InputError(f"can't write figure {str(path)!r}: {error.strerror or error}") from error
 

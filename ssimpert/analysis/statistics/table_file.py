@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.atomic_files import write_atomically
 from ssimpert.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,15 +56,12 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
         raise InputError(f"the table can't be written as Parquet: {error}") from error
     content = content.replace_schema_metadata({**(content.schema.metadata or {}), _KEY: text.encode()})
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(content, sink)
     try:
-        pyarrow.parquet.write_table(content, temporary)
-        temporary.replace(target)
+        write_atomically(Path(path), sink.getvalue().to_pybytes())
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_table(path: str | Path) -> pd.DataFrame:

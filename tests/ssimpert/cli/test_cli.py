@@ -40,7 +40,9 @@ def test_compare_writes_figures_table_picture_array_and_record(
         "agreement.parquet",
         "adversarial.png",
         "adversarial.npy",
+        "maps.npz",
         "result.json",
+        "run.json",
     }
     record = json.loads((tmp_path / "a" / "result.json").read_text())
     assert record["result"]["success"] is True
@@ -76,7 +78,7 @@ def test_several_images_get_a_folder_each(
     words = ("perturb", "chelsea", "rocket", "chelsea", "--constraint", "l2", "--steps", "1")
     code, _, _ = run(capsys, monkeypatch, *words, "--out", str(tmp_path))
     assert code == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["chelsea", "chelsea-2", "rocket"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chelsea", "chelsea-2", "rocket", "run.json"]
 
 
 @pytest.mark.parametrize("constraint", ["l2", "linf", "l1", "window-ssim", "global-ssim"])
@@ -215,7 +217,12 @@ def test_folders_never_collide(
     words = ("perturb", "rocket", "rocket", str(photo), "--steps", "1", "--out", str(tmp_path / "out"))
     code, _, err = run(capsys, monkeypatch, *words)
     assert code == 0, err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["rocket", "rocket-2", "rocket-2-2"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "rocket",
+        "rocket-2",
+        "rocket-2-2",
+        "run.json",
+    ]
 
 
 def test_the_pngs_margin_is_that_of_the_goal(

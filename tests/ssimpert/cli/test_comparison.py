@@ -1,9 +1,8 @@
-"""What `compare` writes and prints once the images are perturbed, with a small network."""
+"""What `compare` writes and prints, with a small network."""
 
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,118 +10,119 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
+import solvers
+import ssimpert
 from ssimpert.analysis import read_table
-from ssimpert.cli.comparison import check_comparison_options, compare_and_write, forward_from_option, image_names
+from ssimpert.analysis.comparison.stored import load_maps
+from ssimpert.cli.comparison import check_comparison_options, forward_from_option, image_names
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.options import ForwardName
-from ssimpert.cli.outputs import json_text
 from ssimpert.errors import InputError
-from ssimpert.models import load_model
-from tests.ssimpert.analysis.example import CLASSES, WithMean, example_images, example_result
-from tests.ssimpert.cli.small_model import Command, records
+from ssimpert.models import Classifier, load_model
+from ssimpert.records import json_values
+from tests.ssimpert.analysis.example import WithMean, example_images
+from tests.ssimpert.cli.small_model import SIDE, Command, records
 
-
-def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    model, image = WithMean(), example_images(2)
-    model.label_name = lambda index: CLASSES[index]  # type: ignore[assignment]
-    ours = example_result(model, image, name="ours")
-    control = example_result(model, image, name="l2 control", step=0.03, seed=1)
-    for result in (ours, control):
-        names = ("margin_before", "margin_after", "ssim", "min_window_ssim", "contrast_distance", "violation")
-        numbers = dict.fromkeys(names, 0.5)
-        row = numbers | {
-            "perturbation": result.name,
-            "label_before": 0,
-            "label_after": 1,
-            "success": True,
-            "message": "",
-        }
-        result.rows = lambda row=row: [row | {"image": k} for k in range(2)]
-    monkeypatch.setattr(import_module("ssimpert.analysis.comparison.maps"), "l2_control", lambda *_, **__: control)
-    run = SimpleNamespace(
-        names=["photos/cat.png", "other/cat.png"],
-        folders=[tmp_path / "cat", tmp_path / "cat-2"],
-        classifier=model,
-        batch=image,
-        record=lambda result, index: {"image": index, "perturbation": result.name},
-        finished=[],
-        shown=[],
-    )
-    run.finish = lambda records, as_json: run.finished.append((records, as_json))
-    run.show = run.shown.append
-    for folder in run.folders:
-        folder.mkdir()
-    return run, ours
+QUICK = ("--constraint", "l2", "--steps", 2, "--layer", 2)
 
 
 def test_every_file_is_written_and_the_records_hold_the_tables_values(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Command, small: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, ours = made_run(tmp_path, monkeypatch)
-    options = {
-        "attributions": ["gradient"],
-        "sanity": True,
-        "shifts": 250,
-        "cam": "layer_cam",
-    }
-    compare_and_write(run, ours, options, as_json=False)
-    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
-    shared = {"maps.png", "maps.svg"}
-    own = {f"{name}/figure.{ending}" for name in ("cat", "cat-2") for ending in ("png", "svg")}
-    assert files == {"agreement.parquet"} | shared | own
+    """Two photos: what each photo's record says is what the common table says, and what a comparison of both says."""
+    monkeypatch.setattr("ssimpert.report.comparison_files.save_comparison_figure", blank_figures)
+    words = ("compare", "chelsea", "coffee", *QUICK, "--attribution", "gradient", "--shifts", 250, "--cam", "layer_cam")
+    code, said, err = command(*words, "--insertion-deletion", "--insertion-step", 64, "--out", tmp_path)
+    assert code == 0, err
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if path.is_file()}
+    shared = {f"{name}.{ending}" for name in ("maps", "insertion_deletion") for ending in ("png", "svg")}
+    of_photo = {"adversarial.npy", "adversarial.png", "figure.png", "figure.svg", "maps.npz", "result.json"}
+    of_photos = {f"{name}/{file}" for name in ("chelsea", "coffee") for file in of_photo}
+    assert files == {"agreement.parquet", "run.json"} | shared | of_photos
 
+    images = [ssimpert.load_image(name, size=SIDE) for name in ("chelsea", "coffee")]
+    ball = solvers.LpBall(2.0, 0.5)
     table = read_table(tmp_path / "agreement.parquet")
-    ((records, as_json),) = run.finished
-    assert not as_json
-    values = table.set_index(["image", "method", "map", "metric"])["value"]
-    for record, name in zip(records, ("cat", "cat-2"), strict=True):
-        assert record["perturbation"] == "ours"
+    values = table.set_index(["image", "method", "map", "metric"])
+    for name, image in zip(("chelsea", "coffee"), images, strict=True):
+        record = json.loads((tmp_path / name / "result.json").read_text())
         assert record["l2_control"]["perturbation"] == "l2 control"
         assert record["cam"] == "layer_cam"
         assert record["comparison_settings"]["shifts"] == 250
-        for row in record["agreement"]:
-            assert row["pearson"] == values[name, row["perturbation"], row["map"], "pearson"]
-        json.loads(json_text(record))
-    assert len(records[0]["agreement"]) == 3 + 3 + 4 + 1 + 2
-
-    with (console := Console(width=200)).capture() as printed:
-        for shown in run.shown:
-            console.print(shown)
-    said = printed.get()
-    for word in (
-        "zebra",
-        "Agreement with LayerCAM (features.3)",
-        "random weights",
-        "by 250 circular shifts",
-        "cat.png",
-    ):
+        assert set(record["files"]) == of_photo - {"result.json"}
+        result = ssimpert.perturb(small, image, ball, steps=2)
+        options = {"layer": "2", "attributions": ["gradient"], "cam": "layer_cam"}
+        alone = ssimpert.compare(small, image, result, **options, shifts=250, insertion_deletion=64)
+        expected = json_values(alone.records)
+        assert record["agreement"] == expected
+        for row in alone.records:
+            key = (name, row["perturbation"], row["map"])
+            for metric in ("pearson", "kl_divergence", "insertion_auc"):
+                assert values.loc[(*key, metric), "value"] == pytest.approx(row[metric], nan_ok=True, abs=0, rel=0)
+            assert values.loc[(*key, "pearson"), "p_value"] == pytest.approx(
+                row["p_values"]["pearson"], nan_ok=True, abs=0, rel=0
+            )
+        cam, maps = load_maps(tmp_path / name / "maps.npz")
+        assert torch.equal(cam, alone.cam)
+        assert {method: list(kinds) for method, kinds in maps.items()} == {
+            method: list(kinds) for method, kinds in alone.maps.items()
+        }
+        for method, kinds in maps.items():
+            for kind, stored in kinds.items():
+                assert torch.equal(stored, alone.maps[method][kind])
+    for word in ("Agreement with LayerCAM (2)", "by 250 circular shifts", "coffee", "l2 control"):
         assert word in said
-    assert capsys.readouterr().out == ""
+
+    # Again: nothing is computed, and the table and what is printed are the same.
+    before = (tmp_path / "agreement.parquet").read_bytes()
+    code, again, err = command(*words, "--insertion-deletion", "--insertion-step", 64, "--out", tmp_path)
+    assert code == 0
+    assert "2 of 2 photos are complete" in err
+    assert again == said
+    assert (tmp_path / "agreement.parquet").read_bytes() == before
 
 
 def test_nothing_is_printed_beside_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: Command, small: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, ours = made_run(tmp_path, monkeypatch)
-    monkeypatch.setattr("ssimpert.report.comparison_files.save_table_and_figures", lambda *_, **__: None)
-    compare_and_write(run, ours, {"shifts": 0}, as_json=True)
-    assert run.finished[0][1] is True
-    assert run.shown == []
-    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("ssimpert.report.comparison_files.save_map_grid", lambda *_, **__: None)
+    (record,) = records(command, "compare", "chelsea", *QUICK, "--shifts", 0, "--out", tmp_path)
+    assert record["result"]["perturbation"] == "l2"
 
 
-def test_options_are_checked_before_any_image_is_perturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, _ = made_run(tmp_path, monkeypatch)
+def test_the_figure_of_maps_has_as_many_photos_as_fit(
+    command: Command, small: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[str]] = []
+    monkeypatch.setattr("ssimpert.cli.comparison.MAX_PHOTOS_OF_MAPS", 1)
+    monkeypatch.setattr("ssimpert.report.comparison_files.save_map_grid", lambda *_, names: drawn.append(names))
+    monkeypatch.setattr("ssimpert.report.comparison_files.save_comparison_figure", blank_figures)
+    code, _, err = command("compare", "chelsea", "coffee", *QUICK, "--shifts", 0, "--out", tmp_path)
+    assert code == 0, err
+    assert drawn == [["chelsea"]]
+    assert set(read_table(tmp_path / "agreement.parquet")["image"]) == {"chelsea", "coffee"}
+
+
+def blank_figures(folder: Path, *_: object, **__: object) -> None:
+    for ending in ("png", "svg"):
+        (folder / f"figure.{ending}").write_text("drawn")
+
+
+def workspace_of_a_photo() -> Any:
+    return SimpleNamespace(classifier=WithMean(), load=lambda index: example_images(1))
+
+
+def test_options_are_checked_before_any_image_is_perturbed() -> None:
+    run = workspace_of_a_photo()
     check_comparison_options(run, {"attributions": ["rise"], "sanity": True, "insertion_deletion": True})
     with pytest.raises(InputError, match="unknown attribution 'rize'"):
         check_comparison_options(run, {"attributions": ["rize"]})
 
 
 def test_one_image_keeps_its_name_and_its_folder() -> None:
-    assert image_names(["photos/cat.png"], [Path("out")]) == (["cat"], Path("out"))
-    assert image_names(["cat", "cat"], [Path("out/cat"), Path("out/cat-2")]) == (["cat", "cat-2"], Path("out"))
+    assert image_names(["photos/cat.png"], [Path("out")]) == ["cat"]
+    assert image_names(["cat", "cat"], [Path("out/cat"), Path("out/cat-2")]) == ["cat", "cat-2"]
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,8 @@ def test_one_image_keeps_its_name_and_its_folder() -> None:
         {"insertion_deletion": False, "attributions": ["occlusion"]},
     ],
 )
-def test_a_copy_is_made_where_there_is_use_for_it(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, _ = made_run(tmp_path, monkeypatch)
+def test_a_copy_is_made_where_there_is_use_for_it(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = workspace_of_a_photo()
     monkeypatch.setattr("ssimpert.models.onnx_classifier", lambda model, example: (model, len(example)))
     assert forward_from_option(run, options, ForwardName.TORCH) is None
     assert forward_from_option(run, options, ForwardName.ONNX) == (run.classifier, 1)
@@ -161,7 +159,7 @@ def test_a_step_of_curves_that_nobody_asked_for_is_refused(
 def test_the_command_compares_through_onnx_runtime(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssimpert.report.comparison_files.save_table_and_figures", lambda *_, **__: None)
+    monkeypatch.setattr("ssimpert.report.comparison_files.save_map_grid", lambda *_, **__: None)
     words = ("compare", "chelsea", "--layer", "2", "--attribution", "rise", "--shifts", "0", "--json")
     code, out, err = command(*words, "--forward", "onnx", "--out", tmp_path / "out")
     assert code == 0, err

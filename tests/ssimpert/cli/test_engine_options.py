@@ -71,8 +71,10 @@ def test_sets_are_built_of_their_own_defaults() -> None:
 
 
 def test_all_steps_are_spent_or_the_first_success_ends_it(command: Command, small: Classifier, tmp_path: Path) -> None:
-    words = ("perturb", "chelsea", "--constraint", "l2", "--radius", "3", "--steps", "4", "--out", tmp_path)
-    (until,), (spent,) = (records(command, *words, flag) for flag in ("--until-success", "--all-steps"))
+    words = ("perturb", "chelsea", "--constraint", "l2", "--radius", "3", "--steps", "4")
+    (until,), (spent,) = (
+        records(command, *words, flag, "--out", tmp_path / flag) for flag in ("--until-success", "--all-steps")
+    )
     assert until == records(command, *words)[0] | {"seconds": until["seconds"], "history": until["history"]}
     assert until["result"]["success"]
     assert until["result"]["steps"] < spent["result"]["steps"]

@@ -60,7 +60,12 @@ def test_the_record_is_true_of_the_files(
 ) -> None:
     (record,) = records(command, "minimal", "chelsea", "--constraint", constraint, *words, *QUICK, "--out", tmp_path)
     assert record == json.loads((tmp_path / "result.json").read_text())
-    assert {path.name for path in tmp_path.iterdir()} == {"adversarial.npy", "adversarial.png", "result.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "adversarial.npy",
+        "adversarial.png",
+        "result.json",
+        "run.json",
+    }
     result, file, clean = record["result"], record["file"], pixels("chelsea")
     array = np.load(tmp_path / "adversarial.npy")[0].transpose(1, 2, 0).astype(np.float64)
     assert result["success"]
@@ -129,10 +134,10 @@ def test_a_level_that_is_not_found_is_null_and_none(command: Command, small: Cla
 
 
 def test_the_target_is_aimed_at(command: Command, small: Classifier, tmp_path: Path) -> None:
-    words = ("minimal", "chelsea", "--constraint", "l2", *QUICK, "--out", tmp_path)
-    (free,) = records(command, *words)
+    words = ("minimal", "chelsea", "--constraint", "l2", *QUICK)
+    (free,) = records(command, *words, "--out", tmp_path / "free")
     target = next(k for k in range(5) if k not in (free["result"]["label_before"], free["result"]["label_after"]))
-    (aimed,) = records(command, *words, "--target", str(target))
+    (aimed,) = records(command, *words, "--target", str(target), "--out", tmp_path / "aimed")
     assert aimed["result"]["label_after"] == target
     assert aimed["result"]["level"] > free["result"]["level"]
 

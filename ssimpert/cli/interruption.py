@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM: the photo in hand is finished first."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(Exception):
+    """A command that a signal ended early. The message says what is complete.
+
+    Attributes:
+        exit_code: 128 plus the number of the signal, as shells have it.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}: {message}")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def finishing_photos() -> Iterator[Callable[[], int | None]]:
+    """Within this context the first SIGINT or SIGTERM only sets a mark; a second one ends the process at once.
+
+    Yields a function that returns the number of the signal that came, or None. Signals that the process ignores
+    (``nohup``) stay ignored. Outside the main thread nothing is changed, since Python allows no handlers there.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    handled = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+
+    def mark(number: int, frame: Any) -> None:
+        received.append(number)
+        for other in handled:
+            # The system ends the process itself, even where Python is waiting for compiled code.
+            signal.signal(other, signal.SIG_DFL)
+        # Progress bars hide the cursor; after a second signal nobody could show it again.
+        shown = "\x1b[?25h" if sys.stderr.isatty() else ""
+        print(f"{shown}ssimpert: finishing the photo in hand; a second signal stops at once", file=sys.stderr)
+
+    for number in handled:
+        signal.signal(number, mark)
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])

@@ -1,0 +1,43 @@
+"""Results read back from their records, as tables and figures take them. So a table is the same after a restart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from solvers.constraints import Constraint
+
+# The entries of a row that say "none" by null; every other null was NaN.
+_TEXTS = ("certified",)
+
+
+@dataclass(frozen=True)
+class RecordedResults:
+    """The rows of perturbed photos, one record each.
+
+    Attributes:
+        entries: a row for each photo, as :meth:`ssimpert.perturbation.PerturbResult.rows` has it, read from JSON.
+        constraint: the set that the perturbations keep to.
+        settings: how the perturbations were made.
+    """
+
+    entries: Sequence[dict[str, Any]]
+    constraint: Constraint | None
+    settings: dict[str, Any]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows, with NaN where JSON has null."""
+        return [
+            {key: math.nan if value is None and key not in _TEXTS else value for key, value in entry.items()}
+            for entry in self.entries
+        ]
+
+
+def recorded_results(
+    records: Sequence[dict[str, Any]], constraint: Constraint | None, key: str = "result"
+) -> RecordedResults:
+    """The rows under ``key`` of each record."""
+    settings = records[0]["settings"] if records else {}
+    return RecordedResults([record[key] for record in records], constraint, settings)

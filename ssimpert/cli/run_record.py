@@ -1,0 +1,130 @@
+"""What decides the numbers of a run: recorded beside the results, and compared when a command runs again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# The packages whose versions decide the numbers.
+PACKAGES = (
+    "ssimpert",
+    "clarabel",
+    "cvxpy",
+    "numba",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "scikit-image",
+    "scipy",
+    "scs",
+    "timm",
+    "torch",
+)
+# What the results don't depend on, or what is recorded by its content: the weights file and the masks.
+NOT_RECORDED = ("weights", "device", "support", "redo")
+
+
+def run_record(command: str, *groups: Any, **options: Any) -> dict[str, Any]:
+    """What is recorded of a run before the model is loaded: the command, its options, and the packages' versions.
+
+    Args:
+        command: the name of the command.
+        groups: groups of options, as dataclasses; see :mod:`ssimpert.cli.option_groups`.
+        options: options of the command itself.
+    """
+    from ssimpert.records import describe, json_values
+
+    values = {entry.name: getattr(group, entry.name) for group in groups for entry in fields(group)} | options
+    recorded = {name: describe(value) for name, value in values.items() if name not in NOT_RECORDED}
+    return {"command": command, "options": json_values(recorded), "versions": package_versions()}
+
+
+def weights_record(model: nn.Module) -> dict[str, Any]:
+    """What is recorded of a run once the model is loaded: a hash of all its numbers, and the kind of device."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    device = next((value.device.type for value in model.state_dict().values()), "cpu")
+    return {"weights_sha256": digest.hexdigest(), "device": device}
+
+
+def photo_hash(image: str) -> str:
+    """The hash of a photo's content: of the file's bytes, or of a sample's pixels.
+
+    Raises:
+        InputError: there is no such photo, or the file can't be read.
+    """
+    from ssimpert.data import load_image
+    from ssimpert.data.samples import is_sample, sample_array
+    from ssimpert.errors import InputError
+
+    path = Path(image)
+    try:
+        if path.is_file():
+            return file_hash(path)
+    except OSError as error:
+        raise InputError(f"can't read {image!r}: {error.strerror or error}") from error
+    if is_sample(image):
+        return hashlib.sha256(sample_array(image).tobytes()).hexdigest()
+    load_image(image)
+    raise InputError(f"{image!r} is neither a file nor a sample")
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def package_versions() -> dict[str, str | None]:
+    """The versions of the packages that decide the numbers; ``None`` for a package that is not installed."""
+    return {package: _version(package) for package in PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """What is different in ``recorded``, a text for each; only what ``current`` has is compared."""
+    texts = []
+    for key, value in current.items():
+        before = recorded.get(key)
+        if before == value:
+            continue
+        if key == "options":
+            texts += _entries(before, value, lambda name: f"--{name.replace('_', '-')}")
+        elif key == "versions":
+            texts += _entries(before, value, str)
+        elif key == "weights_sha256":
+            texts.append("the model's weights are others")
+        else:
+            texts.append(f"{key}: {before} there, {value} now")
+    return texts
+
+
+def _entries(before: Any, now: Mapping[str, Any], shown: Any) -> list[str]:
+    before = before if isinstance(before, Mapping) else {}
+    return [
+        f"{shown(name)}: {_text(before.get(name))} there, {_text(now.get(name))} now"
+        for name in dict.fromkeys((*now, *before))
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)
