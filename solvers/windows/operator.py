@@ -143,8 +143,8 @@ class WindowOperator(Lattice):
     def covariance(self, first: Tensor, second: Tensor) -> Tensor:
         """``sum_k w_k (u_k - m_p(u))(v_k - m_p(v))``: two (..., H, W) -> (..., P_h, P_w).
 
-        Two passes, rows before windows (see :func:`~solvers.windows.kernels_numba.covariance_planes`): no large terms
-        cancel, however far the pixels are from 0. It is exactly 0 in a window of one pixel.
+        Two passes, rows before windows (see :func:`~solvers.windows.covariance_numba.covariance_planes`): no large
+        terms cancel, however far the pixels are from 0. It is exactly 0 in a window of one pixel.
         """
         kernels = self._kernels(first, second) if self.rows.is_cpu else None
         if kernels is not None:
