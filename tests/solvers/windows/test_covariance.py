@@ -110,7 +110,7 @@ def test_a_tiny_contrast_upon_an_offset_is_right_to_the_contrasts_own_digits(
     backend: str, window: Window, dtype: torch.dtype, contrast: float, accuracy: float
 ) -> None:
     # A contrast of 1e-9 upon 0.5 has 23 bits left in float64, and 1e-4 has 10 bits in float32. One pass has none.
-    u, v = 0.5 + contrast * pair(torch.float64).to(dtype)
+    u, v = (offset + contrast * image for offset, image in zip((0.5, -0.25), pair(torch.float64), strict=True))
     u, v = u.to(dtype), v.to(dtype)
     op = window.operator(*SHAPE, dtype=dtype, device=CPU)
     variances = [exact_covariance(window, image[0], image[0]).astype(float) for image in (u, v)]
