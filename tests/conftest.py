@@ -11,6 +11,10 @@ import matplotlib
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    # Triton reads it when Triton is imported: the kernels then run in Triton's interpreter, on the CPU.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from ssimpert.models import Classifier, load_model
 
 matplotlib.use("Agg")

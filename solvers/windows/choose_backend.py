@@ -20,7 +20,8 @@ MIN_COMPILED_PIXELS = 48 * 48
 def compiled_products(device: torch.device, pixels: int) -> ModuleType | None:
     """The module of compiled products to use on ``device`` for planes of ``pixels`` pixels, or ``None`` for torch's.
 
-    The module has ``mean_planes``, ``adjoint_planes``, ``normal_planes`` and ``maximise_planes``.
+    The module has ``mean_planes``, ``adjoint_planes``, ``normal_planes``, ``covariance_planes`` and
+    ``maximise_planes``.
     """
     if device.type == "cpu":
         return import_module("solvers.windows.conjugate_gradients_numba") if pixels >= MIN_COMPILED_PIXELS else None

@@ -15,13 +15,8 @@ import torch
 from torch import Tensor
 
 from solvers.backends.numba_jit import compiled, run_rows
-from solvers.windows.kernels_numba import (
-    _back_through,
-    adjoint_planes,
-    covariance_planes,
-    mean_planes,
-    normal_planes,
-)
+from solvers.windows.covariance_numba import covariance_planes
+from solvers.windows.kernels_numba import _back_through, adjoint_planes, mean_planes, normal_planes
 from solvers.windows.separable_plan import check_planes, plan_of
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from solvers.windows.covariance_triton import covariance_planes
 from solvers.windows.kernels_triton import WARPS, adjoint_planes, mean_planes, normal_planes
 from solvers.windows.separable_plan import check_planes
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from solvers.windows.lattice import Lattice
     from solvers.windows.quadratic import Bounds, WindowQuadratic
 
-__all__ = ["adjoint_planes", "maximise_planes", "mean_planes", "normal_planes"]
+__all__ = ["adjoint_planes", "covariance_planes", "maximise_planes", "mean_planes", "normal_planes"]
 
 PIXELS_PER_PROGRAM = 2048
 

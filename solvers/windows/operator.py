@@ -143,10 +143,10 @@ class WindowOperator(Lattice):
     def covariance(self, first: Tensor, second: Tensor) -> Tensor:
         """``sum_k w_k (u_k - m_p(u))(v_k - m_p(v))``: two (..., H, W) -> (..., P_h, P_w).
 
-        Two passes, rows before windows (see :func:`~solvers.windows.kernels_numba.covariance_planes`): no large terms
-        cancel, however far the pixels are from 0. It is exactly 0 in a window of one pixel.
+        Two passes, rows before windows (see :func:`~solvers.windows.covariance_numba.covariance_planes`): no large
+        terms cancel, however far the pixels are from 0. It is exactly 0 in a window of one pixel.
         """
-        kernels = self._kernels(first, second) if self.rows.is_cpu else None
+        kernels = self._kernels(first, second)
         if kernels is not None:
             planes = _planes(first)
             covariances = kernels.covariance_planes(planes, planes if second is first else _planes(second), self)
@@ -156,7 +156,8 @@ class WindowOperator(Lattice):
         return values if self._one_pixel is None else values.masked_fill(self._one_pixel, 0)
 
     def _covariance(self, first: Tensor, second: Tensor) -> Tensor:
-        """:meth:`covariance` in torch: windows of columns within each row, then windows of rows."""
+        """:meth:`covariance` in torch, for what no compiled code may read: windows of columns within each row, then
+        windows of rows."""
         left, right, top, bottom = self._padding()
 
         def parts(values: Tensor, before: int, after: int, taps: Tensor) -> tuple[Tensor, Tensor]:

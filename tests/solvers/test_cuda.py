@@ -10,6 +10,7 @@ from torch import Tensor
 
 import solvers
 from solvers.backends.cuda_graph import CapturedStep
+from solvers.backends.eligibility import triton_serves
 from solvers.certificate import Certifier
 from solvers.conformance import run_conformance, standard_problems
 from solvers.constraints import Constraint
@@ -18,7 +19,7 @@ from solvers.methods.conjugate_gradients import inner_by_channel, maximise_quadr
 from solvers.methods.dual.anderson import AndersonAcceleration
 from solvers.methods.dual.lagrangian import Lagrangian
 from solvers.methods.dual.warm_start import initial_multipliers
-from solvers.windows import Window
+from solvers.windows import Window, WindowOperator
 from solvers.windows.quadratic import Bounds
 from tests.solvers.conftest import Photos
 
@@ -54,9 +55,26 @@ def test_window_products_equal_those_of_the_cpu(window: Window, dtype: torch.dty
         (here.squared_adjoint(values), there.squared_adjoint(values.to(CUDA))),
         (here.spread_min(values), there.spread_min(values.to(CUDA))),
         (here.normal(image, slope, values), there.normal(image.to(CUDA), slope.to(CUDA), values.to(CUDA))),
+        (here.variance(image), there.variance(image.to(CUDA))),
+        (here.covariance(image, slope), there.covariance(image.to(CUDA), slope.to(CUDA))),
     ):
         assert other.device.type == "cuda"
         torch.testing.assert_close(other.cpu(), own, **close)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "contrast", "accuracy"), [(torch.float64, 1e-9, 1e-6), (torch.float32, 1e-4, 5e-3)], ids=["64", "32"]
+)
+def test_variances_of_a_tiny_contrast_upon_an_offset_are_those_of_the_cpu(
+    dtype: torch.dtype, contrast: float, accuracy: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = (0.5 + contrast * torch.randn(2, 3, 64, 67, generator=generator, dtype=torch.float64)).to(dtype)
+    own = Window.gaussian().operator_for(image).variance(image)
+    if triton_serves(CUDA):  # torch's way, which is right too, must then not be taken
+        monkeypatch.delattr(WindowOperator, "_covariance")
+    other = Window.gaussian().operator_for(image.to(CUDA)).variance(image.to(CUDA))
+    torch.testing.assert_close(other.cpu(), own, rtol=accuracy, atol=0)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

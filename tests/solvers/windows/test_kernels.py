@@ -17,6 +17,7 @@ from solvers import Window, WindowOperator
 from solvers.backends import numba_jit
 from solvers.windows import choose_backend
 from solvers.windows import operator as operator_module
+from solvers.windows.covariance_numba import covariance_planes
 from solvers.windows.kernels_numba import adjoint_planes, mean_planes, normal_planes, spread_min_planes
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -106,6 +107,7 @@ def test_a_shape_or_dtype_that_is_not_the_operators_is_refused() -> None:
         lambda: mean_planes(v.mT.contiguous().mT, op),
         lambda: adjoint_planes(t, op, v[:2]),
         lambda: normal_planes(v, s[:1], t, op),
+        lambda: covariance_planes(v, s[..., 1:].contiguous(), op),
         lambda: spread_min_planes(t[..., 1:].contiguous(), op),
     ]
     for call in wrong:
@@ -158,13 +160,6 @@ def test_the_normal_product_goes_into_out_of_any_layout(large: Large) -> None:
         torch.testing.assert_close(out, expected.to(out.dtype))
 
 
-def test_variance_and_covariance_are_those_of_dense_means(large: Large) -> None:
-    op, v, s, _ = large
-    mean = dense_mean(op, v)
-    torch.testing.assert_close(op.variance(v), dense_mean(op, v * v) - mean * mean)
-    torch.testing.assert_close(op.covariance(v, s), dense_mean(op, v * s) - mean * dense_mean(op, s))
-
-
 @pytest.mark.usefixtures("always_compiled")
 def test_gradients_transforms_and_inference_mode_are_served() -> None:
     op, v, s, t = case(8, torch.float64)
@@ -213,7 +208,8 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def products(op: WindowOperator, v: Tensor, s: Tensor, t: Tensor) -> list[Tensor]:
-    return [mean_planes(v, op), adjoint_planes(t, op), *normal_planes(v, s, t, op), spread_min_planes(t, op)]
+    linear = mean_planes(v, op), adjoint_planes(t, op), *normal_planes(v, s, t, op)
+    return [*linear, covariance_planes(v, s, op), covariance_planes(v, v, op), spread_min_planes(t, op)]
 
 
 @pytest.mark.parametrize("seed", [1, 4, 11])
