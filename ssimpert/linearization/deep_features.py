@@ -213,7 +213,7 @@ def deep_features(
         layer_of(model, name)
         if names.count(name) > 1:
             raise InputError(f"layer {name!r} is given twice")
-    features = Features(model, names, normalization, check_layout(layout, prefix_tokens), prefix_tokens)
+    features = Features(model, names, normalization, *check_layout(layout, prefix_tokens))
     if not isinstance(model, Classifier):
         return features
     with torch.no_grad():

@@ -188,20 +188,23 @@ def note_calls(layers: Mapping[str, nn.Module], calls: list[LayerCall]) -> Calla
     return note
 
 
-def check_layout(layout: Layout | None, prefix_tokens: int | None) -> Layout | None:
-    """The layout that a caller gave, ``None`` where it has to be found. ``prefix_tokens`` alone means "tokens".
+def check_layout(layout: Layout | None, prefix_tokens: int | None) -> tuple[Layout | None, int | None]:
+    """The layout and the number of prefix tokens that a caller gave, each ``None`` where it has to be found out.
+
+    ``prefix_tokens`` alone means "tokens".
 
     Raises:
-        InputError: an unknown layout, or prefix tokens of a layout that has none.
+        InputError: an unknown layout, a number of tokens that is no integer from 0, or prefix tokens of a layout that
+            has none.
     """
     if layout is not None and layout not in get_args(Layout):
         raise unknown_name("layout", str(layout), get_args(Layout))
     if prefix_tokens is None:
-        return layout
-    check_count("prefix_tokens", prefix_tokens, 0)
+        return layout, None
+    count = check_count("prefix_tokens", prefix_tokens, 0)
     if layout not in (None, "tokens"):
-        raise InputError(f"prefix_tokens={prefix_tokens} is for layout='tokens', got layout={layout!r}")
-    return "tokens"
+        raise InputError(f"prefix_tokens={count} is for layout='tokens', got layout={layout!r}")
+    return "tokens", count
 
 
 class Layouts:
@@ -223,7 +226,7 @@ class Layouts:
         layout: Layout | None = None,
         prefix_tokens: int | None = None,
     ) -> None:
-        self.layout = check_layout(layout, prefix_tokens)
+        self.layout, prefix_tokens = check_layout(layout, prefix_tokens)
         self.count = images_shape[0]
         self.image_size = (images_shape[-2], images_shape[-1])
         self.prefix_counts = _prefix_counts(network, prefix_tokens)
@@ -357,7 +360,7 @@ def find_layout(
         InputError: a layer that does not run once, that gives no single tensor, that has no feature map, or whose
             layout is ambiguous; the ways to say it are named.
     """
-    kind = check_layout(layout, prefix_tokens)
+    kind, prefix_tokens = check_layout(layout, prefix_tokens)
     if kind in (None, "channels_first") and isinstance(module, nn.Conv2d | nn.BatchNorm2d):
         return MapLayout("channels_first")  # known without a pass
     layers = observable_layers(network) if isinstance(network, nn.Module) else {}

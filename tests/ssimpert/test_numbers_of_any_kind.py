@@ -36,6 +36,7 @@ from ssimpert.errors import InputError
 from ssimpert.models.onnx_session import ONNX_PACKAGES
 from ssimpert.records import json_text
 from tests.ssimpert.analysis.example import SmallClassifier, example_images
+from tests.ssimpert.toy_transformer import ToyTransformer
 
 SIDE = 16
 BALL = solvers.LpBall(2, 0.5)
@@ -53,6 +54,15 @@ class Model(SmallClassifier):
 @cache
 def model() -> Model:
     return Model()
+
+
+@cache
+def transformer() -> ToyTransformer:
+    """One class token and 4x4 patches. Five prefix tokens are possible, too: they leave 3x4 patches."""
+    return ToyTransformer(prefix=1, classes=4).float()
+
+
+TOKEN_LAYER = "blocks.1.norm1"
 
 
 @cache
@@ -115,7 +125,25 @@ def targets() -> Tensor:
 
 
 def cam(name: str) -> Callable[..., Tensor]:
-    return lambda **options: analysis.attribution(name, model(), image(), options.pop("target", 1), **options)
+    def call(target: Any = 1, **options: Any) -> Tensor:
+        if "prefix_tokens" in options:
+            return analysis.attribution(name, transformer(), image(), target, layer=TOKEN_LAYER, **options)
+        return analysis.attribution(name, model(), image(), target, **options)
+
+    return call
+
+
+def compared(**options: Any) -> Any:
+    few: dict[str, Any] = {"shifts": 0, "control": None} | options
+    if "prefix_tokens" in options:
+        return ssimpert.compare(transformer(), image(), perturbed(), layer=TOKEN_LAYER, **few)
+    return ssimpert.compare(model(), image(), perturbed(), **few)
+
+
+def distance_of_features(**options: Any) -> Tensor:
+    if "prefix_tokens" in options:
+        return metrics.feature_distance(transformer(), image(), near(), [TOKEN_LAYER], **options)
+    return metrics.feature_distance(features(), image(), near(), **options)
 
 
 def margin_of(margin: Any) -> tuple[Any, Tensor]:
@@ -155,10 +183,11 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"n": 2, "seed": 3, "size": 96},
     ),
     "ssimpert.load_image": (lambda **o: data.load_image("chelsea", **o), {"size": 32}),
-    "ssimpert.feature_distance": (
-        lambda **o: metrics.feature_distance(features(), image(), near(), **o),
-        {"chunk": 1},
+    "ssimpert.deep_features": (
+        lambda **o: ssimpert.deep_features(transformer(), [TOKEN_LAYER], "none", **o)(image()),
+        {"prefix_tokens": 5},
     ),
+    "ssimpert.feature_distance": (distance_of_features, {"chunk": 1, "prefix_tokens": 5}),
     "ssimpert.feature_jacobian": (
         lambda **o: ssimpert.feature_jacobian(features(), image(), **o).apply(near()),
         {"chunk": 1, "memory_limit": 1024.0},
@@ -213,26 +242,18 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         lambda **o: ssimpert.onnx_classifier(model(), image()[:1], **o)(image()),
         {"threads": 1},
     ),
-    "ssimpert.compare": (
-        lambda **o: ssimpert.compare(model(), image(), perturbed(), **({"shifts": 0, "control": None} | o)),
-        {"insertion_deletion": 64, "shifts": 210, "seed": 3},
-    ),
+    "ssimpert.compare": (compared, {"insertion_deletion": 64, "shifts": 210, "seed": 3, "prefix_tokens": 5}),
     "ssimpert.lpips_distance": (
         lambda **o: metrics.lpips_distance(example_images(2), example_images(2).flip(0), "random", **o),
         {"chunk": 1},
     ),
     **{
         f"ssimpert.analysis.{name}": (cam(name), {"target": 2})
-        for name in (
-            "deconvolution",
-            "grad_cam",
-            "grad_cam_plus_plus",
-            "gradient",
-            "guided_backprop",
-            "guided_grad_cam",
-            "hires_cam",
-            "layer_cam",
-        )
+        for name in ("deconvolution", "gradient", "guided_backprop")
+    },
+    **{
+        f"ssimpert.analysis.{name}": (cam(name), {"target": 2, "prefix_tokens": 5})
+        for name in ("grad_cam", "grad_cam_plus_plus", "guided_grad_cam", "hires_cam", "layer_cam")
     },
     **{f"{name} of a class per image": (cam(name), {"target": (2, 0)}) for name in ("grad_cam", "gradient")},
     "ssimpert.analysis.attribution": (

@@ -99,7 +99,8 @@ def mapped_layer(
     name = layer_name(layer, module)
     owner = describe_model(model)
     check_observable(name, module, model, owner)
-    if check_layout(layout, prefix_tokens) is None:
+    layout, prefix_tokens = check_layout(layout, prefix_tokens)
+    if layout is None:
         known: Mapping[str, MapLayout] = getattr(model, "layouts", {})
         full_name = layer if isinstance(layer, str) else _name_of(model, module)
         if full_name is not None and full_name in known:
