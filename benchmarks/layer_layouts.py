@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssimpert.models.layer_outputs import observable_layers
-from ssimpert.models.layouts import LayerCall, Layouts, MapLayout, watch_layers
+from ssimpert.models.layer_outputs import LayerCall, observable_layers, watch_layers
+from ssimpert.models.layout_candidates import LayoutCandidates
+from ssimpert.models.layouts import MapLayout
 from ssimpert.models.torchvision_compat import import_torchvision
 
 Size = tuple[int, int]
@@ -97,21 +98,21 @@ def layouts_beside_the_truth(name: str, sizes: tuple[Size, Size], *, rebuilt: bo
         rebuilt: build the network anew for each size; else one network takes both images.
     """
     runs: list[dict[str, list[LayerCall]]] = []
-    layouts = None
+    candidates = None
     for size in sizes:
         network = build(name, size if rebuilt else None)
         calls = watch_layers(network, observable_layers(network), torch.zeros(1, 3, *size))
-        layouts = layouts or Layouts(network, calls, (1, 3, *size))
+        candidates = candidates or LayoutCandidates(network, calls, (1, 3, *size))
         by_name: dict[str, list[LayerCall]] = {}
         for call in calls:
             by_name.setdefault(call.name, []).append(call)
         runs.append(by_name)
-    assert layouts is not None
+    assert candidates is not None
     rows = []
     for layer, layer_calls in runs[0].items():
         if len(layer_calls) != 1 or len(runs[1].get(layer, ())) != 1:
             continue
-        found = layouts.of(layer_calls[0])
+        found = candidates.of(layer_calls[0])
         row = Row(layer, layer_calls[0].shape, found[0] if len(found) == 1 else None, None)
         row = replace(row, true=truth(layer_calls[0], runs[1][layer][0], sizes))
         # A single position, such as that of a gate, has no rows and columns that could grow.

@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from solvers.errors import ProblemError
+
 MAX_RANGES = 4.0
 """Pixels that spread over more than so many data ranges are refused. Depths of 8, 12 and 16 bits differ 16-fold."""
 
@@ -42,3 +44,26 @@ def first_beyond(spread: Tensor, data_range: float, counts: Tensor | bool = True
     """
     beyond = (spread.isfinite() & (spread > MAX_RANGES * data_range) & counts).nonzero()
     return int(beyond[0]) if len(beyond) else None
+
+
+def check_spread(values: Tensor, data_range: float, sound: Tensor, *, option: str, group: str, remedy: str) -> None:
+    """Refuse a data range that can't be that of ``values``.
+
+    Args:
+        values: (B, G, N), as for :func:`widest_spread`.
+        data_range: L.
+        sound: (B,) bool, which images count.
+        option: what the error says of the option that gave L, with its value.
+        group: where the values of a group lie, such as " in a channel"; empty for a whole image.
+        remedy: what the error advises to give instead.
+
+    Raises:
+        ProblemError: the values of a group spread over more than 4 L.
+    """
+    spread = widest_spread(values)
+    image = first_beyond(spread, data_range, sound)
+    if image is not None:
+        raise ProblemError(
+            f"{option}, but the pixels of image {image} lie up to {float(spread[image]):.6g} apart{group}; give "
+            f"{remedy}, or scale the images"
+        )

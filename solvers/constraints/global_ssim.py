@@ -11,8 +11,7 @@ from torch import Tensor
 
 from solvers.batch_algebra import ball_scale_factor, inner, per_image
 from solvers.constraints.base import BoundConstraint, ConicForm, Constraint
-from solvers.data_range import first_beyond, widest_spread
-from solvers.errors import ProblemError
+from solvers.data_range import check_spread
 from solvers.rounding import UNIT, gamma, length, rounded_up, sum_operations, total, total_and_error
 from solvers.validation import positive, share
 
@@ -57,15 +56,15 @@ class GlobalSSIM(Constraint):
             object.__setattr__(self, name, positive(f"GlobalSSIM {name}", getattr(self, name)))
 
     def check_pixels(self, reference: Tensor, sound: Tensor) -> None:
-        spread = widest_spread(reference.flatten(1)[:, None])
         data_range = pixel_range(self.constant, self.pixel_scale)
-        image = first_beyond(spread, data_range, sound)
-        if image is not None:
-            raise ProblemError(
-                f"GlobalSSIM pixel_scale is {self.pixel_scale:g}, for pixels with a range of {data_range:g}, but "
-                f"the pixels of image {image} lie up to {float(spread[image]):.6g} apart; give 2 over the range that "
-                "pixels can take (2/255 for 8 bits, 2/65535 for 16), or scale the images"
-            )
+        check_spread(
+            reference.flatten(1)[:, None],
+            data_range,
+            sound,
+            option=f"GlobalSSIM pixel_scale is {self.pixel_scale:g}, for pixels with a range of {data_range:g}",
+            group="",
+            remedy="2 over the range that pixels can take (2/255 for 8 bits, 2/65535 for 16)",
+        )
 
     def bind(self, reference: Tensor) -> BoundGlobalSSIM:
         return BoundGlobalSSIM(self, reference)

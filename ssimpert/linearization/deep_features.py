@@ -16,23 +16,18 @@ from ssimpert.models.classifier import Classifier
 from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import describe_model, pass_images
 from ssimpert.models.layer_outputs import (
+    LayerCall,
     check_observable,
     no_run,
+    note_calls,
     observable_layers,
     on_layer_outputs,
     several_runs,
 )
 from ssimpert.models.layers import find_layer
-from ssimpert.models.layouts import (
-    LayerCall,
-    Layout,
-    Layouts,
-    MapLayout,
-    check_layout,
-    find_layout,
-    note_calls,
-    read_feature_map,
-)
+from ssimpert.models.layout_candidates import LayoutCandidates
+from ssimpert.models.layout_search import find_layout
+from ssimpert.models.layouts import Layout, MapLayout, check_layout, read_feature_map
 
 Normalization = Literal["unit-channel", "mse", "none"]
 # Added to the norm of a position's channels, so that no division by 0 happens (as in LPIPS: Zhang et al., CVPR 2018).
@@ -136,13 +131,13 @@ class Features:
         self, names: Sequence[str], layers: Mapping[str, nn.Module], calls: list[LayerCall], images: Tensor
     ) -> None:
         """Fill in the layouts of ``names`` from the runs of all layers."""
-        found = Layouts(self.model, calls, images.shape, self.layout, self.prefix_tokens)
+        candidates = LayoutCandidates(self.model, calls, images.shape, self.layout, self.prefix_tokens)
         owner = describe_model(self.model)
         for name in names:
             # A layer that is a network by itself has no name among its own layers.
             call = next((call for call in calls if call.module is layers[name]), None)
-            readings = [] if call is None else found.of(call)
-            if len(readings) == 1 and (found.grids or found.layout is not None):
+            readings = [] if call is None else candidates.of(call)
+            if len(readings) == 1 and (candidates.grids or candidates.layout is not None):
                 self._layouts[name] = readings[0]
             else:  # a larger image may tell, or the error says what is the matter
                 self._layouts[name] = find_layout(
@@ -191,7 +186,7 @@ def deep_features(
             squared errors (Elliott, Law, Russell, CVPR 2021). "none" leaves the feature maps unchanged.
         layout: where the outputs of all these layers have their feature maps: ``"channels_first"``,
             ``"channels_last"`` or ``"tokens"``. Default ``None``: the layout of each layer is found out
-            (:mod:`ssimpert.models.layouts`).
+            (:mod:`ssimpert.models.layout_search`).
         prefix_tokens: how many tokens in front of those of the patches have no place in the image (class token,
             registers). They are no part of the features. Default ``None``: the number is found out.
 
@@ -213,7 +208,7 @@ def deep_features(
         layer_of(model, name)
         if names.count(name) > 1:
             raise InputError(f"layer {name!r} is given twice")
-    features = Features(model, names, normalization, check_layout(layout, prefix_tokens), prefix_tokens)
+    features = Features(model, names, normalization, *check_layout(layout, prefix_tokens))
     if not isinstance(model, Classifier):
         return features
     with torch.no_grad():

@@ -13,11 +13,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
+from ssimpert.models.forward_passes import Model, outside_inference_mode, pass_images
 
 OutputAction = Callable[[str, object], object]
 """Gets a layer's name and output at each run of the layer. What it returns replaces the output, unless ``None``."""
@@ -59,6 +61,41 @@ def describe_output(output: object) -> str:
     if isinstance(output, Mapping):
         return f"a {type(output).__name__} with the keys {', '.join(repr(key) for key in output) or 'none'}"
     return "None" if output is None else f"a {type(output).__name__}"
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One run of one layer.
+
+    Attributes:
+        name: the layer's name.
+        module: the layer.
+        shape: of its output; ``None`` where the output is no single tensor.
+        returned: what errors say of the output.
+    """
+
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...] | None
+    returned: str
+
+
+def watch_layers(network: Model, layers: Mapping[str, nn.Module], images: Tensor) -> list[LayerCall]:
+    """Every run of ``layers`` in one pass of ``images`` without gradients, in order of completion."""
+    calls: list[LayerCall] = []
+    with outside_inference_mode(), torch.no_grad(), on_layer_outputs(layers, note_calls(layers, calls)):
+        pass_images(network, images)
+    return calls
+
+
+def note_calls(layers: Mapping[str, nn.Module], calls: list[LayerCall]) -> Callable[[str, object], None]:
+    """An action for :func:`on_layer_outputs` that notes every run in ``calls``."""
+
+    def note(name: str, output: object) -> None:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else None
+        calls.append(LayerCall(name, layers[name], shape, describe_output(output)))
+
+    return note
 
 
 def several_runs(layer: str, owner: str, runs: int) -> InputError:

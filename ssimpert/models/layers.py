@@ -12,8 +12,15 @@ from torch import Tensor, nn
 from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import pass_images
 from ssimpert.models.labels import unknown_among_many
-from ssimpert.models.layer_outputs import compiled_reason, describe_output, observable_layers, on_layer_outputs
-from ssimpert.models.layouts import Grid, LayerCall, Layouts, MapLayout
+from ssimpert.models.layer_outputs import (
+    LayerCall,
+    compiled_reason,
+    describe_output,
+    observable_layers,
+    on_layer_outputs,
+)
+from ssimpert.models.layout_candidates import LayoutCandidates
+from ssimpert.models.layouts import Grid, MapLayout
 
 MAX_TRIALS = 64
 """The most layers that are tried for a map on which the logits depend. A ViT needs three trials."""
@@ -70,10 +77,10 @@ def survey_layers(network: nn.Module, example: Tensor) -> LayerSurvey:
     compiled = compiled_reason(network)
     runs = _watch(network, example)
     counts = Counter(run.call.name for run in runs)
-    layouts = Layouts(network, [run.call for run in runs], example.shape)
+    candidates = LayoutCandidates(network, [run.call for run in runs], example.shape)
     found: dict[str, MapLayout] = {}
     for run in runs:
-        readings = layouts.of(run.call) if counts[run.call.name] == 1 else []
+        readings = candidates.of(run.call) if counts[run.call.name] == 1 else []
         if len(readings) == 1:
             found[run.call.name] = readings[0]
 

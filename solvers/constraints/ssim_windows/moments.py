@@ -14,8 +14,7 @@ from torch import Tensor
 
 from solvers.constraints.base import BoundConstraint
 from solvers.constraints.ssim_windows.window_dual import WindowDual, centred_planes, largest_of_planes
-from solvers.data_range import VALID_RANGES, first_beyond, widest_spread
-from solvers.errors import ProblemError
+from solvers.data_range import VALID_RANGES, check_spread
 from solvers.rounding import UNIT, total, total_up
 from solvers.windows import Window, WindowOperator
 
@@ -32,14 +31,14 @@ def check_data_range(kind: str, data_range: float, images: Tensor, sound: Tensor
     Raises:
         ProblemError: the pixels of a channel spread over more than 4 L.
     """
-    spread = widest_spread(images.flatten(2))
-    image = first_beyond(spread, data_range, sound)
-    if image is not None:
-        raise ProblemError(
-            f"{kind} data_range is {data_range:g}, but the pixels of image {image} lie up to "
-            f"{float(spread[image]):.6g} apart in a channel; give the range that pixels can take ({VALID_RANGES}), or "
-            "scale the images"
-        )
+    check_spread(
+        images.flatten(2),
+        data_range,
+        sound,
+        option=f"{kind} data_range is {data_range:g}",
+        group=" in a channel",
+        remedy=f"the range that pixels can take ({VALID_RANGES})",
+    )
 
 
 # The size of a mean that counts as 0 where means are kept, relative to the data range.

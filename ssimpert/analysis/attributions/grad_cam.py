@@ -51,7 +51,7 @@ def grad_cam(
             in the units of the logit.
         layout: where the layer's output has its feature map: ``"channels_first"`` (B, K, h, w), ``"channels_last"``
             (B, h, w, K) or ``"tokens"`` (B, N, K), the patches of a transformer in reading order. Default ``None``: the
-            layout is found out (:mod:`ssimpert.models.layouts`).
+            layout is found out (:mod:`ssimpert.models.layout_search`).
         prefix_tokens: how many tokens in front of those of the patches have no place in the image (class token,
             distillation token, registers) and are left out. Default ``None``: the number is found out.
 

@@ -14,7 +14,8 @@ from ssimpert.analysis.attributions.class_targets import class_targets, target_l
 from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import batch_size_for, describe_model, gradients_enabled, in_chunks
 from ssimpert.models.layer_outputs import check_observable, no_run, on_layer_outputs, several_runs
-from ssimpert.models.layouts import Layout, MapLayout, check_layout, find_layout, read_feature_map
+from ssimpert.models.layout_search import find_layout
+from ssimpert.models.layouts import Layout, MapLayout, check_layout, read_feature_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,8 @@ def mapped_layer(
     name = layer_name(layer, module)
     owner = describe_model(model)
     check_observable(name, module, model, owner)
-    if check_layout(layout, prefix_tokens) is None:
+    layout, prefix_tokens = check_layout(layout, prefix_tokens)
+    if layout is None:
         known: Mapping[str, MapLayout] = getattr(model, "layouts", {})
         full_name = layer if isinstance(layer, str) else _name_of(model, module)
         if full_name is not None and full_name in known:

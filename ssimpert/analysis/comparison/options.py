@@ -48,7 +48,7 @@ class ComparisonOptions:
     forward: OnnxClassifier | None = None
 
     def __post_init__(self) -> None:
-        for name in ("insertion_deletion", "sanity", "shifts", "seed"):
+        for name in ("prefix_tokens", "insertion_deletion", "sanity", "shifts", "seed"):
             object.__setattr__(self, name, plain(getattr(self, name)))
         names = as_list(self.attributions)
         object.__setattr__(self, "attributions", self.attributions if names is None else tuple(names))

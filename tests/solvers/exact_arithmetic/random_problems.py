@@ -157,15 +157,9 @@ def random_gradient(rng: Generator, image: np.ndarray, dtype: type, scaled_share
     of any scale."""
     kinds = {"noise": 0.4, "offset": 0.3, "zero": 0.04, "sparse": 0.1, "constant": 0.06, "along image": 0.1}
     kind = rng.choice(list(kinds), p=list(kinds.values()))
-    gradient = rng.normal(size=image.shape)
+    gradient = _random_vector(rng, kind, image.shape)
     if kind == "offset":
         gradient = gradient + rng.choice([-1, 1]) * 10.0 ** rng.uniform(3, 12)
-    elif kind == "zero":
-        gradient = 0 * gradient
-    elif kind == "sparse":
-        gradient = gradient * (rng.random(image.shape) < 0.2)
-    elif kind == "constant":
-        gradient = np.full(image.shape, rng.normal())
     elif kind == "along image":
         gradient = image * rng.choice([-1, 1]) + 10.0 ** rng.uniform(-12, 0) * gradient
     if rng.random() >= scaled_share:
@@ -178,18 +172,22 @@ def random_target(rng: Generator, image: np.ndarray, pixel_range: float, dtype: 
     """A point to project: of the size of pixels, or far smaller or larger, or along constants."""
     scale = pixel_range * 10.0 ** rng.choice([rng.uniform(-3, 1), rng.uniform(-12, 12)])
     kind = rng.choice(["noise", "offset", "zero", "sparse", "constant"], p=[0.5, 0.2, 0.05, 0.15, 0.1])
-    point = rng.normal(size=image.shape)
+    point = _random_vector(rng, kind, image.shape)
     if kind == "offset":
         point = point + 10.0 ** rng.uniform(0, 9)
-    elif kind == "zero":
-        point = 0 * point
-    elif kind == "sparse":
-        point = point * (rng.random(image.shape) < 0.2)
-    elif kind == "constant":
-        point = np.full(image.shape, rng.normal())
     if dtype is np.float64 and rng.random() < 0.05:
         scale = 10.0 ** rng.uniform(-200, 100)
     return np.asarray(scale * point)
+
+
+def _random_vector(rng: Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros, few values, one value everywhere, or for any other kind noise."""
+    noise = rng.normal(size=shape)
+    if kind == "zero":
+        return 0 * noise
+    if kind == "sparse":
+        return noise * (rng.random(shape) < 0.2)
+    return np.full(shape, rng.normal()) if kind == "constant" else noise
 
 
 # -- sets ---------------------------------------------------------------------------------------------------
