@@ -133,6 +133,9 @@ def compare(
     sanity: Annotated[
         bool, typer.Option("--sanity", help="Also compare the maps of the same model with random weights.")
     ] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Also write agreement.csv, the table as comma-separated values.")
+    ] = False,
     forward: Annotated[
         ForwardName,
         typer.Option(
@@ -160,12 +163,13 @@ def compare(
         "sanity": sanity,
         "shifts": shifts,
     }
+    perturb_run.check_layers(workspace.classifier)
     comparison.check_comparison_options(workspace, options)
     options["forward"] = comparison.forward_from_option(workspace, options, forward)
     result = workspace.perturb(perturb_run)
     if perturb_run.region is not None:
         options["support"] = workspace.support(perturb_run.region)
-    comparison.compare_and_write(workspace, result, options, as_json=json)
+    comparison.compare_and_write(workspace, result, options, as_json=json, csv=csv)
 
 
 @app.command()

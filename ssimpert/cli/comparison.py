@@ -46,10 +46,13 @@ def forward_from_option(workspace: Workspace, options: dict[str, Any], name: For
         return onnx_classifier(workspace.classifier, workspace.batch[:1])
 
 
-def compare_and_write(workspace: Workspace, result: PerturbResult, options: dict[str, Any], *, as_json: bool) -> None:
+def compare_and_write(
+    workspace: Workspace, result: PerturbResult, options: dict[str, Any], *, as_json: bool, csv: bool = False
+) -> None:
     """Compare with the class activation map; write the table, the figures and the result.json of each image.
 
     ``options`` are keywords of :func:`ssimpert.compare`. With ``as_json`` the records are printed instead of tables.
+    With ``csv`` the table is also written as comma-separated values.
     """
     from ssimpert.analysis import compare
     from ssimpert.report.comparison_files import save_table_and_figures
@@ -66,6 +69,7 @@ def compare_and_write(workspace: Workspace, result: PerturbResult, options: dict
             comparison,
             names=names,
             labels=workspace.classifier.labels,
+            csv=csv,
         )
     controls = [None] * len(names) if comparison.control is None else comparison.control.rows()
     document = comparison.to_json()
@@ -76,6 +80,7 @@ def compare_and_write(workspace: Workspace, result: PerturbResult, options: dict
             "cam": comparison.cam_name,
             "cam_layer": comparison.cam_layer,
             "comparison_settings": comparison.settings,
+            "run": {name: values[index] for name, values in comparison.run.items()},
             "agreement": [row for row in document["records"] if row["image"] == index],
         }
         for index in range(len(names))

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.engines import check_engine_fits
+from ssimpert.cli.errors import UsageError
+from ssimpert.cli.feature_balls import FeatureBallSet
 from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
-from ssimpert.cli.perturb_run import margin_for_target
+from ssimpert.cli.perturb_run import margin_for_target, set_around
 from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.region import Region, region_from_options
 
@@ -33,7 +35,7 @@ class MinimalRun:
         region: where pixels may change; None for everywhere.
     """
 
-    constraint: Constraint
+    constraint: Constraint | FeatureBallSet
     engine: Engine
     steps: int
     rounds: int
@@ -61,12 +63,18 @@ def minimal_run_from_options(
     from ssimpert.perturbation.budget_search.attempt import check_level_options
     from ssimpert.validation import check_count, check_share
 
-    constraint, settings = constraint_options.build(), solver_options.settings()
+    if solver_options.ball_method is not None:
+        raise UsageError(
+            f"--method {solver_options.ball_method.value} is for perturb and compare; minimal finds the least "
+            "radius of --constraint feature-ball"
+        )
+    constraint, settings = constraint_options.build(), solver_options.settings(constraint_options.name)
     engine = check_engine_fits(constraint, search_options.engine, solver_options.method)
     check_count("steps", search_options.steps)
     check_count("rounds", search_options.rounds)
     check_share("tolerance", search_options.tolerance)
-    check_level_options(constraint, engine)
+    if not isinstance(constraint, FeatureBallSet):  # this set has a level, but needs a model first
+        check_level_options(constraint, engine)
     return MinimalRun(
         constraint,
         engine,
@@ -85,11 +93,13 @@ def find_minimal(workspace: Workspace, minimal_run: MinimalRun) -> MinimalBudget
     """The least levels of all images, with a progress bar."""
     from ssimpert.perturbation import minimal_budget
 
+    if isinstance(minimal_run.constraint, FeatureBallSet):
+        minimal_run.constraint.check_layers(workspace.classifier)
     with progress_bar("looking for the least level", None):
         return minimal_budget(
             workspace.classifier,
             workspace.batch,
-            minimal_run.constraint,
+            set_around(minimal_run.constraint, workspace.classifier, workspace.batch),
             steps=minimal_run.steps,
             rounds=minimal_run.rounds,
             tolerance=minimal_run.tolerance,
@@ -124,14 +134,16 @@ def write_curve(
     from ssimpert.report.figure import save_figure
     from ssimpert.report.margin_figure import margin_figure
 
-    family, least_level = family_of(minimal_run.constraint), float(result.level[index])
+    image = workspace.batch[index : index + 1]
+    constraint = set_around(minimal_run.constraint, workspace.classifier, image)
+    family, least_level = family_of(constraint), float(result.level[index])
     centre = least_level if least_level > 0 else family.first  # a NaN is not > 0
     levels = geometric_levels(centre / CURVE_FACTOR, min(CURVE_FACTOR * centre, family.largest), count)
     support = workspace.support(minimal_run.region)
     margins = margin_curve(
         workspace.classifier,
-        workspace.batch[index : index + 1],
-        minimal_run.constraint,
+        image,
+        constraint,
         levels,
         steps=minimal_run.steps,
         margin=margin_for_target(minimal_run.target),

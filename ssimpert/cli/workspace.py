@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.options import ModelOptions
-from ssimpert.cli.perturb_run import PerturbRun, margin_for_target
+from ssimpert.cli.perturb_run import PerturbRun
 from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.region import Region
 
@@ -51,24 +51,9 @@ class Workspace:
 
     def perturb(self, perturb_run: PerturbRun) -> PerturbResult:
         """Perturb all images, with a progress bar."""
-        from ssimpert.perturbation import perturb as run_perturb
-
-        with progress_bar("perturbing", perturb_run.steps) as advance:
-            return run_perturb(
-                self.classifier,
-                self.batch,
-                perturb_run.constraint,
-                steps=perturb_run.steps,
-                margin=margin_for_target(perturb_run.target),
-                engine=perturb_run.engine,
-                faithful=perturb_run.faithful,
-                support=self.support(perturb_run.region),
-                stop_at_success=perturb_run.stop_at_success,
-                method=perturb_run.method,
-                settings=perturb_run.settings,
-                quantize=perturb_run.quantize,
-                observer=lambda state: advance(),
-            )
+        perturb_run.check_layers(self.classifier)
+        with progress_bar("perturbing", perturb_run.progress_steps) as advance:
+            return perturb_run.perturb(self.classifier, self.batch, self.support(perturb_run.region), advance)
 
     def support(self, region: Region | None) -> Tensor | None:
         """Where pixels may change, (B, 1, H, W) bool on the images' device; None for everywhere."""

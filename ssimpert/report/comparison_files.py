@@ -28,6 +28,7 @@ def save_comparison(
     *,
     names: Names | None = None,
     labels: Sequence[str] | None = None,
+    csv: bool = False,
 ) -> None:
     """Write a comparison into a folder.
 
@@ -41,6 +42,7 @@ def save_comparison(
         comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
         names: a name for each image, all different, each usable as the name of a folder; default: the images' numbers.
         labels: class names for the figures; ``None`` shows class numbers.
+        csv: also write ``agreement.csv``, the table as comma-separated values.
 
     Raises:
         InputError: names can't be used, or the folder can't be written to.
@@ -63,7 +65,7 @@ def save_comparison(
         (target / "result.json").write_text(json_text(record) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"can't write to folder {str(folder)!r}: {error.strerror or error}") from error
-    save_table_and_figures(target, folders, image, result, comparison, names=chosen, labels=labels)
+    save_table_and_figures(target, folders, image, result, comparison, names=chosen, labels=labels, csv=csv)
 
 
 def save_table_and_figures(
@@ -75,6 +77,7 @@ def save_table_and_figures(
     *,
     names: Sequence[str],
     labels: Sequence[str] | None = None,
+    csv: bool = False,
 ) -> None:
     """Write ``agreement.parquet`` and the figures, each as .png and .svg, into folders that exist.
 
@@ -90,11 +93,15 @@ def save_table_and_figures(
         comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
         names: a name for each image, all different.
         labels: class names for the figures; ``None`` shows class numbers.
+        csv: also write ``agreement.csv``, the table as comma-separated values.
 
     Raises:
         InputError: a file can't be written.
     """
-    write_table(comparison.table(names), folder / "agreement.parquet")
+    table = comparison.table(names)
+    write_table(table, folder / "agreement.parquet")
+    if csv:
+        write_table(table, folder / "agreement.csv")
     for index, image_folder in enumerate(folders):
         _save(comparison_figure(image, result, comparison, index, labels), image_folder / "figure")
     _save(map_grid(image, comparison, names=names), folder / "maps")

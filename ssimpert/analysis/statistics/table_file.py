@@ -1,10 +1,11 @@
-"""Tables on disk, as Parquet, with what they depend on: seeds, settings, versions."""
+"""Tables on disk, as Parquet or as comma-separated values, with what they depend on: seeds, settings, versions."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ _FORMAT = 1
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
     """Write a table to a Parquet file, together with ``table.attrs``.
 
+    A path that ends in ``.csv`` gets comma-separated values instead, for programs that don't read Parquet: numbers in
+    full precision, NaN as an empty field, without ``table.attrs``. :func:`read_table` doesn't read that file;
+    ``pandas.read_csv`` does.
+
     What the table depends on belongs into ``table.attrs``, as JSON values: ``table.attrs["seed"] = 0``. The versions of
     Python and of the packages that decide the numbers are added under ``"versions"``; a table that was read from a file
     keeps the versions of that file. The index is not kept. The file appears whole or not at all.
@@ -44,6 +49,9 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
+    if Path(path).suffix.lower() == ".csv":
+        _write_whole(path, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n"))
+        return
     attributes = {"versions": _versions(), **table.attrs}
     try:
         text = json.dumps({"format": _FORMAT, "attrs": attributes}, allow_nan=False)
@@ -56,10 +64,15 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
         raise InputError(f"the table can't be written as Parquet: {error}") from error
     content = content.replace_schema_metadata({**(content.schema.metadata or {}), _KEY: text.encode()})
+    _write_whole(path, lambda temporary: pyarrow.parquet.write_table(content, temporary))
+
+
+def _write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` write a file beside ``path``, and put the file in its place once it is complete."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        pyarrow.parquet.write_table(content, temporary)
+        write(temporary)
         temporary.replace(target)
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror or error}") from error
