@@ -51,8 +51,12 @@ def compare_and_write(
 ) -> None:
     """Compare with the class activation map; write the table, the figures and the result.json of each image.
 
-    ``options`` are keywords of :func:`ssimpert.compare`. With ``as_json`` the records are printed instead of tables.
-    With ``csv`` the table is also written as comma-separated values.
+    Args:
+        workspace: the images, the model, and the folders for the files.
+        result: the perturbation of all images.
+        options: keywords of :func:`ssimpert.compare`.
+        as_json: whether the records are printed instead of tables.
+        csv: whether the table is also written as comma-separated values.
     """
     from ssimpert.analysis import compare
     from ssimpert.report.comparison_files import save_table_and_figures

@@ -41,7 +41,8 @@ def summarize(
         table: the per-image table.
         by: the name of a column, or several names, that tell joined runs apart, such as ``"model"`` or
             ``("constraint", "level")``. Every part of the table with one value there is treated as a table of its own,
-            and the result begins with these columns. Default: the table is of one run.
+            and the result begins with these columns; a column of the result that has such a name already, ``seed``, is
+            then called ``bootstrap_seed``. Default: the table is of one run.
         cluster: the name of a column; images with one value there belong together (composites of one object, say). The
             bootstrap then resamples whole clusters. Default ``None``: images are independent.
         confidence: of the interval, strictly between 0 and 1; default 0.95.
@@ -249,6 +250,7 @@ def _parts(table: pd.DataFrame, columns: list[str]) -> list[tuple[dict[str, Any]
 
 def _with_columns(result: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
     """``result`` with columns of one value each in front of its own."""
+    result = result.rename(columns={name: f"bootstrap_{name}" for name in values})
     for position, (name, value) in enumerate(values.items()):
         result.insert(position, name, value)
     return result

@@ -67,6 +67,8 @@ def test_several_columns_and_missing_numbers_split_a_table() -> None:
     found = summarize(joined(*tables), by=("model", "threshold"), **QUICK)
     assert len(found) == 4 * 3
     assert found["threshold"].isna().sum() == 6
+    seeds = summarize(joined(run(), run(1, seed=5)), by="seed", seed=3, **QUICK)
+    assert (set(seeds["seed"]), set(seeds["bootstrap_seed"])) == ({0, 5}, {3})
 
 
 def test_differences_are_paired_within_a_part_and_corrected_over_all() -> None:
