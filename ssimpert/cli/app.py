@@ -199,9 +199,10 @@ def minimal(
     the perturbation exactly. Rounded to the 8 bits of the PNG, the perturbation may no longer change the label:
     result.json says under 'file' what the PNG does.
     """
-    from ssimpert.cli.minimal_run import find_minimal, minimal_run_from_options, write_curve
+    from ssimpert.cli.minimal_run import check_curve, find_minimal, minimal_run_from_options, write_curve
 
     minimal_run = minimal_run_from_options(images, constraint_options, search_options, solver_options)
+    check_curve(minimal_run, curve)
     workspace = Workspace(images, out, model_options)
     result = find_minimal(workspace, minimal_run)
     records = [workspace.record(result, k) for k in range(len(images))]

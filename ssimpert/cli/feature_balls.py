@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,6 +118,17 @@ class PenalisedBall:
             observer=lambda state: advance(),
         )
 
+    @property
+    def strength(self) -> float:
+        """How much the features may change, at least as far as the order goes: one over their weight."""
+        return 1 / self.gamma
+
+    strength_unit = "1 / gamma"
+
+    def at_strength(self, strength: float) -> PenalisedBall:
+        """The same run with another weight on the features, which stays."""
+        return replace(self, gamma=1 / strength, lower_gamma=False)
+
     def check_layers(self, model: Classifier) -> None:
         """Raise :class:`InputError` where the model has no such layer."""
         _check_layers(model, self.layers, "mse")
@@ -159,6 +170,17 @@ class ConstrainedBall:
             settings=self.settings,
             observer=lambda state: advance(),
         )
+
+    @property
+    def strength(self) -> float:
+        """How much the features may change: the radius."""
+        return self.radius
+
+    strength_unit = "radius"
+
+    def at_strength(self, strength: float) -> ConstrainedBall:
+        """The same run with another radius."""
+        return replace(self, radius=strength)
 
     def check_layers(self, model: Classifier) -> None:
         """Raise :class:`InputError` where the model has no such layer."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.cli.constraints import values_of
 from ssimpert.cli.engines import check_engine_fits
 from ssimpert.cli.errors import UsageError
-from ssimpert.cli.feature_balls import FeatureBallSet
+from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, PerceptualBall, constrained_ball, penalised_ball
 from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
-from ssimpert.cli.perturb_run import margin_for_target, set_around
+from ssimpert.cli.perturb_run import SOLVER_OPTIONS_TAKEN, check_ball_set, margin_for_target, refuse_others, set_around
 from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.region import Region, region_from_options
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 # The curve reaches from the least level divided by this factor to the least level times this factor.
 CURVE_FACTOR = 4.0
+DEFAULT_STEPS = 10
+# The options of the search that the perceptual balls take.
+SEARCH_OPTIONS_TAKEN = ("steps", "rounds", "tolerance", "target")
 
 
 @dataclass(frozen=True)
@@ -29,14 +34,16 @@ class MinimalRun:
     """The arguments of :func:`ssimpert.minimal_budget`, without model and images.
 
     Attributes:
-        constraint, engine, steps, rounds, tolerance: as in :func:`ssimpert.minimal_budget`.
+        constraint: as in :func:`ssimpert.minimal_budget`; or a set that needs the model, or a perceptual ball, which
+            takes no engine.
+        engine, steps, rounds, tolerance: as in :func:`ssimpert.minimal_budget`.
         candidates, method, settings: as in :func:`ssimpert.minimal_budget`.
         target: the class to aim at; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
     """
 
-    constraint: Constraint | FeatureBallSet
-    engine: Engine
+    constraint: Constraint | FeatureBallSet | PerceptualBall
+    engine: Engine | None
     steps: int
     rounds: int
     tolerance: float
@@ -64,13 +71,9 @@ def minimal_run_from_options(
     from ssimpert.validation import check_count, check_share
 
     if solver_options.ball_method is not None:
-        raise UsageError(
-            f"--method {solver_options.ball_method.value} is for perturb and compare; minimal finds the least "
-            "radius of --constraint feature-ball"
-        )
+        return _ball_run(solver_options.ball_method, constraint_options, search_options, solver_options)
     constraint, settings = constraint_options.build(), solver_options.settings(constraint_options.name)
     engine = check_engine_fits(constraint, search_options.engine, solver_options.method)
-    check_count("steps", search_options.steps)
     check_count("rounds", search_options.rounds)
     check_share("tolerance", search_options.tolerance)
     if not isinstance(constraint, FeatureBallSet):  # this set has a level, but needs a model first
@@ -78,7 +81,7 @@ def minimal_run_from_options(
     return MinimalRun(
         constraint,
         engine,
-        steps=search_options.steps,
+        steps=search_options.steps or DEFAULT_STEPS,
         rounds=search_options.rounds,
         tolerance=search_options.tolerance,
         candidates=search_options.candidates,
@@ -89,17 +92,85 @@ def minimal_run_from_options(
     )
 
 
+def _ball_run(
+    ball_method: BallMethod,
+    constraint_options: ConstraintOptions,
+    search_options: SearchOptions,
+    solver_options: SolverOptions,
+) -> MinimalRun:
+    """The search for the least radius, or the largest weight on features, of a perceptual ball."""
+    from ssimpert.validation import check_count, check_share
+
+    check_ball_set(ball_method, constraint_options)
+    given = constraint_options.given()
+    if given["lower_gamma"] is not None:
+        raise UsageError("--lower-gamma and --keep-gamma are for perturb and compare: minimal looks for gamma itself")
+    values = values_of(ball_method, given)
+    refuse_others(ball_method, search_options, SEARCH_OPTIONS_TAKEN)
+    refuse_others(ball_method, solver_options, SOLVER_OPTIONS_TAKEN[ball_method])
+    settings, target = solver_options.settings(ball_method), search_options.target
+    ball: PerceptualBall
+    if ball_method is BallMethod.PENALISED:
+        ball = penalised_ball(values, wanted_given=given["wanted_margin"] is not None, faithful=False, target=target)
+        if ball.gamma == 0:
+            raise UsageError("--gamma 0 leaves minimal no weight to begin with; give a positive one")
+    else:
+        ball = constrained_ball(values, settings, stop_at_success=True, target=target)
+    return MinimalRun(
+        ball,
+        engine=None,
+        steps=search_options.steps or (100 if ball_method is BallMethod.PENALISED else DEFAULT_STEPS),
+        rounds=check_count("rounds", search_options.rounds),
+        tolerance=check_share("tolerance", search_options.tolerance),
+        candidates=search_options.candidates,
+        target=target,
+        method=solver_options.method,
+        settings=settings,
+        region=None,
+    )
+
+
+def check_curve(minimal_run: MinimalRun, count: int | None) -> None:
+    """Raise :class:`UsageError` where ``--curve`` is asked of a method that has no levels of one set."""
+    if count is not None and isinstance(minimal_run.constraint, PerceptualBall):
+        raise UsageError(
+            f"--curve {count} is for sets; take --constraint feature-ball, or drop --curve or --method "
+            f"{minimal_run.method}"
+        )
+
+
+def _ball_of_least_strength(
+    workspace: Workspace, ball: PerceptualBall, minimal_run: MinimalRun, advance: Callable[[], None]
+) -> MinimalBudgetResult:
+    from ssimpert.perturbation.budget_search.least_strength import least_strength
+
+    return least_strength(
+        lambda image, strength: ball.at_strength(strength).perturb(
+            workspace.classifier, image, minimal_run.steps, advance
+        ),
+        workspace.batch,
+        ball.strength,
+        unit=ball.strength_unit,
+        rounds=minimal_run.rounds,
+        tolerance=minimal_run.tolerance,
+    )
+
+
 def find_minimal(workspace: Workspace, minimal_run: MinimalRun) -> MinimalBudgetResult:
     """The least levels of all images, with a progress bar."""
     from ssimpert.perturbation import minimal_budget
 
-    if isinstance(minimal_run.constraint, FeatureBallSet):
-        minimal_run.constraint.check_layers(workspace.classifier)
-    with progress_bar("looking for the least level", None):
+    constraint = minimal_run.constraint
+    if isinstance(constraint, FeatureBallSet | PerceptualBall):
+        constraint.check_layers(workspace.classifier)
+    with progress_bar("looking for the least level", None) as advance:
+        if isinstance(constraint, PerceptualBall):
+            return _ball_of_least_strength(workspace, constraint, minimal_run, advance)
+        assert minimal_run.engine is not None  # only perceptual balls have none
         return minimal_budget(
             workspace.classifier,
             workspace.batch,
-            set_around(minimal_run.constraint, workspace.classifier, workspace.batch),
+            set_around(constraint, workspace.classifier, workspace.batch),
             steps=minimal_run.steps,
             rounds=minimal_run.rounds,
             tolerance=minimal_run.tolerance,
@@ -134,6 +205,8 @@ def write_curve(
     from ssimpert.report.figure import save_figure
     from ssimpert.report.margin_figure import margin_figure
 
+    assert not isinstance(minimal_run.constraint, PerceptualBall)  # check_curve refuses these
+    assert minimal_run.engine is not None
     image = workspace.batch[index : index + 1]
     constraint = set_around(minimal_run.constraint, workspace.classifier, image)
     family, least_level = family_of(constraint), float(result.level[index])

@@ -264,8 +264,13 @@ class SearchOptions:
         typer.Option(help="The loop that raises the margin at each level.", rich_help_panel=ENGINE_PANEL),
     ] = EngineAroundOriginal.PROJECTED_GRADIENT
     steps: Annotated[
-        int, typer.Option(min=1, help="The largest number of steps at each level.", rich_help_panel=ENGINE_PANEL)
-    ] = 10
+        int | None,
+        typer.Option(
+            min=1,
+            help="The largest number of steps at each level. Default 10, 100 for perceptual-ball.",
+            rich_help_panel=ENGINE_PANEL,
+        ),
+    ] = None
     rounds: Annotated[
         int, typer.Option(min=1, help="The largest number of levels for each image.", rich_help_panel=ENGINE_PANEL)
     ] = 20

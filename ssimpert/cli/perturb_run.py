@@ -18,7 +18,7 @@ from ssimpert.cli.feature_balls import (
     constrained_ball,
     penalised_ball,
 )
-from ssimpert.cli.options import ConstraintOptions, EngineOptions, SolverOptions
+from ssimpert.cli.options import ConstraintOptions, EngineOptions, SearchOptions, SolverOptions
 from ssimpert.cli.region import Region, region_from_options
 
 if TYPE_CHECKING:
@@ -161,8 +161,8 @@ def _ball_run(
     check_ball_set(ball_method, constraint_options)
     given = constraint_options.given()
     values = values_of(ball_method, given)
-    _refuse_others(ball_method, engine_options, ENGINE_OPTIONS_TAKEN[ball_method])
-    _refuse_others(ball_method, solver_options, SOLVER_OPTIONS_TAKEN[ball_method])
+    refuse_others(ball_method, engine_options, ENGINE_OPTIONS_TAKEN[ball_method])
+    refuse_others(ball_method, solver_options, SOLVER_OPTIONS_TAKEN[ball_method])
     settings = solver_options.settings(ball_method)
     target, stop_at_success = engine_options.target, engine_options.until_success is not False
     ball: PerceptualBall
@@ -202,7 +202,9 @@ def check_ball_set(ball_method: BallMethod, constraint_options: ConstraintOption
     raise UsageError(f"--constraint {name.value} contradicts --method {ball_method.value}, which {remedy}")
 
 
-def _refuse_others(ball_method: BallMethod, group: EngineOptions | SolverOptions, taken: tuple[str, ...]) -> None:
+def refuse_others(
+    ball_method: BallMethod, group: EngineOptions | SearchOptions | SolverOptions, taken: tuple[str, ...]
+) -> None:
     """Raise :class:`UsageError` for the first option of ``group`` that was given and is not among ``taken``."""
     for entry in fields(group):
         if entry.name not in taken and getattr(group, entry.name) != entry.default:

@@ -119,6 +119,20 @@ def test_minimal_finds_the_least_radius_of_the_linearised_set(
     assert margins[-1] > 0
 
 
+def test_minimal_finds_the_largest_weight_on_features(command: Command, small: Classifier, tmp_path: Path) -> None:
+    words = ("minimal", "chelsea", "--method", "perceptual-ball", *BY_NAME, "--gamma", "50", "--steps", "10")
+    (record,) = records(command, *words, "--rounds", "5", "--out", tmp_path)
+    result = record["result"]
+    assert (result["success"], result["level_unit"], result["rounds"]) == (True, "1 / gamma", 5)
+    assert 0 < result["failed_level"] < result["level"]
+    # At the weight that failed the method fails, and at the level it succeeds, without this search.
+    for level, succeeds in ((result["failed_level"], False), (result["level"], True)):
+        options = {"gamma": 1 / level, "lower_gamma": False, "iterations": 10}
+        again = ssimpert.perceptual_ball_lbfgs(small, clean().float(), layers=["1", "3"], **options)
+        assert bool(again.success) is succeeds
+    assert torch.equal(again.adversarial.double(), perturbed(tmp_path))
+
+
 def test_compare_writes_what_it_writes_for_an_ssim_ball(command: Command, small: Classifier, tmp_path: Path) -> None:
     common = ("--layer", "2", "--shifts", "0", "--csv")
     (other,) = records(command, "compare", "chelsea", *common, "--out", tmp_path / "ssim")
@@ -200,11 +214,32 @@ def test_what_the_other_balls_do_not_take_is_refused_before_a_model_is_loaded(
     assert_refused(command, monkeypatch, (*words, "--out", tmp_path), message)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--engine", "frank_wolfe"), "--engine does not belong to perceptual-ball, which takes --steps, --rounds"),
+        (("--curve", "3"), "--curve 3 is for sets; take --constraint feature-ball, or drop --curve or --method"),
+        (("--lower-gamma",), "minimal looks for gamma itself"),
+        (("--gamma", "0"), "--gamma 0 leaves minimal no weight to begin with"),
+        (("--support", "mask.png"), "--support does not belong to perceptual-ball"),
+    ],
+)
+def test_what_minimal_does_not_take_with_the_penalised_ball_is_refused(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    words = ("--method", "perceptual-ball", *words)
+    assert_refused(command, monkeypatch, (*words, "--out", tmp_path), message, name="minimal")
+
+
 def assert_refused(
-    command: Command, monkeypatch: pytest.MonkeyPatch, words: tuple[str | Path, ...], message: str
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str | Path, ...],
+    message: str,
+    name: str = "perturb",
 ) -> None:
     monkeypatch.setattr("ssimpert.models.load_model", lambda *_, **__: pytest.fail("work started"))
-    code, _, err = command("perturb", "chelsea", *words)
+    code, _, err = command(name, "chelsea", *words)
     assert code == 2, err
     (line,) = [line for line in err.splitlines() if line.startswith("ssimpert: ")]
     assert message in line
