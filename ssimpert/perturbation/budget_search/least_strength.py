@@ -1,7 +1,7 @@
 """The least strength of a whole method at which the decision changes, for methods that have no set to shrink.
 
-:func:`ssimpert.minimal_budget` walks along a decision boundary within a family of sets. A perceptual ball is run anew at
-every strength instead: its radius, or one over the weight of its features.
+:func:`ssimpert.minimal_budget` walks along a decision boundary within a family of sets. A perceptual ball is run anew
+at every strength instead: its radius, or one over the weight of its features.
 """
 
 from __future__ import annotations

@@ -107,8 +107,9 @@ def test_the_linearised_set_is_kept_and_named_by_its_layers(
 def test_minimal_finds_the_least_radius_of_the_linearised_set(
     command: Command, small: Classifier, tmp_path: Path
 ) -> None:
-    words = ("minimal", "chelsea", "--constraint", "feature-ball", *BY_NAME, "--radius", "0.05", "--tolerance", "0.05")
-    (record,) = records(command, *words, "--steps", "3", "--rounds", "4", "--curve", "2", "--out", tmp_path)
+    words = ("minimal", "chelsea", "--constraint", "feature-ball", *BY_NAME, "--radius", "0.05", "--candidates", "1")
+    quick = ("--steps", "1", "--rounds", "2", "--eps-rel", "0.1", "--max-iter", "30")
+    (record,) = records(command, *words, *quick, "--curve", "2", "--out", tmp_path)
     result = record["result"]
     assert (result["success"], result["level_unit"]) == (True, "radius")
     assert result["level"] == pytest.approx(linear_change(small, tmp_path), rel=2e-3)
