@@ -18,9 +18,13 @@ from solvers.validation import plain
 def describe(value: Any) -> Any:
     """``value`` as plain values for JSON.
 
-    A dataclass becomes a dictionary: the name of its class under ``kind``, then its fields. A tensor with at most one
+    A dataclass becomes a dictionary: the name of its class under ``kind``, then its fields. An operator has products
+    and not numbers: of these only the layers and the normalization of its features are kept. A tensor with at most one
     axis becomes a list, and a larger tensor a text that gives its shape. Any other object becomes its name.
     """
+    if isinstance(value, solvers.LinearOperator):
+        names = [name for name in ("layers", "normalization") if hasattr(value, name)]
+        return {"kind": type(value).__name__} | {name: describe(getattr(value, name)) for name in names}
     if is_dataclass(value) and not isinstance(value, type):
         return {"kind": type(value).__name__} | {
             entry.name: describe(getattr(value, entry.name)) for entry in fields(value)

@@ -67,6 +67,7 @@ from ssimpert.analysis.perturbation_maps import (
     ssim_saliency,
 )
 from ssimpert.analysis.statistics import (
+    RUN_COLUMNS,
     Interval,
     SignFlipTest,
     agreement_table,
@@ -85,6 +86,7 @@ __all__ = [
     "ATTRIBUTIONS",
     "CAMS",
     "CHANNEL_REDUCTIONS",
+    "RUN_COLUMNS",
     "SALIENCY_KINDS",
     "Agreement",
     "AgreementRow",

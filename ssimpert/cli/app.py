@@ -79,6 +79,7 @@ def perturb(
     perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
     run = run_record("perturb", model_options, constraint_options, engine_options, solver_options)
     workspace = Workspace(images, out, model_options, run, region=perturb_run.region, redo=redo)
+    perturb_run.check_layers(workspace.classifier)
     records = workspace.process("perturbing", perturb_photo(workspace, perturb_run))
     if json:
         print_json(records)
@@ -144,6 +145,9 @@ def compare(
     sanity: Annotated[
         bool, typer.Option("--sanity", help="Also compare the maps of the same model with random weights.")
     ] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Also write agreement.csv, the table as comma-separated values.")
+    ] = False,
     forward: Annotated[
         ForwardName,
         typer.Option(
@@ -182,10 +186,11 @@ def compare(
         forward=forward,
     )
     workspace = Workspace(images, out, model_options, run, region=perturb_run.region, redo=redo)
+    perturb_run.check_layers(workspace.classifier)
     comparison.check_comparison_options(workspace, options)
     options["forward"] = comparison.forward_from_option(workspace, options, forward)
     records = workspace.process("comparing", comparison.compare_photo(workspace, perturb_run, options))
-    compared = comparison.write_tables_and_figures(workspace, records)
+    compared = comparison.write_tables_and_figures(workspace, records, csv=csv)
     if json:
         print_json(records)
         return
@@ -231,11 +236,13 @@ def minimal(
     Each image's files are written as soon as the image is done. The same command skips what is complete, and goes on
     where it was stopped.
     """
-    from ssimpert.cli.minimal_run import minimal_photo, minimal_run_from_options
+    from ssimpert.cli.minimal_run import check_curve, minimal_photo, minimal_run_from_options
 
     minimal_run = minimal_run_from_options(images, constraint_options, search_options, solver_options)
+    check_curve(minimal_run, curve)
     run = run_record("minimal", model_options, constraint_options, search_options, solver_options, curve=curve)
     workspace = Workspace(images, out, model_options, run, region=minimal_run.region, redo=redo)
+    minimal_run.check_layers(workspace.classifier)
     records = workspace.process("looking for least levels", minimal_photo(workspace, minimal_run, curve))
     if json:
         print_json(records)

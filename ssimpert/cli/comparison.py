@@ -93,6 +93,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
         "cam_layer": document["cam_layer"],
         "cam_target": document["cam_target"],
         "comparison_settings": document["settings"],
+        "run_columns": document["run"],
         "agreement": document["records"],
         "curves": document["curves"],
     }
@@ -109,6 +110,7 @@ def recorded_comparison(records: list[dict[str, Any]], maps: list[Path] | None =
             "cam_layer": record["cam_layer"],
             "cam_target": record["cam_target"],
             "settings": record["comparison_settings"],
+            "run": record["run_columns"],
             "records": record["agreement"],
             "curves": record["curves"],
         }
@@ -117,10 +119,11 @@ def recorded_comparison(records: list[dict[str, Any]], maps: list[Path] | None =
     return comparison_from_json(documents, maps)
 
 
-def write_tables_and_figures(workspace: Workspace, records: list[dict[str, Any]]) -> Comparison:
+def write_tables_and_figures(workspace: Workspace, records: list[dict[str, Any]], *, csv: bool = False) -> Comparison:
     """Write agreement.parquet and the figures of all photos, from the photos' records; return their comparison.
 
-    The figure of maps shows the first :data:`MAX_PHOTOS_OF_MAPS` photos.
+    The figure of maps shows the first :data:`MAX_PHOTOS_OF_MAPS` photos. With ``csv`` the table is also written as
+    comma-separated values.
     """
     import torch
 
@@ -130,7 +133,10 @@ def write_tables_and_figures(workspace: Workspace, records: list[dict[str, Any]]
     names, folder = image_names(workspace.names, workspace.folders), workspace.output.path
     comparison = recorded_comparison(records)
     with progress_bar("drawing", None):
-        write_table(comparison.table(names), folder / "agreement.parquet")
+        table = comparison.table(names)
+        write_table(table, folder / "agreement.parquet")
+        if csv:
+            write_table(table, folder / "agreement.csv")
         save_curves(folder, comparison)
         shown = range(len(names))[:MAX_PHOTOS_OF_MAPS]
         with_maps = recorded_comparison(

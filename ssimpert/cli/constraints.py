@@ -1,4 +1,4 @@
-"""From command-line options to a constraint set."""
+"""The formulations of the command line and their options, and from options to a constraint set."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from enum import StrEnum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
+
+from ssimpert.cli.errors import UsageError
+from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, MarginTermName, NormalizationName, feature_ball_set
 
 if TYPE_CHECKING:
     from solvers.constraints import Constraint
@@ -21,10 +24,13 @@ class ConstraintName(StrEnum):
     L2 = "l2"
     LINF = "linf"
     L1 = "l1"
+    FEATURE_BALL = "feature-ball"
 
 
-# The options of each set, with their defaults.
-OPTIONS: dict[ConstraintName, dict[str, Any]] = {
+# A formulation is a set, or a method that has no set or its own.
+Formulation = ConstraintName | BallMethod
+# The options of each formulation, with their defaults.
+OPTIONS: dict[Formulation, dict[str, Any]] = {
     ConstraintName.GLOBAL_SSIM: {"distance": 0.005},
     ConstraintName.WINDOW_SSIM: {
         "threshold": 0.95,
@@ -53,36 +59,76 @@ OPTIONS: dict[ConstraintName, dict[str, Any]] = {
     ConstraintName.L2: {"radius": 0.5},
     ConstraintName.LINF: {"radius": Fraction(2, 255)},
     ConstraintName.L1: {"radius": 50.0},
+    ConstraintName.FEATURE_BALL: {
+        "radius": 0.3,
+        "layers": None,
+        "normalization": NormalizationName.UNIT_CHANNEL,
+        # Alone in the pixel box a feature ball has flat directions without end.
+        "l2_radius": "1",
+    },
+    # The weights of Elliott, Law, Russell, CVPR 2021.
+    BallMethod.PENALISED: {
+        "layers": None,
+        "gamma": 1e4,
+        "pixel_weight": 1.0,
+        "wanted_margin": -2.0,
+        "margin_term": MarginTermName.EQUALITY,
+        "lower_gamma": None,
+    },
+    BallMethod.CONSTRAINED: {
+        "radius": 0.3,
+        "layers": None,
+        "normalization": NormalizationName.UNIT_CHANNEL,
+        "step_norm": 0.25,
+    },
 }
 LP_ORDER = {ConstraintName.L2: 2.0, ConstraintName.LINF: math.inf, ConstraintName.L1: 1.0}
 
 
-def option_help(option: str, text: str) -> str:
-    """What ``--help`` says of an option: the sets that take it, ``text``, and the default for each set."""
+def option_help(option: str, text: str, default: str | None = None) -> str:
+    """What ``--help`` says of an option: the formulations that take it, ``text``, and the default for each.
+
+    ``default`` is for options whose default is no value of its own.
+    """
     defaults = {name.value: _shown(options[option]) for name, options in OPTIONS.items() if option in options}
     distinct = set(defaults.values())
-    default = (
-        distinct.pop() if len(distinct) == 1 else ", ".join(f"{entry} ({name})" for name, entry in defaults.items())
-    )
+    if default is None:
+        default = (
+            distinct.pop() if len(distinct) == 1 else ", ".join(f"{entry} ({name})" for name, entry in defaults.items())
+        )
     return f"{', '.join(defaults)}: {text}. Default {default}."
 
 
-def build_constraint(name: ConstraintName, given: dict[str, Any]) -> Constraint:
+def values_of(formulation: Formulation, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of ``formulation``, each as given, or its default.
+
+    ``given`` has every option of every formulation, ``None`` where the user did not give it.
+
+    Raises:
+        UsageError: an option of another formulation; the message names the option.
+    """
+    own = OPTIONS[formulation]
+    for option, value in given.items():
+        if value is not None and option not in own:
+            flags = ", ".join(f"--{own_option.replace('_', '-')}" for own_option in own)
+            raise UsageError(
+                f"--{option.replace('_', '-')} does not belong to {formulation.value}, which takes {flags}"
+            )
+    return own | {option: entry for option, entry in given.items() if entry is not None}
+
+
+def build_constraint(name: ConstraintName, given: dict[str, Any]) -> Constraint | FeatureBallSet:
     """The set called ``name``; ``given`` has every option of every set, ``None`` where the user did not give it.
 
     Raises:
-        ProblemError: an option of another set, or a value out of range; the message names the option.
+        UsageError: an option of another set; the message names the option.
+        ProblemError, InputError: a value out of range; the message names the option.
     """
+    value = values_of(name, given)
+    if name is ConstraintName.FEATURE_BALL:
+        return feature_ball_set(value)
     import solvers  # here and not above, since it loads torch, which --help does not need
 
-    set_options = OPTIONS[name]
-    for option, value in given.items():
-        if value is not None and option not in set_options:
-            flags = ", ".join(f"--{set_option.replace('_', '-')}" for set_option in set_options)
-            raise solvers.ProblemError(
-                f"--{option.replace('_', '-')} does not belong to {name.value}, which takes {flags}"
-            )
-    value = set_options | {option: entry for option, entry in given.items() if entry is not None}
     if name is ConstraintName.GLOBAL_SSIM:
         return solvers.GlobalSSIM(value["distance"])
     if name in LP_ORDER:

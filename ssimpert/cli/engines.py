@@ -10,6 +10,7 @@ from ssimpert.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from solvers.constraints import Constraint
+    from ssimpert.cli.feature_balls import FeatureBallSet
     from ssimpert.perturbation.engines.catalog import Engine
 
 
@@ -46,7 +47,9 @@ def choose_engine(name: ConstraintName, engine: EngineName | None, recentred: bo
     return engine
 
 
-def check_engine_fits(constraint: Constraint, engine: EngineName | EngineAroundOriginal, method: str) -> Engine:
+def check_engine_fits(
+    constraint: Constraint | FeatureBallSet, engine: EngineName | EngineAroundOriginal, method: str
+) -> Engine:
     """The name of ``engine`` as :func:`ssimpert.perturb` takes it, if the engine can keep to ``constraint``.
 
     Raises:

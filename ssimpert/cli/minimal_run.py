@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.cli.constraints import values_of
 from ssimpert.cli.engines import check_engine_fits
+from ssimpert.cli.errors import UsageError
+from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, PerceptualBall, constrained_ball, penalised_ball
 from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
-from ssimpert.cli.perturb_run import margin_for_target
+from ssimpert.cli.perturb_run import SOLVER_OPTIONS_TAKEN, check_ball_set, margin_for_target, refuse_others, set_around
 from ssimpert.cli.photo_loop import ProcessPhoto, WriteFiles
 from ssimpert.cli.progress import Stage
 from ssimpert.cli.region import Region, region_from_options
@@ -19,12 +22,16 @@ if TYPE_CHECKING:
     import solvers
     from solvers.constraints import Constraint
     from ssimpert.cli.workspace import Workspace
+    from ssimpert.models import Classifier
     from ssimpert.perturbation import MinimalBudgetResult
     from ssimpert.perturbation.budget_search.bracketing import Brackets
     from ssimpert.perturbation.engines.catalog import Engine
 
 # The curve reaches from the least level divided by this factor to the least level times this factor.
 CURVE_FACTOR = 4.0
+DEFAULT_STEPS = 10
+# The options of the search that the perceptual balls take.
+SEARCH_OPTIONS_TAKEN = ("steps", "rounds", "tolerance", "target")
 
 
 @dataclass(frozen=True)
@@ -32,14 +39,16 @@ class MinimalRun:
     """The arguments of :func:`ssimpert.minimal_budget`, without model and images.
 
     Attributes:
-        constraint, engine, steps, rounds, tolerance: as in :func:`ssimpert.minimal_budget`.
+        constraint: as in :func:`ssimpert.minimal_budget`; or a set that needs the model, or a perceptual ball, which
+            takes no engine.
+        engine, steps, rounds, tolerance: as in :func:`ssimpert.minimal_budget`.
         candidates, method, settings: as in :func:`ssimpert.minimal_budget`.
         target: the class to aim at; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
     """
 
-    constraint: Constraint
-    engine: Engine
+    constraint: Constraint | FeatureBallSet | PerceptualBall
+    engine: Engine | None
     steps: int
     rounds: int
     tolerance: float
@@ -48,6 +57,11 @@ class MinimalRun:
     method: str
     settings: solvers.Settings
     region: Region | None
+
+    def check_layers(self, model: Classifier) -> None:
+        """Raise :class:`InputError` where ``model`` has no layer that an option names."""
+        if isinstance(self.constraint, FeatureBallSet | PerceptualBall):
+            self.constraint.check_layers(model)
 
 
 def minimal_run_from_options(
@@ -66,16 +80,18 @@ def minimal_run_from_options(
     from ssimpert.perturbation.budget_search.attempt import check_level_options
     from ssimpert.validation import check_count, check_share
 
-    constraint, settings = constraint_options.build(), solver_options.settings()
+    if solver_options.ball_method is not None:
+        return _ball_run(solver_options.ball_method, constraint_options, search_options, solver_options)
+    constraint, settings = constraint_options.build(), solver_options.settings(constraint_options.name)
     engine = check_engine_fits(constraint, search_options.engine, solver_options.method)
-    check_count("steps", search_options.steps)
     check_count("rounds", search_options.rounds)
     check_share("tolerance", search_options.tolerance)
-    check_level_options(constraint, engine)
+    if not isinstance(constraint, FeatureBallSet):  # this set has a level, but needs a model first
+        check_level_options(constraint, engine)
     return MinimalRun(
         constraint,
         engine,
-        steps=search_options.steps,
+        steps=search_options.steps or DEFAULT_STEPS,
         rounds=search_options.rounds,
         tolerance=search_options.tolerance,
         candidates=search_options.candidates,
@@ -84,6 +100,53 @@ def minimal_run_from_options(
         settings=settings,
         region=region_from_options(images, search_options.support, outside=search_options.outside),
     )
+
+
+def _ball_run(
+    ball_method: BallMethod,
+    constraint_options: ConstraintOptions,
+    search_options: SearchOptions,
+    solver_options: SolverOptions,
+) -> MinimalRun:
+    """The search for the least radius, or the largest weight on features, of a perceptual ball."""
+    from ssimpert.validation import check_count, check_share
+
+    check_ball_set(ball_method, constraint_options)
+    given = constraint_options.given()
+    if given["lower_gamma"] is not None:
+        raise UsageError("--lower-gamma and --keep-gamma are for perturb and compare: minimal looks for gamma itself")
+    values = values_of(ball_method, given)
+    refuse_others(ball_method, search_options, SEARCH_OPTIONS_TAKEN)
+    refuse_others(ball_method, solver_options, SOLVER_OPTIONS_TAKEN[ball_method])
+    settings, target = solver_options.settings(ball_method), search_options.target
+    ball: PerceptualBall
+    if ball_method is BallMethod.PENALISED:
+        ball = penalised_ball(values, wanted_given=given["wanted_margin"] is not None, faithful=False, target=target)
+        if ball.gamma == 0:
+            raise UsageError("--gamma 0 leaves minimal no weight to begin with; give a positive one")
+    else:
+        ball = constrained_ball(values, settings, stop_at_success=True, target=target)
+    return MinimalRun(
+        ball,
+        engine=None,
+        steps=search_options.steps or (100 if ball_method is BallMethod.PENALISED else DEFAULT_STEPS),
+        rounds=check_count("rounds", search_options.rounds),
+        tolerance=check_share("tolerance", search_options.tolerance),
+        candidates=search_options.candidates,
+        target=target,
+        method=solver_options.method,
+        settings=settings,
+        region=None,
+    )
+
+
+def check_curve(minimal_run: MinimalRun, count: int | None) -> None:
+    """Raise :class:`UsageError` where ``--curve`` is asked of a method that has no levels of one set."""
+    if count is not None and isinstance(minimal_run.constraint, PerceptualBall):
+        raise UsageError(
+            f"--curve {count} is for sets; take --constraint feature-ball, or drop --curve or --method "
+            f"{minimal_run.method}"
+        )
 
 
 def minimal_photo(workspace: Workspace, minimal_run: MinimalRun, curve: int | None) -> ProcessPhoto:
@@ -97,7 +160,7 @@ def minimal_photo(workspace: Workspace, minimal_run: MinimalRun, curve: int | No
             record = workspace.write_perturbation(index, image, result, folder)
             record["result"]["level_unit"] = result.settings["level"]
             if points is not None:
-                record["files"] += write_curve(workspace, minimal_run, result, index, points, folder)
+                record["files"] += write_curve(workspace, result, index, points, folder)
             return record
 
         return write_files
@@ -119,13 +182,18 @@ def find_minimal(
     """
     from ssimpert.perturbation import minimal_budget
 
+    constraint, model = minimal_run.constraint, workspace.classifier
+    if isinstance(constraint, PerceptualBall):
+        return _ball_of_least_strength(model, image, constraint, minimal_run, stage)
+    assert minimal_run.engine is not None  # only perceptual balls have none
+
     def observer(brackets: Brackets) -> None:
         stage("looking for the least level", int(brackets.rounds[0]), minimal_run.rounds)
 
     return minimal_budget(
-        workspace.classifier,
+        model,
         image,
-        minimal_run.constraint,
+        set_around(constraint, model, image),
         steps=minimal_run.steps,
         rounds=minimal_run.rounds,
         tolerance=minimal_run.tolerance,
@@ -136,6 +204,29 @@ def find_minimal(
         method=minimal_run.method,
         settings=minimal_run.settings,
         observer=observer,
+    )
+
+
+def _ball_of_least_strength(
+    model: Classifier, image: Tensor, ball: PerceptualBall, minimal_run: MinimalRun, stage: Stage
+) -> MinimalBudgetResult:
+    """See :func:`find_minimal`; the ball's method runs anew at every strength."""
+    from ssimpert.perturbation.budget_search.least_strength import least_strength
+
+    steps_done = 0
+
+    def advance() -> None:
+        nonlocal steps_done
+        steps_done += 1
+        stage("looking for the least level", steps_done, None)
+
+    return least_strength(
+        lambda images, strength: ball.at_strength(strength).perturb(model, images, minimal_run.steps, advance),
+        image,
+        ball.strength,
+        unit=ball.strength_unit,
+        rounds=minimal_run.rounds,
+        tolerance=minimal_run.tolerance,
     )
 
 
@@ -166,14 +257,17 @@ def find_curve(
     from ssimpert.perturbation import margin_curve
     from ssimpert.perturbation.budget_search.levels import family_of
 
+    assert not isinstance(minimal_run.constraint, PerceptualBall)  # check_curve refuses these
+    assert minimal_run.engine is not None
     stage("trying levels", 0, None)
-    family, least_level = family_of(minimal_run.constraint), float(result.level[0])
+    constraint = set_around(minimal_run.constraint, workspace.classifier, image)
+    family, least_level = family_of(constraint), float(result.level[0])
     centre = least_level if least_level > 0 else family.first  # a NaN is not > 0
     levels = geometric_levels(centre / CURVE_FACTOR, min(CURVE_FACTOR * centre, family.largest), count)
     margins = margin_curve(
         workspace.classifier,
         image,
-        minimal_run.constraint,
+        constraint,
         levels,
         steps=minimal_run.steps,
         margin=margin_for_target(minimal_run.target),
@@ -187,7 +281,6 @@ def find_curve(
 
 def write_curve(
     workspace: Workspace,
-    minimal_run: MinimalRun,
     result: MinimalBudgetResult,
     index: int,
     points: list[tuple[float, float]],
@@ -197,29 +290,27 @@ def write_curve(
 
     Args:
         workspace: the photos and the model.
-        minimal_run: how the least level was searched.
         result: the least level of the photo.
         index: which photo, from 0.
         points: pairs of level and margin, from :func:`find_curve`.
         folder: an existing folder for the files.
     """
     from ssimpert.cli.outputs import write_json
-    from ssimpert.perturbation.budget_search.levels import family_of
     from ssimpert.report.figure import save_figure
     from ssimpert.report.margin_figure import margin_figure
 
-    family, least_level = family_of(minimal_run.constraint), float(result.level[0])
+    unit, least_level = str(result.settings["level"]), float(result.level[0])
     record: dict[str, Any] = {
         "image": workspace.names[index],
         "model": workspace.model_name,
-        "level_unit": family.unit,
+        "level_unit": unit,
         "least_level": least_level,
         "settings": result.settings,
         "curve": [{"level": level, "margin": value} for level, value in points],
     }
     write_json(record, folder / "curve.json")
     levels, margins = [level for level, _ in points], [margin for _, margin in points]
-    figure = margin_figure(levels, margins, unit=family.unit, least=least_level)
+    figure = margin_figure(levels, margins, unit=unit, least=least_level)
     for ending in ("png", "svg"):
         save_figure(figure, folder / f"curve.{ending}")
     return ["curve.json", "curve.png", "curve.svg"]

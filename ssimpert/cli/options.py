@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ssimpert.cli.constraints import ConstraintName, build_constraint, option_help
+from ssimpert.cli.constraints import ConstraintName, Formulation, build_constraint, option_help
 from ssimpert.cli.engines import EngineAroundOriginal, EngineName
+from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, MarginTermName, NormalizationName
 
 if TYPE_CHECKING:
     import solvers
@@ -38,8 +39,8 @@ class ForwardName(StrEnum):
     ONNX = "onnx"
 
 
-def _of_set(option: str, text: str) -> Any:
-    return typer.Option(help=option_help(option, text), rich_help_panel=SET_PANEL)
+def _of_set(option: str, text: str, default: str | None = None) -> Any:
+    return typer.Option(help=option_help(option, text, default), rich_help_panel=SET_PANEL)
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,16 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class ConstraintOptions:
-    """The constraint set by name, and the options that describe it; None where the set's own default holds."""
+    """The formulation and the options that describe it; None where the formulation's own default holds."""
 
     constraint: Annotated[
-        ConstraintName, typer.Option(help="The set that the perturbation must stay in.", rich_help_panel=SET_PANEL)
-    ] = ConstraintName.GLOBAL_SSIM
+        ConstraintName | None,
+        typer.Option(
+            help="The set that the perturbation must stay in. Default: global-ssim. --method perceptual-ball has no "
+            "set, and perceptual-ball-constrained its own.",
+            rich_help_panel=SET_PANEL,
+        ),
+    ] = None
     distance: Annotated[float | None, _of_set("distance", "the bound e on d2 = sqrt(1 - S2), 0 < e < 1")] = None
     threshold: Annotated[
         float | None,
@@ -93,16 +99,78 @@ class ConstraintOptions:
             "alone",
         ),
     ] = None
-    radius: Annotated[float | None, _of_set("radius", "the radius of the ball")] = None
+    radius: Annotated[
+        float | None,
+        _of_set("radius", "the radius of the ball; of a ball of features in the unit that --normalization gives them"),
+    ] = None
+    layers: Annotated[
+        list[str] | None,
+        _of_set(
+            "layers",
+            "the layers whose features may not move far, by name. Give several with commas, or repeat the option; "
+            "'none' for no layer (perceptual-ball only)",
+            default="the model's own choice",
+        ),
+    ] = None
+    normalization: Annotated[
+        NormalizationName | None,
+        _of_set(
+            "normalization",
+            "unit-channel scales every position's channels to length 1, mse weighs layers by mean squared errors, as "
+            "perceptual-ball does",
+        ),
+    ] = None
+    l2_radius: Annotated[
+        str | None,
+        _of_set("l2_radius", "the radius of an l2 ball that the perturbation must stay in, too, or 'none'"),
+    ] = None
+    gamma: Annotated[float | None, _of_set("gamma", "the weight of the features' change")] = None
+    pixel_weight: Annotated[float | None, _of_set("pixel_weight", "the weight s of the pixels' change")] = None
+    wanted_margin: Annotated[
+        float | None,
+        _of_set(
+            "wanted_margin",
+            "v, the logit of the image's class less the largest other logit, which is driven to this value. With "
+            "--target, v is the value for the target's logit, and has no default",
+        ),
+    ] = None
+    margin_term: Annotated[
+        MarginTermName | None,
+        _of_set("margin_term", "equality penalises margins beyond --wanted-margin too, hinge does not"),
+    ] = None
+    lower_gamma: Annotated[
+        bool | None,
+        typer.Option(
+            "--lower-gamma/--keep-gamma",
+            help=option_help(
+                "lower_gamma",
+                "where the label does not change, try a smaller --gamma, up to five times",
+                default="--lower-gamma, with --faithful --keep-gamma",
+            ),
+            rich_help_panel=SET_PANEL,
+        ),
+    ] = None
+    step_norm: Annotated[
+        float | None, _of_set("step_norm", "the l2 norm of the first step at most; later steps may be longer")
+    ] = None
 
-    def build(self) -> Constraint:
+    @property
+    def name(self) -> ConstraintName:
+        """The set, where ``--method`` is a solver."""
+        return ConstraintName.GLOBAL_SSIM if self.constraint is None else self.constraint
+
+    def given(self) -> dict[str, Any]:
+        """Every option but the name of the set; ``None`` where the user did not give it."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "constraint"}
+
+    def build(self) -> Constraint | FeatureBallSet:
         """The set that these options describe.
 
         Raises:
-            ProblemError: an option belongs to another set, or a value is out of range.
+            UsageError: an option belongs to another set.
+            ProblemError, InputError: a value is out of range.
         """
-        options = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "constraint"}
-        return build_constraint(self.constraint, options)
+        return build_constraint(self.name, self.given())
 
 
 SupportMasks = Annotated[
@@ -155,16 +223,23 @@ class EngineOptions:
         ),
     ] = None
     steps: Annotated[
-        int, typer.Option(min=1, help="The largest number of steps for each image.", rich_help_panel=ENGINE_PANEL)
-    ] = 20
-    until_success: Annotated[
-        bool,
+        int | None,
         typer.Option(
-            "--until-success/--all-steps",
-            help="Stop when an image reaches its goal, or use all steps to make the margin as large as possible.",
+            min=1,
+            help="The largest number of steps for each image; of perceptual-ball, for each --gamma that is tried. "
+            "Default 20, 100 for perceptual-ball.",
             rich_help_panel=ENGINE_PANEL,
         ),
-    ] = True
+    ] = None
+    until_success: Annotated[
+        bool | None,
+        typer.Option(
+            "--until-success/--all-steps",
+            help="Stop when an image reaches its goal, or use all steps to make the margin as large as possible. "
+            "Default: --until-success.",
+            rich_help_panel=ENGINE_PANEL,
+        ),
+    ] = None
     target: TargetClass = None
     support: SupportMasks = None
     outside: Outside = False
@@ -172,7 +247,8 @@ class EngineOptions:
         bool,
         typer.Option(
             "--faithful",
-            help="Do exactly what the released code does. Only for global-ssim with the engine recentred.",
+            help="Do exactly what the released code does. For global-ssim with the engine recentred, and for --method "
+            "perceptual-ball, whose default settings are the paper's in any case.",
             rich_help_panel=ENGINE_PANEL,
         ),
     ] = False
@@ -196,8 +272,13 @@ class SearchOptions:
         typer.Option(help="The loop that raises the margin at each level.", rich_help_panel=ENGINE_PANEL),
     ] = EngineAroundOriginal.PROJECTED_GRADIENT
     steps: Annotated[
-        int, typer.Option(min=1, help="The largest number of steps at each level.", rich_help_panel=ENGINE_PANEL)
-    ] = 10
+        int | None,
+        typer.Option(
+            min=1,
+            help="The largest number of steps at each level. Default 10, 100 for perceptual-ball.",
+            rich_help_panel=ENGINE_PANEL,
+        ),
+    ] = None
     rounds: Annotated[
         int, typer.Option(min=1, help="The largest number of levels for each image.", rich_help_panel=ENGINE_PANEL)
     ] = 20
@@ -223,23 +304,43 @@ class SearchOptions:
     outside: Outside = False
 
 
+# The tolerance and the number of iterations of each convex step: of most sets, and of balls of features, whose products
+# cost a pass of the network each.
+EPS_REL, MAX_ITER = 1e-3, 2000
+FEATURE_EPS_REL, FEATURE_MAX_ITER = 0.03, 200
+FEATURE_FORMULATIONS = (ConstraintName.FEATURE_BALL, BallMethod.CONSTRAINED)
+
+
 @dataclass(frozen=True)
 class SolverOptions:
-    """The solver of each convex step."""
+    """The solver of each convex step, or a method that is a formulation of its own."""
 
     method: Annotated[
-        str, typer.Option(help="The solver method. `ssimpert methods` lists the names.", rich_help_panel=SOLVER_PANEL)
+        str,
+        typer.Option(
+            help="The solver method of each convex step; `ssimpert methods` lists the names. Or a perceptual ball "
+            "(Elliott, Law, Russell, CVPR 2021) in place of set and engine: perceptual-ball weighs the features' "
+            "change against the margin; perceptual-ball-constrained raises the margin while the features stay within "
+            "--radius.",
+            rich_help_panel=SOLVER_PANEL,
+        ),
     ] = "auto"
     eps_rel: Annotated[
-        float,
-        typer.Option(help="The certified relative gap at which a step counts as solved.", rich_help_panel=SOLVER_PANEL),
-    ] = 1e-3
-    max_iter: Annotated[
-        int,
+        float | None,
         typer.Option(
-            help="The largest number of iterations of an iterative solver in each step.", rich_help_panel=SOLVER_PANEL
+            help=f"The certified relative gap at which a step counts as solved. Default {EPS_REL:g}, "
+            f"{FEATURE_EPS_REL:g} for balls of features.",
+            rich_help_panel=SOLVER_PANEL,
         ),
-    ] = 2000
+    ] = None
+    max_iter: Annotated[
+        int | None,
+        typer.Option(
+            help="The largest number of iterations of an iterative solver in each step. "
+            f"Default {MAX_ITER}, {FEATURE_MAX_ITER} for balls of features.",
+            rich_help_panel=SOLVER_PANEL,
+        ),
+    ] = None
     any_size: Annotated[
         bool,
         typer.Option(
@@ -249,12 +350,24 @@ class SolverOptions:
         ),
     ] = False
 
-    def settings(self) -> solvers.Settings:
-        """The solver's settings.
+    @property
+    def ball_method(self) -> BallMethod | None:
+        """The formulation that ``--method`` names; None where it names a solver."""
+        return BallMethod(self.method) if self.method in set(BallMethod) else None
+
+    def settings(self, formulation: Formulation) -> solvers.Settings:
+        """The solver's settings for ``formulation``.
 
         Raises:
             ProblemError: a value is out of range.
         """
         import solvers
 
-        return solvers.Settings(eps_rel=self.eps_rel, max_iter=self.max_iter, force=self.any_size)
+        of_features = formulation in FEATURE_FORMULATIONS
+        default_gap = FEATURE_EPS_REL if of_features else EPS_REL
+        default_iterations = FEATURE_MAX_ITER if of_features else MAX_ITER
+        return solvers.Settings(
+            eps_rel=default_gap if self.eps_rel is None else self.eps_rel,
+            max_iter=default_iterations if self.max_iter is None else self.max_iter,
+            force=self.any_size,
+        )

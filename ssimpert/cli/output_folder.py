@@ -33,7 +33,15 @@ PHOTO_FILES = (
     "curve.svg",
     RESULT_FILE,
 )
-RUN_FILES = ("agreement.parquet", "maps.png", "maps.svg", "insertion_deletion.png", "insertion_deletion.svg", RUN_FILE)
+RUN_FILES = (
+    "agreement.parquet",
+    "agreement.csv",
+    "maps.png",
+    "maps.svg",
+    "insertion_deletion.png",
+    "insertion_deletion.svg",
+    RUN_FILE,
+)
 # The folder of a single photo is --out itself.
 ITSELF = "."
 # The folders that this process has locked, by device and number: open until the process ends.

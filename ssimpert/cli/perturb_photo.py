@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ssimpert.cli.perturb_run import PerturbRun, margin_for_target
+from ssimpert.cli.perturb_run import PerturbRun
 from ssimpert.cli.photo_loop import ProcessPhoto, WriteFiles
 from ssimpert.cli.progress import Stage
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from ssimpert.cli.workspace import Workspace
     from ssimpert.perturbation import PerturbResult
-    from ssimpert.perturbation.engines.loop import AscentState
 
 
 def perturb_photo(workspace: Workspace, perturb_run: PerturbRun) -> ProcessPhoto:
@@ -36,27 +35,11 @@ def perturbed(workspace: Workspace, perturb_run: PerturbRun, index: int, image: 
         image: the photo, (1, 3, S, S) in [0, 1].
         stage: told of every step.
     """
-    from ssimpert.perturbation import perturb
-
     steps_done = 0
 
-    def observer(state: AscentState) -> None:
+    def advance() -> None:
         nonlocal steps_done
         steps_done += 1
-        stage("perturbing", steps_done, perturb_run.steps)
+        stage("perturbing", steps_done, perturb_run.progress_steps)
 
-    return perturb(
-        workspace.classifier,
-        image,
-        perturb_run.constraint,
-        steps=perturb_run.steps,
-        margin=margin_for_target(perturb_run.target),
-        engine=perturb_run.engine,
-        faithful=perturb_run.faithful,
-        support=workspace.support(index),
-        stop_at_success=perturb_run.stop_at_success,
-        method=perturb_run.method,
-        settings=perturb_run.settings,
-        quantize=perturb_run.quantize,
-        observer=observer,
-    )
+    return perturb_run.perturb(workspace.classifier, image, workspace.support(index), advance)

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from solvers.constraints import Constraint
-
 # The entries of a row that say "none" by null; every other null was NaN.
 _TEXTS = ("certified",)
 
@@ -19,12 +17,12 @@ class RecordedResults:
 
     Attributes:
         entries: a row for each photo, as :meth:`ssimpert.perturbation.PerturbResult.rows` has it, read from JSON.
-        constraint: the set that the perturbations keep to.
+        constraint: the set that the perturbations keep to, or what stands in its place; None for no set.
         settings: how the perturbations were made.
     """
 
     entries: Sequence[dict[str, Any]]
-    constraint: Constraint | None
+    constraint: object
     settings: dict[str, Any]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -35,9 +33,7 @@ class RecordedResults:
         ]
 
 
-def recorded_results(
-    records: Sequence[dict[str, Any]], constraint: Constraint | None, key: str = "result"
-) -> RecordedResults:
+def recorded_results(records: Sequence[dict[str, Any]], constraint: object, key: str = "result") -> RecordedResults:
     """The rows under ``key`` of each record."""
     settings = records[0]["settings"] if records else {}
     return RecordedResults([record[key] for record in records], constraint, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,9 +47,16 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class FeatureJacobian(solvers.LinearOperator):
-    """J of a batch of images, made of parts. Products of images that are not selected are not computed."""
+    """J of a batch of images, made of parts. Products of images that are not selected are not computed.
+
+    Attributes:
+        parts: the products of some images each.
+        layers, normalization: of the features whose derivative this is, for records.
+    """
 
     parts: tuple[_Part, ...] = ()
+    layers: tuple[str, ...] = ()
+    normalization: str = ""
 
     def select(self, index: Tensor, batch: int) -> solvers.LinearOperator:
         """The operator of the images at ``index`` (K,) alone, in that order.
@@ -69,7 +76,7 @@ class FeatureJacobian(solvers.LinearOperator):
             members = [(place, owner[image][1]) for place, image in enumerate(image_indices) if owner[image][0] is part]
             if members:
                 parts.append(_narrowed(part, members))
-        return _joined(tuple(parts), self.dtype)
+        return replace(_joined(tuple(parts), self.dtype), layers=self.layers, normalization=self.normalization)
 
 
 @outside_inference_mode()
@@ -110,14 +117,15 @@ def feature_jacobian(
     images = detached(reference).to(dtype)
     size = chunk or (_CHUNK_ON_CPU if images.device.type == "cpu" else _CHUNK_ELSEWHERE)
     try:
-        return _joined(_linearised(features, images, size, bytes_kept), dtype)
+        return _of_features(features, _joined(_linearised(features, images, size, bytes_kept), dtype))
     except RuntimeError as error:
         if not ran_out_of_memory(error):
             raise
     # Outside the clause, since the error there holds on to the memory of the first attempt.
     release_cached_memory()
     try:
-        return _joined(_linearised(features, images, max(size // 2, 1), bytes_kept / 2), dtype)
+        parts = _linearised(features, images, max(size // 2, 1), bytes_kept / 2)
+        return _of_features(features, _joined(parts, dtype))
     except RuntimeError as error:
         if not ran_out_of_memory(error):
             raise
@@ -211,6 +219,11 @@ def _joined(parts: tuple[_Part, ...], dtype: torch.dtype | None) -> FeatureJacob
         dtype=dtype,
         parts=parts,
     )
+
+
+def _of_features(features: Features, jacobian: FeatureJacobian) -> FeatureJacobian:
+    """``jacobian`` with the names of the layers that it is of."""
+    return replace(jacobian, layers=features.layers, normalization=features.normalization)
 
 
 def _narrowed(part: _Part, members: list[tuple[int, int]]) -> _Part:

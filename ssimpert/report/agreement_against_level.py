@@ -13,6 +13,7 @@ from solvers.validation import as_list, shown
 from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS
 from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, RESAMPLES
 from ssimpert.analysis.statistics.summaries import summarize
+from ssimpert.analysis.statistics.table import FAMILY_COLUMNS, split_hint
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.report.drawing import SMALL_SIZE, TEXT_SIZE, TITLE_SIZE, agg_figure, line_style, plain_axes, shortened
 from ssimpert.report.names import method_and_map, metric_name
@@ -45,8 +46,10 @@ def agreement_against_level_figure(
     Args:
         table: the per-image tables (:mod:`ssimpert.analysis.statistics.table`) of all levels together, with the level
             as a further column of finite numbers. Within a level, each image, method, map and metric occurs once.
-        level: the name of that column.
-        level_name: what the axis calls the level; default the column's name.
+        level: the name of that column. The column ``level`` of comparisons (the default) must be of one family of sets:
+            a threshold of SSIM and a radius have no axis in common. For several families split the table, or give
+            a column of your own that is the same measure for all, such as the mean SSIM.
+        level_name: what the axis calls the level; default the table's ``level_unit``, or the column's name.
         metrics: which metrics, a panel for each.
         maps: which kinds of map; default all. Methods that make a single map (controls of the image alone) are always
             drawn.
@@ -57,9 +60,11 @@ def agreement_against_level_figure(
         A matplotlib figure on an Agg canvas.
 
     Raises:
-        InputError: a column, metric, map or control does not exist, or a level isn't a finite number.
+        InputError: a column, metric, map or control does not exist, a level isn't a finite number, or levels are of
+            several families.
     """
     confidence = check_share("confidence", confidence)
+    unit = _unit_of_level(table, level)
     summary = _summaries(table, level, cluster, confidence, resamples, seed)
     metrics = _checked_names("metric", metrics, summary["metric"])
     controls = _checked_names("control", controls, summary["method"])
@@ -80,7 +85,7 @@ def agreement_against_level_figure(
             axes.plot(positions, mean, label=shortened(method_and_map(method, kind), 60), **style)
             axes.vlines(positions, low, high, color=style["color"], linewidth=1.2)
         axes.set_title(metric_name(metric), fontsize=TITLE_SIZE, fontweight="bold")
-        axes.set_xlabel(level if level_name is None else level_name, fontsize=TEXT_SIZE)
+        axes.set_xlabel(unit if level_name is None else level_name, fontsize=TEXT_SIZE)
         axes.set_ylabel(_direction(metric), fontsize=TEXT_SIZE)
         plain_axes(axes)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -110,6 +115,33 @@ def _summaries(
         summary = summarize(part, cluster=cluster, confidence=confidence, resamples=resamples, seed=seed)
         parts.append(summary.assign(**{level: value}))
     return pd.concat(parts, ignore_index=True)
+
+
+def _unit_of_level(table: pd.DataFrame, level: str) -> str:
+    """What the levels are.
+
+    Raises:
+        InputError: levels of several families of sets.
+    """
+    if level != "level" or "level_unit" not in table.columns:
+        return level
+    names = [name for name in FAMILY_COLUMNS if name in table.columns]
+    families = table[names].fillna("").drop_duplicates()
+    if "luminance" in names:  # a bound in numbers may grow with the level
+        families = families.assign(luminance=families["luminance"].map(_kind_of_luminance)).drop_duplicates()
+    units = list(families["level_unit"])
+    if len(families) > 1 and any(units):  # without units the levels are the caller's own
+        raise InputError(
+            "levels of different families of sets have no axis in common"
+            + split_hint(families)
+            + ", and draw a figure of each part"
+        )
+    return (units[0] if units else "") or level
+
+
+def _kind_of_luminance(luminance: object) -> str:
+    text = str(luminance)
+    return text if text in ("", "split", "preserve") else "a number"
 
 
 def _rows_of_maps(summary: pd.DataFrame, maps: Names | None) -> pd.DataFrame:

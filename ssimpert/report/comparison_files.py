@@ -29,6 +29,7 @@ def save_comparison(
     *,
     names: Names | None = None,
     labels: Sequence[str] | None = None,
+    csv: bool = False,
 ) -> None:
     """Write a comparison into a folder.
 
@@ -42,6 +43,7 @@ def save_comparison(
         comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
         names: a name for each image, all different, each usable as the name of a folder; default: the images' numbers.
         labels: class names for the figures; ``None`` shows class numbers.
+        csv: also write ``agreement.csv``, the table as comma-separated values.
 
     Raises:
         InputError: names can't be used, or the folder can't be written to.
@@ -64,7 +66,7 @@ def save_comparison(
         write_atomically(target / "result.json", f"{json_text(record)}\n".encode())
     except OSError as error:
         raise InputError(f"can't write to folder {str(folder)!r}: {error.strerror or error}") from error
-    save_table_and_figures(target, folders, image, result, comparison, names=chosen, labels=labels)
+    save_table_and_figures(target, folders, image, result, comparison, names=chosen, labels=labels, csv=csv)
 
 
 def save_table_and_figures(
@@ -76,6 +78,7 @@ def save_table_and_figures(
     *,
     names: Sequence[str],
     labels: Sequence[str] | None = None,
+    csv: bool = False,
 ) -> None:
     """Write ``agreement.parquet`` and the figures, each as .png and .svg, into folders that exist.
 
@@ -91,13 +94,17 @@ def save_table_and_figures(
         comparison: what :func:`ssimpert.analysis.comparison.compare.compare` found for them.
         names: a name for each image, all different.
         labels: class names for the figures; ``None`` shows class numbers.
+        csv: also write ``agreement.csv``, the table as comma-separated values.
 
     Raises:
         InputError: a file can't be written.
     """
     for index, image_folder in enumerate(folders):
         save_comparison_figure(image_folder, image, result, comparison, index, labels)
-    write_table(comparison.table(names), folder / "agreement.parquet")
+    table = comparison.table(names)
+    write_table(table, folder / "agreement.parquet")
+    if csv:
+        write_table(table, folder / "agreement.csv")
     save_map_grid(folder, image, comparison, names=names)
     save_curves(folder, comparison)
 

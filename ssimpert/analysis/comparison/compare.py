@@ -11,6 +11,7 @@ from ssimpert.analysis.comparison.checks import check_comparison
 from ssimpert.analysis.comparison.maps import BeginStage, compared_maps, number_of_map_stages, number_of_maps
 from ssimpert.analysis.comparison.options import ComparisonOptions
 from ssimpert.analysis.comparison.result import Comparison
+from ssimpert.analysis.comparison.run_columns import run_columns
 from ssimpert.analysis.comparison.scores import score_maps
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.models import OnnxClassifier
@@ -124,6 +125,7 @@ def compare(
         scores=scores,
         control=compared.control,
         settings=options.settings(),
+        run=run_columns(model, result, options.seed),
     )
 
 

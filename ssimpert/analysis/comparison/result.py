@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
@@ -74,6 +74,8 @@ class Comparison:
         scores: the measures by method and kind, as ``maps``.
         control: the control perturbation; ``None`` where the control was left out.
         settings: what the numbers depend on, as plain values.
+        run: which run this is: a list over images for each of :data:`~ssimpert.analysis.RUN_COLUMNS`, such as the
+            model, the constraint and its level.
     """
 
     perturbation: str
@@ -85,6 +87,7 @@ class Comparison:
     scores: dict[str, dict[str, MapScores]]
     control: PerturbResult | None
     settings: dict[str, Any]
+    run: dict[str, list[Any]] = field(default_factory=dict)
 
     @cached_property
     def records(self) -> list[AgreementRow]:
@@ -115,8 +118,11 @@ class Comparison:
         metric.
 
         :func:`~ssimpert.analysis.summarize`, :func:`~ssimpert.analysis.paired_differences` and
-        :func:`~ssimpert.analysis.write_table` take this table. ``pandas.concat`` puts the tables of several comparisons
-        together. ``table.attrs`` has the settings.
+        :func:`~ssimpert.analysis.write_table` take this table. ``table.attrs`` has the settings.
+
+        The columns :data:`~ssimpert.analysis.RUN_COLUMNS` say which run each row is of: model, constraint, level,
+        engine, seed, and what tells two sets of one kind apart. So ``pandas.concat`` puts the tables of several
+        comparisons together, and ``by`` of :func:`~ssimpert.analysis.summarize` takes them apart again.
 
         The column ``p_value`` has the p-values by circular shifts. They are a column and not a metric, since each
         belongs to the value of its row; a mean of p-values, or their correction among the tests of differences, would
@@ -124,7 +130,8 @@ class Comparison:
 
         Args:
             images: B identifiers, all different; default 0 to B - 1.
-            columns: further columns, B values each, such as the level of the constraint or the object of a composite.
+            columns: further columns, B values each, such as the object of a composite. A column of the name of a run's
+                column replaces that one; a ``level`` of your own has no ``level_unit``.
 
         Raises:
             InputError: identifiers that are not all different, a column of another length, or one of the table's own
@@ -134,7 +141,9 @@ class Comparison:
 
         count = self.cam.shape[0]
         identifiers = list(range(count)) if images is None else images
-        extra = dict(columns or {})
+        given = dict(columns or {})
+        run = self.run | ({"level_unit": [""] * count} if self.run and "level" in given else {})
+        extra = {**run, **given}
         if P_VALUE in extra:
             raise InputError(f"column {P_VALUE!r} is the table's own; taken: {', '.join((*COLUMNS, P_VALUE))}")
         parts = []
@@ -168,6 +177,7 @@ class Comparison:
         return {
             **self._origin(),
             "cam_target": self.cam_target.tolist(),
+            "run": json_values(self.run),
             "settings": self.settings,
             "control": None if self.control is None else _summary(self.control),
             "records": json_values(self.records),

@@ -111,7 +111,13 @@ def comparison_from_json(documents: Sequence[Mapping[str, Any]], maps: Sequence[
         scores=scores,
         control=None,
         settings=dict(first["settings"]),
+        run=_joined_run([document["run"] for document in documents]),
     )
+
+
+def _joined_run(runs: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
+    """The columns of the run, with the values of all images; null is NaN, as a number without a meaning there."""
+    return {name: [math.nan if value is None else value for run in runs for value in run[name]] for name in runs[0]}
 
 
 def _curves(stored: Sequence[Mapping[str, Any] | None], method: str, kind: str) -> dict[Kind, PixelCurve]:

@@ -15,7 +15,7 @@ from solvers.validation import as_list, shown
 from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS
 from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, RESAMPLES, Interval, IntervalMethod, bootstrap_interval
 from ssimpert.analysis.statistics.paired_tests import PERMUTATIONS, cohens_dz, holm, rank_biserial, sign_flip_test
-from ssimpert.analysis.statistics.table import check_table
+from ssimpert.analysis.statistics.table import COLUMNS, check_table
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.validation import Names
 
@@ -28,6 +28,7 @@ _GROUP = ["method", "map", "metric"]
 def summarize(
     table: pd.DataFrame,
     *,
+    by: str | Names = (),
     cluster: str | None = None,
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
@@ -38,6 +39,10 @@ def summarize(
 
     Args:
         table: the per-image table.
+        by: the name of a column, or several names, that tell joined runs apart, such as ``"model"`` or
+            ``("constraint", "level")``. Every part of the table with one value there is treated as a table of its own,
+            and the result begins with these columns; a column of the result that has such a name already, ``seed``, is
+            then called ``bootstrap_seed``. Default: the table is of one run.
         cluster: the name of a column; images with one value there belong together (composites of one object, say). The
             bootstrap then resamples whole clusters. Default ``None``: images are independent.
         confidence: of the interval, strictly between 0 and 1; default 0.95.
@@ -53,11 +58,30 @@ def summarize(
         NaN.
 
     Raises:
-        InputError: a table that :func:`~ssimpert.analysis.check_table` refuses, an unknown column, a number out of
-            range.
+        InputError: a table that :func:`~ssimpert.analysis.check_table` refuses, such as one of several runs that ``by``
+            does not tell apart; an unknown column, a number out of range.
     """
     import pandas as pd
 
+    columns = _checked_columns(table, by)
+    if columns:
+        return pd.concat(
+            [
+                _with_columns(
+                    summarize(
+                        part,
+                        cluster=cluster,
+                        confidence=confidence,
+                        resamples=resamples,
+                        interval=interval,
+                        seed=seed,
+                    ),
+                    values,
+                )
+                for values, part in _parts(table, columns)
+            ],
+            ignore_index=True,
+        )
     check_table(table)
     _check_cluster(table, cluster)
     rows = []
@@ -90,6 +114,7 @@ def paired_differences(
     table: pd.DataFrame,
     controls: Names,
     *,
+    by: str | Names = (),
     methods: Names | None = None,
     cluster: str | None = None,
     confidence: float = CONFIDENCE,
@@ -110,6 +135,8 @@ def paired_differences(
     Args:
         table: the per-image table.
         controls: the names of the controls in column ``method``, at least one.
+        by: as in :func:`summarize`. A part without these controls and methods is an error. Holm's correction is over
+            the comparisons of all parts.
         methods: the names of the methods that are compared with the controls; default ``None``: all that are no
             controls.
         cluster: as in :func:`summarize`. The bootstrap and the permutation test then work on whole clusters.
@@ -135,6 +162,26 @@ def paired_differences(
     """
     import pandas as pd
 
+    columns = _checked_columns(table, by)
+    if columns:
+        parts = [
+            _with_columns(
+                paired_differences(
+                    part,
+                    controls,
+                    methods=methods,
+                    cluster=cluster,
+                    confidence=confidence,
+                    resamples=resamples,
+                    interval=interval,
+                    permutations=permutations,
+                    seed=seed,
+                ),
+                values,
+            )
+            for values, part in _parts(table, columns)
+        ]
+        return _corrected(pd.concat(parts, ignore_index=True).drop(columns=["p_holm", "comparisons"]))
     check_table(table)
     _check_cluster(table, cluster)
     comparisons = _comparisons(table, controls, methods)
@@ -169,9 +216,43 @@ def paired_differences(
                 **_interval_columns(bounds),
             }
         )
-    result = pd.DataFrame(rows)
+    return _corrected(pd.DataFrame(rows))
+
+
+def _corrected(result: pd.DataFrame) -> pd.DataFrame:
+    """``result`` with Holm's correction over its rows, and their number."""
     result.insert(result.columns.get_loc("p_value") + 1, "p_holm", holm(result["p_value"].to_numpy()))
     result["comparisons"] = int(result["p_value"].notna().sum())
+    return result
+
+
+def _checked_columns(table: pd.DataFrame, by: str | Names) -> list[str]:
+    """The columns that split the table, checked."""
+    columns = [by] if isinstance(by, str) else as_list(by)
+    if columns is None:
+        raise InputError(f"by must be the name of a column or a list of names, got {shown(by)}")
+    for name in columns:
+        if name not in table.columns or name in COLUMNS:
+            own = [str(column) for column in table.columns if column not in COLUMNS]
+            raise unknown_name("column to split the table by", str(name), own)
+    return list(dict.fromkeys(columns))
+
+
+def _parts(table: pd.DataFrame, columns: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """The table's parts with one value in each of ``columns``, in the order of their first rows, with these values."""
+    if len(table) == 0:
+        raise InputError("the table has no rows")
+    return [
+        (dict(zip(columns, cast("tuple[Any, ...]", key), strict=True)), part)
+        for key, part in table.groupby(columns, sort=False, dropna=False)
+    ]
+
+
+def _with_columns(result: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
+    """``result`` with columns of one value each in front of its own."""
+    result = result.rename(columns={name: f"bootstrap_{name}" for name in values})
+    for position, (name, value) in enumerate(values.items()):
+        result.insert(position, name, value)
     return result
 
 

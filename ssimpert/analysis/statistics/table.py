@@ -10,7 +10,9 @@ The table is long, so that each undefined value has a reason of its own. Its col
 * ``reason``: why the value is NaN, ``""`` where it is a number;
 * any further columns, such as the object that several images share.
 
-The first four columns together identify a row.
+The first four columns together identify a row of one run. The table of a comparison also has the columns
+:data:`RUN_COLUMNS`, which say which run a row is of. ``pandas.concat`` joins the tables of several runs, and these
+columns tell them apart: see ``by`` of :func:`ssimpert.analysis.summarize`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,34 @@ if TYPE_CHECKING:
 
 KEY = ("image", "method", "map", "metric")
 COLUMNS = (*KEY, "value", "reason")
+
+RUN_COLUMNS = (
+    "model",
+    "constraint",
+    "level",
+    "level_unit",
+    "threshold",
+    "window",
+    "border",
+    "luminance",
+    "layers",
+    "engine",
+    "seed",
+)
+"""The columns that say which run a row is of; the rows of a run's controls have the values of their run.
+
+``model``, ``constraint`` and ``engine`` are names. ``level`` is what the perturbation was allowed (``1 - threshold``,
+the distance, the radius, or the weight ``gamma``), and ``level_unit`` says which of these. ``threshold``, ``window``,
+``border`` and ``luminance`` are of a set with windows, ``layers`` of a feature distance. ``seed`` is the comparison's.
+Text is empty, and a number is NaN, where a formulation has no such thing.
+"""
+
+# What makes two sets members of one family, whose levels can be compared. A level may differ from image to image.
+FAMILY_COLUMNS = ("constraint", "level_unit", "window", "border", "luminance", "layers")
+# Within one method's images these never differ in one run.
+_ONE_RUN_COLUMNS = ("model", *FAMILY_COLUMNS, "engine")
+# How many values of a column an error names.
+_SHOWN_VALUES = 4
 
 
 def agreement_table(
@@ -91,7 +121,8 @@ def check_table(table: pd.DataFrame) -> None:
     """Raise :class:`InputError` unless ``table`` is a per-image table with at least one row.
 
     A per-image table has every column of the list above. No key is missing, no key occurs twice, no value is infinite,
-    and exactly the values that are NaN have a reason.
+    and exactly the values that are NaN have a reason. The rows of one method are of one run; where they are of several,
+    the error names the columns of :data:`RUN_COLUMNS` to split the table by.
     """
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
@@ -106,7 +137,11 @@ def check_table(table: pd.DataFrame) -> None:
     is_duplicate = table.duplicated(list(KEY))
     if is_duplicate.any():
         row = table.loc[is_duplicate.to_numpy()].iloc[0]
-        raise InputError("the table has two rows for " + ", ".join(f"{name} {row[name]!r}" for name in KEY))
+        twins = table[(table[list(KEY)] == row[list(KEY)]).all(axis=1)]
+        raise InputError(
+            "the table has two rows for " + ", ".join(f"{name} {row[name]!r}" for name in KEY) + split_hint(twins)
+        )
+    _check_one_run(table)
     undefined, has_reason = table["value"].isna(), table["reason"].fillna("") != ""
     infinite = np.isinf(table["value"])
     for is_wrong, fault in (
@@ -116,6 +151,43 @@ def check_table(table: pd.DataFrame) -> None:
     ):
         if is_wrong.any():
             raise InputError(f"the value in row {_first(is_wrong)} {fault}")
+
+
+def run_columns_of(table: pd.DataFrame) -> list[str]:
+    """The columns of :data:`RUN_COLUMNS` that ``table`` has."""
+    return [name for name in RUN_COLUMNS if name in table.columns]
+
+
+def split_hint(rows: pd.DataFrame) -> str:
+    """By which column to split a table, of which ``rows`` are rows that do not belong together; empty if by none."""
+    differing = [name for name in run_columns_of(rows) if rows[name].nunique(dropna=False) > 1]
+    if not differing:
+        return ""
+    shown_columns = "; ".join(f"{name!r} ({_values(rows[name])})" for name in differing)
+    return f"; they differ in column {shown_columns}: split the table by {differing[0]!r}"
+
+
+def _check_one_run(table: pd.DataFrame) -> None:
+    """Raise :class:`InputError` where one method's rows are of runs that no mean should mix."""
+    names = [name for name in _ONE_RUN_COLUMNS if name in table.columns]
+    if not names:
+        return
+    group = [name for name in KEY if name != "image"]
+    # Missing text counts as empty: files of comma-separated values do not tell one from the other.
+    distinct = table[[*group, *names]].fillna(dict.fromkeys(names, "")).drop_duplicates()
+    mixed = distinct.duplicated(group)
+    if mixed.any():
+        row = distinct.loc[mixed.to_numpy()].iloc[0]
+        rows = distinct[(distinct[group] == row[group]).all(axis=1)]
+        raise InputError(
+            "the table mixes several runs in " + ", ".join(f"{name} {row[name]!r}" for name in group) + split_hint(rows)
+        )
+
+
+def _values(column: pd.Series) -> str:
+    values = [str(value) for value in column.unique()]
+    more = f" and {len(values) - _SHOWN_VALUES} more" if len(values) > _SHOWN_VALUES else ""
+    return ", ".join(values[:_SHOWN_VALUES]) + more
 
 
 def _first(rows: pd.Series) -> int:

@@ -1,4 +1,4 @@
-"""Tables on disk, as Parquet, with what they depend on: seeds, settings, versions."""
+"""Tables on disk, as Parquet or as comma-separated values, with what they depend on: seeds, settings, versions."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ _FORMAT = 1
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
     """Write a table to a Parquet file, together with ``table.attrs``.
 
+    A path that ends in ``.csv`` gets comma-separated values instead, for programs that don't read Parquet: numbers in
+    full precision, NaN as an empty field, without ``table.attrs``. :func:`read_table` doesn't read that file;
+    ``pandas.read_csv`` does.
+
     What the table depends on belongs into ``table.attrs``, as JSON values: ``table.attrs["seed"] = 0``. The versions of
     Python and of the packages that decide the numbers are added under ``"versions"``; a table that was read from a file
     keeps the versions of that file. The index is not kept. The file appears whole or not at all.
@@ -44,6 +48,9 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
+    if Path(path).suffix.lower() == ".csv":
+        _write_whole(path, table.to_csv(index=False, lineterminator="\n").encode())
+        return
     attributes = {"versions": _versions(), **table.attrs}
     try:
         text = json.dumps({"format": _FORMAT, "attrs": attributes}, allow_nan=False)
@@ -58,8 +65,12 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
     content = content.replace_schema_metadata({**(content.schema.metadata or {}), _KEY: text.encode()})
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(content, sink)
+    _write_whole(path, sink.getvalue().to_pybytes())
+
+
+def _write_whole(path: str | Path, content: bytes) -> None:
     try:
-        write_atomically(Path(path), sink.getvalue().to_pybytes())
+        write_atomically(Path(path), content)
     except OSError as error:
         raise InputError(f"can't write {str(path)!r}: {error.strerror or error}") from error
 

@@ -44,35 +44,70 @@ class Family:
         return replace(self, at=lambda level: self.at(level).select(index, batch))
 
 
-def family_of(template: Constraint) -> Family:
-    """The family that ``template`` belongs to, beginning at its own level.
+def own_level(constraint: Constraint) -> tuple[float | Tensor, str]:
+    """The level of ``constraint`` itself, which is a tensor where each image has its own, and what the level is.
 
     The level is ``1 - threshold`` for WindowSSIM, ProductSSIM and MeanSSIM, ``distance`` for GlobalSSIM, and ``radius``
-    for LpBall and FeatureBall. A numeric luminance bound keeps its share of the level.
+    for LpBall and FeatureBall. An Intersection with one FeatureBall, such as a feature ball within an l2 ball, has the
+    level of this ball.
+
+    Raises:
+        InputError: a set without a level.
+    """
+    if isinstance(constraint, solvers.MeanSSIM):
+        return 1 - constraint.threshold, "1 - mean SSIM"
+    if isinstance(constraint, (solvers.WindowSSIM, solvers.ProductSSIM)):
+        return 1 - constraint.threshold, "1 - SSIM of the least window"
+    if isinstance(constraint, solvers.GlobalSSIM):
+        return constraint.distance, "distance d2"
+    if isinstance(constraint, (solvers.LpBall, solvers.FeatureBall)):
+        return constraint.radius, "radius"
+    if isinstance(constraint, solvers.Intersection):
+        balls = [member for member in constraint.sets if isinstance(member, solvers.FeatureBall)]
+        if len(balls) == 1:
+            return own_level(balls[0])
+    raise InputError(
+        f"{constraint.kind} has no level to look for; give WindowSSIM, ProductSSIM, MeanSSIM, GlobalSSIM, LpBall or "
+        "FeatureBall, or an Intersection with one FeatureBall"
+    )
+
+
+def family_of(template: Constraint) -> Family:
+    """The family that ``template`` belongs to, beginning at its own level; :func:`own_level` says what the level is.
+
+    A numeric luminance bound keeps its share of the level. In an Intersection only the feature ball grows with the
+    level.
 
     Raises:
         InputError: a set without a level, or with one per image.
     """
+    level, unit = own_level(template)
+    if isinstance(level, Tensor) and level.numel() > 1:
+        raise InputError(
+            f"minimal_budget looks for a level per image by itself; give {template.kind} one radius to begin "
+            f"with, got {level.numel()}"
+        )
     if isinstance(template, (solvers.WindowSSIM, solvers.ProductSSIM, solvers.MeanSSIM)):
-        return _window_family(template)
+        return _window_family(template, unit)
     if isinstance(template, solvers.GlobalSSIM):
-        return Family(lambda level: replace(template, distance=level), template.distance, 0.9, "distance d2")
-    if isinstance(template, (solvers.LpBall, solvers.FeatureBall)):
-        radius = template.radius
-        if isinstance(radius, Tensor) and radius.numel() > 1:
-            raise InputError(
-                f"minimal_budget looks for a level per image by itself; give {template.kind} one radius to begin "
-                f"with, got {radius.numel()}"
-            )
-        largest = 1.0 if isinstance(template, solvers.LpBall) and template.p == torch.inf else torch.inf
-        return Family(lambda level: replace(template, radius=level), float(radius), largest, "radius")
-    raise InputError(
-        f"{template.kind} has no level to look for; give WindowSSIM, ProductSSIM, MeanSSIM, GlobalSSIM, LpBall or "
-        "FeatureBall"
+        return Family(lambda level: replace(template, distance=level), float(level), 0.9, unit)
+    if isinstance(template, solvers.Intersection):
+        return Family(lambda level: _with_feature_radius(template, level), float(level), torch.inf, unit)
+    assert isinstance(template, (solvers.LpBall, solvers.FeatureBall))  # own_level refuses any other set
+    largest = 1.0 if isinstance(template, solvers.LpBall) and template.p == torch.inf else torch.inf
+    return Family(lambda level: replace(template, radius=level), float(level), largest, unit)
+
+
+def _with_feature_radius(template: solvers.Intersection, radius: float) -> Constraint:
+    return solvers.Intersection(
+        [
+            replace(member, radius=radius) if isinstance(member, solvers.FeatureBall) else member
+            for member in template.sets
+        ]
     )
 
 
-def _window_family(template: solvers.WindowSSIM | solvers.ProductSSIM | solvers.MeanSSIM) -> Family:
+def _window_family(template: solvers.WindowSSIM | solvers.ProductSSIM | solvers.MeanSSIM, unit: str) -> Family:
     own_level = 1 - template.threshold
     luminance = None if isinstance(template, solvers.ProductSSIM) else template.luminance
     if isinstance(luminance, float) and luminance >= (1 - 1e-9) * own_level:
@@ -88,7 +123,6 @@ def _window_family(template: solvers.WindowSSIM | solvers.ProductSSIM | solvers.
             changes["luminance"] = luminance * level / own_level
         return replace(template, **changes)
 
-    unit = "1 - mean SSIM" if isinstance(template, solvers.MeanSSIM) else "1 - SSIM of the least window"
     return Family(at, own_level, 0.95, unit)
 
 

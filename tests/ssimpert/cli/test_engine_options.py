@@ -142,7 +142,8 @@ def test_help_lists_every_option_with_its_defaults(command: Command, name: str, 
             assert f"--{option.replace('_', '-')} " in said
     for text in (
         "Default 8 (window-ssim), 8 (product-ssim), 11 (mean-ssim).",
-        "Default 0.5 (l2), 2/255 (linf), 50 (l1).",
+        "Default 0.5 (l2), 2/255 (linf), 50 (l1), 0.3 (feature-ball), 0.3 (perceptual-ball-constrained).",
+        "perceptual-ball: the weight of the features' change. Default 10000.",
         "Default 0.95.",
     ):
         assert text in said

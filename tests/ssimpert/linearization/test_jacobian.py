@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import ssimpert
 from ssimpert.errors import InputError
-from ssimpert.linearization import Features, deep_features, feature_jacobian, jacobian, operator_norm
+from ssimpert.linearization import FeatureJacobian, Features, deep_features, feature_jacobian, jacobian, operator_norm
 
 
 def network(activation: nn.Module) -> nn.Module:
@@ -69,6 +69,8 @@ def test_chunks_and_memory_limits_change_nothing(
     for wanted in ([2, 0], [1], [0, 1, 2]):
         index = torch.tensor(wanted)
         part = other.select(index, 3)
+        assert isinstance(part, FeatureJacobian)
+        assert part.layers == features.layers
         torch.testing.assert_close(part.apply(direction[index]), values[index])
         torch.testing.assert_close(part.apply_adjoint(values[index]), plain.apply_adjoint(values)[index])
         again = part.select(torch.tensor([len(wanted) - 1]), len(wanted))

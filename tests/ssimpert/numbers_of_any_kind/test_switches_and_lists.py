@@ -50,6 +50,11 @@ NAMES: dict[str, tuple[Callable[[Any], Any], list[str]]] = {
         ["gradient"],
     ),
     "controls": (lambda names: analysis.paired_differences(tabled(), names, resamples=20), ["local std"]),
+    "columns of runs": (lambda names: analysis.summarize(tabled(), by=names, resamples=20), ["model", "seed"]),
+    "columns of runs of pairs": (
+        lambda names: analysis.paired_differences(tabled(), ["local std"], by=names, resamples=20),
+        ["model"],
+    ),
     "methods": (
         lambda names: analysis.paired_differences(tabled(), ["local std"], methods=names, resamples=20),
         ["local variance"],
