@@ -18,7 +18,6 @@ from torch import nn
 
 from ssimpert.models.layer_outputs import observable_layers
 from ssimpert.models.layouts import LayerCall, Layouts, MapLayout, watch_layers
-from ssimpert.models.torchvision_compat import import_torchvision
 
 Size = tuple[int, int]
 
@@ -57,8 +56,8 @@ BUILT_FOR_A_SIZE = {  # the sides of both images
 
 def build(name: str, size: Size | None) -> nn.Module:
     """The network with random weights, for images of ``size``, or of its usual size."""
-    tv = import_torchvision()
     import timm
+    import torchvision as tv
 
     library, _, inner = name.partition(":")
     options: dict[str, Any] = {}

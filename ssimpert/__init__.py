@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.errors import InputError
+from ssimpert.torchvision_compat import mend_torchvision
 
 if TYPE_CHECKING:
     from ssimpert import analysis as analysis
@@ -60,6 +61,9 @@ try:
     __version__ = version("ssimpert")
 except PackageNotFoundError:  # a checkout on the path that is not installed
     __version__ = "0+unknown"
+
+# Whoever imports torchvision after this package gets one that works; see `ssimpert.torchvision_compat`.
+mend_torchvision()
 
 # The package of each name. Names and packages are loaded at first use, so that `import ssimpert` and `ssimpert --help`
 # stay quick.

@@ -10,7 +10,6 @@ from functools import lru_cache
 from solvers.validation import as_integer, shown
 from ssimpert.data.cut_outs import IMAGENET_CLASSES
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.models.torchvision_compat import import_torchvision
 
 
 def class_labels(count: int) -> tuple[str, ...]:
@@ -27,7 +26,6 @@ def class_labels(count: int) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def _imagenet_labels() -> tuple[str, ...]:
-    import_torchvision()
     from timm.data import ImageNetInfo
 
     names = [text.split(",")[0].strip() for text in ImageNetInfo().label_descriptions()]
