@@ -82,8 +82,9 @@ class Certificate(Generic[Array]):
         bound: no feasible perturbation does better (upper for a LinearProblem, lower for a ProjectionProblem); rounded
             outwards.
         rel_gap: ``|bound - objective| / max(|objective|, |bound|)``; values under 1e-9 of the trivial bound count
-            as zero, and so does a gap that the tolerance of kept means explains. It is negative only where the objective lies beyond its bound: a defect of the program, or of
-            products with a Jacobian that are less exact than assumed.
+            as zero, and so does a gap that the tolerance of kept means explains. It is negative only where the
+            objective lies beyond its bound: a defect of the program, or of products with a Jacobian that are less
+            exact than assumed.
         max_violation: the largest excess of the point *as given*, over all sets, each in its own unit; >= 0.
         delta: (B, C, H, W), the given point made feasible: clipped, moved locally, then scaled towards 0.
     """

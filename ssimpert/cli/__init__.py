@@ -1,23 +1,25 @@
 """The command line: ``ssimpert --help``.
 
-Found here: the commands (``app``, ``listings``), their options (``options``, ``option_groups``, ``constraints``,
-``engines``, ``region``), what a command is to do (``perturb_run``, ``minimal_run``), its images, model and folders
-(``workspace``), and what it writes and prints (``outputs``, ``comparison``, ``conformance``, ``tables``, ``progress``).
+Found here: the commands (``app``, ``listings``, ``doctor``), their options (``options``, ``option_groups``,
+``numbers``, ``constraints``, ``engines``, ``region``, ``class_names``), what a command is to do (``perturb_run``,
+``minimal_run``), its images, model and folders (``workspace``), what it writes and prints (``outputs``,
+``comparison``, ``conformance``, ``tables``, ``terminal``, ``progress``), and with which code it ends (``exit_codes``).
 """
 
 from __future__ import annotations
 
 import sys
 
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
-
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 a failure that is named in one line, 2 wrong usage."""
+    """Run the command line. :mod:`ssimpert.cli.exit_codes` says what its exit codes mean."""
     from ssimpert.cli.app import app
+    from ssimpert.cli.exit_codes import FAILED, WRONG_USAGE
+    from ssimpert.cli.terminal import survive_encodings
 
+    survive_encodings()
     try:
-        app()
+        app(prog_name="ssimpert")
     except Exception as error:
         # Imported only now, since the solvers load torch, which `--help` does not need.
         from solvers.errors import MethodError, ProblemError
@@ -33,5 +35,7 @@ def main() -> None:
 
 def fail(message: str, code: int) -> None:
     """Print ``message`` as one line on stderr, then exit with ``code``."""
-    print(f"ssimpert: {' '.join(message.split())}", file=sys.stderr)
+    from ssimpert.escaping import printable
+
+    print(f"ssimpert: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from ssimpert.cli import listings
+from ssimpert.cli import doctor, exit_codes, listings
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.option_groups import with_option_groups
 from ssimpert.cli.options import (
@@ -24,16 +27,53 @@ from ssimpert.cli.options import (
 from ssimpert.cli.perturb_run import perturb_run_from_options
 from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.workspace import Workspace
+from ssimpert.escaping import printable
+
+
+class EscapingGroup(TyperGroup):
+    """The commands; an error about what was typed shows it in printable characters."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        with _printable_errors():
+            return super().invoke(ctx)
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the options that stand before the command."""
+        with _printable_errors():
+            return super().make_context(*args, **extra)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Errors of usage, of click or of the copy of click within typer.
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = printable(message)  # type: ignore[attr-defined]
+        raise
+
 
 app = typer.Typer(
     name="ssimpert",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    add_completion=False,
     help="Adversarial perturbations under perceptual constraints, compared with class activation maps.",
-    epilog="Exit codes: 0 done, 1 a failure that is named in one line, 2 wrong usage.",
+    epilog="Exit codes: 0 done; 1 something that was named can't be used (an image, a model, a folder, ...); 2 wrong "
+    "usage, or an option's value that does not exist or is out of its range; 3 all was written, but the goal was not "
+    "reached.",
+    cls=EscapingGroup,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from ssimpert import __version__
+
+        typer.echo(f"ssimpert {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -44,6 +84,12 @@ def configure(
             min=1, help="The number of CPU threads. Default: 1 on machines of one or two cores, else PyTorch's choice."
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version, and do nothing else.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     """Set the number of threads once, before anything runs."""
     import os
@@ -69,6 +115,7 @@ def perturb(
     json: AsJson = False,
 ) -> None:
     """Change the label of each image. Write adversarial.png, adversarial.npy and result.json."""
+    model_options.check()
     perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
     workspace = Workspace(images, out, model_options)
     result = workspace.perturb(perturb_run)
@@ -77,6 +124,7 @@ def perturb(
         from ssimpert.cli.tables import perturbation_table
 
         workspace.show(perturbation_table(images, [result], workspace.classifier.label_name))
+    exit_codes.end(result.success.tolist())
 
 
 @app.command()
@@ -148,6 +196,7 @@ def compare(
 
     if insertion_step is not None and not insertion_deletion:
         raise UsageError(f"--insertion-step {insertion_step} is for --insertion-deletion, which is not asked for")
+    model_options.check()
     perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
     workspace = Workspace(images, out, model_options)
     options: dict[str, Any] = {
@@ -166,6 +215,7 @@ def compare(
     if perturb_run.region is not None:
         options["support"] = workspace.support(perturb_run.region)
     comparison.compare_and_write(workspace, result, options, as_json=json)
+    exit_codes.end(result.success.tolist())
 
 
 @app.command()
@@ -197,6 +247,7 @@ def minimal(
     """
     from ssimpert.cli.minimal_run import find_minimal, minimal_run_from_options, write_curve
 
+    model_options.check()
     minimal_run = minimal_run_from_options(images, constraint_options, search_options, solver_options)
     workspace = Workspace(images, out, model_options)
     result = find_minimal(workspace, minimal_run)
@@ -213,7 +264,8 @@ def minimal(
         from ssimpert.cli.tables import minimal_table
 
         workspace.show(minimal_table(images, result, workspace.classifier.label_name))
+    exit_codes.end(result.success.tolist())
 
 
-for listing in (listings.models, listings.samples, listings.methods):
+for listing in (listings.models, listings.layers, listings.classes, listings.samples, listings.methods, doctor.doctor):
     app.command()(listing)

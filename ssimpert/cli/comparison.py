@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.errors import UsageError
+from ssimpert.cli.exit_codes import options_are_at_fault
 from ssimpert.cli.options import ForwardName
 from ssimpert.cli.progress import progress_bar, stages_bar
 
@@ -19,12 +20,13 @@ def check_comparison_options(workspace: Workspace, options: dict[str, Any]) -> N
     """Refuse what :func:`ssimpert.compare` would refuse, before any image is perturbed.
 
     Raises:
-        InputError: an option that :func:`ssimpert.compare` does not take.
+        UsageError: an option that :func:`ssimpert.compare` does not take.
     """
     from ssimpert.analysis.comparison.checks import check_options
     from ssimpert.analysis.comparison.options import ComparisonOptions
 
-    check_options(workspace.classifier, workspace.batch, ComparisonOptions(**options))
+    with options_are_at_fault():
+        check_options(workspace.classifier, workspace.batch, ComparisonOptions(**options))
 
 
 def forward_from_option(workspace: Workspace, options: dict[str, Any], name: ForwardName) -> OnnxClassifier | None:

@@ -7,6 +7,9 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
+from ssimpert.cli.errors import UsageError
+from ssimpert.cli.numbers import as_number
+
 if TYPE_CHECKING:
     from solvers.constraints import Constraint
 
@@ -119,12 +122,10 @@ def parse_mean_luminance(text: str) -> float | Literal["preserve"] | None:
 
 
 def _number(option: str, text: str, valid: str) -> float:
-    from solvers.errors import ProblemError
-
-    try:
-        return float(text)
-    except ValueError:
-        raise ProblemError(f"{option} must be {valid}, got {text!r}") from None
+    number = as_number(text)
+    if number is None:
+        raise UsageError(f"{option} must be {valid}, got {text!r}")
+    return number
 
 
 def _shown(value: Any) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.cli.class_names import margin_for_target
 from ssimpert.cli.engines import check_engine_fits
+from ssimpert.cli.exit_codes import options_are_at_fault
 from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
-from ssimpert.cli.perturb_run import margin_for_target
 from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.region import Region, region_from_options
 
@@ -29,7 +30,7 @@ class MinimalRun:
     Attributes:
         constraint, engine, steps, rounds, tolerance: as in :func:`ssimpert.minimal_budget`.
         candidates, method, settings: as in :func:`ssimpert.minimal_budget`.
-        target: the class to aim at; None for any class but the image's own.
+        target: the class to aim at, by its name or number; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
     """
 
@@ -39,7 +40,7 @@ class MinimalRun:
     rounds: int
     tolerance: float
     candidates: int
-    target: int | None
+    target: str | None
     method: str
     settings: solvers.Settings
     region: Region | None
@@ -56,17 +57,19 @@ def minimal_run_from_options(
     Raises:
         ProblemError: a constraint or a setting is out of range.
         UsageError: options contradict one another.
-        InputError: an option of the search is out of range, or a mask can't be used.
+        UsageError: an option of the search is out of range.
+        InputError: a mask can't be used.
     """
     from ssimpert.perturbation.budget_search.attempt import check_level_options
     from ssimpert.validation import check_count, check_share
 
     constraint, settings = constraint_options.build(), solver_options.settings()
     engine = check_engine_fits(constraint, search_options.engine, solver_options.method)
-    check_count("steps", search_options.steps)
-    check_count("rounds", search_options.rounds)
-    check_share("tolerance", search_options.tolerance)
-    check_level_options(constraint, engine)
+    with options_are_at_fault():
+        check_count("steps", search_options.steps)
+        check_count("rounds", search_options.rounds)
+        check_share("tolerance", search_options.tolerance)
+        check_level_options(constraint, engine)
     return MinimalRun(
         constraint,
         engine,
@@ -94,7 +97,7 @@ def find_minimal(workspace: Workspace, minimal_run: MinimalRun) -> MinimalBudget
             rounds=minimal_run.rounds,
             tolerance=minimal_run.tolerance,
             candidates=minimal_run.candidates,
-            margin=margin_for_target(minimal_run.target),
+            margin=margin_for_target(minimal_run.target, workspace.classifier),
             engine=minimal_run.engine,
             support=workspace.support(minimal_run.region),
             method=minimal_run.method,
@@ -134,7 +137,7 @@ def write_curve(
         minimal_run.constraint,
         levels,
         steps=minimal_run.steps,
-        margin=margin_for_target(minimal_run.target),
+        margin=margin_for_target(minimal_run.target, workspace.classifier),
         engine=minimal_run.engine,
         support=None if support is None else support[index : index + 1],
         method=minimal_run.method,

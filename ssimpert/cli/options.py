@@ -11,6 +11,8 @@ import typer
 
 from ssimpert.cli.constraints import ConstraintName, build_constraint, option_help
 from ssimpert.cli.engines import EngineAroundOriginal, EngineName
+from ssimpert.cli.numbers import number_option
+from ssimpert.weights_path import check_weights_path
 
 if TYPE_CHECKING:
     import solvers
@@ -34,6 +36,10 @@ def _of_set(option: str, text: str) -> Any:
     return typer.Option(help=option_help(option, text), rich_help_panel=SET_PANEL)
 
 
+def _number_of_set(option: str, text: str) -> Any:
+    return number_option(help=option_help(option, text), rich_help_panel=SET_PANEL)
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """The classifier, and where it runs."""
@@ -52,6 +58,10 @@ class ModelOptions:
         str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL_PANEL)
     ] = "auto"
 
+    def check(self) -> None:
+        """Raise :class:`InputError` where the file of weights is missing; before torch is loaded."""
+        check_weights_path(self.weights)
+
 
 @dataclass(frozen=True)
 class ConstraintOptions:
@@ -60,10 +70,12 @@ class ConstraintOptions:
     constraint: Annotated[
         ConstraintName, typer.Option(help="The set that the perturbation must stay in.", rich_help_panel=SET_PANEL)
     ] = ConstraintName.GLOBAL_SSIM
-    distance: Annotated[float | None, _of_set("distance", "the bound e on d2 = sqrt(1 - S2), 0 < e < 1")] = None
+    distance: Annotated[float | None, _number_of_set("distance", "the bound e on d2 = sqrt(1 - S2), 0 < e < 1")] = None
     threshold: Annotated[
         float | None,
-        _of_set("threshold", "the least SSIM t that every window, or the mean of all windows, must have, 0 < t < 1"),
+        _number_of_set(
+            "threshold", "the least SSIM t that every window, or the mean of all windows, must have, 0 < t < 1"
+        ),
     ] = None
     window_size: Annotated[int | None, _of_set("window_size", "the side of the window in pixels")] = None
     stride: Annotated[
@@ -85,7 +97,7 @@ class ConstraintOptions:
             "alone",
         ),
     ] = None
-    radius: Annotated[float | None, _of_set("radius", "the radius of the ball")] = None
+    radius: Annotated[float | None, _number_of_set("radius", "the radius of the ball")] = None
 
     def build(self) -> Constraint:
         """The set that these options describe.
@@ -108,9 +120,11 @@ SupportMasks = Annotated[
     ),
 ]
 TargetClass = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        help="Aim at the class with this number. Default: any class except the image's own.",
+        metavar="CLASS",
+        help="Aim at this class, by its name or number, as in --target 'soup bowl' (`ssimpert classes` lists them). "
+        "Default: any class except the image's own.",
         rich_help_panel=ENGINE_PANEL,
     ),
 ]
@@ -195,7 +209,7 @@ class SearchOptions:
     ] = 20
     tolerance: Annotated[
         float,
-        typer.Option(
+        number_option(
             help="An image is done when the relative width of its bracket of levels is at most this number, between "
             "0 and 1.",
             rich_help_panel=ENGINE_PANEL,
@@ -224,7 +238,9 @@ class SolverOptions:
     ] = "auto"
     eps_rel: Annotated[
         float,
-        typer.Option(help="The certified relative gap at which a step counts as solved.", rich_help_panel=SOLVER_PANEL),
+        number_option(
+            help="The certified relative gap at which a step counts as solved.", rich_help_panel=SOLVER_PANEL
+        ),
     ] = 1e-3
     max_iter: Annotated[
         int,

@@ -14,7 +14,6 @@ from ssimpert.cli.region import Region, region_from_options
 if TYPE_CHECKING:
     import solvers
     from solvers.constraints import Constraint
-    from ssimpert.linearization import Margin
     from ssimpert.perturbation.engines.catalog import Engine
 
 
@@ -25,7 +24,7 @@ class PerturbRun:
     Attributes:
         constraint, engine, faithful, steps, quantize, method, settings: as in :func:`ssimpert.perturb`.
         stop_at_success: as in :func:`ssimpert.perturb`.
-        target: the class to aim at; None for any class but the image's own.
+        target: the class to aim at, by its name or number; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
     """
 
@@ -34,7 +33,7 @@ class PerturbRun:
     faithful: bool
     steps: int
     stop_at_success: bool
-    target: int | None
+    target: str | None
     quantize: bool
     region: Region | None
     method: str
@@ -72,13 +71,6 @@ def perturb_run_from_options(
         method=solver_options.method,
         settings=settings,
     )
-
-
-def margin_for_target(target: int | None) -> Margin:
-    """The margin that ``--target`` asks for; without a target any class but the image's own."""
-    from ssimpert.linearization import Targeted, Untargeted
-
-    return Untargeted() if target is None else Targeted(target)
 
 
 def _check_faithful(name: ConstraintName, engine: EngineName, *, with_support: bool) -> None:

@@ -15,7 +15,9 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[], N
     """A progress bar of ``total`` steps (``None``: unknown). Yields a function that advances the bar by one step."""
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    with _on_stderr(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
+    with _on_stderr(
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
+    ) as progress:
         task = progress.add_task(description, total=total)
         yield lambda: progress.advance(task)
 

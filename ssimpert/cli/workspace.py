@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.cli.class_names import margin_for_target
 from ssimpert.cli.options import ModelOptions
-from ssimpert.cli.perturb_run import PerturbRun, margin_for_target
+from ssimpert.cli.perturb_run import PerturbRun
 from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.region import Region
 
@@ -53,13 +54,14 @@ class Workspace:
         """Perturb all images, with a progress bar."""
         from ssimpert.perturbation import perturb as run_perturb
 
+        margin = margin_for_target(perturb_run.target, self.classifier)
         with progress_bar("perturbing", perturb_run.steps) as advance:
             return run_perturb(
                 self.classifier,
                 self.batch,
                 perturb_run.constraint,
                 steps=perturb_run.steps,
-                margin=margin_for_target(perturb_run.target),
+                margin=margin,
                 engine=perturb_run.engine,
                 faithful=perturb_run.faithful,
                 support=self.support(perturb_run.region),
@@ -111,9 +113,9 @@ class Workspace:
 
     def show(self, table: Any) -> None:
         """Print a table of rich."""
-        from rich.console import Console
+        from ssimpert.cli.terminal import show
 
-        Console().print(table)
+        show(table)
 
 
 def print_json(document: Any) -> None:

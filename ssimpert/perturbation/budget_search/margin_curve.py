@@ -11,7 +11,8 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin, Untargeted
+from ssimpert.linearization import Margin
+from ssimpert.linearization.margins import margin_for
 from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.budget_search.attempt import Attempt, check_level_options
@@ -54,7 +55,7 @@ def margin_curve(
     Raises:
         InputError: images, labels or options that can't be used; raised before any step.
     """
-    margin = margin if margin is not None else Untargeted()
+    margin = margin_for(margin, model)
     settings = solvers.Settings.of(settings)
     check_image(image)
     region = support_set(support, image)
