@@ -11,6 +11,7 @@ from ssimpert.cli.exit_codes import options_are_at_fault
 from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
 from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.region import Region, region_from_options
+from ssimpert.cli.terminal import print_line
 
 if TYPE_CHECKING:
     import solvers
@@ -121,9 +122,12 @@ def write_curve(
         index: which image, from 0.
         count: how many levels, at least 2.
     """
+    import torch
+
     from ssimpert.cli.outputs import write_json
     from ssimpert.perturbation import margin_curve
     from ssimpert.perturbation.budget_search.levels import family_of
+    from ssimpert.report.conditions import conditions
     from ssimpert.report.figure import save_figure
     from ssimpert.report.margin_figure import margin_figure
 
@@ -131,6 +135,7 @@ def write_curve(
     centre = least_level if least_level > 0 else family.first  # a NaN is not > 0
     levels = geometric_levels(centre / CURVE_FACTOR, min(CURVE_FACTOR * centre, family.largest), count)
     support = workspace.support(minimal_run.region)
+    found = result.select(torch.tensor([index]))
     margins = margin_curve(
         workspace.classifier,
         workspace.batch[index : index + 1],
@@ -142,20 +147,31 @@ def write_curve(
         support=None if support is None else support[index : index + 1],
         method=minimal_run.method,
         settings=minimal_run.settings,
+        found=found,
     )[:, 0].tolist()
+    reached = [level for level, margin in zip(levels, margins, strict=True) if margin > 0]
+    windows = f"Levels of {conditions(found)}."
     record: dict[str, Any] = {
         "image": workspace.names[index],
         "model": workspace.model_name,
         "level_unit": family.unit,
         "least_level": least_level,
+        "least_level_reached_by_curve": min(reached, default=None),
+        "conditions": windows,
         "settings": result.settings,
         "curve": [{"level": level, "margin": value} for level, value in zip(levels, margins, strict=True)],
     }
     folder = workspace.folders[index]
     write_json(record, folder / "curve.json")
-    figure = margin_figure(levels, margins, unit=family.unit, least=least_level)
+    figure = margin_figure(levels, margins, unit=family.unit, least=least_level, note=windows)
     for ending in ("png", "svg"):
         save_figure(figure, folder / f"curve.{ending}")
+    if reached and least_level > 0 and reached[0] < least_level * (1 - minimal_run.tolerance):
+        print_line(
+            f"{workspace.names[index]}: the curve reaches the goal at level {reached[0]:.4g} already, below the least "
+            f"level found, {least_level:.4g}; begin the search there to find a lesser one",
+            to_stderr=True,
+        )
 
 
 def geometric_levels(first: float, last: float, count: int) -> list[float]:

@@ -85,15 +85,15 @@ def show(shown: Table) -> None:
         _print_rows(console, shown)
 
 
-def print_line(text: str) -> None:
+def print_line(text: str, *, to_stderr: bool = False) -> None:
     """Print ``text`` in one line, as it stands."""
-    _console().print(cell(text), soft_wrap=True)
+    _console(stderr=to_stderr).print(cell(text), soft_wrap=True)
 
 
-def _console() -> Console:
+def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, stderr=stderr)
 
 
 @dataclass(frozen=True)

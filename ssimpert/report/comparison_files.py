@@ -13,6 +13,7 @@ from ssimpert.analysis.statistics.table_file import write_table
 from ssimpert.errors import InputError
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.records import json_text
+from ssimpert.report.conditions import conditions
 from ssimpert.report.figure import comparison_figure, save_figure
 from ssimpert.report.insertion_deletion_figure import comparison_curves, insertion_deletion_figure
 from ssimpert.report.map_grid import map_grid
@@ -97,7 +98,8 @@ def save_table_and_figures(
     write_table(comparison.table(names), folder / "agreement.parquet")
     for index, image_folder in enumerate(folders):
         _save(comparison_figure(image, result, comparison, index, labels), image_folder / "figure")
-    _save(map_grid(image, comparison, names=names), folder / "maps")
+    note = f"{result.name}: {conditions(result)}."
+    _save(map_grid(image, comparison, names=names, note=note), folder / "maps")
     curves = comparison_curves(comparison)
     if curves:
         no_controls = {comparison.perturbation, *comparison.settings["attributions"]}
@@ -107,7 +109,9 @@ def save_table_and_figures(
             if name not in no_controls
             for kind in kinds
         ]
-        _save(insertion_deletion_figure(curves, controls=controls, bands=False), folder / "insertion_deletion")
+        _save(
+            insertion_deletion_figure(curves, controls=controls, bands=False, note=note), folder / "insertion_deletion"
+        )
 
 
 def _save(figure: Figure, path: Path) -> None:

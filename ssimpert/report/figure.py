@@ -15,11 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
+import solvers
 from ssimpert.analysis.comparison.maps import GRADIENT_MAGNITUDE, LOCAL_STD
 from ssimpert.analysis.comparison.result import AgreementRow, Comparison
 from ssimpert.analysis.map_agreement.agreement import TOP_SHARE
 from ssimpert.errors import InputError
+from ssimpert.escaping import figure_text
 from ssimpert.perturbation.results import PerturbResult
+from ssimpert.report.conditions import conditions
 from ssimpert.report.drawing import (
     MINUS,
     SMALL_SIZE,
@@ -27,6 +30,7 @@ from ssimpert.report.drawing import (
     TITLE_SIZE,
     Array,
     agg_figure,
+    caption_lines,
     check_drawable,
     check_image_index,
     decimal,
@@ -100,11 +104,11 @@ def comparison_figure(
         np.clip(0.5 + factor * (perturbed - clean), 0, 1),
         f"Perturbation d, amplified ×{factor:g}",
         f"l2 norm {np.linalg.norm(numbers(result.delta[index])):.3g},  "
-        f"contrast distance {float(result.contrast_distance[index]):.3g}",
+        f"contrast distance {float(result.contrast_distance[index]):.3g}{_of_steps(result, index)}",
     )
     cam_name = CAM_NAMES[comparison.cam_name]
     explained = _class_name(int(comparison.cam_target[index]), labels)
-    _overlay(panels[1, 0], clean, cam, f"{cam_name}: {explained}", f"layer {comparison.cam_layer}")
+    _overlay(panels[1, 0], clean, cam, f"{cam_name}: {explained}", figure_text(f"layer {comparison.cam_layer}"))
     _map(
         panels[1, 1],
         numbers(maps["ssim"][index]),
@@ -119,7 +123,7 @@ def comparison_figure(
     rows = [row for row in comparison.records if row["image"] == index and row["perturbation"] in drawn]
     _agreement_panels(agreements.subplots(1, 4, sharey=True, width_ratios=[0.62, 1, 1, 1]), rows, comparison)
     agreements.suptitle(f"Agreement with {cam_name}", fontsize=TITLE_SIZE, fontweight="bold", x=0.012, ha="left")
-    agreements.supxlabel(_caption(rows, cam_name), fontsize=SMALL_SIZE, x=0.012, ha="left")
+    agreements.supxlabel(_caption(rows, cam_name, result), fontsize=SMALL_SIZE, x=0.012, ha="left")
     return figure
 
 
@@ -162,8 +166,17 @@ def _drawn(comparison: Comparison) -> tuple[str, ...]:
     return (comparison.perturbation, *control, GRADIENT_MAGNITUDE, LOCAL_STD)
 
 
-def _caption(rows: list[AgreementRow], cam_name: str) -> str:
-    text = (
+def _of_steps(result: PerturbResult, index: int) -> str:
+    """For a ball of d2 around the current image: the steps, each of which may add the ball's radius."""
+    steps = int(result.steps[index])
+    if not (result.settings.get("recentred") and isinstance(result.constraint, solvers.GlobalSSIM)) or steps < 2:
+        return ""
+    return f" (≤ {steps}×{result.constraint.distance:g})"
+
+
+def _caption(rows: list[AgreementRow], cam_name: str, result: PerturbResult) -> str:
+    text = caption_lines(f"{result.name}: {conditions(result)}.", 11.5) + "\n"
+    text += (
         f"Margin: difference of logits, positive once the goal is reached. Outline: the top 20% of {cam_name}.\n"
         "Dashed: the overlap expected of unrelated maps."
     )
