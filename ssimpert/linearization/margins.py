@@ -293,7 +293,7 @@ def _lookup(model: object) -> ClassNumber:
         labels = getattr(model, "labels", None)
         if not isinstance(labels, (tuple, list)):
             raise InputError(
-                f"class {name!r} is a name, but the model has no labels; give the class's number, or wrap the model in "
+                f"class {name!r} is a name, but the model has no labels; give its number, or wrap the model in "
                 "ssimpert.Classifier(..., labels=[...])"
             )
         return class_number(name, labels, str(getattr(model, "name", type(model).__name__)))

@@ -168,9 +168,9 @@ def _drawn(comparison: Comparison) -> tuple[str, ...]:
 
 def _of_steps(result: PerturbResult, index: int) -> str:
     """For a ball of d2 around the current image: the steps, each of which may add the ball's radius."""
-    steps = int(result.steps[index])
-    if not (result.settings.get("recentred") and isinstance(result.constraint, solvers.GlobalSSIM)) or steps < 2:
+    if not (result.settings.get("recentred") and isinstance(result.constraint, solvers.GlobalSSIM)):
         return ""
+    steps = int(result.steps[index])
     return f" (≤ {steps}×{result.constraint.distance:g})"
 
 

@@ -20,6 +20,7 @@ from ssimpert.report.drawing import (
     TITLE_SIZE,
     Array,
     agg_figure,
+    caption_lines,
     estimate,
     line_style,
     numbers,

@@ -240,3 +240,23 @@ def test_a_problem_in_another_dtype_or_of_fewer_images_needs_no_second_validatio
     ball = part.constraints[0]
     assert isinstance(ball, LpBall)
     assert torch.as_tensor(ball.radius).tolist() == [3.0, 1.0]
+
+
+@kinds
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_tensor_that_requires_a_gradient_is_refused_with_the_remedy(
+    kind: Any, which: int, uniform: Draw, normal: Draw
+) -> None:
+    given = [normal(*SHAPE), uniform(*SHAPE)]
+    given[which].requires_grad_()
+    name = "reference" if which else {LinearProblem: "gradient", ProjectionProblem: "point"}[kind]
+    with pytest.raises(ProblemError, match=rf"{name} requires a gradient, .*; give {name}\.detach\(\)"):
+        kind(*given, [BALL, Box()])
+
+
+def test_a_certificate_carries_no_graph(uniform: Draw, normal: Draw) -> None:
+    problem = LinearProblem(normal(*SHAPE), uniform(*SHAPE), [BALL, Box()])
+    delta = (0.01 * normal(*SHAPE)).requires_grad_()
+    certificate = solvers.certify(problem, delta, None)
+    assert not certificate.objective.requires_grad
+    assert not certificate.delta.requires_grad
