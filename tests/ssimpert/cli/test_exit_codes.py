@@ -60,7 +60,7 @@ def test_load_model_refuses_a_missing_file_before_it_builds_the_network(monkeypa
         ssimpert.load_model("efficientnet-lite0", weights="missing.pth", device="cpu")
 
 
-@pytest.mark.parametrize("words", [("--no\x1b[31m",), ("per\x1b[31m",), ("perturb", "x", "--steps", "\x1b[31m")])
+@pytest.mark.parametrize("words", [("--no\x1b[31m",), ("per\x1b[31m",), ("perturb", "x", "--constraint", "\x1b[31m")])
 def test_what_was_typed_reaches_the_terminal_in_printable_letters(command: Command, words: tuple[str, ...]) -> None:
     code, _, err = command(*words)
     assert code == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
 
 import pytest
 from rich.cells import cell_len
@@ -73,16 +72,10 @@ def test_rows_stand_below_one_another_where_columns_would_be_cut(
     assert ["image", "chelsea.png"] in [[part.strip() for part in line] for line in lines]
 
 
-@pytest.fixture
-def cp1252(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.BytesIO]:
-    """A terminal that knows neither arrows nor Greek."""
-    raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="cp1252", errors="strict"))
-    return raw
-
-
-def test_a_terminal_without_arrows_gets_plain_letters(cp1252: io.BytesIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_without_arrows_gets_plain_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
+    cp1252 = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(cp1252, encoding="cp1252", errors="strict"))
     survive_encodings()
     shown = table("σ of 猫")  # noqa: RUF001
     shown.add_column(cell("label: before → after"))
