@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
@@ -42,7 +41,7 @@ def is_mended() -> bool:
     return bool(_declared)
 
 
-class _TorchvisionFinder(MetaPathFinder):
+class _TorchvisionFinder:
     """Finds torchvision where Python finds it, and loads it by :class:`_MendingLoader`."""
 
     def find_spec(

@@ -29,7 +29,7 @@ def test_what_is_missing_is_a_fault_with_a_remedy(command: Command, monkeypatch:
             raise PackageNotFoundError(name)
         return "1"
 
-    monkeypatch.setattr("ssimpert.cli.doctor.version", absent)
+    monkeypatch.setattr("importlib.metadata.version", absent)
     monkeypatch.setattr(solvers, "solve", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no [bold] kernel\x1b")))
     code, out, _ = command("doctor")
     assert code == 1
