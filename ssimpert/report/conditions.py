@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 import solvers
+from solvers.constraints import Constraint
 from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.perturbation.results import ConstraintRule, MinimalBudgetResult, PerturbResult
 
@@ -45,7 +46,7 @@ def constraint_in_words(constraint: ConstraintRule | None) -> str:
         return f"{norm} norm ≤ {_radius(constraint.radius)}"
     if isinstance(constraint, solvers.FeatureBall):
         return f"linearised feature distance ≤ {_radius(constraint.radius)}"
-    return str(getattr(constraint, "kind", getattr(constraint, "__name__", type(constraint).__name__)))
+    return constraint.kind if isinstance(constraint, Constraint) else "a set that a rule makes for each image"
 
 
 def window_in_words(window: solvers.Window) -> str:

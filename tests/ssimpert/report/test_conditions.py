@@ -34,6 +34,7 @@ TILES = solvers.Window.uniform(8, stride=8)
             solvers.Intersection([solvers.LpBall(2, 1.0), solvers.GlobalSSIM(0.1)]),
             "l2 norm ≤ 1 and d2 ≤ 0.1 (one window",
         ),
+        (lambda images: solvers.LpBall(2, 0.5), "a set that a rule makes for each image"),
         (None, "no constraint set"),
     ],
 )
