@@ -88,7 +88,7 @@ def comparison_figure(
     cam = numbers(comparison.cam[index])
 
     engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, hspace=0.0, wspace=0.02, rect=(0.004, 0.004, 0.992, 0.988))
-    figure = agg_figure((12, 12.2), engine)
+    figure = agg_figure((12, 12.4), engine)
     subfigures: Any = figure.subfigures(2, 1, height_ratios=[2.72, 1.0])
     pictures, agreements = subfigures
     panels = pictures.subplots(2, 3, height_ratios=[1.0, 1.1])
@@ -103,8 +103,7 @@ def comparison_figure(
         panels[0, 2],
         np.clip(0.5 + factor * (perturbed - clean), 0, 1),
         f"Perturbation d, amplified ×{factor:g}",
-        f"l2 norm {np.linalg.norm(numbers(result.delta[index])):.3g},  "
-        f"contrast distance {float(result.contrast_distance[index]):.3g}{_of_steps(result, index)}",
+        f"l2 norm {np.linalg.norm(numbers(result.delta[index])):.3g},  {_distance(result, index)}",
     )
     cam_name = CAM_NAMES[comparison.cam_name]
     explained = _class_name(int(comparison.cam_target[index]), labels)
@@ -166,12 +165,13 @@ def _drawn(comparison: Comparison) -> tuple[str, ...]:
     return (comparison.perturbation, *control, GRADIENT_MAGNITUDE, LOCAL_STD)
 
 
-def _of_steps(result: PerturbResult, index: int) -> str:
-    """For a ball of d2 around the current image: the steps, each of which may add the ball's radius."""
+def _distance(result: PerturbResult, index: int) -> str:
+    """d2 and, for a ball of d2 around the current image, what d2 may add up to: the radius times the steps taken."""
+    distance = f"{float(result.contrast_distance[index]):.3g}"
     if not (result.settings.get("recentred") and isinstance(result.constraint, solvers.GlobalSSIM)):
-        return ""
+        return f"contrast distance {distance}"
     steps = int(result.steps[index])
-    return f" (≤ {steps}×{result.constraint.distance:g})"
+    return f"d2 {distance} (≤ {steps}×{result.constraint.distance:g})"
 
 
 def _caption(rows: list[AgreementRow], cam_name: str, result: PerturbResult) -> str:
