@@ -3,7 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Without --quiet: pip says what it downloads and how far it is.
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .PHONY: setup demo test certify-fuzz mutants lint format docs bench microbench clean
 
@@ -12,12 +13,15 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "ssimpert needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Making $(VENV) and installing the project there. This takes a minute or two, and longer with a slow network."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[dev,bench,baselines,models,onnx,docs]'
 	@touch $@
+	@echo "Ready: '. $(BIN)/activate' puts ssimpert on the path, and '$(BIN)/ssimpert doctor' checks this installation."
 
 demo: setup
 	$(BIN)/ssimpert compare coffee --constraint global-ssim --distance 0.005 --out out/demo
+	@echo; echo "Written:"; ls -1 out/demo/*
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2

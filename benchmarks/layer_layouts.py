@@ -19,7 +19,6 @@ from torch import nn
 from ssimpert.models.layer_outputs import LayerCall, observable_layers, watch_layers
 from ssimpert.models.layout_candidates import LayoutCandidates
 from ssimpert.models.layouts import MapLayout
-from ssimpert.models.torchvision_compat import import_torchvision
 
 Size = tuple[int, int]
 
@@ -58,8 +57,8 @@ BUILT_FOR_A_SIZE = {  # the sides of both images
 
 def build(name: str, size: Size | None) -> nn.Module:
     """The network with random weights, for images of ``size``, or of its usual size."""
-    tv = import_torchvision()
     import timm
+    import torchvision as tv
 
     library, _, inner = name.partition(":")
     options: dict[str, Any] = {}

@@ -136,7 +136,7 @@ def certify(
     Raises:
         ProblemError: shapes that don't fit, an image with a defect, a block for a set that has none.
     """
-    point = torch.as_tensor(delta).to(dtype=torch.float64, device=problem.reference.device)
+    point = torch.as_tensor(delta).detach().to(dtype=torch.float64, device=problem.reference.device)
     if point.shape != problem.reference.shape:
         raise ProblemError(
             f"delta has shape {tuple(point.shape)}, the problem's images {tuple(problem.reference.shape)}"
@@ -427,4 +427,4 @@ def _in_float64(block: DualBlock | None, device: torch.device) -> DualBlock | No
         return None
     if isinstance(block, WindowDual):
         return block.to(dtype=torch.float64, device=device)
-    return torch.as_tensor(block).to(dtype=torch.float64, device=device)
+    return torch.as_tensor(block).detach().to(dtype=torch.float64, device=device)

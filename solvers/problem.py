@@ -139,7 +139,8 @@ class LinearProblem(Problem):
 
     Raises:
         ProblemError: shapes, dtypes or devices that differ, sets that don't fit the images, a ``data_range`` that
-            can't be right for the pixels, a problem that is unbounded, or a defect in every image.
+            can't be right for the pixels, a problem that is unbounded, or a defect in every image. Also a tensor with
+            ``requires_grad``: no gradient flows through a solution, so give ``tensor.detach()``.
     """
 
     gradient: Tensor = field(default=None)  # type: ignore[assignment]
@@ -264,7 +265,11 @@ def _as_tensor(value: ArrayLike, name: str) -> Tensor:
             raise ProblemError(f"{name} must be float32 or float64, got {value.dtype}")
         # Torch accepts neither negative strides nor a foreign byte order, and warns of read-only arrays.
         value = np.array(value, dtype=value.dtype.newbyteorder("="), order="C")
-    tensor = torch.as_tensor(value).detach()
+    tensor = torch.as_tensor(value)
+    if tensor.requires_grad:
+        raise ProblemError(
+            f"{name} requires a gradient, and no gradient flows through a solution; give {name}.detach()"
+        )
     if tensor.dtype not in (torch.float32, torch.float64):
         raise ProblemError(f"{name} must be float32 or float64, got {tensor.dtype}")
     return tensor

@@ -13,12 +13,14 @@ view   = ssimpert.compare(model, image, result)
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.errors import InputError
+from ssimpert.torchvision_compat import mend_torchvision
 
 if TYPE_CHECKING:
+    __version__: str
+
     from ssimpert import analysis as analysis
     from ssimpert import data as data
     from ssimpert import linearization as linearization
@@ -56,10 +58,8 @@ if TYPE_CHECKING:
         quantize,
     )
 
-try:
-    __version__ = version("ssimpert")
-except PackageNotFoundError:  # a checkout on the path that is not installed
-    __version__ = "0+unknown"
+# Whoever imports torchvision after this package gets one that works; see `ssimpert.torchvision_compat`.
+mend_torchvision()
 
 # The package of each name. Names and packages are loaded at first use, so that `import ssimpert` and `ssimpert --help`
 # stay quick.
@@ -146,11 +146,24 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return import_module(f"ssimpert.{name}")
+    if name == "__version__":
+        globals()[name] = value = _installed_version()
+        return value
     if name not in _HOMES:
         raise AttributeError(f"module 'ssimpert' has no attribute {name!r}")
     value = getattr(import_module(f"ssimpert.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _installed_version() -> str:
+    # Imported only now, since it takes a fifth of the time in which the command line starts.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ssimpert")
+    except PackageNotFoundError:  # a checkout on the path that is not installed
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from ssimpert.escaping import printable
+
 
 class InputError(ValueError):
-    """An input (an image, a name, an option, a folder) that can't be used as it was given."""
+    """An input (an image, a name, an option, a folder) that can't be used as it was given.
+
+    The message is one line that can be printed, whatever the names in it hold (:func:`ssimpert.escaping.printable`).
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 def unknown_name(kind: str, name: str, valid_names: Iterable[str]) -> InputError:

@@ -12,10 +12,8 @@ from skimage.metrics import structural_similarity
 
 import ssimpert
 from ssimpert import metrics
-from ssimpert.models.torchvision_compat import import_torchvision
 
 torch.set_num_threads(1)
-import_torchvision()  # before torchmetrics imports it
 Benchmark = Callable[..., Any]
 
 

@@ -1,28 +1,27 @@
 """The command line: ``ssimpert --help``.
 
-Found here: the commands (``app``, ``listings``), their options (``options``, ``option_groups``, ``constraints``,
-``engines``, ``region``), what a command is to do (``perturb_run``, ``minimal_run``), its images and model
-(``workspace``), the folder for the results (``output_folder``, ``folder_names``, ``run_record``), the way from photo to
-photo (``photo_loop``, ``interruption``, ``progress``), and what it writes and prints (``outputs``, ``comparison``,
-``recorded_results``, ``conformance``, ``tables``).
+Found here: the commands (``app``, ``listings``, ``doctor``), their options (``options``, ``option_groups``,
+``numbers``, ``constraints``, ``feature_balls``, ``engines``, ``region``, ``class_names``), what a command is to do
+(``perturb_run``, ``perturb_photo``, ``minimal_run``), its photos and model (``workspace``), the folder for the results
+(``output_folder``, ``folder_names``, ``run_record``), the way from photo to photo (``photo_loop``, ``interruption``,
+``progress``), what it writes and prints (``outputs``, ``comparison``, ``recorded_results``, ``conformance``,
+``tables``, ``terminal``), and with which code it ends (``exit_codes``).
 """
 
 from __future__ import annotations
 
 import sys
 
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
-
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 a failure that is named in one line, 2 wrong usage.
-
-    A command that a signal ended has the exit code 128 plus the number of the signal: 130 for Ctrl-C, 143 for SIGTERM.
-    """
+    """Run the command line. :mod:`ssimpert.cli.exit_codes` says what its exit codes mean."""
     from ssimpert.cli.app import app
+    from ssimpert.cli.exit_codes import FAILED, WRONG_USAGE
+    from ssimpert.cli.terminal import survive_encodings
 
+    survive_encodings()
     try:
-        app()
+        app(prog_name="ssimpert")
     except KeyboardInterrupt:  # where typer was not there yet to catch it
         fail("stopped by SIGINT before any work was done", 130)
     except Exception as error:
@@ -43,5 +42,7 @@ def main() -> None:
 
 def fail(message: str, code: int) -> None:
     """Print ``message`` as one line on stderr, then exit with ``code``."""
-    print(f"ssimpert: {' '.join(message.split())}", file=sys.stderr)
+    from ssimpert.escaping import printable
+
+    print(f"ssimpert: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)

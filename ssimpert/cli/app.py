@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from ssimpert.cli import listings
+from ssimpert.cli import doctor, exit_codes, listings
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.option_groups import with_option_groups
 from ssimpert.cli.options import (
@@ -26,16 +29,53 @@ from ssimpert.cli.perturb_photo import perturb_photo
 from ssimpert.cli.perturb_run import perturb_run_from_options
 from ssimpert.cli.run_record import run_record
 from ssimpert.cli.workspace import Workspace, print_json
+from ssimpert.escaping import printable
+
+
+class EscapingGroup(TyperGroup):
+    """The commands; an error about what was typed shows it in printable characters."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        with _printable_errors():
+            return super().invoke(ctx)
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the options that stand before the command."""
+        with _printable_errors():
+            return super().make_context(*args, **extra)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Errors of usage, of click or of the copy of click within typer.
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = printable(message)  # type: ignore[attr-defined]
+        raise
+
 
 app = typer.Typer(
     name="ssimpert",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    add_completion=False,
     help="Adversarial perturbations under perceptual constraints, compared with class activation maps.",
-    epilog="Exit codes: 0 done, 1 a failure that is named in one line, 2 wrong usage.",
+    epilog="Exit codes: 0 done; 1 something that was named can't be used (an image, a model, a folder, ...); 2 wrong "
+    "usage, or an option's value that does not exist or is out of its range; 3 all was written, but the goal was not "
+    "reached.",
+    cls=EscapingGroup,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from ssimpert import __version__
+
+        typer.echo(f"ssimpert {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -46,6 +86,12 @@ def configure(
             min=1, help="The number of CPU threads. Default: 1 on machines of one or two cores, else PyTorch's choice."
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version, and do nothing else.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     """Set the number of threads once, before anything runs."""
     import os
@@ -76,19 +122,21 @@ def perturb(
     Each image's files are written as soon as the image is done. The same command skips what is complete, and goes on
     where it was stopped.
     """
+    model_options.check()
     perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
     run = run_record("perturb", model_options, constraint_options, engine_options, solver_options)
     workspace = Workspace(images, out, model_options, run, region=perturb_run.region, redo=redo)
-    perturb_run.check_layers(workspace.classifier)
+    perturb_run.check(workspace.classifier)
     records = workspace.process("perturbing", perturb_photo(workspace, perturb_run))
     if json:
         print_json(records)
-        return
-    from ssimpert.cli.recorded_results import recorded_results
-    from ssimpert.cli.tables import perturbation_table
+    else:
+        from ssimpert.cli.recorded_results import recorded_results
+        from ssimpert.cli.tables import perturbation_table
 
-    results = [recorded_results(records, perturb_run.constraint)]
-    workspace.show(perturbation_table(images, results, workspace.classifier.label_name))
+        results = [recorded_results(records, perturb_run.constraint)]
+        workspace.show(perturbation_table(images, results, workspace.classifier.label_name))
+    exit_codes.end(record["result"]["success"] for record in records)
 
 
 @app.command()
@@ -168,6 +216,7 @@ def compare(
 
     if insertion_step is not None and not insertion_deletion:
         raise UsageError(f"--insertion-step {insertion_step} is for --insertion-deletion, which is not asked for")
+    model_options.check()
     perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
     options: dict[str, Any] = {
         "layer": layer,
@@ -186,23 +235,24 @@ def compare(
         forward=forward,
     )
     workspace = Workspace(images, out, model_options, run, region=perturb_run.region, redo=redo)
-    perturb_run.check_layers(workspace.classifier)
+    perturb_run.check(workspace.classifier)
     comparison.check_comparison_options(workspace, options)
     options["forward"] = comparison.forward_from_option(workspace, options, forward)
     records = workspace.process("comparing", comparison.compare_photo(workspace, perturb_run, options))
     compared = comparison.write_tables_and_figures(workspace, records, csv=csv)
     if json:
         print_json(records)
-        return
-    from ssimpert.cli.recorded_results import recorded_results
-    from ssimpert.cli.tables import agreement_table, perturbation_table
+    else:
+        from ssimpert.cli.recorded_results import recorded_results
+        from ssimpert.cli.tables import agreement_table, perturbation_table
 
-    results = [
-        recorded_results(records, perturb_run.constraint),
-        recorded_results(records, None, "l2_control"),
-    ]
-    workspace.show(perturbation_table(images, results, workspace.classifier.label_name))
-    workspace.show(agreement_table(images, compared))
+        results = [
+            recorded_results(records, perturb_run.constraint),
+            recorded_results(records, None, "l2_control"),
+        ]
+        workspace.show(perturbation_table(images, results, workspace.classifier.label_name))
+        workspace.show(agreement_table(images, compared))
+    exit_codes.end(record["result"]["success"] for record in records)
 
 
 @app.command()
@@ -238,21 +288,23 @@ def minimal(
     """
     from ssimpert.cli.minimal_run import check_curve, minimal_photo, minimal_run_from_options
 
+    model_options.check()
     minimal_run = minimal_run_from_options(images, constraint_options, search_options, solver_options)
     check_curve(minimal_run, curve)
     run = run_record("minimal", model_options, constraint_options, search_options, solver_options, curve=curve)
     workspace = Workspace(images, out, model_options, run, region=minimal_run.region, redo=redo)
-    minimal_run.check_layers(workspace.classifier)
+    minimal_run.check(workspace.classifier)
     records = workspace.process("looking for least levels", minimal_photo(workspace, minimal_run, curve))
     if json:
         print_json(records)
-        return
-    from ssimpert.cli.recorded_results import recorded_results
-    from ssimpert.cli.tables import minimal_table
+    else:
+        from ssimpert.cli.recorded_results import recorded_results
+        from ssimpert.cli.tables import minimal_table
 
-    results = recorded_results(records, minimal_run.constraint)
-    workspace.show(minimal_table(images, results, workspace.classifier.label_name))
+        results = recorded_results(records, minimal_run.constraint)
+        workspace.show(minimal_table(images, results, workspace.classifier.label_name))
+    exit_codes.end(record["result"]["success"] for record in records)
 
 
-for listing in (listings.models, listings.samples, listings.methods):
+for listing in (listings.models, listings.layers, listings.classes, listings.samples, listings.methods, doctor.doctor):
     app.command()(listing)

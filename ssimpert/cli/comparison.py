@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.errors import UsageError
+from ssimpert.cli.exit_codes import options_are_at_fault
 from ssimpert.cli.folder_names import folder_name
 from ssimpert.cli.options import ForwardName
 from ssimpert.cli.perturb_photo import perturbed
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ssimpert.cli.perturb_run import PerturbRun
     from ssimpert.cli.workspace import Workspace
     from ssimpert.models import OnnxClassifier
+    from ssimpert.perturbation import PerturbResult
 
 # maps.png has a row or more for each photo. matplotlib can't draw pictures of more than 65535 pixels a side.
 MAX_PHOTOS_OF_MAPS = 48
@@ -28,12 +30,13 @@ def check_comparison_options(workspace: Workspace, options: dict[str, Any]) -> N
     """Refuse what :func:`ssimpert.compare` would refuse, before any image is perturbed.
 
     Raises:
-        InputError: an option that :func:`ssimpert.compare` does not take.
+        UsageError: an option that :func:`ssimpert.compare` does not take.
     """
     from ssimpert.analysis.comparison.checks import check_options
     from ssimpert.analysis.comparison.options import ComparisonOptions
 
-    check_options(workspace.classifier, workspace.load(0), ComparisonOptions(**options))
+    with options_are_at_fault():
+        check_options(workspace.classifier, workspace.load(0), ComparisonOptions(**options))
 
 
 def forward_from_option(workspace: Workspace, options: dict[str, Any], name: ForwardName) -> OnnxClassifier | None:
@@ -88,7 +91,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
     """What the record of one photo says of its comparison."""
     document = comparison.to_json()
     return {
-        "l2_control": None if comparison.control is None else comparison.control.rows()[0],
+        **_control_record(comparison.control),
         "cam": document["cam"],
         "cam_layer": document["cam_layer"],
         "cam_target": document["cam_target"],
@@ -96,6 +99,18 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
         "run_columns": document["run"],
         "agreement": document["records"],
         "curves": document["curves"],
+    }
+
+
+def _control_record(control: PerturbResult | None) -> dict[str, Any]:
+    from ssimpert.report.conditions import conditions
+
+    if control is None:
+        return {"l2_control": None}
+    return {
+        "l2_control": control.rows()[0],
+        "l2_control_settings": control.settings,
+        "l2_control_conditions": conditions(control),
     }
 
 
@@ -137,13 +152,14 @@ def write_tables_and_figures(workspace: Workspace, records: list[dict[str, Any]]
         write_table(table, folder / "agreement.parquet")
         if csv:
             write_table(table, folder / "agreement.csv")
-        save_curves(folder, comparison)
+        note = f"{comparison.perturbation}: {records[0]['conditions']}."
+        save_curves(folder, comparison, note=note)
         shown = range(len(names))[:MAX_PHOTOS_OF_MAPS]
         with_maps = recorded_comparison(
             [records[index] for index in shown], [workspace.folders[index] / "maps.npz" for index in shown]
         )
         images = torch.cat([workspace.load(index).cpu() for index in shown])
-        save_map_grid(folder, images, with_maps, names=[names[index] for index in shown])
+        save_map_grid(folder, images, with_maps, names=[names[index] for index in shown], note=note)
     return comparison
 
 

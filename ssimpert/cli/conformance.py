@@ -8,9 +8,10 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from ssimpert.cli.terminal import cell, table
 from ssimpert.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,13 +58,13 @@ def report_table(report: ConformanceReport) -> Table:
 
     count = {verdict: sum(row.verdict is verdict for row in report.rows) for verdict in Verdict}
     caption = ", ".join(f"{number} {verdict.value}" for verdict, number in count.items() if number)
-    table = Table(title="Conformance", title_justify="left", caption=caption, caption_justify="left")
-    table.add_column("problem")
+    shown = table("Conformance", caption)
+    shown.add_column("problem")
     for method in report.methods:
-        table.add_column(method, justify="right")
+        shown.add_column(cell(method), justify="right")
     for problem in report.problems:
-        table.add_row(problem, *(_cell(report.find(method, problem)) for method in report.methods))
-    return table
+        shown.add_row(cell(problem), *(_verdict(report.find(method, problem)) for method in report.methods))
+    return shown
 
 
 def report_document(report: ConformanceReport) -> dict[str, Any]:
@@ -71,12 +72,12 @@ def report_document(report: ConformanceReport) -> dict[str, Any]:
     return {"passed": report.passed, "failures": len(report.failures), "rows": report.table()}
 
 
-def _cell(row: ConformanceRow) -> str:
+def _verdict(row: ConformanceRow) -> Text:
     from solvers.conformance import Verdict
 
     if row.verdict is Verdict.PASS:
-        return f"[green]{row.seconds:.2f} s[/green]"
+        return cell((f"{row.seconds:.2f} s", "green"))
     if row.verdict is Verdict.FAIL:
         failing_checks = ", ".join(outcome.name for outcome in row.failing) or "raised"
-        return f"[bold red]{escape(failing_checks)}[/bold red]"
-    return "[dim]not here[/dim]" if row.verdict is Verdict.NOT_INSTALLED else "[dim]-[/dim]"
+        return cell((failing_checks, "bold red"))
+    return cell(("not here" if row.verdict is Verdict.NOT_INSTALLED else "-", "dim"))

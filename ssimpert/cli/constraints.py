@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, MarginTermName, NormalizationName, feature_ball_set
+from ssimpert.cli.numbers import as_number
 
 if TYPE_CHECKING:
     from solvers.constraints import Constraint
@@ -165,12 +166,10 @@ def parse_mean_luminance(text: str) -> float | Literal["preserve"] | None:
 
 
 def _number(option: str, text: str, valid: str) -> float:
-    from solvers.errors import ProblemError
-
-    try:
-        return float(text)
-    except ValueError:
-        raise ProblemError(f"{option} must be {valid}, got {text!r}") from None
+    number = as_number(text)
+    if number is None:
+        raise UsageError(f"{option} must be {valid}, got {text!r}")
+    return number
 
 
 def _shown(value: Any) -> str:

@@ -6,4 +6,4 @@ from ssimpert.errors import InputError
 
 
 class UsageError(InputError):
-    """Options that contradict one another or don't belong together; the message names the options."""
+    """Options that contradict one another, or values that they don't take; the message names them."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from ssimpert.cli.class_names import class_from_option, margin_for_target
 from ssimpert.cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class PenalisedBall:
 
     Attributes:
         layers, gamma, s, v, margin_term, lower_gamma, faithful: as for :func:`ssimpert.perceptual_ball_lbfgs`.
-        target: the class to aim at; None for any class but the image's own.
+        target: the class to aim at, by its name or number; None for any class but the image's own.
     """
 
     layers: tuple[str, ...] | None
@@ -97,7 +98,7 @@ class PenalisedBall:
     margin_term: MarginTerm
     lower_gamma: bool | None
     faithful: bool
-    target: int | None
+    target: str | None
 
     def perturb(self, model: Classifier, images: Tensor, steps: int, advance: Callable[[], None]) -> PerturbResult:
         """Perturb ``images`` by at most ``steps`` iterations for each weight that is tried."""
@@ -111,12 +112,20 @@ class PenalisedBall:
             s=self.s,
             v=self.v,
             margin_term=self.margin_term,
-            targets=None if self.target is None else [self.target],
+            targets=self._targets(),
             iterations=steps,
             lower_gamma=self.lower_gamma,
             faithful=self.faithful,
             observer=lambda state: advance(),
         )
+
+    def _targets(self) -> list[int] | list[str] | None:
+        if self.target is None:
+            return None
+        target = class_from_option(self.target)
+        if isinstance(target, int):
+            return [target]
+        return [target]
 
     @property
     def strength(self) -> float:
@@ -140,7 +149,7 @@ class ConstrainedBall:
 
     Attributes:
         radius, layers, normalization, step_norm, stop_at_success: as for :func:`ssimpert.perceptual_ball_constrained`.
-        target: the class to aim at; None for any class but the image's own.
+        target: the class to aim at, by its name or number; None for any class but the image's own.
         settings: of the solver.
     """
 
@@ -149,12 +158,11 @@ class ConstrainedBall:
     normalization: Normalization
     step_norm: float
     stop_at_success: bool
-    target: int | None
+    target: str | None
     settings: solvers.Settings
 
     def perturb(self, model: Classifier, images: Tensor, steps: int, advance: Callable[[], None]) -> PerturbResult:
         """Perturb ``images`` by at most ``steps`` convex steps."""
-        from ssimpert.linearization import Targeted, Untargeted
         from ssimpert.perturbation import perceptual_ball_constrained
 
         return perceptual_ball_constrained(
@@ -165,7 +173,7 @@ class ConstrainedBall:
             normalization=self.normalization,
             step_norm=self.step_norm,
             steps=steps,
-            margin=Untargeted() if self.target is None else Targeted(self.target),
+            margin=margin_for_target(self.target, model),
             stop_at_success=self.stop_at_success,
             settings=self.settings,
             observer=lambda state: advance(),
@@ -207,7 +215,7 @@ def feature_ball_set(values: dict[str, Any]) -> FeatureBallSet:
     )
 
 
-def penalised_ball(values: dict[str, Any], *, wanted_given: bool, faithful: bool, target: int | None) -> PenalisedBall:
+def penalised_ball(values: dict[str, Any], *, wanted_given: bool, faithful: bool, target: str | None) -> PenalisedBall:
     """The run that the options describe.
 
     Args:
@@ -241,7 +249,7 @@ def penalised_ball(values: dict[str, Any], *, wanted_given: bool, faithful: bool
 
 
 def constrained_ball(
-    values: dict[str, Any], settings: solvers.Settings, *, stop_at_success: bool, target: int | None
+    values: dict[str, Any], settings: solvers.Settings, *, stop_at_success: bool, target: str | None
 ) -> ConstrainedBall:
     """The run that the options describe.
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.cli.class_names import margin_for_target
 from ssimpert.cli.constraints import values_of
 from ssimpert.cli.engines import check_engine_fits
 from ssimpert.cli.errors import UsageError
+from ssimpert.cli.exit_codes import options_are_at_fault
 from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, PerceptualBall, constrained_ball, penalised_ball
 from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
-from ssimpert.cli.perturb_run import SOLVER_OPTIONS_TAKEN, check_ball_set, margin_for_target, refuse_others, set_around
+from ssimpert.cli.perturb_run import SOLVER_OPTIONS_TAKEN, check_ball_set, refuse_others, set_around
 from ssimpert.cli.photo_loop import ProcessPhoto, WriteFiles
 from ssimpert.cli.progress import Stage
 from ssimpert.cli.region import Region, region_from_options
@@ -43,7 +45,7 @@ class MinimalRun:
             takes no engine.
         engine, steps, rounds, tolerance: as in :func:`ssimpert.minimal_budget`.
         candidates, method, settings: as in :func:`ssimpert.minimal_budget`.
-        target: the class to aim at; None for any class but the image's own.
+        target: the class to aim at, by its name or number; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
     """
 
@@ -53,15 +55,17 @@ class MinimalRun:
     rounds: int
     tolerance: float
     candidates: int
-    target: int | None
+    target: str | None
     method: str
     settings: solvers.Settings
     region: Region | None
 
-    def check_layers(self, model: Classifier) -> None:
-        """Raise :class:`InputError` where ``model`` has no layer that an option names."""
+    def check(self, model: Classifier) -> None:
+        """Raise :class:`UsageError` where ``model`` has no class or no layer that an option names."""
+        margin_for_target(self.target, model)
         if isinstance(self.constraint, FeatureBallSet | PerceptualBall):
-            self.constraint.check_layers(model)
+            with options_are_at_fault():
+                self.constraint.check_layers(model)
 
 
 def minimal_run_from_options(
@@ -75,7 +79,8 @@ def minimal_run_from_options(
     Raises:
         ProblemError: a constraint or a setting is out of range.
         UsageError: options contradict one another.
-        InputError: an option of the search is out of range, or a mask can't be used.
+        UsageError: an option of the search is out of range.
+        InputError: a mask can't be used.
     """
     from ssimpert.perturbation.budget_search.attempt import check_level_options
     from ssimpert.validation import check_count, check_share
@@ -84,10 +89,11 @@ def minimal_run_from_options(
         return _ball_run(solver_options.ball_method, constraint_options, search_options, solver_options)
     constraint, settings = constraint_options.build(), solver_options.settings(constraint_options.name)
     engine = check_engine_fits(constraint, search_options.engine, solver_options.method)
-    check_count("rounds", search_options.rounds)
-    check_share("tolerance", search_options.tolerance)
-    if not isinstance(constraint, FeatureBallSet):  # this set has a level, but needs a model first
-        check_level_options(constraint, engine)
+    with options_are_at_fault():
+        check_count("rounds", search_options.rounds)
+        check_share("tolerance", search_options.tolerance)
+        if not isinstance(constraint, FeatureBallSet):  # this set has a level, but needs a model first
+            check_level_options(constraint, engine)
     return MinimalRun(
         constraint,
         engine,
@@ -198,7 +204,7 @@ def find_minimal(
         rounds=minimal_run.rounds,
         tolerance=minimal_run.tolerance,
         candidates=minimal_run.candidates,
-        margin=margin_for_target(minimal_run.target),
+        margin=margin_for_target(minimal_run.target, workspace.classifier),
         engine=minimal_run.engine,
         support=workspace.support(index),
         method=minimal_run.method,
@@ -270,11 +276,12 @@ def find_curve(
         constraint,
         levels,
         steps=minimal_run.steps,
-        margin=margin_for_target(minimal_run.target),
+        margin=margin_for_target(minimal_run.target, workspace.classifier),
         engine=minimal_run.engine,
         support=workspace.support(index),
         method=minimal_run.method,
         settings=minimal_run.settings,
+        found=result,
     )[:, 0].tolist()
     return list(zip(levels, margins, strict=True))
 
@@ -296,23 +303,35 @@ def write_curve(
         folder: an existing folder for the files.
     """
     from ssimpert.cli.outputs import write_json
+    from ssimpert.cli.terminal import print_line
+    from ssimpert.report.conditions import conditions
     from ssimpert.report.figure import save_figure
     from ssimpert.report.margin_figure import margin_figure
 
+    reached = [level for level, margin in points if margin > 0]
+    windows = f"Levels of {conditions(result)}."
     unit, least_level = str(result.settings["level"]), float(result.level[0])
     record: dict[str, Any] = {
         "image": workspace.names[index],
         "model": workspace.model_name,
         "level_unit": unit,
         "least_level": least_level,
+        "least_level_reached_by_curve": min(reached, default=None),
+        "conditions": windows,
         "settings": result.settings,
         "curve": [{"level": level, "margin": value} for level, value in points],
     }
     write_json(record, folder / "curve.json")
     levels, margins = [level for level, _ in points], [margin for _, margin in points]
-    figure = margin_figure(levels, margins, unit=unit, least=least_level)
+    figure = margin_figure(levels, margins, unit=unit, least=least_level, note=windows)
     for ending in ("png", "svg"):
         save_figure(figure, folder / f"curve.{ending}")
+    if reached and least_level > 0 and reached[0] < least_level * (1 - result.settings["tolerance"]):
+        print_line(
+            f"{workspace.names[index]}: the curve reaches the goal at level {reached[0]:.4g} already, below the least "
+            f"level found, {least_level:.4g}; begin the search there to find a lesser one",
+            to_stderr=True,
+        )
     return ["curve.json", "curve.png", "curve.svg"]
 
 

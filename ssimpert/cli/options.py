@@ -12,6 +12,8 @@ import typer
 from ssimpert.cli.constraints import ConstraintName, Formulation, build_constraint, option_help
 from ssimpert.cli.engines import EngineAroundOriginal, EngineName
 from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, MarginTermName, NormalizationName
+from ssimpert.cli.numbers import number_option
+from ssimpert.weights_path import check_weights_path
 
 if TYPE_CHECKING:
     import solvers
@@ -43,6 +45,10 @@ def _of_set(option: str, text: str, default: str | None = None) -> Any:
     return typer.Option(help=option_help(option, text, default), rich_help_panel=SET_PANEL)
 
 
+def _number_of_set(option: str, text: str) -> Any:
+    return number_option(help=option_help(option, text), rich_help_panel=SET_PANEL)
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """The classifier, and where it runs."""
@@ -61,6 +67,10 @@ class ModelOptions:
         str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL_PANEL)
     ] = "auto"
 
+    def check(self) -> None:
+        """Raise :class:`InputError` where the file of weights is missing; before torch is loaded."""
+        check_weights_path(self.weights)
+
 
 @dataclass(frozen=True)
 class ConstraintOptions:
@@ -74,10 +84,12 @@ class ConstraintOptions:
             rich_help_panel=SET_PANEL,
         ),
     ] = None
-    distance: Annotated[float | None, _of_set("distance", "the bound e on d2 = sqrt(1 - S2), 0 < e < 1")] = None
+    distance: Annotated[float | None, _number_of_set("distance", "the bound e on d2 = sqrt(1 - S2), 0 < e < 1")] = None
     threshold: Annotated[
         float | None,
-        _of_set("threshold", "the least SSIM t that every window, or the mean of all windows, must have, 0 < t < 1"),
+        _number_of_set(
+            "threshold", "the least SSIM t that every window, or the mean of all windows, must have, 0 < t < 1"
+        ),
     ] = None
     window_size: Annotated[int | None, _of_set("window_size", "the side of the window in pixels")] = None
     stride: Annotated[
@@ -101,7 +113,9 @@ class ConstraintOptions:
     ] = None
     radius: Annotated[
         float | None,
-        _of_set("radius", "the radius of the ball; of a ball of features in the unit that --normalization gives them"),
+        _number_of_set(
+            "radius", "the radius of the ball; of a ball of features in the unit that --normalization gives them"
+        ),
     ] = None
     layers: Annotated[
         list[str] | None,
@@ -124,11 +138,11 @@ class ConstraintOptions:
         str | None,
         _of_set("l2_radius", "the radius of an l2 ball that the perturbation must stay in, too, or 'none'"),
     ] = None
-    gamma: Annotated[float | None, _of_set("gamma", "the weight of the features' change")] = None
-    pixel_weight: Annotated[float | None, _of_set("pixel_weight", "the weight s of the pixels' change")] = None
+    gamma: Annotated[float | None, _number_of_set("gamma", "the weight of the features' change")] = None
+    pixel_weight: Annotated[float | None, _number_of_set("pixel_weight", "the weight s of the pixels' change")] = None
     wanted_margin: Annotated[
         float | None,
-        _of_set(
+        _number_of_set(
             "wanted_margin",
             "v, the logit of the image's class less the largest other logit, which is driven to this value. With "
             "--target, v is the value for the target's logit, and has no default",
@@ -151,7 +165,7 @@ class ConstraintOptions:
         ),
     ] = None
     step_norm: Annotated[
-        float | None, _of_set("step_norm", "the l2 norm of the first step at most; later steps may be longer")
+        float | None, _number_of_set("step_norm", "the l2 norm of the first step at most; later steps may be longer")
     ] = None
 
     @property
@@ -184,9 +198,11 @@ SupportMasks = Annotated[
     ),
 ]
 TargetClass = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        help="Aim at the class with this number. Default: any class except the image's own.",
+        metavar="CLASS",
+        help="Aim at this class, by its name or number, as in --target 'soup bowl' (`ssimpert classes` lists them). "
+        "Default: any class except the image's own.",
         rich_help_panel=ENGINE_PANEL,
     ),
 ]
@@ -284,7 +300,7 @@ class SearchOptions:
     ] = 20
     tolerance: Annotated[
         float,
-        typer.Option(
+        number_option(
             help="An image is done when the relative width of its bracket of levels is at most this number, between "
             "0 and 1.",
             rich_help_panel=ENGINE_PANEL,
@@ -327,7 +343,7 @@ class SolverOptions:
     ] = "auto"
     eps_rel: Annotated[
         float | None,
-        typer.Option(
+        number_option(
             help=f"The certified relative gap at which a step counts as solved. Default {EPS_REL:g}, "
             f"{FEATURE_EPS_REL:g} for balls of features.",
             rich_help_panel=SOLVER_PANEL,

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from ssimpert.cli.class_names import margin_for_target
 from ssimpert.cli.constraints import ConstraintName, values_of
 from ssimpert.cli.engines import EngineName, check_engine_fits, choose_engine
 from ssimpert.cli.errors import UsageError
+from ssimpert.cli.exit_codes import options_are_at_fault
 from ssimpert.cli.feature_balls import (
     BallMethod,
     ConstrainedBall,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     import solvers
     from solvers.constraints import Constraint
-    from ssimpert.linearization import Margin
     from ssimpert.models import Classifier
     from ssimpert.perturbation import PerturbResult
     from ssimpert.perturbation.engines.catalog import Engine
@@ -56,7 +57,7 @@ class PerturbRun:
             engine.
         engine, faithful, steps, quantize, method, settings: as in :func:`ssimpert.perturb`.
         stop_at_success: as in :func:`ssimpert.perturb`.
-        target: the class to aim at; None for any class but the image's own.
+        target: the class to aim at, by its name or number; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
     """
 
@@ -65,7 +66,7 @@ class PerturbRun:
     faithful: bool
     steps: int
     stop_at_success: bool
-    target: int | None
+    target: str | None
     quantize: bool
     region: Region | None
     method: str
@@ -76,10 +77,12 @@ class PerturbRun:
         """How often a run may advance; None where nobody knows."""
         return None if isinstance(self.constraint, PenalisedBall) else self.steps
 
-    def check_layers(self, model: Classifier) -> None:
-        """Raise :class:`InputError` where ``model`` has no layer that an option names."""
+    def check(self, model: Classifier) -> None:
+        """Raise :class:`UsageError` where ``model`` has no class or no layer that an option names."""
+        margin_for_target(self.target, model)
         if isinstance(self.constraint, (FeatureBallSet, PenalisedBall, ConstrainedBall)):
-            self.constraint.check_layers(model)
+            with options_are_at_fault():
+                self.constraint.check_layers(model)
 
     def perturb(
         self, model: Classifier, images: Tensor, support: Tensor | None, advance: Callable[[], None]
@@ -102,7 +105,7 @@ class PerturbRun:
             images,
             set_around(self.constraint, model, images),
             steps=self.steps,
-            margin=margin_for_target(self.target),
+            margin=margin_for_target(self.target, model),
             engine=self.engine,
             faithful=self.faithful,
             support=support,
@@ -219,13 +222,6 @@ def _flag(name: str) -> str:
 def set_around(constraint: Constraint | FeatureBallSet, model: Classifier, images: Tensor) -> Constraint:
     """The set for ``images`` (B, 3, S, S), where it needs model and images; any other set is ready."""
     return constraint.at(model, images) if isinstance(constraint, FeatureBallSet) else constraint
-
-
-def margin_for_target(target: int | None) -> Margin:
-    """The margin that ``--target`` asks for; without a target any class but the image's own."""
-    from ssimpert.linearization import Targeted, Untargeted
-
-    return Untargeted() if target is None else Targeted(target)
 
 
 def _check_faithful(name: ConstraintName, engine: EngineName, *, with_support: bool) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.interruption import Stopped, finishing_photos
 from ssimpert.cli.output_folder import RESULT_FILE, OutputFolder, Photo, read_record
-from ssimpert.cli.progress import Stage, photos_progress, printable
+from ssimpert.cli.progress import Stage, photos_progress
 from ssimpert.errors import InputError
+from ssimpert.escaping import printable
 
 if TYPE_CHECKING:
     from torch import Tensor

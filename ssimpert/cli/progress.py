@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.escaping import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-# The categories of characters that are not shown but change what is shown.
-INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 Stage = Callable[[str, int, int | None], None]
 """Called with the name of what is being done, how many of its steps are done, and how many there are (``None``:
@@ -39,7 +37,9 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[], N
     """A progress bar of ``total`` steps (``None``: unknown). Yields a function that advances the bar by one step."""
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    with _on_stderr(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
+    with _on_stderr(
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
+    ) as progress:
         task = progress.add_task(description, total=total)
         yield lambda: progress.advance(task)
 
@@ -115,14 +115,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def printable(text: str) -> str:
-    """``text`` in one line without control characters, which could change what the terminal shows."""
-    return "".join(
-        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in INVISIBLE else letter
-        for letter in text
-    )
 
 
 def _on_stderr(*columns: Any) -> Progress:

@@ -19,11 +19,18 @@ class RecordedResults:
         entries: a row for each photo, as :meth:`ssimpert.perturbation.PerturbResult.rows` has it, read from JSON.
         constraint: the set that the perturbations keep to, or what stands in its place; None for no set.
         settings: how the perturbations were made.
+        conditions: the set and the steps in words; see :func:`ssimpert.report.conditions.conditions`.
     """
 
     entries: Sequence[dict[str, Any]]
     constraint: object
     settings: dict[str, Any]
+    conditions: str
+
+    @property
+    def name(self) -> str:
+        """What tables call the perturbation."""
+        return str(self.entries[0]["perturbation"])
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows, with NaN where JSON has null."""
@@ -34,6 +41,9 @@ class RecordedResults:
 
 
 def recorded_results(records: Sequence[dict[str, Any]], constraint: object, key: str = "result") -> RecordedResults:
-    """The rows under ``key`` of each record."""
-    settings = records[0]["settings"] if records else {}
-    return RecordedResults([record[key] for record in records], constraint, settings)
+    """The rows under ``key`` of each record: "result", or "l2_control"."""
+    prefix = "" if key == "result" else f"{key}_"
+    first = records[0]
+    return RecordedResults(
+        [record[key] for record in records], constraint, first[f"{prefix}settings"], first[f"{prefix}conditions"]
+    )

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 import solvers
 from ssimpert.analysis import Comparison
 from ssimpert.cli.recorded_results import RecordedResults
+from ssimpert.cli.terminal import cell, table
 from ssimpert.perturbation import MinimalBudgetResult, PerturbResult
+from ssimpert.report.conditions import conditions, least_window_in_words
 from ssimpert.report.names import CAM_NAMES
 
 LabelName = Callable[[int], str]
-_PERTURBATION_CAPTION = (
-    "SSIM: the mean. least: the least SSIM of all windows at stride 1. A set of tiles promises nothing for windows "
-    "across the tiles' borders. outside: the excess over the set itself; empty where the set moved with the image."
-)
 
 
 def perturbation_table(
@@ -29,28 +28,55 @@ def perturbation_table(
 
     The excess says by how much the perturbation lies outside of its own set.
     """
-    table = Table(title="Perturbation", title_justify="left", caption=_PERTURBATION_CAPTION, caption_justify="left")
+    shown = table("Perturbation", _perturbation_caption(results))
     for heading in ("image", "perturbation", "label: before → after"):
-        table.add_column(heading)
+        shown.add_column(cell(heading))
     # The distance of global SSIM balls is shown for these sets only, since a terminal is narrow.
     with_distance = any(isinstance(result.constraint, solvers.GlobalSSIM) for result in results)
     for heading in ("margin", "SSIM", "least", *(["d2"] if with_distance else []), "outside"):
-        table.add_column(heading, justify="right")
+        shown.add_column(heading, justify="right")
     for k, name in enumerate(names):
         for result in results:
             row = result.rows()[k]
             before, after = label_name(row["label_before"]), label_name(row["label_after"])
-            table.add_row(
-                Path(name).name,
-                row["perturbation"],
+            shown.add_row(
+                cell(Path(name).name),
+                cell(row["perturbation"]),
                 outcome(before, after, row["success"], _remark(row)),
-                f"{row['margin_before']:+.2f} → {row['margin_after']:+.2f}",
+                cell(f"{row['margin_before']:+.2f} → {row['margin_after']:+.2f}"),
                 f"{row['ssim']:.4f}",
                 f"{row['min_window_ssim']:.3f}",
-                *([f"{row['contrast_distance']:.5f}"] if with_distance else []),
+                *([_distance(result, row)] if with_distance else []),
                 f"{row['violation']:.0e}" if row["violation"] > 0 else "" if math.isnan(row["violation"]) else "0",
             )
-    return table
+    return shown
+
+
+def _perturbation_caption(results: Sequence[PerturbResult | RecordedResults]) -> str:
+    lines = [f"{result.name}: {_conditions(result)}." for result in results]
+    lines.append(f"SSIM: the mean. least: {least_window_in_words(results[0].constraint)}.")
+    if any(
+        result.settings.get("recentred") and isinstance(result.constraint, solvers.GlobalSSIM) for result in results
+    ):
+        lines.append(
+            "d2: the distance to the clean image. Each of the steps taken may add its own distance, so that d2 may "
+            "reach what stands below it."
+        )
+    lines.append("outside: the excess over the set itself; empty where the set moved with the image.")
+    return "\n".join(lines)
+
+
+def _conditions(result: PerturbResult | RecordedResults) -> str:
+    return result.conditions if isinstance(result, RecordedResults) else conditions(result)
+
+
+def _distance(result: PerturbResult | RecordedResults, row: dict[str, Any]) -> Text:
+    """d2, and for a ball of d2 what d2 may add up to: the radius, times the steps where each step has a ball."""
+    distance = f"{row['contrast_distance']:.5f}"
+    if not isinstance(result.constraint, solvers.GlobalSSIM):
+        return cell(distance)
+    steps = f"{row['steps']}×" if result.settings.get("recentred") and row["steps"] > 1 else ""  # noqa: RUF001
+    return cell(f"{distance} ≤ {steps}{result.constraint.distance:g}")
 
 
 def _remark(row: dict[str, Any]) -> str:
@@ -58,23 +84,31 @@ def _remark(row: dict[str, Any]) -> str:
     return "; ".join(word for word in (row["message"], row.get("note", "")) if word)
 
 
-def outcome(before: str, after: str, success: bool, message: str) -> str:
-    """The label before and after, in rich's markup, with ``message`` as the reason."""
-    arrow = f"{before} → [bold]{after}[/bold]" if success else f"{after}: goal not reached"
-    return f"{arrow} ({message})" if message else arrow
+def outcome(before: str, after: str, success: bool, message: str) -> Text:
+    """The label before and after, with ``message`` as the reason."""
+    reason = f" ({message})" if message else ""
+    if success:
+        return cell(f"{before} → ", (after, "bold"), reason)
+    return cell(f"{after}: goal not reached{reason}")
 
 
 def minimal_table(names: list[str], result: MinimalBudgetResult | RecordedResults, label_name: LabelName) -> Table:
     """A row for each image: the least level that changes the label, and the distances at this level."""
-    table = Table(title=f"Least level ({result.settings['level']})", title_justify="left")
+    settings = result.settings
+    shown = table(
+        f"Least level ({settings['level']})",
+        f"level: of the set in which the search began, {_conditions(result)}; at most {settings['rounds']} levels, to "
+        f"a relative width of {settings['tolerance']:g}.\n"
+        f"SSIM: the mean. least window: {least_window_in_words(result.constraint)}.",
+    )
     for heading in ("image", "label: before → after"):
-        table.add_column(heading)
+        shown.add_column(cell(heading))
     for heading in ("level", "l2 norm", "SSIM", "least window", "rounds"):
-        table.add_column(heading, justify="right")
+        shown.add_column(heading, justify="right")
     for name, row in zip(names, result.rows(), strict=True):
         before, after = label_name(row["label_before"]), label_name(row["label_after"])
-        table.add_row(
-            Path(name).name,
+        shown.add_row(
+            cell(Path(name).name),
             outcome(before, after, row["success"], row["message"]),
             "none" if math.isnan(row["level"]) else f"{row['level']:.4g}",
             f"{row['l2_norm']:.4g}",
@@ -82,7 +116,7 @@ def minimal_table(names: list[str], result: MinimalBudgetResult | RecordedResult
             f"{row['min_window_ssim']:.6f}",
             str(row["rounds"]),
         )
-    return table
+    return shown
 
 
 def agreement_table(names: list[str], comparison: Comparison) -> Table:
@@ -90,30 +124,24 @@ def agreement_table(names: list[str], comparison: Comparison) -> Table:
     cam = CAM_NAMES[comparison.cam_name]
     shifts = comparison.settings["shifts"]
     note = f"p: of Pearson, by {shifts} circular shifts. All metrics: agreement.parquet." if shifts else None
-    table = Table(
-        title=f"Agreement with {cam} ({comparison.cam_layer})",
-        title_justify="left",
-        caption=note,
-        caption_justify="left",
-    )
-    table.add_column("image")
-    table.add_column("map of")
-    table.add_column("map", no_wrap=True)
+    shown = table(f"Agreement with {cam} ({comparison.cam_layer})", note)
+    for heading in ("image", "map of", "map"):
+        shown.add_column(heading)
     for heading in ("Pearson", "p", "Spearman", "IoU 20%"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        shown.add_column(heading, justify="right")
     for row in comparison.records:
         method = row["perturbation"]
         kind = "" if method.replace(" ", "_").lower() == row["map"] else row["map"]
-        table.add_row(
-            Path(names[row["image"]]).name,
-            method,
-            kind,
+        shown.add_row(
+            cell(Path(names[row["image"]]).name),
+            cell(method),
+            cell(kind),
             _signed(row["pearson"]),
             _p_value(row["p_values"].get("pearson")),
             _signed(row["spearman"]),
             _signed(row["top20_iou"]),
         )
-    return table
+    return shown
 
 
 def _signed(value: float) -> str:
@@ -128,17 +156,17 @@ def _p_value(value: float | None) -> str:
 
 def methods_table() -> Table:
     """A row for each solver method: the constraint sets that it takes, and what it is."""
-    table = Table(title="Solver methods", title_justify="left", show_lines=True)
+    shown = table("Solver methods", show_lines=True)
     for heading in ("method", "kind", "constraint sets", "what it is"):
-        table.add_column(heading)
+        shown.add_column(heading)
     for info in solvers.methods():
         sets = " or ".join(sorted(info.required or info.any_of))
         optional = f" (with {', '.join(sorted(info.optional))})" if info.optional else ""
         missing = info.unavailable()
-        table.add_row(
-            info.name,
+        shown.add_row(
+            cell(info.name),
             "exact" if info.exact else "iterative",
-            sets + optional,
-            info.description + (f" [bold]Not here: {missing}.[/bold]" if missing else ""),
+            cell(sets + optional),
+            cell(info.description, *([(f" Not here: {missing}.", "bold")] if missing else [])),
         )
-    return table
+    return shown

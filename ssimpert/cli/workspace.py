@@ -109,6 +109,7 @@ class Workspace:
         """
         from ssimpert import __version__
         from ssimpert.cli.outputs import write_images
+        from ssimpert.report.conditions import conditions
 
         file = write_images(self.classifier, image, result, folder)
         (numbers,) = result.rows()
@@ -118,6 +119,7 @@ class Workspace:
             "image": self.names[index],
             "model": self.model_name,
             "settings": result.settings,
+            "conditions": conditions(result),
             "result": numbers
             | {
                 "image": self.names[index],
@@ -132,9 +134,9 @@ class Workspace:
 
     def show(self, table: Any) -> None:
         """Print a table of rich."""
-        from rich.console import Console
+        from ssimpert.cli.terminal import show
 
-        Console().print(table)
+        show(table)
 
 
 def print_json(document: Any) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssimpert.errors import InputError
-from ssimpert.linearization.margins import Criterion, Margin
+from ssimpert.linearization.margins import Criterion, Margin, margin_for
 from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import (
     CHUNK,
@@ -47,7 +47,7 @@ def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, ch
             float32 if it has none.
         images: (B, C, H, W), float32 or float64.
         label: (B,) long, the class of each image that the margin is measured against.
-        margin: for instance :class:`~ssimpert.Untargeted`.
+        margin: for instance :class:`~ssimpert.Untargeted`. Names of classes are looked up in ``model.labels``.
         chunk: at most so many images in one pass (default 16); halved, repeatedly, where memory runs out.
 
     Raises:
@@ -58,7 +58,7 @@ def linearize(model: Model, images: Tensor, label: Tensor, margin: Margin, *, ch
     if not isinstance(label, Tensor) or label.shape != images.shape[:1] or label.dtype != torch.long:
         got = f"{label.dtype} {tuple(label.shape)}" if isinstance(label, Tensor) else repr(label)
         raise InputError(f"label must be a long tensor of shape {tuple(images.shape[:1])}, got {got}")
-    return linearize_in_chunks(model, images, label, margin, chunk=chunk)
+    return linearize_in_chunks(model, images, label, margin_for(margin, model), chunk=chunk)
 
 
 def linearize_in_chunks(

@@ -6,7 +6,8 @@ Margins compose: ``a & b`` asks for both goals, ``a | b`` for either, and ``a.by
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,11 @@ from torch import Tensor
 
 from solvers.validation import as_integer, as_list, as_real, plain, shown
 from ssimpert.errors import InputError
-from ssimpert.validation import Integers
+from ssimpert.models.labels import class_number
+from ssimpert.validation import Integers, Names
+
+# The number of the class of a name.
+ClassNumber = Callable[[str], int]
 
 
 class Margin(Protocol):
@@ -47,6 +52,10 @@ class Criterion:
         """
         return logits.argmax(dim=1)
 
+    def with_numbers(self, number_of: ClassNumber) -> Criterion:
+        """This margin with the numbers of the classes that it names; itself where it names none."""
+        return self
+
     def __and__(self, other: Criterion) -> Both:
         return Both(self, _criterion(other))
 
@@ -74,24 +83,34 @@ class Targeted(Criterion):
     """``f_t - max_{j != t} f_j``: this class and no other.
 
     Attributes:
-        target: t, the wanted class.
+        target: t, the wanted class: its number, or its name among the labels of the model.
     """
 
-    target: int
+    target: int | str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", plain(self.target))
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
-        target_label = torch.full_like(label, self.target)
-        return logits[:, self.target] - best_other(logits, target_label)
+        return logits[:, self.number] - best_other(logits, torch.full_like(label, self.number))
+
+    @property
+    def number(self) -> int:
+        """The number of the class.
+
+        Raises:
+            InputError: the class is given by a name that was not looked up, or by something else.
+        """
+        return _number(self.target)
 
     def check(self, classes: int) -> None:
-        if as_integer(self.target) is None:
-            raise InputError(f"target class must be an integer, got {shown(self.target)}")
+        number = self.number
         _check_class_count(classes)
-        if not 0 <= self.target < classes:
-            raise InputError(f"target class {self.target} does not exist; the model's classes are 0 to {classes - 1}")
+        if not 0 <= number < classes:
+            raise InputError(f"target class {number} does not exist; the model's classes are 0 to {classes - 1}")
+
+    def with_numbers(self, number_of: ClassNumber) -> Targeted:
+        return Targeted(number_of(self.target)) if isinstance(self.target, str) else self
 
 
 @dataclass(frozen=True)
@@ -99,16 +118,17 @@ class AnyOf(Criterion):
     """``max_{t in T} f_t - max_{j not in T} f_j``: any class of a set.
 
     Attributes:
-        targets: T, classes: a tuple, a list, or an array or a tensor with one axis. It is kept as a tuple.
+        targets: T, classes by their numbers or their names, as for :class:`Targeted`: a tuple, a list, or an array or
+            a tensor with one axis. It is kept as a tuple.
     """
 
-    targets: Integers
+    targets: Integers | Names
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", as_targets(self.targets))
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
-        index = torch.tensor(self.targets, device=logits.device)
+        index = torch.tensor(_numbers(self.targets), device=logits.device)
         is_target = torch.zeros_like(logits[:1], dtype=torch.bool).index_fill_(1, index, True)
         return logits[:, index].amax(dim=1) - logits.masked_fill(is_target, -torch.inf).amax(dim=1)
 
@@ -123,6 +143,9 @@ class AnyOf(Criterion):
         if len(self.targets) == classes:
             raise InputError(f"targets name all {classes} classes: no decision lies outside")
 
+    def with_numbers(self, number_of: ClassNumber) -> AnyOf:
+        return AnyOf(_targets_with_numbers(self.targets, number_of))
+
 
 @dataclass(frozen=True)
 class Membership(Criterion):
@@ -136,17 +159,21 @@ class Membership(Criterion):
         targets: T, classes, as for :class:`AnyOf`.
     """
 
-    targets: Integers
+    targets: Integers | Names
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", as_targets(self.targets))
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         entering = AnyOf(self.targets)(logits, label)
-        return torch.where(torch.isin(label, torch.tensor(self.targets, device=label.device)), -entering, entering)
+        inside = torch.isin(label, torch.tensor(_numbers(self.targets), device=label.device))
+        return torch.where(inside, -entering, entering)
 
     def check(self, classes: int) -> None:
         AnyOf(self.targets).check(classes)
+
+    def with_numbers(self, number_of: ClassNumber) -> Membership:
+        return Membership(_targets_with_numbers(self.targets, number_of))
 
 
 @dataclass(frozen=True)
@@ -195,6 +222,9 @@ class AtLeast(Criterion):
             raise InputError(f"the margin asked for must be a finite number of logits, got {shown(self.least)}")
         self.margin.check(classes)
 
+    def with_numbers(self, number_of: ClassNumber) -> AtLeast:
+        return replace(self, margin=self.margin.with_numbers(number_of))
+
     def labels(self, logits: Tensor) -> Tensor:
         return self.margin.labels(logits)
 
@@ -214,6 +244,9 @@ class _Pair(Criterion):
                 f"{self.first} and {self.second} don't compose: one takes the labels for targets, the other not; "
                 "name the target with Targeted or AnyOf"
             )
+
+    def with_numbers(self, number_of: ClassNumber) -> Criterion:
+        return replace(self, first=self.first.with_numbers(number_of), second=self.second.with_numbers(number_of))
 
     def labels(self, logits: Tensor) -> Tensor:
         return self.first.labels(logits)
@@ -235,8 +268,64 @@ class Either(_Pair):
         return torch.maximum(self.first(logits, label), self.second(logits, label))
 
 
-def as_targets(targets: Integers) -> Any:
-    """A list of classes as a tuple of Python's integers; anything else as it is, for ``check`` to refuse."""
+def margin_for(margin: Margin | None, model: object) -> Margin:
+    """What a method is to raise: ``margin``, with the numbers of the classes that it names; default untargeted.
+
+    Args:
+        margin: for instance ``Targeted("soup bowl")``. A margin of another kind than those of this file stays as it is.
+        model: has the names of its classes as ``labels``, as a :class:`ssimpert.Classifier` does.
+
+    Raises:
+        InputError: the model has no labels, or not that name, or the name stands for several of its classes.
+    """
+    if margin is None:
+        return Untargeted()
+    return margin.with_numbers(_lookup(model)) if isinstance(margin, Criterion) else margin
+
+
+def classes_for(targets: Any, model: object) -> Any:
+    """A tuple of classes with numbers for names, as in :func:`margin_for`; anything else as it is."""
+    return _targets_with_numbers(targets, _lookup(model))
+
+
+def _lookup(model: object) -> ClassNumber:
+    def number_of(name: str) -> int:
+        labels = getattr(model, "labels", None)
+        if not isinstance(labels, (tuple, list)):
+            raise InputError(
+                f"class {name!r} is a name, but the model has no labels; give its number, or wrap the model in "
+                "ssimpert.Classifier(..., labels=[...])"
+            )
+        return class_number(name, labels, str(getattr(model, "name", type(model).__name__)))
+
+    return number_of
+
+
+def _number(target: object) -> int:
+    """A class's number.
+
+    Raises:
+        InputError: a name, which nobody has looked up, or anything else.
+    """
+    number = as_integer(target)
+    if number is None:
+        remedy = "; only a model with labels knows names" if isinstance(target, str) else ""
+        raise InputError(f"target class must be an integer, got {shown(target)}{remedy}")
+    return number
+
+
+def _numbers(targets: Any) -> list[int]:
+    return [_number(target) for target in targets]
+
+
+def _targets_with_numbers(targets: Any, number_of: ClassNumber) -> Any:
+    if not isinstance(targets, tuple):
+        return targets
+    return tuple(number_of(target) if isinstance(target, str) else target for target in targets)
+
+
+def as_targets(targets: Any) -> Any:
+    """A list of classes as a tuple of Python's values; anything else as it is, for ``check`` to refuse."""
     entries = as_list(targets)
     return targets if entries is None else tuple(entries)
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ssimpert.errors import InputError
 from ssimpert.models.catalog import load_model
 from ssimpert.models.forward_passes import CHUNK, in_chunks
-from ssimpert.models.torchvision_compat import import_torchvision
 from ssimpert.validation import check_count, check_images, check_same
 
 LpipsNet = Literal["alex", "vgg", "squeeze"]
@@ -81,7 +80,6 @@ def lpips_distance(
 @lru_cache(maxsize=2)
 def _network(net: LpipsNet, weights: str | Path | None, stamp: int, device: torch.device) -> nn.Module:
     """torchmetrics' module with the weights filled in, on ``device``; another ``stamp`` means another file."""
-    import_torchvision()
     # The public class can only download its backbone.
     from torchmetrics.functional.image.lpips import _NoTrainLpips
 

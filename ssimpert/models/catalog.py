@@ -17,10 +17,9 @@ from ssimpert.models.classifier import Classifier
 from ssimpert.models.embedded import EMBEDDED, EMBEDDED_MEAN, EMBEDDED_STD, EmbeddedModel
 from ssimpert.models.forward_passes import outside_inference_mode
 from ssimpert.models.labels import unknown_among_many
-from ssimpert.models.torchvision_compat import import_torchvision
 from ssimpert.models.weights import load_weights_file, load_weights_in_order
+from ssimpert.weights_path import RANDOM, check_weights_path
 
-_RANDOM = "random"
 _RANDOM_SEED = 0
 
 
@@ -85,6 +84,7 @@ def load_model(name: str, weights: str | Path | None = None, device: str | torch
     resolved = resolve_device(device)
     if not isinstance(name, str):
         raise InputError(f"a model's name must be a string such as 'efficientnet-lite0', got {name!r}")
+    check_weights_path(weights)
     library, separator, inner = name.partition(":")
     if name in EMBEDDED:
         built = _build_embedded(EMBEDDED[name], weights)
@@ -94,7 +94,7 @@ def load_model(name: str, weights: str | Path | None = None, device: str | torch
         built = _build_torchvision(inner, weights)
     else:
         raise _unknown_model(name)
-    if weights is not None and weights != _RANDOM:
+    if weights is not None and weights != RANDOM:
         load_weights_file(built.network, weights, name)
     # A timm backbone without a head declares no classes and gives features, which look like logits.
     if getattr(built.network, "num_classes", None) == 0:
@@ -123,7 +123,6 @@ def _build_embedded(row: EmbeddedModel, weights: str | Path | None) -> _Built:
 
 
 def _build_timm(name: str, weights: str | Path | None) -> _Built:
-    import_torchvision()
     import timm
 
     if not timm.is_model(name):
@@ -147,14 +146,14 @@ def _build_timm(name: str, weights: str | Path | None) -> _Built:
 
 
 def _create_timm(name: str) -> nn.Module:
-    import_torchvision()
     import timm
 
     return _seeded(lambda: timm.create_model(name, pretrained=False))
 
 
 def _build_torchvision(name: str, weights: str | Path | None) -> _Built:
-    tv_models = import_torchvision().models
+    import torchvision.models as tv_models
+
     names = tv_models.list_models(module=tv_models)
     if name not in names:
         raise unknown_name("torchvision model", name, names)
@@ -190,8 +189,8 @@ def _download(name: str, build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _unknown_model(name: str) -> InputError:
-    tv_models = import_torchvision().models
     import timm
+    import torchvision.models as tv_models
 
     everything = list(EMBEDDED)
     everything += [f"torchvision:{inner}" for inner in tv_models.list_models(module=tv_models)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.models.forward_passes import pass_images
-from ssimpert.models.labels import unknown_among_many
 from ssimpert.models.layer_outputs import (
     LayerCall,
     compiled_reason,
@@ -21,6 +21,9 @@ from ssimpert.models.layer_outputs import (
 )
 from ssimpert.models.layout_candidates import LayoutCandidates
 from ssimpert.models.layouts import Grid, MapLayout
+
+MAX_LISTED = 40
+"""The most layers that an error lists."""
 
 MAX_TRIALS = 64
 """The most layers that are tried for a map on which the logits depend. A ViT needs three trials."""
@@ -166,14 +169,37 @@ def find_layer(network: nn.Module, name: str, described: str = "the model") -> n
         described: what the error calls the network.
 
     Raises:
-        InputError: no layer has that name; near names are listed.
+        InputError: no layer has that name; near names and the outer layers are listed.
     """
     modules = dict(network.named_modules())
     if not name or name not in modules:
         names = [layer for layer in modules if layer]
-        extent = f", from {names[0]} to {names[-1]}" if names else ""
-        raise unknown_among_many("layer", name, names, f"{described} has {len(names)} layers{extent}")
+        near = get_close_matches(name, names, n=3, cutoff=0.6)
+        question = f"did you mean {', '.join(near)}? " if near else ""
+        raise InputError(f"unknown layer {name!r}; {question}{described} has {_few_layers(names)}")
     return modules[name]
+
+
+def _few_layers(names: list[str]) -> str:
+    """The layers down to the depth at which :data:`MAX_LISTED` still suffice, and how many there are in all."""
+    listed: list[str] = []
+    for depth in range(max((name.count(".") for name in names), default=-1) + 1):
+        outer = [name for name in names if name.count(".") <= depth]
+        if listed and len(outer) > MAX_LISTED:
+            break
+        listed = outer
+    shown = ", ".join(listed[:MAX_LISTED])
+    if len(listed) == len(names):
+        return f"the layers {shown}" if names else "no layers"
+    return f"{len(names)} layers, among them {shown} (`ssimpert layers MODEL` lists all)"
+
+
+def output_shapes(network: nn.Module, example: Tensor) -> dict[str, tuple[int, ...]]:
+    """The shape, without the batch, of what every layer gives for ``example`` (1, 3, H, W), in order of completion.
+
+    Layers that don't run, or that give no tensor, are missing; of a layer that runs several times it is the last shape.
+    """
+    return {run.call.name: tuple(run.output.shape[1:]) for run in _watch(network, example)}
 
 
 def _watch(network: nn.Module, example: Tensor) -> list[_Run]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from ssimpert.errors import InputError
+from ssimpert.weights_path import check_weights_path
 
 # The end of a key under which a module saves what is no tensor.
 _EXTRA_STATE = "_extra_state"
@@ -120,11 +121,7 @@ def _count_unusable(value: Tensor) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        fault = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(
-            f"weights file {str(path)!r} {fault}; give a .pth, .pt or .safetensors state dict, or 'random'"
-        )
+    check_weights_path(path)
     if path.suffix == ".safetensors":
         return _strip_prefix(_read_safetensors(path))
     try:

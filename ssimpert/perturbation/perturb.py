@@ -13,7 +13,8 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
-from ssimpert.linearization import Margin, Untargeted
+from ssimpert.linearization import Margin
+from ssimpert.linearization.margins import margin_for
 from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.models.mixed_precision import InMixedPrecision, MixedPrecision
@@ -67,7 +68,8 @@ def perturb(
             by solvers for this set, whose bounds are global all the same. ``certified`` of the result says what the
             certificates speak of.
         steps: most steps per image, at least 1.
-        margin: the goal; default :class:`~ssimpert.Untargeted`.
+        margin: the goal; default :class:`~ssimpert.Untargeted`. The names of classes in it are looked up in the
+            ``labels`` of the model.
         label: the classes (B,) that the margin is measured against; default: the model's own labels, for
             :class:`~ssimpert.LeastLikely` the least likely classes.
         engine: the loop. ``"projected_gradient"`` (default, the best by measurement), ``"sequential_convex"`` and
@@ -102,7 +104,7 @@ def perturb(
         solvers.ProblemError, solvers.MethodError: a constraint or method that doesn't fit.
     """
     began = time.perf_counter()
-    margin = margin if margin is not None else Untargeted()
+    margin = margin_for(margin, model)
     settings = solvers.Settings.of(settings)
     check_image(image)
     engine = _engine_of(engine, recentred=recentred)

@@ -15,6 +15,7 @@ from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, RESAMPLES
 from ssimpert.analysis.statistics.summaries import summarize
 from ssimpert.analysis.statistics.table import FAMILY_COLUMNS, split_hint
 from ssimpert.errors import InputError, unknown_name
+from ssimpert.escaping import figure_text
 from ssimpert.report.drawing import SMALL_SIZE, TEXT_SIZE, TITLE_SIZE, agg_figure, line_style, plain_axes, shortened
 from ssimpert.report.names import method_and_map, metric_name
 from ssimpert.validation import Names, check_share
@@ -85,7 +86,7 @@ def agreement_against_level_figure(
             axes.plot(positions, mean, label=shortened(method_and_map(method, kind), 60), **style)
             axes.vlines(positions, low, high, color=style["color"], linewidth=1.2)
         axes.set_title(metric_name(metric), fontsize=TITLE_SIZE, fontweight="bold")
-        axes.set_xlabel(unit if level_name is None else level_name, fontsize=TEXT_SIZE)
+        axes.set_xlabel(figure_text(unit) if level_name is None else level_name, fontsize=TEXT_SIZE)
         axes.set_ylabel(_direction(metric), fontsize=TEXT_SIZE)
         plain_axes(axes)
     handles, labels = panels[0].get_legend_handles_labels()

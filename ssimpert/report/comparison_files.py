@@ -14,6 +14,7 @@ from ssimpert.atomic_files import write_atomically
 from ssimpert.errors import InputError
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.records import json_text
+from ssimpert.report.conditions import conditions
 from ssimpert.report.figure import comparison_figure, save_figure
 from ssimpert.report.insertion_deletion_figure import comparison_curves, insertion_deletion_figure
 from ssimpert.report.map_grid import map_grid
@@ -105,8 +106,9 @@ def save_table_and_figures(
     write_table(table, folder / "agreement.parquet")
     if csv:
         write_table(table, folder / "agreement.csv")
-    save_map_grid(folder, image, comparison, names=names)
-    save_curves(folder, comparison)
+    note = f"{result.name}: {conditions(result)}."
+    save_map_grid(folder, image, comparison, names=names, note=note)
+    save_curves(folder, comparison, note=note)
 
 
 def save_comparison_figure(
@@ -129,17 +131,21 @@ def save_comparison_figure(
     _save(comparison_figure(image, result, comparison, index, labels), folder / "figure")
 
 
-def save_map_grid(folder: Path, image: Tensor, comparison: Comparison, *, names: Sequence[str]) -> None:
-    """Write ``maps.png`` and ``maps.svg``, every map of every image (:func:`ssimpert.report.map_grid`).
+def save_map_grid(
+    folder: Path, image: Tensor, comparison: Comparison, *, names: Sequence[str], note: str | None = None
+) -> None:
+    """Write ``maps.png`` and ``maps.svg``, every map of every image, with ``note`` below them.
+
+    :func:`ssimpert.report.map_grid` has the arguments.
 
     Raises:
         InputError: a file can't be written.
     """
-    _save(map_grid(image, comparison, names=names), folder / "maps")
+    _save(map_grid(image, comparison, names=names, note=note), folder / "maps")
 
 
-def save_curves(folder: Path, comparison: Comparison) -> None:
-    """Write ``insertion_deletion.png`` and ``.svg``, without bands, where the comparison has curves.
+def save_curves(folder: Path, comparison: Comparison, *, note: str | None = None) -> None:
+    """Write ``insertion_deletion.png`` and ``.svg``, with ``note`` and without bands, where there are curves.
 
     Raises:
         InputError: a file can't be written.
@@ -153,7 +159,9 @@ def save_curves(folder: Path, comparison: Comparison) -> None:
             if name not in no_controls
             for kind in kinds
         ]
-        _save(insertion_deletion_figure(curves, controls=controls, bands=False), folder / "insertion_deletion")
+        _save(
+            insertion_deletion_figure(curves, controls=controls, bands=False, note=note), folder / "insertion_deletion"
+        )
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from torch import Tensor
 from solvers.validation import as_integer, shown
 from ssimpert.analysis.map_agreement.metrics import TOP_SHARE
 from ssimpert.errors import InputError
+from ssimpert.escaping import figure_text, printable
 
 Array = NDArray[np.float64]
 
 COLOUR_MAP = "viridis"
 MINUS = "\u2212"
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 10.5, 9.5
+SMALL_LETTERS_PER_INCH = 13.5
 # Okabe and Ito's colours differ in every kind of colour vision. Printed in grey, the markers and dashes differ.
 LINE_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -112,8 +115,17 @@ def outline(axes: Axes, cam: Array) -> None:
 
 
 def shortened(text: str, length: int) -> str:
-    """``text``, or its beginning and an ellipsis where ``text`` is longer than ``length``."""
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+    """The name ``text``, or its beginning and an ellipsis where it is longer than ``length``.
+
+    The name is escaped for matplotlib (:func:`ssimpert.escaping.figure_text`).
+    """
+    name = printable(text)
+    return figure_text(name if len(name) <= length else name[: length - 1].rstrip() + "…")
+
+
+def caption_lines(text: str, width: float) -> str:
+    """``text``, folded to lines that fit ``width`` inches in small type."""
+    return "\n".join(textwrap.wrap(figure_text(text), max(20, int(width * SMALL_LETTERS_PER_INCH))))
 
 
 def decimal(value: float, digits: int = 2) -> str:

@@ -16,12 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
+import solvers
 from ssimpert.analysis.comparison.maps import GRADIENT_MAGNITUDE, LOCAL_STD
 from ssimpert.analysis.comparison.result import AgreementRow, Comparison
 from ssimpert.analysis.map_agreement.agreement import TOP_SHARE
 from ssimpert.atomic_files import write_atomically
 from ssimpert.errors import InputError
+from ssimpert.escaping import figure_text
 from ssimpert.perturbation.results import PerturbResult
+from ssimpert.report.conditions import conditions
 from ssimpert.report.drawing import (
     MINUS,
     SMALL_SIZE,
@@ -29,6 +32,7 @@ from ssimpert.report.drawing import (
     TITLE_SIZE,
     Array,
     agg_figure,
+    caption_lines,
     check_drawable,
     check_image_index,
     decimal,
@@ -86,7 +90,7 @@ def comparison_figure(
     cam = numbers(comparison.cam[index])
 
     engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, hspace=0.0, wspace=0.02, rect=(0.004, 0.004, 0.992, 0.988))
-    figure = agg_figure((12, 12.2), engine)
+    figure = agg_figure((12, 12.4), engine)
     subfigures: Any = figure.subfigures(2, 1, height_ratios=[2.72, 1.0])
     pictures, agreements = subfigures
     panels = pictures.subplots(2, 3, height_ratios=[1.0, 1.1])
@@ -101,12 +105,11 @@ def comparison_figure(
         panels[0, 2],
         np.clip(0.5 + factor * (perturbed - clean), 0, 1),
         f"Perturbation d, amplified ×{factor:g}",
-        f"l2 norm {np.linalg.norm(numbers(result.delta[index])):.3g},  "
-        f"contrast distance {float(result.contrast_distance[index]):.3g}",
+        f"l2 norm {np.linalg.norm(numbers(result.delta[index])):.3g},  {_distance(result, index)}",
     )
     cam_name = CAM_NAMES[comparison.cam_name]
     explained = _class_name(int(comparison.cam_target[index]), labels)
-    _overlay(panels[1, 0], clean, cam, f"{cam_name}: {explained}", f"layer {comparison.cam_layer}")
+    _overlay(panels[1, 0], clean, cam, f"{cam_name}: {explained}", figure_text(f"layer {comparison.cam_layer}"))
     _map(
         panels[1, 1],
         numbers(maps["ssim"][index]),
@@ -121,7 +124,7 @@ def comparison_figure(
     rows = [row for row in comparison.records if row["image"] == index and row["perturbation"] in drawn]
     _agreement_panels(agreements.subplots(1, 4, sharey=True, width_ratios=[0.62, 1, 1, 1]), rows, comparison)
     agreements.suptitle(f"Agreement with {cam_name}", fontsize=TITLE_SIZE, fontweight="bold", x=0.012, ha="left")
-    agreements.supxlabel(_caption(rows, cam_name), fontsize=SMALL_SIZE, x=0.012, ha="left")
+    agreements.supxlabel(_caption(rows, cam_name, result), fontsize=SMALL_SIZE, x=0.012, ha="left")
     return figure
 
 
@@ -166,8 +169,18 @@ def _drawn(comparison: Comparison) -> tuple[str, ...]:
     return (comparison.perturbation, *control, GRADIENT_MAGNITUDE, LOCAL_STD)
 
 
-def _caption(rows: list[AgreementRow], cam_name: str) -> str:
-    text = (
+def _distance(result: PerturbResult, index: int) -> str:
+    """d2 and, for a ball of d2 around the current image, what d2 may add up to: the radius times the steps taken."""
+    distance = f"{float(result.contrast_distance[index]):.3g}"
+    if not (result.settings.get("recentred") and isinstance(result.constraint, solvers.GlobalSSIM)):
+        return f"contrast distance {distance}"
+    steps = int(result.steps[index])
+    return f"d2 {distance} (≤ {steps}×{result.constraint.distance:g})"
+
+
+def _caption(rows: list[AgreementRow], cam_name: str, result: PerturbResult) -> str:
+    text = caption_lines(f"{result.name}: {conditions(result)}.", 11.5) + "\n"
+    text += (
         f"Margin: difference of logits, positive once the goal is reached. Outline: the top 20% of {cam_name}.\n"
         "Dashed: the overlap expected of unrelated maps."
     )

@@ -20,6 +20,7 @@ from ssimpert.report.drawing import (
     TITLE_SIZE,
     Array,
     agg_figure,
+    caption_lines,
     estimate,
     line_style,
     numbers,
@@ -58,6 +59,7 @@ def insertion_deletion_figure(
     confidence: float = CONFIDENCE,
     resamples: int = FIGURE_RESAMPLES,
     seed: int = 0,
+    note: str | None = None,
 ) -> Figure:
     """Mean probability along insertion and deletion, a line for each map, AUC with its interval in the legend.
 
@@ -70,6 +72,8 @@ def insertion_deletion_figure(
         clusters: a label for each image; images with the same label are resampled together. Default: each image alone.
         confidence, resamples, seed: of the percentile bootstrap over images, for the AUC and for the bands. The bands
             are pointwise: the mean at each step has its own interval. A single image has no bands.
+        note: a sentence below the figure, such as under which conditions the perturbation was made
+            (:func:`ssimpert.report.conditions.conditions`).
 
     Returns:
         A matplotlib figure on an Agg canvas.
@@ -111,6 +115,8 @@ def insertion_deletion_figure(
     panels[0].set_ylim(bottom=0)
     averaged = "one image" if count == 1 else f"mean over {count} images"
     band_note = f"; bands: pointwise {100 * confidence:g}% bootstrap intervals" if bands and count > 1 else ""
+    if note is not None:
+        figure.supxlabel(caption_lines(note, 12.5), fontsize=SMALL_SIZE, x=0.01, ha="left")
     figure.suptitle(f"Lines: {averaged}{band_note}.", fontsize=SMALL_SIZE, x=0.01, ha="left")
     return figure
 

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.errors import InputError, unknown_name
+from ssimpert.escaping import figure_text
 from ssimpert.report.drawing import (
     SMALL_SIZE,
     agg_figure,
+    caption_lines,
     check_drawable,
     check_image_index,
     decimal,
@@ -32,6 +34,7 @@ from ssimpert.validation import Integers, check_count, check_integers
 # value.
 PANEL_SIDE, PANEL_GAP = 1.75, 0.12
 NAME_SPACE, CAPTION_SPACE, HEADING_SPACE, VALUE_SPACE = 0.42, 0.5, 0.82, 0.24
+LINE_SPACE = 0.17
 HEADING_LETTERS, HEADING_LINES = 19, 2
 
 Heading = tuple[str, str]
@@ -46,6 +49,7 @@ def map_grid(
     maps: Sequence[tuple[str, str]] | None = None,
     metric: str | None = "pearson",
     columns: int = 7,
+    note: str | None = None,
 ) -> Figure:
     """A row for each image: the photo, the class activation map over the photo, then every map with the CAM's outline.
 
@@ -57,6 +61,8 @@ def map_grid(
         maps: which maps, as (method, kind) of ``comparison.maps``, in this order; default all.
         metric: the agreement that is written below each map; ``None`` writes no agreement.
         columns: how many panels stand side by side, at least 2. Further panels go into bands of rows below.
+        note: a sentence for the caption, such as under which conditions the perturbation was made
+            (:func:`ssimpert.report.conditions.conditions`).
 
     Returns:
         A matplotlib figure on an Agg canvas.
@@ -73,7 +79,9 @@ def map_grid(
     bands = math.ceil(len(headings) / panels_in_row)
     row_height = PANEL_SIDE * image.shape[-2] / image.shape[-1] + (VALUE_SPACE if metric is not None else PANEL_GAP)
     width = NAME_SPACE + panels_in_row * (PANEL_SIDE + PANEL_GAP)
-    height = bands * (HEADING_SPACE + len(image_indices) * row_height) + CAPTION_SPACE
+    caption = _caption(cam_name, metric) + ("" if note is None else "\n" + caption_lines(note, width - NAME_SPACE))
+    lines_more = caption.count("\n") - 1
+    height = bands * (HEADING_SPACE + len(image_indices) * row_height) + CAPTION_SPACE + lines_more * LINE_SPACE
     figure = agg_figure((width, height), None)
 
     for panel, heading in enumerate(headings):
@@ -89,7 +97,7 @@ def map_grid(
                 _head(axes, heading)
             if column == 0:
                 axes.set_ylabel(shortened(_name(index, names), 24), fontsize=SMALL_SIZE)
-    figure.text(NAME_SPACE / width, 0.1 / height, _caption(cam_name, metric), fontsize=SMALL_SIZE, va="bottom")
+    figure.text(NAME_SPACE / width, 0.1 / height, caption, fontsize=SMALL_SIZE, va="bottom")
     return figure
 
 
@@ -127,7 +135,9 @@ def _head(axes: Axes, heading: Heading) -> None:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, HEADING_LETTERS, max_lines=HEADING_LINES, placeholder=" …", break_on_hyphens=False)
+    return textwrap.wrap(
+        figure_text(text), HEADING_LETTERS, max_lines=HEADING_LINES, placeholder=" …", break_on_hyphens=False
+    )
 
 
 def _caption(cam_name: str, metric: str | None) -> str:

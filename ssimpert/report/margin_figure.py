@@ -9,18 +9,21 @@ from matplotlib.figure import Figure
 
 from solvers.validation import as_real, shown
 from ssimpert.errors import InputError
-from ssimpert.report.drawing import SMALL_SIZE, TEXT_SIZE, agg_figure
+from ssimpert.report.drawing import SMALL_SIZE, TEXT_SIZE, agg_figure, caption_lines
 from ssimpert.report.figure import PERTURBATION_COLOUR
 from ssimpert.validation import Numbers, check_numbers
 
 
-def margin_figure(levels: Numbers, margins: Numbers, *, unit: str = "level", least: float | None = None) -> Figure:
+def margin_figure(
+    levels: Numbers, margins: Numbers, *, unit: str = "level", least: float | None = None, note: str | None = None
+) -> Figure:
     """The margins that were found at several levels, 6 by 4 inches (600x400 pixels at 100 dpi).
 
     Args:
         levels: L levels, positive and rising, on a logarithmic axis.
         margins: L margins in logits; the decision has changed where a margin is positive. NaN leaves a gap.
         unit: what the level is, in words, for the axis.
+        note: a sentence below the figure, such as which set and which windows the levels are of.
         least: the least level known to change the decision, drawn as a dashed line; no line for None, NaN or 0.
 
     Returns:
@@ -47,6 +50,8 @@ def margin_figure(levels: Numbers, margins: Numbers, *, unit: str = "level", lea
         axes.legend(loc="best", fontsize=SMALL_SIZE, frameon=False)
     axes.set_xscale("log")
     axes.set_xlabel(unit, fontsize=TEXT_SIZE)
+    if note is not None:
+        figure.supxlabel(caption_lines(note, 5.6), fontsize=SMALL_SIZE, x=0.02, ha="left")
     axes.set_ylabel("margin (logits)", fontsize=TEXT_SIZE)
     axes.tick_params(which="both", labelsize=SMALL_SIZE)
     axes.spines[["top", "right"]].set_visible(False)

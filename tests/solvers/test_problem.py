@@ -252,3 +252,23 @@ def test_elementwise_bounds_are_the_tightest_of_all_sets_in_any_order(order: int
     bounds = elementwise_bounds(problem, [constraint.bind(x) for constraint in problem.constraints])
     np.testing.assert_allclose(bounds[0], np.maximum(-0.05, 0.03 - x.numpy()), atol=1e-12)
     np.testing.assert_allclose(bounds[1], np.minimum(0.05, 1 - x.numpy()), atol=1e-12)
+
+
+@kinds
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_tensor_that_requires_a_gradient_is_refused_with_the_remedy(
+    kind: Any, which: int, uniform: Draw, normal: Draw
+) -> None:
+    given = [normal(*SHAPE), uniform(*SHAPE)]
+    given[which].requires_grad_()
+    name = "reference" if which else {LinearProblem: "gradient", ProjectionProblem: "point"}[kind]
+    with pytest.raises(ProblemError, match=rf"{name} requires a gradient, .*; give {name}\.detach\(\)"):
+        kind(*given, [BALL, Box()])
+
+
+def test_a_certificate_carries_no_graph(uniform: Draw, normal: Draw) -> None:
+    problem = LinearProblem(normal(*SHAPE), uniform(*SHAPE), [BALL, Box()])
+    delta = (0.01 * normal(*SHAPE)).requires_grad_()
+    certificate = solvers.certify(problem, delta, None)
+    assert not certificate.objective.requires_grad
+    assert not certificate.delta.requires_grad

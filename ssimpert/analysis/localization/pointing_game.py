@@ -1,9 +1,9 @@
 """The pointing game: does the map's highest pixel lie on the object?
 
-Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018, as TorchRay runs it
-(``torchray.benchmark.pointing_game``). Each pair of an image and a class in that image is one trial. A trial hits if
-some pixel of the object's mask lies at a squared distance below tolerance^2 = 15^2 from the map's highest pixel. The
-accuracy is the mean over classes of hits/trials.
+Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016 (journal version IJCV 2018), as TorchRay
+runs it (``torchray.benchmark.pointing_game``). Each pair of an image and a class in that image is one trial. A trial
+hits if some pixel of the object's mask lies at a squared distance below tolerance^2 = 15^2 from the map's highest
+pixel. The accuracy is the mean over classes of hits/trials.
 
 A map that is constant or not finite has no highest pixel and points nowhere. Such a map is named with its reason, and
 in the accuracy its trial is a miss.
@@ -129,9 +129,9 @@ def chance_of_hit(masks: Tensor, tolerance: float = TOLERANCE) -> Tensor:
 def difficult_pairs(masks: Tensor, categories: Tensor, images: Tensor) -> Tensor:
     """The difficult subset, (N,) bool: the trials whose object is small and whose image shows another class, too.
 
-    An object is small if its mask covers less than a quarter of the image. This is the definition of Zhang et al. (IJCV
-    2018), who measure the total area of the boxes. TorchRay ships their list of the subset; this function does not read
-    that list.
+    An object is small if its mask covers less than a quarter of the image. This is the definition of Zhang et al.
+    (ECCV 2016, IJCV 2018), who measure the total area of the boxes. TorchRay ships their list of the subset; this
+    function does not read that list.
 
     Args:
         masks: (N, H, W) bool, the objects of each trial.

@@ -135,7 +135,7 @@ def run_attack(attack: str, goal: Goal, image: Tensor, *, radius: Tensor, steps:
     counted = CountedModel(goal.model)
     foolbox_model = foolbox.PyTorchModel(counted, bounds=(0, 1), device=image.device)
     if isinstance(goal.margin, Targeted):
-        criterion = foolbox.criteria.TargetedMisclassification(torch.full_like(goal.label, goal.margin.target))
+        criterion = foolbox.criteria.TargetedMisclassification(torch.full_like(goal.label, goal.margin.number))
     else:
         criterion = foolbox.criteria.Misclassification(goal.label)
     if attack in ("l2-pgd", "linf-pgd"):

@@ -13,6 +13,7 @@ import solvers
 from solvers.batch_algebra import all_finite, per_image
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization import Margin, Targeted, Untargeted
+from ssimpert.linearization.margins import margin_for
 from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import CHUNK, Model, in_chunks
 from ssimpert.perturbation.baselines.foolbox_import import require_foolbox
@@ -109,7 +110,7 @@ def foolbox_baseline(
         check_made_from(image, matched_to, "matched_to")
         margin = matched_to.margin if margin is None else margin
         label = matched_to.label if label is None else label
-    margin = Untargeted() if margin is None else margin
+    margin = margin_for(margin, model)
     check_margin(margin)
     require_foolbox()
     goal = checked_goal(model, image, label, margin)

@@ -18,6 +18,7 @@ from torch import Tensor
 import solvers
 from solvers.constraints import Constraint
 from ssimpert.linearization import LabelWins, Margin, Untargeted
+from ssimpert.linearization.margins import margin_for
 from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.budget_search.attempt import Attempt, check_level_options
@@ -83,7 +84,7 @@ def minimal_budget(
         InputError: images, labels or options that can't be used; raised before any step.
     """
     began = time.perf_counter()
-    margin = margin if margin is not None else Untargeted()
+    margin = margin_for(margin, model)
     settings = solvers.Settings.of(settings)
     check_image(image)
     region = support_set(support, image)

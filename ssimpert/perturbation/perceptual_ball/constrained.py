@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 import solvers
 from solvers.batch_algebra import norm
-from ssimpert.linearization import FeatureJacobian, Features, Margin, Untargeted, deep_features, feature_jacobian
+from ssimpert.linearization import FeatureJacobian, Features, Margin, deep_features, feature_jacobian
 from ssimpert.linearization.deep_features import Normalization
+from ssimpert.linearization.margins import margin_for
 from ssimpert.metrics import feature_distance
 from ssimpert.models.entry_points import takes_model
 from ssimpert.perturbation.engines import loop
@@ -96,7 +97,7 @@ def perceptual_ball_constrained(
         InputError: images, layers, radius or options that can't be used; raised before any step.
     """
     began = time.perf_counter()
-    margin = margin if margin is not None else Untargeted()
+    margin = margin_for(margin, model)
     settings = solvers.Settings(eps_rel=0.03, max_iter=200) if settings is None else solvers.Settings.of(settings)
     check_image(image)
     steps, step_norm = check_count("steps", steps), check_positive("step_norm", step_norm)

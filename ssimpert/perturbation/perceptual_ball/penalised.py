@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.linearization.deep_features import deep_features
-from ssimpert.linearization.margins import as_targets
+from ssimpert.linearization.margins import as_targets, classes_for
 from ssimpert.models import Classifier
 from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import forward
@@ -29,7 +29,7 @@ from ssimpert.perturbation.perceptual_ball.lbfgs import Bounds, LBFGSSettings, L
 from ssimpert.perturbation.perceptual_ball.objective import BallObjective, MarginTerm, ball_objective, success_margin
 from ssimpert.perturbation.results import FinalIterate, PerceptualBallResult, PerturbResult
 from ssimpert.records import describe
-from ssimpert.validation import Integers, check_count, check_number
+from ssimpert.validation import Integers, Names, check_count, check_number
 
 HISTORY_SIZE, RELEASED_HISTORY_SIZE = 10, 100
 # Where gamma may be lowered, an objective that falls by less than this share of itself in a step counts as minimised.
@@ -46,7 +46,7 @@ def perceptual_ball_lbfgs(
     s: float = 1.0,
     v: float = -2.0,
     margin_term: MarginTerm = "equality",
-    targets: Integers | None = None,
+    targets: Integers | Names | None = None,
     label: Tensor | None = None,
     iterations: int = 100,
     lower_gamma: bool | None = None,
@@ -70,9 +70,9 @@ def perceptual_ball_lbfgs(
         gamma, s: weights of features and pixels, at least 0; the paper's are 10000 and 1.
         v: the margin wanted, in logits; the paper's is -2: the class then ends 2 logits below the runner-up.
         margin_term: "equality" (the paper's), or "hinge", ``max(... - v, 0)^2``.
-        targets: several classes T. The margin term is then ``(max_{t in T} f_t(x') - v)^2``, and ``v`` is the logit
-            that the strongest of these classes is driven to. Success means that the decision left T or, for an image
-            whose own class is not in T, entered T.
+        targets: several classes T, by their numbers or their names. The margin term is then
+            ``(max_{t in T} f_t(x') - v)^2``, and ``v`` is the logit that the strongest of these classes is driven to.
+            Success means that the decision left T or, for an image whose own class is not in T, entered T.
         label: c, (B,) long; default the model's own. Not together with ``targets``.
         iterations: most iterations of L-BFGS for each weight tried; the paper's example uses 100, the released
             function 200.
@@ -105,7 +105,7 @@ def perceptual_ball_lbfgs(
         InputError: images, layers or options that can't be used; raised before any step.
     """
     began = time.perf_counter()
-    targets = None if targets is None else as_targets(targets)
+    targets = None if targets is None else classes_for(as_targets(targets), model)
     margin = success_margin(targets)
     check_image(image)
     if not isinstance(model, nn.Module):

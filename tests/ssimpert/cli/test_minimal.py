@@ -128,7 +128,8 @@ def test_a_level_that_is_not_found_is_null_and_none(command: Command, small: Cla
     assert record["result"]["level"] is None
     assert record["result"]["failed_level"] == 1e-6
     assert record["result"]["success"] is False
-    _, out, _ = command(*words, "--out", tmp_path)
+    code, out, _ = command(*words, "--out", tmp_path)
+    assert code == 3
     assert "goal not reached (no level up to 1e-06 changes the decision)" in out
     assert "none" in out
 
@@ -154,6 +155,10 @@ def test_the_curve_is_of_levels_around_the_least_one(command: Command, small: Cl
     margins = [point["margin"] for point in curve["curve"]]
     assert margins == sorted(margins)
     assert margins[0] < 0 < margins[-1]
+    # The curve at the least level is at least as high as the perturbation that was found there.
+    assert margins[2] >= record["result"]["margin_after"] > 0
+    assert curve["least_level_reached_by_curve"] <= least
+    assert "l2 norm" in curve["conditions"]
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.size == (600, 400)
     assert "<svg" in (tmp_path / "curve.svg").read_text()
@@ -171,7 +176,7 @@ def test_a_curve_without_a_least_level_is_around_the_sets_own_and_ends_where_lev
     aim = () if target is None else ("--target", str(own))
     words = ("--constraint", "linf", "--radius", radius, *aim, "--steps", "1", "--rounds", "1", "--curve", "3")
     code, _, err = command("minimal", "chelsea", *words, "--out", tmp_path)
-    assert code == 0, err
+    assert code == (3 if target is None else 0), err
     curve = json.loads((tmp_path / "curve.json").read_text())
     assert curve["least_level"] == (None if target is None else 0)
     assert [point["level"] for point in curve["curve"]] == pytest.approx(levels)
@@ -183,7 +188,7 @@ def test_a_curve_without_a_least_level_is_around_the_sets_own_and_ends_where_lev
         (("--engine", "recentred"), 2, "recentred"),
         (("--curve", "1"), 2, "--curve"),
         (("--rounds", "0"), 2, "--rounds"),
-        (("--tolerance", "2"), 1, "tolerance must lie strictly between 0 and 1, got 2.0"),
+        (("--tolerance", "2"), 2, "tolerance must lie strictly between 0 and 1, got 2.0"),
         (("--constraint", "mean-ssim", "--luminance", "0.01"), 2, "can't project onto mean-ssim"),
         (("--quantize",), 2, "No such option"),
     ],

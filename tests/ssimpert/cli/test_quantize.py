@@ -93,7 +93,7 @@ def test_what_can_not_be_kept_is_printed(
     with pytest.raises(SystemExit) as exit_:
         cli.main()
     captured = capsys.readouterr()
-    assert not exit_.value.code, captured.err
+    assert exit_.value.code == 3, captured.err
     assert "the margin fell from" in captured.out
     record = json.loads((tmp_path / "result.json").read_text())
     assert record["result"]["success"] is False

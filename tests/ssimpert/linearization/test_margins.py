@@ -8,6 +8,7 @@ import torch
 
 from ssimpert.errors import InputError
 from ssimpert.linearization import AnyOf, LabelWins, LeastLikely, Targeted, Untargeted
+from ssimpert.linearization.margins import Criterion, Membership, margin_for
 
 LOGITS = torch.tensor([[1.0, 3.0, 2.0], [5.0, 0.0, 4.5], [0.0, 0.0, -1.0]])
 LABEL = torch.tensor([1, 0, 0])
@@ -74,3 +75,42 @@ def test_margins_that_can_not_compose_are_refused() -> None:
         (Untargeted() & Targeted(7)).check(3)
     with pytest.raises(InputError, match="finite number of logits, got nan"):
         Untargeted().by(float("nan")).check(3)
+
+
+class Labelled:
+    """A model of three classes that has names for them."""
+
+    name = "toy"
+    labels = ("cup", "soup bowl", "tray")
+
+
+@pytest.mark.parametrize(
+    ("named", "numbered"),
+    [
+        (Targeted("soup bowl"), Targeted(1)),
+        (AnyOf(["soup bowl", 0]), AnyOf((1, 0))),
+        (Membership(("Tray",)), Membership((2,))),
+        (Targeted("cup").by(0.5), Targeted(0).by(0.5)),
+        (Untargeted() & (Targeted("tray") | AnyOf(("cup",))), Untargeted() & (Targeted(2) | AnyOf((0,)))),
+        (Targeted(2), Targeted(2)),
+        (LeastLikely(), LeastLikely()),
+        (None, Untargeted()),
+    ],
+)
+def test_names_become_the_numbers_of_the_models_labels(named: Criterion | None, numbered: Criterion) -> None:
+    margin = margin_for(named, Labelled())
+    assert margin == numbered
+    assert torch.equal(margin(LOGITS, LABEL), numbered(LOGITS, LABEL))
+
+
+def test_a_model_without_labels_knows_no_names() -> None:
+    with pytest.raises(InputError, match=r"class 'cup' is a name, but the model has no labels; give its number"):
+        margin_for(Targeted("cup"), torch.nn.Identity())
+    assert margin_for(Targeted(1), torch.nn.Identity()) == Targeted(1)
+    with pytest.raises(InputError, match="only a model with labels knows names"):
+        Targeted("cup").check(3)
+
+
+def test_a_name_that_is_no_label_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"unknown class 'bowl': model 'toy' has 3 classes; did you mean soup bowl"):
+        margin_for(AnyOf(["cup", "bowl"]), Labelled())

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ssimpert.errors import InputError
 from ssimpert.metrics import lpips, lpips_distance
 from ssimpert.models import load_model
-from ssimpert.models.torchvision_compat import import_torchvision
 
 SPEC = find_spec("torchmetrics")
 pytestmark = pytest.mark.skipif(SPEC is None, reason="torchmetrics is not installed: pip install 'ssimpert[lpips]'")
@@ -145,7 +144,7 @@ def test_a_failed_download_says_what_else_there_is(monkeypatch: pytest.MonkeyPat
     def fail(*_args: object, **_options: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(import_torchvision().models, "get_model", fail)
+    monkeypatch.setattr("torchvision.models.get_model", fail)
     with pytest.raises(
         InputError, match=r"can't get the published weights of 'torchvision:alexnet' .*give weights=PATH"
     ):

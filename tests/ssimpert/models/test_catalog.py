@@ -13,7 +13,6 @@ from ssimpert.errors import InputError
 from ssimpert.models import load_model, models
 from ssimpert.models.catalog import _create_timm
 from ssimpert.models.embedded import EMBEDDED
-from ssimpert.models.torchvision_compat import import_torchvision
 from ssimpert.models.weights import load_weights_in_order
 
 SMALL = "torchvision:squeezenet1_1"
@@ -160,8 +159,8 @@ def test_a_failed_download_says_what_else_there_is(library: str, monkeypatch: py
     def fail(*_args: object, **_options: object) -> None:
         raise OSError("no route to host\nand more")
 
-    tv_models = import_torchvision().models
     import timm
+    import torchvision.models as tv_models
 
     monkeypatch.setattr(timm, "create_model", fail)
     monkeypatch.setattr(tv_models, "get_model", fail)

@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ssimpert.models import Classifier
 from ssimpert.models.forward_copy import LEAST_IMAGES, forward_copy
 from ssimpert.models.forward_passes import Model
-from ssimpert.models.torchvision_compat import import_torchvision
-
-import_torchvision()
-from timm.layers import BatchNormAct2d  # noqa: E402  (timm imports torchvision, whose wheel may not fit)
 
 EXAMPLE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 0.3
 OTHERS = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 0.3

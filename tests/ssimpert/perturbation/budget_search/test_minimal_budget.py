@@ -209,6 +209,27 @@ def test_the_curve_is_linear_for_a_linear_classifier_and_never_falls(model: Clas
     assert bool((real.diff(dim=0) >= 0).all())
 
 
+def test_the_curve_agrees_with_the_least_level_that_was_found() -> None:
+    model, image = ManyClasses(), grey()
+    with torch.no_grad():  # class 0 wins by more than 1, and class 1 is next in logits, though not in distance
+        logits = model(image)[0]
+        model.offset[0] += logits.max() - logits[0] + 1.0
+        model.offset[1] += model(image)[0, 0] - logits[1] - 0.5
+    found = minimal_budget(model, image, LpBall(2, 0.1), steps=4)
+    assert bool(found.success)
+    level = float(found.level)
+    levels = [0.5 * level, level, 2 * level]
+    alone = margin_curve(model, image, LpBall(2, 0.1), levels, steps=1)
+    # A step towards the runner-up, which is far away, does not reach what the search found.
+    assert bool((alone[1] < found.margin_after).all())
+    curve = margin_curve(model, image, LpBall(2, 0.1), levels, steps=1, found=found)
+    assert torch.equal(curve[0], alone[0])
+    assert bool((curve[1] >= found.margin_after).all())
+    assert bool((curve.diff(dim=0) >= 0).all())
+    with pytest.raises(InputError, match="found was made from other images"):
+        margin_curve(model, 1 - image, LpBall(2, 0.1), levels, found=found)
+
+
 def test_least_level_is_the_distance_itself() -> None:
     image, family = grey(), family_of(GlobalSSIM(0.3))
     delta = 0.01 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

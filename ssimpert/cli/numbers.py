@@ -1,0 +1,43 @@
+"""One option type for every number that is not a count: ``0.01``, ``1e-3`` or ``2/255``."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import typer
+
+from ssimpert.escaping import printable
+
+VALID = "a number such as 0.01, 1e-3 or 2/255"
+
+
+def as_number(text: str) -> float | None:
+    """The finite number that ``text`` writes, a decimal or a fraction of two decimals; ``None`` for other text."""
+    parts = text.split("/")
+    if len(parts) > 2:
+        return None
+    try:
+        numerator, *rest = (Fraction(part.strip()) for part in parts)
+        number = float(numerator / rest[0] if rest else numerator)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def parse_number(text: str | float) -> float:
+    """What typer calls with the text of an option; a default is a number already.
+
+    Raises:
+        typer.BadParameter: no number.
+    """
+    number = as_number(text) if isinstance(text, str) else float(text)
+    if number is None:
+        raise typer.BadParameter(f"'{printable(str(text))}' is not {VALID}")
+    return number
+
+
+def number_option(**options: Any) -> Any:
+    """``typer.Option`` for a number; the annotation is ``float`` or ``float | None``."""
+    return typer.Option(parser=parse_number, metavar="NUMBER", **options)
