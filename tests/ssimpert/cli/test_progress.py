@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from ssimpert.cli.progress import duration, photos_progress, printable
+from ssimpert.cli.progress import duration, photos_progress
+from ssimpert.escaping import printable
 
 
 def test_a_piped_run_gets_a_line_for_each_photo_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
