@@ -42,12 +42,14 @@ class FinalIterate:
         steps: (B,) long, steps taken.
         messages: (B,), why an image stopped early, or empty.
         history: rows per step and image.
+        shrink_share: (B,) float64, the share of the perturbations found that was kept; ``None`` where all of it was.
     """
 
     images: Tensor
     steps: Tensor
     messages: Sequence[str]
     history: Sequence[StepRow] = ()
+    shrink_share: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +79,11 @@ class PerturbResult:
             returned point; it bounds nothing over the set itself. NaN for re-centred perturbations, whose set moves
             along, and without a set.
         steps: (B,) long, steps taken.
+        shrink_share: (B,) float64, the share of the perturbation found that was kept: below 1 where it was drawn back
+            to what the goal needs (``shrink``), else 1.
         messages: (B,), why an image stopped early, or empty.
-        history: one row per step and image: a :class:`StepRow`, or one of the rows that add to it.
+        history: one row per step and image: a :class:`StepRow`, or one of the rows that add to it. Its margins are
+            those of the steps, before anything was drawn back.
         name: what to call the perturbation in tables.
         margin: the goal.
         constraint: the set, or the rule that makes one; ``None`` for a perturbation that has none.
@@ -101,6 +106,7 @@ class PerturbResult:
     gradient: Tensor
     stationarity_gap: Tensor
     steps: Tensor
+    shrink_share: Tensor
     messages: tuple[str, ...]
     history: tuple[StepRow, ...]
     name: str
@@ -219,6 +225,7 @@ class PerturbResult:
                 "stationarity_gap": float(self.stationarity_gap[k]),
                 "certified": self.certified,
                 "steps": int(self.steps[k]),
+                "shrink_share": float(self.shrink_share[k]),
                 "message": self.messages[k],
             }
             for k in range(self.success.shape[0])
