@@ -24,7 +24,7 @@ class PerturbRun:
 
     Attributes:
         constraint, engine, faithful, steps, quantize, method, settings: as in :func:`ssimpert.perturb`.
-        stop_at_success: as in :func:`ssimpert.perturb`.
+        stop_at_success, shrink: as in :func:`ssimpert.perturb`.
         target: the class to aim at; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
     """
@@ -34,6 +34,7 @@ class PerturbRun:
     faithful: bool
     steps: int
     stop_at_success: bool
+    shrink: bool | None
     target: int | None
     quantize: bool
     region: Region | None
@@ -60,12 +61,17 @@ def perturb_run_from_options(
         _check_faithful(constraint_options.constraint, engine, with_support=bool(engine_options.support))
     if engine_options.quantize and engine_options.support:
         raise UsageError("--quantize may move pixels outside --support; drop one of them")
+    if engine_options.shrink and not engine_options.until_success:
+        raise UsageError("--shrink asks for the smallest perturbation, --all-steps for the largest margin; drop one")
+    if engine_options.shrink and engine_options.faithful:
+        raise UsageError("--faithful ends where its last step ends; drop it, or --shrink")
     return PerturbRun(
         constraint,
         check_engine_fits(constraint, engine, solver_options.method),
         faithful=engine_options.faithful,
         steps=engine_options.steps,
         stop_at_success=engine_options.until_success,
+        shrink=engine_options.shrink,
         target=engine_options.target,
         quantize=engine_options.quantize,
         region=region_from_options(images, engine_options.support, outside=engine_options.outside),

@@ -26,7 +26,8 @@ def perturbation_table(names: list[str], results: list[PerturbResult], label_nam
 
     The excess says by how much the perturbation lies outside of its own set.
     """
-    table = Table(title="Perturbation", title_justify="left", caption=_PERTURBATION_CAPTION, caption_justify="left")
+    caption = f"{_PERTURBATION_CAPTION} {_shrink_note(results[0])}".rstrip()
+    table = Table(title="Perturbation", title_justify="left", caption=caption, caption_justify="left")
     for heading in ("image", "perturbation", "label: before → after"):
         table.add_column(heading)
     # The distance of global SSIM balls is shown for these sets only, since a terminal is narrow.
@@ -48,6 +49,15 @@ def perturbation_table(names: list[str], results: list[PerturbResult], label_nam
                 f"{row['violation']:.0e}" if row["violation"] > 0 else "" if math.isnan(row["violation"]) else "0",
             )
     return table
+
+
+def _shrink_note(result: PerturbResult) -> str:
+    """Whether successes were drawn back; nothing where all steps went into the margin."""
+    if not result.settings.get("stop_at_success", False):
+        return ""
+    if result.settings.get("shrink", False):
+        return "Successes are drawn back to the smallest share of the perturbation that reaches the goal."
+    return "Successes are shown as found, not drawn back to what the goal needs (--shrink)."
 
 
 def _remark(row: dict[str, Any]) -> str:

@@ -64,6 +64,7 @@ class Workspace:
                 faithful=perturb_run.faithful,
                 support=self.support(perturb_run.region),
                 stop_at_success=perturb_run.stop_at_success,
+                shrink=perturb_run.shrink,
                 method=perturb_run.method,
                 settings=perturb_run.settings,
                 quantize=perturb_run.quantize,

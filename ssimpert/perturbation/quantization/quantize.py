@@ -56,8 +56,8 @@ def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int 
     reference's grey value. For any other set the perturbation is scaled towards 0 before rounding, by bisection. Where
     the margin was lost, pixels move along its gradient as far as the set allows.
 
-    A perturbation that was drawn back (``shrink_share`` below 1) is only just large enough. Where rounding undoes it for
-    good, the whole perturbation that was found is quantised, and drawn back on the grid.
+    A perturbation that was drawn back (``shrink_share`` below 1) is only just large enough. Where rounding undoes it
+    for good, the whole perturbation that was found is quantised, and drawn back on the grid.
 
     A WindowSSIM can always be kept where the clean images have grey values themselves, at worst by the clean image.
     Resized float photos may have flat dark windows in which not even the nearest grey values are inside; the result
