@@ -1,7 +1,7 @@
 """What the scripts in ``benchmarks`` and ``examples`` share: ``--help`` that only helps, and where records go.
 
-Without ``--record`` a script writes below ``out/bench/``, which git ignores. With ``--record`` it replaces the committed
-record, unless that one was made by a fuller run: with more rows, or for more photos, or by a run that was not
+Without ``--record`` a script writes below ``out/bench/``, which git ignores. With ``--record`` it replaces the
+committed record, unless that one was made by a fuller run: with more rows, or for more photos, or by a run that was not
 shortened.
 """
 
@@ -34,8 +34,8 @@ def script_parser(doc: str | None, *, records: bool = False) -> argparse.Argumen
     return parser
 
 
-def picture_path(committed: Path, *, record: bool) -> Path:
-    """Where a picture goes: to ``committed``, or below ``out/bench/`` under the same name."""
+def output_path(committed: Path, *, record: bool) -> Path:
+    """Where a picture or an array goes: to ``committed``, or below ``out/bench/`` under the same name."""
     path = committed if record else SCRATCH / committed.name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
@@ -51,7 +51,8 @@ def write_record(name: str, document: dict[str, Any], *, record: bool, indent: i
         indent: of the JSON.
 
     Raises:
-        SystemExit: the committed record is fuller than ``document``. Then nothing committed is changed, and the document
+        SystemExit: the committed record is fuller than ``document``. Then nothing committed is changed, and the
+        document
             is below ``out/bench/``.
     """
     text = json.dumps(document, indent=indent) + "\n"

@@ -1,7 +1,7 @@
 """What drawing back to the goal does to six photos at the defaults of ``--constraint window-ssim``.
 
     python -m examples.drawn_back            # prints the table, and draws out/bench/drawn-back.jpg
-    python -m examples.drawn_back --record   # draws docs/images/drawn-back.jpg, the picture of docs/results.md
+    python -m examples.drawn_back --record   # draws the picture of docs/concepts/drawn-back.md
 
 An engine that stops at success has often used the whole set in its first step. ``shrink`` draws the perturbation back
 along its segment, to the smallest share that still changes the label.
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import ssimpert
-from benchmarks.script_options import ROOT, picture_path, script_parser
+from benchmarks.script_options import ROOT, output_path, script_parser
 from ssimpert.cli.constraints import ConstraintName, build_constraint
 from ssimpert.perturbation.results import PerturbResult
 
@@ -73,7 +73,7 @@ def main() -> None:
     constraint = build_constraint(ConstraintName.WINDOW_SSIM, {})
     whole, drawn_back = (ssimpert.perturb(model, image, constraint, shrink=shrink) for shrink in (False, True))
     print(table(names, whole, drawn_back), flush=True)
-    path = picture_path(PICTURE, record=options.record)
+    path = output_path(PICTURE, record=options.record)
     picture(names, image, whole, drawn_back).savefig(path, dpi=110, pil_kwargs={"quality": 88})
     print(f"written: {path.relative_to(ROOT)}")
 
