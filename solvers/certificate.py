@@ -56,6 +56,7 @@ from solvers.constraints.base import DualBlock
 from solvers.constraints.box import elementwise_support
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
+from solvers.printing import Printed, Summary, cells, counted, image_numbers, image_shape
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 from solvers.rounding import UNIT, gamma, products, rounded_down, rounded_up, total, total_and_error
 from solvers.scaling import scaled_dual, scaled_problem, unscaled_value
@@ -71,8 +72,8 @@ ZERO_SHARE = 1e-9
 Array = TypeVar("Array", Tensor, np.ndarray[Any, Any])
 
 
-@dataclass(frozen=True)
-class Certificate(Generic[Array]):
+@dataclass(frozen=True, repr=False)
+class Certificate(Printed, Generic[Array]):
     """What is certain of a point, per image (B,), in float64.
 
     All five are tensors on the problem's device, or numpy arrays where the problem came in numpy.
@@ -82,8 +83,9 @@ class Certificate(Generic[Array]):
         bound: no feasible perturbation does better (upper for a LinearProblem, lower for a ProjectionProblem); rounded
             outwards.
         rel_gap: ``|bound - objective| / max(|objective|, |bound|)``; values under 1e-9 of the trivial bound count
-            as zero, and so does a gap that the tolerance of kept means explains. It is negative only where the objective lies beyond its bound: a defect of the program, or of
-            products with a Jacobian that are less exact than assumed.
+            as zero, and so does a gap that the tolerance of kept means explains. It is negative
+            only where the objective lies beyond its bound: a defect of the program, or of products with a Jacobian that
+            are less exact than assumed.
         max_violation: the largest excess of the point *as given*, over all sets, each in its own unit; >= 0.
         delta: (B, C, H, W), the given point made feasible: clipped, moved locally, then scaled towards 0.
     """
@@ -93,6 +95,21 @@ class Certificate(Generic[Array]):
     rel_gap: Array
     max_violation: Array
     delta: Array
+
+    def summary(self) -> Summary:
+        """What the certificate prints: the numbers of the first images."""
+        images = len(self.rel_gap)
+        return Summary(
+            f"Certificate of {counted(images)}, {image_shape(self.delta)}",
+            {
+                "image": image_numbers(images),
+                "objective": cells(self.objective, ".6g"),
+                "bound": cells(self.bound, ".6g"),
+                "rel_gap": cells(self.rel_gap, ".2e"),
+                "max_violation": cells(self.max_violation, ".2e"),
+            },
+            images,
+        )
 
     @property
     def gap(self) -> Array:

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from solvers.constraints import Constraint, Intersection
+from solvers.printing import Printed, Summary, cells, counted, image_numbers, image_shape
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.history import StepRow, renumbered
+from ssimpert.printing import changes, norms, shares_below_one
 
 # A constraint set, or a rule that makes one for the current references (B, C, H, W).
 ConstraintRule = Constraint | Callable[[Tensor], Constraint]
@@ -52,8 +54,8 @@ class FinalIterate:
     shrink_share: Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class PerturbResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class PerturbResult(Printed):
     """Perturbed images and what was measured on them, one entry per image; failures are returned too.
 
     Every number is measured on ``adversarial`` as returned, after rounding to its dtype, by a fresh forward pass.
@@ -125,6 +127,31 @@ class PerturbResult:
         itself, which is not concave.
         """
         return self.settings.get("certified")
+
+    def summary(self) -> Summary:
+        """What the result prints: what became of the first images."""
+        images, reached = len(self.success), int(self.success.sum())
+        done = f"{reached} of {counted(images)} reached the goal"
+        return Summary(
+            f"{type(self).__name__} {self.name!r}: {done}, {image_shape(self.adversarial)}, {self.seconds:.3g} s",
+            {
+                "image": image_numbers(images),
+                "success": cells(self.success),
+                "label": changes(self.label_before, self.label_after),
+                "margin": changes(self.margin_before, self.margin_after),
+                **self._summary_columns(),
+                "SSIM": cells(self.ssim, ".6f"),
+                "l2 norm": norms(self.delta),
+                "share kept": shares_below_one(self.shrink_share),
+                "message": cells(self.messages),
+            },
+            images,
+            [] if self.constraint is None else [f"constraint: {self.constraint!r}"],
+        )
+
+    def _summary_columns(self) -> dict[str, list[str]]:
+        """Further columns of :meth:`summary`."""
+        return {}
 
     @classmethod
     def extending(cls, result: PerturbResult, **fields_added: Any) -> Self:
@@ -232,7 +259,7 @@ class PerturbResult:
         ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PerceptualBallResult(PerturbResult):
     """What :func:`ssimpert.perceptual_ball_lbfgs` returns: the perturbation, and the objective as measured on it.
 
@@ -254,6 +281,9 @@ class PerceptualBallResult(PerturbResult):
     margin_term: Tensor
     feature_distance: Tensor
 
+    def _summary_columns(self) -> dict[str, list[str]]:
+        return {"gamma": cells(self.gamma), "feature distance": cells(self.feature_distance)}
+
     def rows(self) -> list[dict[str, Any]]:
         """The rows of :meth:`PerturbResult.rows`, with the objective and its terms."""
         names = ("gamma", "objective_before", "objective_after", "feature_term", "pixel_term", "margin_term")
@@ -263,7 +293,7 @@ class PerceptualBallResult(PerturbResult):
         ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureBallResult(PerturbResult):
     """What :func:`ssimpert.perceptual_ball_constrained` returns: the perturbation, and its true feature distance.
 
@@ -277,6 +307,9 @@ class FeatureBallResult(PerturbResult):
     radius: Tensor
     feature_distance: Tensor
 
+    def _summary_columns(self) -> dict[str, list[str]]:
+        return {"radius": cells(self.radius), "feature distance": cells(self.feature_distance)}
+
     def rows(self) -> list[dict[str, Any]]:
         """The rows of :meth:`PerturbResult.rows`, with the radius and the feature distance."""
         return [
@@ -285,7 +318,7 @@ class FeatureBallResult(PerturbResult):
         ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MinimalBudgetResult(PerturbResult):
     """What :func:`ssimpert.minimal_budget` returns: for each image the successful end of its bracket.
 
@@ -300,6 +333,9 @@ class MinimalBudgetResult(PerturbResult):
     failed_level: Tensor
     rounds: Tensor
 
+    def _summary_columns(self) -> dict[str, list[str]]:
+        return {"level": cells(self.level), "failed level": cells(self.failed_level), "rounds": cells(self.rounds)}
+
     def rows(self) -> list[dict[str, Any]]:
         """The rows of :meth:`PerturbResult.rows`, with the levels."""
         return [
@@ -313,7 +349,7 @@ class MinimalBudgetResult(PerturbResult):
         ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class QuantizedResult(PerturbResult):
     """What :func:`ssimpert.quantize` returns: a perturbation on the grid of 8-bit pixels.
 
@@ -338,6 +374,9 @@ class QuantizedResult(PerturbResult):
     windows_outside: Tensor
     float_margin: Tensor
     notes: tuple[str, ...]
+
+    def _summary_columns(self) -> dict[str, list[str]]:
+        return {"verdict": cells(self.verdict), "note": cells(self.notes)}
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of :meth:`PerturbResult.rows`, with what quantisation kept."""
