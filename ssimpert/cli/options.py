@@ -161,7 +161,8 @@ class EngineOptions:
         bool | None,
         typer.Option(
             "--shrink/--no-shrink",
-            help="Draw a successful perturbation back to the smallest share that still reaches the goal. Default: on, "
+            help="Draw a successful perturbation back to the smallest share that still reaches the goal. Such a "
+            "perturbation seldom survives the rounding of the PNG: add --quantize, or use the array. Default: on, "
             "except with --all-steps and for the engine recentred.",
             rich_help_panel=ENGINE_PANEL,
         ),

@@ -56,7 +56,8 @@ def _shrink_note(result: PerturbResult) -> str:
     if not result.settings.get("stop_at_success", False):
         return ""
     if result.settings.get("shrink", False):
-        return "Successes are drawn back to the smallest share of the perturbation that reaches the goal."
+        kept = "" if result.settings.get("quantized", False) else " The 8 bits of the PNG may undo them (--quantize)."
+        return f"Successes are drawn back to the smallest share of the perturbation that reaches the goal.{kept}"
     return "Successes are shown as found, not drawn back to what the goal needs (--shrink)."
 
 
