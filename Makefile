@@ -55,8 +55,11 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	$(BIN)/python docs/check_site.py out/site
 
+# Writes to out/bench; make bench RECORD=--record replaces the committed records, except those of fuller runs.
+RECORD ?=
+
 bench: setup
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run $(RECORD)
 
 microbench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/micro --benchmark-columns=median,iqr,rounds

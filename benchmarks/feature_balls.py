@@ -1,20 +1,18 @@
 """Balls of deep features on real photos: the time to a certified gap, for the ball alone, with a box, and with windows.
 
 Run with ``python -m benchmarks.feature_balls [THREADS]`` (default 1; some ten minutes). The script prints each row when
-it is measured, and writes benchmarks/results/feature_balls.json. The radius is a share of the feature distance of the
-optimum without the feature ball. Seconds are those of the solve; the tracing of J is timed separately.
+it is measured. With ``--record`` it replaces benchmarks/results/feature_balls.json. The radius is a share of the
+feature distance of the optimum without the feature ball. Seconds are those of the solve; the tracing of J is timed
+separately.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,9 +22,9 @@ import solvers
 import ssimpert
 from benchmarks.machine import machine
 from benchmarks.real_problems import classifier, linear_problem, pin_threads
+from benchmarks.script_options import script_parser, write_record
 from solvers.constraints import Constraint
 
-RECORD = Path(__file__).parent / "results" / "feature_balls.json"
 WINDOWS = solvers.WindowSSIM(0.95, solvers.Window.uniform(7))
 PIXELS = solvers.Box(0.0, 1.0)
 
@@ -94,7 +92,7 @@ def measure(plan: Plan, photo: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def main(threads: int = 1) -> dict[str, Any]:
+def main(threads: int = 1, *, record: bool = False) -> dict[str, Any]:
     """Measure, print and write all plans; return the record."""
     warnings.filterwarnings("ignore", message="Attempted to insert a get_attr Node")
     pin_threads(threads)
@@ -104,14 +102,17 @@ def main(threads: int = 1) -> dict[str, Any]:
             for row in measure(plan, photo):
                 rows.append({"beside": name, **row})
                 console.print({key: f"{v:.3g}" if isinstance(v, float) else v for key, v in rows[-1].items()})
-    record = {
+    document = {
         "benchmark": "balls of deep features, efficientnet-lite0's default layers, real gradients, float32",
         "machine": machine(),
         "rows": rows,
     }
-    RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return record
+    write_record("feature_balls", document, record=record)
+    return document
 
 
 if __name__ == "__main__":
-    main(*(int(value) for value in sys.argv[1:2]))
+    parser = script_parser(__doc__, records=True)
+    parser.add_argument("threads", type=int, nargs="?", default=1, help="CPU threads (default 1)")
+    options = parser.parse_args()
+    main(options.threads, record=options.record)

@@ -1,7 +1,7 @@
 """At which layers a feature distance confines a perturbation to the object: docs/notes/feature-layers.md.
 
 Run with `python -m benchmarks.feature_layers [MODEL ...]`; ten to fifteen minutes. The script prints a Markdown table
-for each model and writes benchmarks/results/feature_layers.json.
+for each model. With `--record` it replaces benchmarks/results/feature_layers.json.
 
 Each image and set of layers gets one linear step: max g'd subject to |J d| <= 20% of the l2 step's feature distance and
 |d| <= 1, without a box. One Krylov space gives d(theta) = (I + theta J'J)^-1 g for all theta. The certificate is the
@@ -10,13 +10,10 @@ weak-duality bound |g - J'y| + radius |y|. The images are four photos and compos
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 import time
 import timeit
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,10 +23,10 @@ import solvers
 import ssimpert
 from benchmarks.machine import machine
 from benchmarks.real_problems import pin_threads
+from benchmarks.script_options import script_parser, write_record
 from ssimpert.analysis import grad_cam
 from ssimpert.models import Classifier
 
-RESULTS = Path(__file__).parent / "results" / "feature_layers.json"
 PHOTOS = ("chelsea", "coffee", "camera", "rocket")
 SHARE = 0.2
 LANCZOS_STEPS = 32
@@ -191,11 +188,11 @@ def table(results: dict[str, list[dict[str, Any]]], seconds: dict[str, dict[str,
     return "\n".join(lines) + f"\n\nArea: CAM {area[0]:.3f}, box {area[1]:.3f}."
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], *, record: bool = False) -> None:
     """Measure, print and write the models ``names``, or all models."""
     pin_threads()
-    record: dict[str, Any] = {"machine": machine(), "share": SHARE, "lanczos_steps": LANCZOS_STEPS}
-    record |= {"models": {}, "seconds": {}}
+    document: dict[str, Any] = {"machine": machine(), "share": SHARE, "lanczos_steps": LANCZOS_STEPS}
+    document |= {"models": {}, "seconds": {}}
     for name in names or list(PLANS):
         composite_count, sets = PLANS[name]
         model = ssimpert.load_model(name, device="cpu")
@@ -204,12 +201,19 @@ def main(names: list[str]) -> None:
         for label, layers in sets.items():
             results[label] = [measure(model, case, layers) for case in images]
             print(name, label, f"{mean_and_error(results[label], 'box')[0]:.3f}", flush=True)
-        record["models"][name] = results
+        document["models"][name] = results
         seconds = {label: product_seconds(model, images[0], layers) for label, layers in sets.items()}
-        record["seconds"][name] = seconds
+        document["seconds"][name] = seconds
         print(f"\n{name}\n\n{table(results, seconds)}\n", flush=True)
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record("feature_layers", document, record=False, indent=1)
+    if record:
+        write_record("feature_layers", document, record=True, indent=1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = script_parser(__doc__, records=True)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(PLANS)}; default all")
+    options = parser.parse_args()
+    if unknown := [name for name in options.models if name not in PLANS]:
+        parser.error(f"no plan for {unknown[0]!r}; there are {', '.join(PLANS)}")
+    main(options.models, record=options.record)

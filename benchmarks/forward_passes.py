@@ -1,7 +1,7 @@
 """How long insertion, deletion, RISE and occlusion take on one core: docs/notes/forward-copies.md.
 
-Run with `python -m benchmarks.forward_passes` (needs the extra `onnx`); two to five minutes. The script prints a table
-and writes benchmarks/results/forward_passes.json.
+Run with `python -m benchmarks.forward_passes` (needs the extra `onnx`); two to five minutes. The script prints a table.
+With `--record` it replaces benchmarks/results/forward_passes.json.
 
 The image is one photo of 224 pixels, the model efficientnet-lite0, on one thread. torch and the ONNX copy take turns;
 times are medians of the wall clock. A single pass of the model is also timed, since machines differ by more than
@@ -10,12 +10,10 @@ methods.
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,9 +23,9 @@ from rich.table import Table
 import ssimpert
 from benchmarks.machine import machine
 from benchmarks.real_problems import pin_threads
+from benchmarks.script_options import script_parser, write_record
 from ssimpert.analysis import gradient_magnitude, insertion_deletion, occlusion, rise
 
-RESULTS = Path(__file__).parent / "results" / "forward_passes.json"
 STEPS, MASKS = 28, 1000
 
 
@@ -71,17 +69,17 @@ def measure() -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
+def main(*, record: bool = False) -> None:
     """Measure, write and print."""
     pin_threads()
     rows = measure()
-    RESULTS.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
     table = Table("task", "torch, s", "ONNX Runtime, s", title="one image of 224 pixels, one thread")
     for row in rows:
         cells = ("" if row[key] is None else f"{row[key]:.3f}" for key in ("torch", "onnx"))
         table.add_row(row["task"], *cells)
     Console(width=100).print(table)
+    write_record("forward_passes", {"machine": machine(), "rows": rows}, record=record, indent=1)
 
 
 if __name__ == "__main__":
-    main()
+    main(record=script_parser(__doc__, records=True).parse_args().record)

@@ -2,16 +2,13 @@
 
 Run with ``python -m benchmarks.gpu`` where there is a CUDA device; ``--profile`` prints the kernels that take longest.
 Times are medians of five runs after one run that compiles. Set-up and certificates in float64 are part of every run.
-The script writes benchmarks/results/gpu.json.
+With ``--record`` the script replaces benchmarks/results/gpu.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,12 +18,12 @@ import solvers
 import ssimpert
 from benchmarks.machine import machine
 from benchmarks.real_problems import PHOTOS, pin_threads
+from benchmarks.script_options import script_parser, write_record
 
 TITLE = "dual at 3x224x224, stride 1, threshold 0.95, box"
 BATCHES = (64, 16, 1)
 WINDOWS = {"7x7": solvers.Window.uniform(7), "Gaussian 11x11": solvers.Window.gaussian()}
 GAPS = (1e-2, 1e-3)
-ROOT = Path(__file__).parent.parent
 
 
 def images_and_gradients(count: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,12 +76,11 @@ def profile(problem: solvers.LinearProblem, limit: float) -> None:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = script_parser(__doc__, records=True)
     parser.add_argument("--device", default="cuda", help="cuda (default) or cuda:N")
     parser.add_argument("--limit", type=float, default=30.0, help="seconds after which a run ends (default 30)")
     parser.add_argument("--repeats", type=int, default=5, help="runs, of which the median counts (default 5)")
     parser.add_argument("--profile", action="store_true", help="print the kernels of one run instead")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "gpu.json", metavar="FILE")
     options = parser.parse_args()
     pin_threads()
     images, gradient = images_and_gradients(max(BATCHES), options.device)
@@ -101,8 +97,10 @@ def main() -> None:
             for eps in GAPS if batch != 16 else GAPS[:1]:
                 rows.append({"window": name, **measure(problem, eps, options.limit, options.repeats)})
                 Console(width=160).print(rows[-1])
-                record = {"benchmark": TITLE, "machine": machine(), "rows": rows}
-                options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+                document = {"benchmark": TITLE, "machine": machine(), "rows": rows}
+                write_record("gpu", document, record=False)
+    if options.record and rows:
+        write_record("gpu", document, record=True)
 
 
 if __name__ == "__main__":

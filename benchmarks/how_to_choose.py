@@ -1,25 +1,23 @@
 """The figures of docs/how-to-choose.md: each kind of problem with every method that takes it.
 
-Run with `python -m benchmarks.how_to_choose`; some minutes. The script prints a Markdown table and writes
-benchmarks/results/how_to_choose.json. There is one photo and one thread. Times are the median of 3 runs where a run
-takes under 5 s.
+Run with `python -m benchmarks.how_to_choose`; some minutes. The script prints a Markdown table. With `--record` it
+replaces benchmarks/results/how_to_choose.json. There is one photo and one thread. Times are the median of 3 runs where
+a run takes under 5 s.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import solvers
 from benchmarks.machine import machine
 from benchmarks.real_problems import linear_problem, pin_threads
+from benchmarks.script_options import script_parser, write_record
 from solvers.constraints import Constraint
 
 PHOTO = "chelsea"
-RESULTS = Path(__file__).parent / "results"
 BOX = solvers.Box(0.0, 1.0)
 # The name, the side in pixels, the constraint sets, and the gap that the iterative methods are asked for.
 CASES: list[tuple[str, int, list[Constraint], float]] = [
@@ -51,7 +49,7 @@ def run(problem: solvers.LinearProblem, method: str, gap: float) -> dict[str, An
     }
 
 
-def main() -> None:
+def main(*, record: bool = False) -> None:
     """Measure, print and write."""
     pin_threads()
     rows = []
@@ -73,10 +71,8 @@ def main() -> None:
             note = "" if row["status"] == "optimal" else f" ({row['status']})"
             cells = (row["problem"], size, f"`{row['method']}`", f"{row['seconds']:.3g} s", f"{row['gap']:.0e}{note}")
             print(f"| {' | '.join(cells)} |")
-    RESULTS.mkdir(exist_ok=True)
-    record = {"photo": PHOTO, "machine": machine(), "rows": rows}
-    (RESULTS / "how_to_choose.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_record("how_to_choose", {"photo": PHOTO, "machine": machine(), "rows": rows}, record=record)
 
 
 if __name__ == "__main__":
-    main()
+    main(record=script_parser(__doc__, records=True).parse_args().record)

@@ -9,13 +9,13 @@ prefix tokens p follows from both numbers of tokens, since p stays and the other
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks.script_options import script_parser
 from ssimpert.models.layer_outputs import LayerCall, observable_layers, watch_layers
 from ssimpert.models.layout_candidates import LayoutCandidates
 from ssimpert.models.layouts import MapLayout
@@ -146,4 +146,6 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = script_parser(__doc__)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="names of networks; default all that the note lists")
+    main(parser.parse_args().models)

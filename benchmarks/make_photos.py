@@ -1,19 +1,19 @@
 """Write ``solvers/conformance/photos.npz``: crops of the sample photos with the classifier's own gradients.
 
 The conformance suite needs real gradients, since on noise every method looks better than it is. ``solvers`` can't
-compute a gradient, since it has no model. Run this script in the repository's root::
+compute a gradient, since it has no model. Run this script in the repository's root; with ``--record`` it replaces the
+shipped file::
 
-    python -m benchmarks.make_photos
+    python -m benchmarks.make_photos --record
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import torch
 
 import ssimpert
+from benchmarks.script_options import ROOT, output_path, script_parser
 
 SIDE = 224
 # Name: (sample, side of the crop, top, left). The crops were chosen for different content. "dark" is the astronaut's
@@ -28,10 +28,10 @@ CROPS = {
     "coffee-64": ("coffee", 64, 96, 80),
     "dark-64": ("astronaut", 64, 160, 128),
 }
-TARGET = Path(__file__).parent.parent / "solvers" / "conformance" / "photos.npz"
+TARGET = ROOT / "solvers" / "conformance" / "photos.npz"
 
 
-def main() -> None:
+def main(*, record: bool = False) -> None:
     """Write the file, and print how many crops it has."""
     model = ssimpert.load_model("efficientnet-lite0", device="cpu")
     crops: dict[str, np.ndarray] = {}
@@ -47,9 +47,10 @@ def main() -> None:
             raise SystemExit(f"{sample} is not an 8-bit photo; store it as float32")
         crops[f"{name}/photo"] = levels.to(torch.uint8).numpy()
         crops[f"{name}/gradient"] = gradient[area].to(torch.float32).numpy()
-    np.savez_compressed(TARGET, **crops)
-    print(f"{TARGET.name}: {len(CROPS)} crops, {TARGET.stat().st_size / 1000:.0f} kB")
+    target = output_path(TARGET, record=record)
+    np.savez_compressed(target, **crops)
+    print(f"{target.relative_to(ROOT)}: {len(CROPS)} crops, {target.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":
-    main()
+    main(record=script_parser(__doc__, records=True).parse_args().record)

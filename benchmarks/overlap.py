@@ -1,16 +1,14 @@
 """Overlapping windows at 3x224x224: seconds to a certified gap of 1e-2 and of 1e-3, photo by photo, method ``auto``.
 
 Run with ``python -m benchmarks.overlap`` (``--full`` for all windows, borders and luminances, some ten minutes). The
-script prints the table and writes benchmarks/results/overlap.json. It uses one thread. Set-up is part of every time.
+script prints the table. With ``--record`` it replaces benchmarks/results/overlap.json. It uses one thread. Set-up is
+part of every time.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,15 +18,16 @@ from rich.table import Table
 import solvers
 from benchmarks.machine import machine, memory_megabytes
 from benchmarks.real_problems import linear_problem, pin_threads
+from benchmarks.script_options import script_parser, write_record
 
 PHOTOS = ("chelsea", "camera", "rocket", "coffee", "astronaut")
-RECORD = Path(__file__).parent / "results" / "overlap.json"
 GAPS = (1e-2, 1e-3)
 LIMIT = 120.0
 # Prints by how many MB one solve at 3x224x224 raises the peak of the resident size (Linux only).
 MEMORY_PROBE = """
 import re, torch, solvers
 from benchmarks.real_problems import linear_problem, pin_threads
+from benchmarks.script_options import script_parser, write_record
 pin_threads()
 sets = [solvers.WindowSSIM(0.95, solvers.Window.gaussian(1.5, 11)), solvers.Box()]
 problem = linear_problem("astronaut", sets).to(dtype=torch.float32)
@@ -74,7 +73,7 @@ def measure(photo: str, window: str, border: str, luminance: float | str) -> dic
     }
 
 
-def main(full: bool = False) -> dict[str, Any]:
+def main(full: bool = False, *, record: bool = False) -> dict[str, Any]:
     """Measure, print and write; return the record."""
     pin_threads()
     borders, luminances = (("full", "valid"), (1e-3, "split")) if full else (("full",), (1e-3,))
@@ -86,13 +85,13 @@ def main(full: bool = False) -> dict[str, Any]:
         for window, border, luminance in product(("uniform 7", "Gaussian 11"), borders, luminances)
         for photo in PHOTOS
     ]
-    record = {
+    document = {
         "benchmark": "auto on windows at stride 1, threshold 0.95, box, 3x224x224, real gradients, float32 iterations",
         "machine": machine(),
         "memory_megabytes": memory_megabytes(MEMORY_PROBE),
         "rows": rows,
     }
-    table = Table(title=str(record["benchmark"]), title_justify="left")
+    table = Table(title=str(document["benchmark"]), title_justify="left")
     for heading in ("photo", "window", "border", "luminance", "s to 1e-2", "s to 1e-3", "iterations", "method"):
         table.add_column(heading, justify="right")
     for row in rows:
@@ -101,10 +100,13 @@ def main(full: bool = False) -> dict[str, Any]:
         table.add_row(*cells, str(row["iterations"]), row["method"])
     console = Console(width=120)
     console.print(table)
-    console.print(f"memory of one solve: {record['memory_megabytes']:.0f} MB;", record["machine"])
-    RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return record
+    console.print(f"memory of one solve: {document['memory_megabytes']:.0f} MB;", document["machine"])
+    write_record("overlap", document, record=record)
+    return document
 
 
 if __name__ == "__main__":
-    main("--full" in sys.argv[1:])
+    parser = script_parser(__doc__, records=True)
+    parser.add_argument("--full", action="store_true", help="all windows, borders and luminances, some ten minutes")
+    options = parser.parse_args()
+    main(options.full, record=options.record)

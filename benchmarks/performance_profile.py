@@ -1,21 +1,22 @@
 """Performance profiles (Dolan, More, Math. Program. 2002): how often a method is within a factor of the fastest one.
 
 Run with ``python -m benchmarks.performance_profile``. The script measures the time of several methods to a certified
-gap of 1e-3 on small real problems, and writes docs/images/performance-profile.png and
+gap of 1e-3 on small real problems. With ``--record`` it replaces docs/images/performance-profile.png and
 benchmarks/results/performance_profile.json.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import solvers
 from benchmarks.machine import machine
 from benchmarks.real_problems import linear_problem, pin_threads
+from benchmarks.script_options import ROOT, output_path, script_parser, write_record
 
 GAP = 1e-3
 LIMIT = 30.0
@@ -26,9 +27,10 @@ WINDOWS = {
     "uniform 7, stride 4": solvers.Window.uniform(7, stride=4),
     "Gaussian 11, stride 1": solvers.Window.gaussian(1.5, 11),
 }
-ROOT = Path(__file__).parent.parent
+# So many different pairs of a style and a marker: the numbers have no common divisor.
+LINE_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 IMAGE = ROOT / "docs" / "images" / "performance-profile.png"
-RECORD = ROOT / "benchmarks" / "results" / "performance_profile.json"
 
 
 def performance_profile(times: Mapping[str, Sequence[float]], factors: Sequence[float]) -> dict[str, list[float]]:
@@ -72,8 +74,19 @@ def plot(times: Mapping[str, Sequence[float]], target: Path) -> None:
 
     factors = [10 ** (k / 50) for k in range(151)]
     figure, axes = plt.subplots(figsize=(6, 3.6))
-    for name, shares in performance_profile(times, factors).items():
-        axes.step(factors, shares, where="post", label=name)
+    # Line styles and markers tell the methods apart without colour.
+    for k, (name, shares) in enumerate(performance_profile(times, factors).items()):
+        axes.step(
+            factors,
+            shares,
+            where="post",
+            label=name,
+            linestyle=LINE_STYLES[k % len(LINE_STYLES)],
+            marker=MARKERS[k % len(MARKERS)],
+            markevery=(3 * k, 20),
+            markersize=5,
+            markerfacecolor="white",
+        )
     axes.set(
         xscale="log",
         xlabel="time over the fastest method's",
@@ -86,7 +99,7 @@ def plot(times: Mapping[str, Sequence[float]], target: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
+def main(*, record: bool = False) -> None:
     """Measure, print, draw and write."""
     pin_threads()
     cases = [(photo, name) for name in WINDOWS for photo in PHOTOS]
@@ -97,16 +110,16 @@ def main() -> None:
         for method in METHODS:
             times[method].append(seconds_to_gap(problem, method))
         print(photo, name, {method: round(values[-1], 2) for method, values in times.items()}, flush=True)
-    plot(times, IMAGE)
-    record = {
+    plot(times, output_path(IMAGE, record=record))
+    document = {
         "benchmark": "seconds to a certified gap of 1e-3, 3x32x32, threshold 0.95, luminance 1e-3, box, real gradients",
         "limit_seconds": LIMIT,
         "machine": machine(),
         "problems": [f"{photo}, {name}" for photo, name in cases],
         "seconds": {name: [v if math.isfinite(v) else None for v in values] for name, values in times.items()},
     }
-    RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_record("performance_profile", document, record=record)
 
 
 if __name__ == "__main__":
-    main()
+    main(record=script_parser(__doc__, records=True).parse_args().record)

@@ -10,7 +10,6 @@ OMP_NUM_THREADS=1 python -m benchmarks.product_ssim --margins            # margi
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 import solvers
 import ssimpert
 from benchmarks.real_problems import PHOTOS, classifier, linear_problem, pin_threads
+from benchmarks.script_options import script_parser
 from solvers.constraints import Constraint
 
 FIXED_LUMINANCES: tuple[Any, ...] = (1e-3, 1e-2, "split")
@@ -93,7 +93,7 @@ def margins(photo: str, threshold: float, window: solvers.Window) -> None:
 
 def main() -> None:
     """Print the lines of all photos, thresholds and windows."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = script_parser(__doc__)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--photos", nargs="+", default=PHOTOS)
     parser.add_argument("--thresholds", nargs="+", type=float, default=[0.95])

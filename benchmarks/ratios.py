@@ -2,16 +2,14 @@
 
 Run with ``python -m benchmarks.ratios``. There are two problems of chelsea: 7x7 at stride 4, 3x224x224, gap 1e-4,
 against Clarabel; and 7x7 at stride 1, 3x64x64, gap 1e-3, against the faster of SCS and Clarabel. Times are medians of
-five. Clarabel at stride 1 takes minutes; it is tried once and stopped after twice the time of SCS. The script writes
-benchmarks/results/ratios.json.
+five. Clarabel at stride 1 takes minutes; it is tried once and stopped after twice the time of SCS. With
+``--record`` the script replaces benchmarks/results/ratios.json.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +19,9 @@ from rich.table import Table
 import solvers
 from benchmarks.machine import machine
 from benchmarks.real_problems import linear_problem, pin_threads
+from benchmarks.script_options import script_parser, write_record
 
 REPEATS = 5
-RECORD = Path(__file__).parent / "results" / "ratios.json"
 
 
 def timed(problem: solvers.LinearProblem, method: str, gap: float, limit: float = 600.0) -> tuple[float, float]:
@@ -65,7 +63,7 @@ def compare(title: str, problem: solvers.LinearProblem, gap: float, rival: str, 
     return row | {"ratio": theirs / ours}
 
 
-def main() -> dict[str, Any]:
+def main(*, record: bool = False) -> dict[str, Any]:
     """Measure, print and write; return the record."""
     pin_threads()
     box = solvers.Box(0.0, 1.0)
@@ -77,13 +75,13 @@ def main() -> dict[str, Any]:
             "7x7 stride 1, 3x64x64", linear_problem("chelsea", stride1, size=64), 1e-3, "cvxpy:scs", "cvxpy:clarabel"
         ),
     ]
-    record = {
+    document = {
         "benchmark": "dual against CVXPY, threshold 0.95, luminance 1e-3, box, chelsea's gradient",
         "repeats": REPEATS,
         "machine": machine(),
         "rows": rows,
     }
-    table = Table(title=str(record["benchmark"]), title_justify="left")
+    table = Table(title=str(document["benchmark"]), title_justify="left")
     for heading in ("problem", "gap", "dual, s", "rival", "rival, s", "ratio", "tried once"):
         table.add_column(heading, justify="right")
     for row in rows:
@@ -101,10 +99,10 @@ def main() -> dict[str, Any]:
         )
     console = Console(width=120)
     console.print(table)
-    console.print(record["machine"])
-    RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return record
+    console.print(document["machine"])
+    write_record("ratios", document, record=record)
+    return document
 
 
 if __name__ == "__main__":
-    main()
+    main(record=script_parser(__doc__, records=True).parse_args().record)

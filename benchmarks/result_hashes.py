@@ -11,7 +11,6 @@ Everything runs in float64 on one thread and uses public names only. Times are l
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 
 import solvers
 import ssimpert
+from benchmarks.script_options import script_parser
 from solvers.conformance import standard_problems
 from ssimpert import analysis
 
@@ -258,7 +258,7 @@ def record() -> dict[str, dict[str, Any]]:
 
 def main() -> int:
     """Record, and with ``--compare`` say which results differ; the exit status is 1 where one does."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("file", type=Path, help="where to write the record (JSON)")
     parser.add_argument("--compare", type=Path, help="an earlier record to compare with")
     arguments = parser.parse_args()

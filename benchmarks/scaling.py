@@ -1,12 +1,11 @@
 """How ``dual`` scales with size and batch, and what a warm start saves. Run with ``python -m benchmarks.scaling``.
 
 The cost is that of a fixed number of iterations, with checks, so that it does not depend on how difficult an image is.
-The script writes benchmarks/results/scaling.json and docs/images/scaling.png.
+With ``--record`` the script replaces benchmarks/results/scaling.json and docs/images/scaling.png.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from pathlib import Path
@@ -18,13 +17,13 @@ from rich.console import Console
 import solvers
 from benchmarks.machine import machine
 from benchmarks.real_problems import PHOTOS, linear_problem, photo_and_gradient, pin_threads
+from benchmarks.script_options import ROOT, output_path, script_parser, write_record
 
 SIZES = (64, 96, 128, 192, 224, 320, 448)
 BATCHES = (1, 2, 4, 8, 16)
 ITERATIONS = 50
 REPEATS = 3
 CHANGE = 0.05
-ROOT = Path(__file__).parent.parent
 SETS = [solvers.WindowSSIM(0.95, solvers.Window.uniform(7)), solvers.Box(0.0, 1.0)]
 
 
@@ -110,7 +109,7 @@ def plot(sizes: list[float], batches: list[float], target: Path) -> None:
     plt.close(figure)
 
 
-def main() -> dict[str, Any]:
+def main(*, record: bool = False) -> dict[str, Any]:
     """Measure, print, draw and write; return the record."""
     pin_threads()
     seconds_of(*(mirrored(part, 64) for part in photo_and_gradient("chelsea")))  # compiles
@@ -119,7 +118,7 @@ def main() -> dict[str, Any]:
     per_image = [value / count for value, count in zip(batches, BATCHES, strict=True)]
     fixed, slope = affine(sizes)
     saved = statistics.median(row["warm"] / row["cold"] for row in warm)
-    record = {
+    document = {
         "benchmark": f"dual, 7x7 stride 1, {ITERATIONS} iterations; warm start to 1e-2 after a change of {CHANGE:g}",
         "machine": machine(),
         "sizes": dict(zip(map(str, SIZES), sizes, strict=True)),
@@ -137,12 +136,12 @@ def main() -> dict[str, Any]:
         "warm_over_cold_median": saved,
     }
     console = Console(width=120)
-    for key, value in record.items():
+    for key, value in document.items():
         console.print(key, value)
-    plot(sizes, batches, ROOT / "docs" / "images" / "scaling.png")
-    (ROOT / "benchmarks" / "results" / "scaling.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return record
+    plot(sizes, batches, output_path(ROOT / "docs" / "images" / "scaling.png", record=record))
+    write_record("scaling", document, record=record)
+    return document
 
 
 if __name__ == "__main__":
-    main()
+    main(record=script_parser(__doc__, records=True).parse_args().record)

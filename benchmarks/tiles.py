@@ -1,15 +1,13 @@
 """`tiles` against CVXPY with Clarabel on the same problems in one run, with set-up, at a certified gap of 1e-6.
 
-Run with `python -m benchmarks.tiles`, or `make bench`. The script prints the table and writes
-benchmarks/results/tiles.json.
+Run with `python -m benchmarks.tiles`, or `make bench`. The script prints the table. With `--record` it
+replaces benchmarks/results/tiles.json.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,11 +16,11 @@ from rich.table import Table
 import solvers
 from benchmarks.machine import machine, memory_megabytes
 from benchmarks.real_problems import linear_problem, pin_threads
+from benchmarks.script_options import script_parser, write_record
 
 REPEATS = 5
 GAP = 1e-6
 PHOTOS = ("chelsea", "coffee", "astronaut")
-RESULTS = Path(__file__).parent / "results"
 SETS = [solvers.WindowSSIM(0.95, solvers.Window.uniform(8, stride=8), luminance="split"), solvers.Box(0.0, 1.0)]
 # Prints by how many MB one solve at 3x224x224 raises the peak of the resident size. Linux only: writing 5 to clear_refs
 # resets the recorded peak to the present size.
@@ -66,11 +64,11 @@ def measure(photo: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(*, record: bool = False) -> None:
     """Measure, print and write."""
     pin_threads()
     rows = [measure(photo) for photo in PHOTOS]
-    record = {
+    document = {
         "benchmark": "tiles 8x8, box, split luminance, 3x224x224, real gradients",
         "gap": GAP,
         "repeats": REPEATS,
@@ -78,7 +76,7 @@ def main() -> None:
         "memory_megabytes": memory_megabytes(MEMORY_PROBE),
         "rows": rows,
     }
-    table = Table(title=str(record["benchmark"]), title_justify="left")
+    table = Table(title=str(document["benchmark"]), title_justify="left")
     for heading in ("photo", "tiles, s", "CVXPY + Clarabel, s", "ratio", "gap of tiles", "gap of Clarabel"):
         table.add_column(heading, justify="right")
     for row in rows:
@@ -92,10 +90,9 @@ def main() -> None:
         )
     console = Console(width=120)
     console.print(table)
-    console.print(f"memory of one solve: {record['memory_megabytes']:.0f} MB;", record["machine"])
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "tiles.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    console.print(f"memory of one solve: {document['memory_megabytes']:.0f} MB;", document["machine"])
+    write_record("tiles", document, record=record)
 
 
 if __name__ == "__main__":
-    main()
+    main(record=script_parser(__doc__, records=True).parse_args().record)

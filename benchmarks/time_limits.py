@@ -1,18 +1,16 @@
 """Time limits: how long a call of ``solve`` takes, method by method, whose limit ends before the method would.
 
-Run with ``python -m benchmarks.time_limits`` (``--large`` for 3x1024x1024, some ten minutes). Prints the table and
-writes benchmarks/results/time_limits.json. One thread. On a machine that others use,
-compare the overrun with the processor's seconds: a plan can't foresee that the next second is worth less.
+Run with ``python -m benchmarks.time_limits`` (``--large`` for 3x1024x1024, some ten minutes). Prints the table. With
+``--record`` the script replaces its part of benchmarks/results/time_limits.json. One thread. On a machine that others
+use, compare the overrun with the processor's seconds: a plan can't foresee that the next second is worth less.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +21,8 @@ from torch import Tensor
 import solvers
 from benchmarks.machine import machine
 from benchmarks.real_problems import linear_problem, pin_threads
+from benchmarks.script_options import RECORDS, script_parser, write_record
 
-RECORD = Path(__file__).parent / "results" / "time_limits.json"
 PHOTO = "astronaut"
 # A method at a limit may take this much longer: a share of the limit, and seconds.
 ALLOWED_SHARE, ALLOWED_SECONDS = 1.3, 0.2
@@ -99,7 +97,7 @@ def measure(method: str, side: int, limit: float) -> dict[str, Any]:
     }
 
 
-def main(large: bool = False, report: Callable[[str], None] = print) -> dict[str, Any]:
+def main(large: bool = False, report: Callable[[str], None] = print, *, record: bool = False) -> dict[str, Any]:
     """Measure, print and write; return the record."""
     pin_threads()
     side, limits = SIDES[large]
@@ -126,12 +124,16 @@ def main(large: bool = False, report: Callable[[str], None] = print) -> dict[str
         )  # fmt: skip
     console = Console(width=120)
     console.print(table)
-    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
-    record |= {"machine": machine(), "large" if large else "small": rows}
-    console.print(record["machine"])
-    RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return record
+    committed = RECORDS / "time_limits.json"
+    document = json.loads(committed.read_text(encoding="utf-8")) if committed.is_file() else {}
+    document |= {"machine": machine(), "large" if large else "small": rows}
+    console.print(document["machine"])
+    write_record("time_limits", document, record=record)
+    return document
 
 
 if __name__ == "__main__":
-    main("--large" in sys.argv[1:])
+    parser = script_parser(__doc__, records=True)
+    parser.add_argument("--large", action="store_true", help="3x1024x1024, some ten minutes")
+    options = parser.parse_args()
+    main(options.large, record=options.record)

@@ -1,15 +1,14 @@
 """Why windows hang over the edge by default: where the certified optimum puts its perturbation, full against valid.
 
-Run with `python examples/borders.py`; it takes some minutes, since the windows overlap and CVXPY solves. The script
-writes docs/images/borders.png. For every sample photo it prints the mean |d| over the outer 5 pixels, divided by the
-mean |d| inside.
+Run with `python -m examples.borders`; it takes some minutes, since the windows overlap and CVXPY solves. With
+`--record` the script replaces docs/images/borders.png. For every sample photo it prints the mean |d| over the outer 5
+pixels, divided by the mean |d| inside.
 """
 
 from __future__ import annotations
 
 import statistics
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
@@ -17,11 +16,12 @@ from torch import Tensor
 
 import solvers
 import ssimpert
+from benchmarks.script_options import ROOT, output_path, script_parser
 
 PHOTOS = ("chelsea", "coffee", "camera", "rocket", "astronaut", "motorcycle")
 WINDOW = solvers.Window.gaussian(1.5, 11)
 SIZE, EDGE = 32, 5
-PICTURE = Path(__file__).parent.parent / "docs" / "images" / "borders.png"
+PICTURE = ROOT / "docs" / "images" / "borders.png"
 
 
 def optimum(name: str, border: solvers.windows.window.Border) -> tuple[Tensor, float]:
@@ -44,7 +44,7 @@ def edge_ratio(size: Tensor) -> float:
     return float(size[~inside].mean() / size[inside].mean())
 
 
-def main() -> None:
+def main(*, record: bool = False) -> None:
     """Solve, print the ratios, and draw the first three photos."""
     torch.set_num_threads(1)
     optima = {(name, border): optimum(name, border) for name in PHOTOS for border in ("full", "valid")}  # type: ignore[arg-type]
@@ -63,9 +63,8 @@ def main() -> None:
             axes[row, column].set_axis_off()
             figure.colorbar(heat, ax=axes[row, column], shrink=0.8)
     figure.suptitle("|d| of the optimum, SSIM ≥ 0.95 in every Gaussian 11x11 window", fontsize=11)
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PICTURE, dpi=100, bbox_inches="tight")
+    figure.savefig(output_path(PICTURE, record=record), dpi=100, bbox_inches="tight")
 
 
 if __name__ == "__main__":
-    main()
+    main(record=script_parser(__doc__, records=True).parse_args().record)

@@ -1,7 +1,7 @@
 """How many composites are recognised, and how badly a guess at the centre does on them.
 
-    python examples/composites.py
-    python examples/composites.py --count 20 --picture composites.jpg
+    python -m examples.composites
+    python -m examples.composites --count 20 --picture composites.jpg
 
 For each object, cut out and as a rectangle, the script prints the share of composites whose top class is a right class
 of the object. For the composites that the first model recognises, it then prints the areas, and the pointing game's
@@ -21,6 +21,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 import ssimpert
+from benchmarks.script_options import script_parser
 from ssimpert.data.cut_outs import OBJECTS, CompositeObject, object_mask, photo, tightest_box
 
 MODELS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
@@ -33,7 +34,7 @@ TILE = 160
 
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--count", type=int, default=60, help="the number of composites of each object (default 60)")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the composites (default 0)")
     parser.add_argument("--models", default=",".join(MODELS), help="comma-separated names (default the embedded ones)")

@@ -1,6 +1,6 @@
 """Which engine for which set? Success, margin gained and SSIM for every engine on photos and composites.
 
-Run with `python examples/engines.py`. The script prints the table. `--write docs/notes/engines.md` also puts the table
+Run with `python -m examples.engines`. The script prints the table. `--write docs/notes/engines.md` also puts the table
 into that page. `--json FILE` keeps every image's figures, so that a second run can continue. `--jobs 2` uses two cores.
 `--sets l2,linf --images 3 --steps 2` is a quick trial.
 
@@ -29,6 +29,7 @@ from torch import Tensor
 
 import solvers
 import ssimpert
+from benchmarks.script_options import script_parser
 from solvers.constraints import Constraint
 
 FEATURES = "FeatureBall in l2"
@@ -68,7 +69,7 @@ class Task(NamedTuple):
 
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--sets", default=",".join(SETS), help="comma-separated names (default all)")
     parser.add_argument("--engines", default=",".join(ENGINES), help="comma-separated names (default all)")
     parser.add_argument(

@@ -1,6 +1,6 @@
 """Does the perceptual ball gather on the object as it regularises more layers? The ablation of Elliott, Law, Russell.
 
-Run with `python examples/layer_ablation.py`; it takes some ten minutes on one core (docs/notes/layer-ablation.md). The
+Run with `python -m examples.layer_ablation`; it takes some ten minutes on one core (docs/notes/layer-ablation.md). The
 script prints tables, and with `--json FILE` writes every image's figures. `--images 2 --iterations 5` is a quick trial.
 
 The paper (CVPR 2021) adds VGG19's ReLUs from the first to relu5_1, which is the thirteenth, and the first of the last
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import ssimpert
+from benchmarks.script_options import script_parser
 from ssimpert.analysis import grad_cam
 from ssimpert.perturbation.results import PerceptualBallResult
 
@@ -55,7 +56,7 @@ Values = NDArray[np.float64]
 
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--images", type=int, default=12, help="the number of composites, at least 2 (default 12)")
     parser.add_argument("--iterations", type=int, default=100, help="iterations of L-BFGS for each gamma (default 100)")
     parser.add_argument(

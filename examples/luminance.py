@@ -1,13 +1,12 @@
 """What the luminance bound looks like: crops of photos perturbed within 8x8 tiles under four bounds on 1 - S1.
 
-Run with `python examples/luminance.py [PICTURE]` (default luminance.png). Each photo has a row: a crop of the photo,
-and the same crop perturbed with `luminance` "split", 1e-2, 1e-3 and "preserve". SSIM is at least 0.95 in every tile,
-and there are ten steps.
+Run with `python -m examples.luminance [PICTURE]` (default out/bench/luminance.png). Each photo has a row: a crop of the
+photo, and the same crop perturbed with `luminance` "split", 1e-2, 1e-3 and "preserve". SSIM is at least 0.95 in every
+tile, and there are ten steps.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 
 import solvers
 import ssimpert
+from benchmarks.script_options import SCRATCH, script_parser
 from ssimpert.report.figure import save_figure
 
 # The upper left corners of crops that have both flat and textured parts.
@@ -24,8 +24,9 @@ SIDE = 96
 BOUNDS: tuple[float | str, ...] = ("split", 1e-2, 1e-3, "preserve")
 
 
-def main() -> None:
-    """Perturb the photos under each bound, and draw them."""
+def main(picture: Path) -> None:
+    """Perturb the photos under each bound, and draw them into the file ``picture``."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     model = ssimpert.load_model("efficientnet-lite0", device="cpu")
     batch = torch.cat([ssimpert.load_image(name, size=model.input_size) for name in PHOTOS])
@@ -49,8 +50,10 @@ def main() -> None:
                 mean = float(result.delta[row].abs().mean())
                 detail = f"margin +{gained:.0f}, SSIM {float(result.ssim[row]):.2f}\nmean |d| {mean:.3f}"
             axes.set_title(f"{title}\n{detail}" if row == 0 else detail, fontsize=10)
-    save_figure(figure, Path(sys.argv[1] if len(sys.argv) > 1 else "luminance.png"), dpi=90)
+    save_figure(figure, picture, dpi=90)
 
 
 if __name__ == "__main__":
-    main()
+    parser = script_parser(__doc__)
+    parser.add_argument("picture", type=Path, nargs="?", default=SCRATCH / "luminance.png", metavar="PICTURE")
+    main(parser.parse_args().picture)

@@ -1,6 +1,6 @@
 """How much more margin does a constraint on the mean SSIM buy than an l2 attack scaled to the same mean SSIM?
 
-Run with `python examples/mean_ssim.py` (needs the extra `baselines`). The images are composites. Each engine raises the
+Run with `python -m examples.mean_ssim` (needs the extra `baselines`). The images are composites. Each engine raises the
 margin within `MeanSSIM` with the window of the published index. The rivals are foolbox's l2-PGD (cross-entropy, 40
 steps) and l2 ascent of the same margin by our own engine; their results are scaled to exactly the mean SSIM of ours,
 image by image. The script prints medians of the margins gained and of the ratios. `--images 2 --steps 2` is a quick
@@ -19,6 +19,7 @@ from torch import Tensor
 
 import solvers
 import ssimpert
+from benchmarks.script_options import script_parser
 from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.baselines.matching import rescale, ssim_size
 
@@ -29,7 +30,7 @@ BATCH = 6
 
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--images", type=int, default=24, help="the number of composites (default 24)")
     parser.add_argument("--steps", type=int, default=10, help="the number of steps of our engines (default 10)")
     parser.add_argument("--threshold", type=float, default=0.98, help="the least mean SSIM (default 0.98)")

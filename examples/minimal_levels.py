@@ -1,6 +1,6 @@
 """Is the level that `minimal_budget` finds the least one? A comparison with a fine grid of levels, and with foolbox.
 
-Run with `python examples/minimal_levels.py` (needs the extra `baselines`). For each photo and set the script finds the
+Run with `python -m examples.minimal_levels` (needs the extra `baselines`). For each photo and set the script finds the
 least level that changes the decision. It then tries lower levels one by one, from the clean image, with `perturb` and
 twice the steps, towards any class and towards the class that was found. The least of these levels that succeeds should
 be at most a hundredth below the level that was found. The grid is no proof, since it can be beaten; where the grid
@@ -25,6 +25,7 @@ from torch import Tensor
 
 import solvers
 import ssimpert
+from benchmarks.script_options import script_parser
 from solvers.constraints import Constraint
 from ssimpert.linearization import LabelWins
 
@@ -53,7 +54,7 @@ Record = dict[str, Any]
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
     photos = ",".join(sample.name for sample in ssimpert.samples() if sample.kind == "photo")
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--photos", default=photos, help=f"comma-separated names (default {photos})")
     parser.add_argument("--sets", default=",".join(SETS), help="comma-separated names (default all)")
     parser.add_argument("--jobs", type=int, default=1, help="the number of processes, a thread each (default 1)")

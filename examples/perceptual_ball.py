@@ -1,22 +1,21 @@
 """What the perceptual ball shows of four photos, beside Grad-CAM and the plain gradient.
 
-Run with `python examples/perceptual_ball.py`; it takes about a minute on one core. The script writes
-docs/images/perceptual-ball.jpg and prints a line for each photo.
+Run with `python -m examples.perceptual_ball`; it takes about a minute on one core. The script prints
+a line for each photo. With `--record` it replaces docs/images/perceptual-ball.jpg.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import ssimpert
+from benchmarks.script_options import ROOT, output_path, script_parser
 from ssimpert.analysis import grad_cam, gradient_magnitude, perceptual_ball_saliency
 
 PHOTOS = ("chelsea", "coffee", "camera", "rocket")
-PICTURE = Path(__file__).parent.parent / "docs" / "images" / "perceptual-ball.jpg"
+PICTURE = ROOT / "docs" / "images" / "perceptual-ball.jpg"
 
 
 def short(label: str) -> str:
@@ -34,7 +33,7 @@ def show(axes: Axes, values: torch.Tensor, title: str) -> None:
     axes.set_axis_off()
 
 
-def main() -> None:
+def main(*, record: bool = False) -> None:
     """Perturb the photos, print the lines, and draw the maps."""
     torch.set_num_threads(1)
     model = ssimpert.load_model("efficientnet-lite0")
@@ -55,8 +54,8 @@ def main() -> None:
         show(axes[k, 1], result.adversarial[k], f"{after}\n{distance}")
         for column, (kind, values) in enumerate(maps.items(), start=2):
             show(axes[k, column], values[k], kind)
-    figure.savefig(PICTURE, dpi=90, pil_kwargs={"quality": 85})
+    figure.savefig(output_path(PICTURE, record=record), dpi=90, pil_kwargs={"quality": 85})
 
 
 if __name__ == "__main__":
-    main()
+    main(record=script_parser(__doc__, records=True).parse_args().record)

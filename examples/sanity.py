@@ -1,6 +1,6 @@
 """Are the benchmarks of maps sound? Maps of known quality go through all of them, on composites with exact boxes.
 
-Run with `python examples/sanity.py`; the script prints a table. `--images 6` is a quick trial. At the end it is checked
+Run with `python -m examples.sanity`; the script prints a table. `--images 6` is a quick trial. At the end it is checked
 that the object's mask is perfect in the pointing game and in MaxBoxAcc, that the centre and random points hit at the
 rates that geometry gives, and that it is better to insert the object's pixels first than in a random order. A failure
 ends the script with an error.
@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 import ssimpert
+from benchmarks.script_options import script_parser
 from ssimpert.analysis import (
     centred_gaussian,
     chance_of_hit,
@@ -38,7 +39,7 @@ COLUMNS = "pointing game, error by three thresholdings, MaxBoxAcc v1 and v2, are
 
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--images", type=int, default=40, help="the number of composites (default 40)")
     parser.add_argument(
         "--rows", type=int, default=8, help="the number of rows of pixels in a step of insertion (default 8)"

@@ -56,6 +56,7 @@ from solvers.constraints.base import BoundConstraint, DualBlock
 from solvers.constraints.box import elementwise_support
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
+from solvers.printing import Printed, Summary, cells, counted, image_numbers, image_shape
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
 from solvers.rounding import UNIT, gamma, products, rounded_down, rounded_up, total, total_and_error
 from solvers.scaling import scaled_dual, scaled_problem, unscaled_value
@@ -71,8 +72,8 @@ ZERO_SHARE = 1e-9
 Array = TypeVar("Array", Tensor, np.ndarray[Any, Any])
 
 
-@dataclass(frozen=True)
-class Certificate(Generic[Array]):
+@dataclass(frozen=True, repr=False)
+class Certificate(Printed, Generic[Array]):
     """What is certain of a point, per image (B,), in float64.
 
     All five are tensors on the problem's device, or numpy arrays where the problem came in numpy.
@@ -94,6 +95,21 @@ class Certificate(Generic[Array]):
     rel_gap: Array
     max_violation: Array
     delta: Array
+
+    def summary(self) -> Summary:
+        """What the certificate prints: the numbers of the first images."""
+        images = len(self.rel_gap)
+        return Summary(
+            f"Certificate of {counted(images)}, {image_shape(self.delta)}",
+            {
+                "image": image_numbers(images),
+                "objective": cells(self.objective, ".6g"),
+                "bound": cells(self.bound, ".6g"),
+                "rel_gap": cells(self.rel_gap, ".2e"),
+                "max_violation": cells(self.max_violation, ".2e"),
+            },
+            images,
+        )
 
     @property
     def gap(self) -> Array:

@@ -16,6 +16,7 @@ from solvers.constraints.base import DualBlock
 from solvers.constraints.dual_blocks import map_dual_block
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
+from solvers.printing import Printed, Summary, cells, counted, image_numbers, image_shape
 
 
 class Status(Enum):
@@ -114,8 +115,8 @@ class MethodOutput:
     messages: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class SolveResult:
+@dataclass(frozen=True, repr=False)
+class SolveResult(Printed):
     """The solution of a batch, one entry per image. Tensors, or numpy arrays where the problem came in numpy.
 
     Attributes:
@@ -149,6 +150,26 @@ class SolveResult:
     dual: tuple[DualBlock | None, ...]
     method: str
     messages: tuple[str, ...]
+
+    def summary(self) -> Summary:
+        """What the result prints: the status and the certificate of the first images."""
+        images, optimal = len(self.status), sum(status is Status.OPTIMAL for status in self.status)
+        ended = f"{optimal} of {counted(images)} optimal"
+        seconds = f"set-up {self.setup_time:.3g} s, solve {self.solve_time:.3g} s"
+        return Summary(
+            f"SolveResult of {self.method}: {ended}, {image_shape(self.delta)}, {seconds}",
+            {
+                "image": image_numbers(images),
+                "status": cells(tuple(status.value for status in self.status)),
+                "objective": cells(self.objective, ".6g"),
+                "bound": cells(self.bound, ".6g"),
+                "rel_gap": cells(self.rel_gap, ".2e"),
+                "max_violation": cells(self.max_violation, ".2e"),
+                "iterations": cells(self.iterations),
+                "message": cells(self.messages),
+            },
+            images,
+        )
 
     def select(self, index: Tensor) -> SolveResult:
         """The results of some images, for instance to warm-start a problem of those images alone.

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmark_utils.file_names import WithoutDots
 from benchopt import BaseDataset
 
 import solvers
@@ -14,7 +15,7 @@ import solvers
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 
-class Dataset(BaseDataset):
+class Dataset(WithoutDots, BaseDataset):
     """Central crops of photos, each with a window, a threshold and a luminance bound."""
 
     name = "photos"

@@ -1,7 +1,7 @@
 """Do perturbations agree with class activation maps? The tables of docs/results.md.
 
-Run with `python examples/results`; it takes hours on two cores (the page says how many). All maps and tables are kept
-in `--folder`, so that a second run can continue. `--images 6 --models efficientnet-lite0` is a quick trial. With
+Run with `python -m examples.results`; it takes hours on two cores (the page says how many). All maps and tables are
+kept in `--folder`, so that a second run can continue. `--images 6 --models efficientnet-lite0` is a quick trial. With
 `--jobs 2` both models run at the same time. With `--forward onnx` (extra onnx) the methods that need no gradient take
 little more than half the time; their values differ by rounding.
 """
@@ -14,13 +14,14 @@ import multiprocessing
 from functools import partial
 from pathlib import Path
 
-from one_model import tables_of
-from report import fill
+from benchmarks.script_options import script_parser
+from examples.results.one_model import tables_of
+from examples.results.report import fill
 
 
 def arguments() -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--models", default="efficientnet-lite0,efficientnet-lite1", help="comma-separated names")
     parser.add_argument("--images", type=int, default=40, help="the number of composites for each model (default 40)")
     parser.add_argument("--folder", type=Path, default=Path("out/results"), help="where maps and tables are kept")

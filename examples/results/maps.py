@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from methods import ALL, Setting
 from torch import Tensor
 
 import ssimpert
+from examples.results.methods import ALL, Setting
 
 
 def composites_of(model: ssimpert.Classifier, count: int) -> ssimpert.data.CompositeSet:

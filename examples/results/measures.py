@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from maps import load, path_of
 from torch import Tensor
 
 import ssimpert
+from examples.results.maps import load, path_of
 from ssimpert.analysis import (
     agreement,
     agreement_table,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from maps import composites_of, make_maps
-from measures import measure
-from methods import ALL, BENCHED, FULL
-from report import tables
 
 import ssimpert
+from examples.results.maps import composites_of, make_maps
+from examples.results.measures import measure
+from examples.results.methods import ALL, BENCHED, FULL
+from examples.results.report import tables
 
 
 def tables_of(name: str, *, images: int, forward: str, folder: Path) -> dict[str, str]:

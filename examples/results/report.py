@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from maps import path_of
-from methods import CONTROLS, DRAWN, FULL, ONE_STEP
 
+from examples.results.maps import path_of
+from examples.results.methods import CONTROLS, DRAWN, FULL, ONE_STEP
 from ssimpert.analysis import holm, paired_differences, summarize
 from ssimpert.analysis.localization.max_box_acc import V2_IOUS
 from ssimpert.report import forest_plot, save_figure

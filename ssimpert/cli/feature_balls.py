@@ -148,7 +148,8 @@ class ConstrainedBall:
     """The arguments of :func:`ssimpert.perceptual_ball_constrained`, without model and images.
 
     Attributes:
-        radius, layers, normalization, step_norm, stop_at_success: as for :func:`ssimpert.perceptual_ball_constrained`.
+        radius, layers, normalization: as for :func:`ssimpert.perceptual_ball_constrained`.
+        step_norm, stop_at_success, shrink: as for :func:`ssimpert.perceptual_ball_constrained`.
         target: the class to aim at, by its name or number; None for any class but the image's own.
         settings: of the solver.
     """
@@ -158,6 +159,7 @@ class ConstrainedBall:
     normalization: Normalization
     step_norm: float
     stop_at_success: bool
+    shrink: bool | None
     target: str | None
     settings: solvers.Settings
 
@@ -175,6 +177,7 @@ class ConstrainedBall:
             steps=steps,
             margin=margin_for_target(self.target, model),
             stop_at_success=self.stop_at_success,
+            shrink=self.shrink,
             settings=self.settings,
             observer=lambda state: advance(),
         )
@@ -249,7 +252,12 @@ def penalised_ball(values: dict[str, Any], *, wanted_given: bool, faithful: bool
 
 
 def constrained_ball(
-    values: dict[str, Any], settings: solvers.Settings, *, stop_at_success: bool, target: str | None
+    values: dict[str, Any],
+    settings: solvers.Settings,
+    *,
+    stop_at_success: bool,
+    shrink: bool | None,
+    target: str | None,
 ) -> ConstrainedBall:
     """The run that the options describe.
 
@@ -257,6 +265,7 @@ def constrained_ball(
         values: one for every option of ``perceptual-ball-constrained``.
         settings: of the solver.
         stop_at_success: whether an image stops at its goal.
+        shrink: as for :func:`ssimpert.perceptual_ball_constrained`.
         target: of ``--target``.
 
     Raises:
@@ -268,6 +277,7 @@ def constrained_ball(
         NormalizationName(values["normalization"]).value,
         _positive("--step-norm", values["step_norm"]),
         stop_at_success,
+        shrink,
         target,
         settings,
     )

@@ -131,7 +131,7 @@ def _ball_run(
         if ball.gamma == 0:
             raise UsageError("--gamma 0 leaves minimal no weight to begin with; give a positive one")
     else:
-        ball = constrained_ball(values, settings, stop_at_success=True, target=target)
+        ball = constrained_ball(values, settings, stop_at_success=True, shrink=False, target=target)
     return MinimalRun(
         ball,
         engine=None,

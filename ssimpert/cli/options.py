@@ -256,6 +256,16 @@ class EngineOptions:
             rich_help_panel=ENGINE_PANEL,
         ),
     ] = None
+    shrink: Annotated[
+        bool | None,
+        typer.Option(
+            "--shrink/--no-shrink",
+            help="Draw a successful perturbation back to the smallest share that still reaches the goal. Such a "
+            "perturbation seldom survives the rounding of the PNG: add --quantize, or use the array. Default: on, "
+            "except with --all-steps and for the engine recentred.",
+            rich_help_panel=ENGINE_PANEL,
+        ),
+    ] = None
     target: TargetClass = None
     support: SupportMasks = None
     outside: Outside = False

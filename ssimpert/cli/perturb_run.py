@@ -37,7 +37,7 @@ DEFAULT_STEPS = 20
 # The options of the other groups that the perceptual balls take.
 ENGINE_OPTIONS_TAKEN = {
     BallMethod.PENALISED: ("steps", "target", "faithful", "quantize"),
-    BallMethod.CONSTRAINED: ("steps", "until_success", "target", "quantize"),
+    BallMethod.CONSTRAINED: ("steps", "until_success", "shrink", "target", "quantize"),
 }
 SOLVER_OPTIONS_TAKEN = {
     BallMethod.PENALISED: ("method",),
@@ -45,7 +45,11 @@ SOLVER_OPTIONS_TAKEN = {
 }
 BALL_STEPS = {BallMethod.PENALISED: 100, BallMethod.CONSTRAINED: DEFAULT_STEPS}
 # The flags of options that are not called like their fields.
-_FLAGS = {"recentred": "--recentred/--held", "until_success": "--until-success/--all-steps"}
+_FLAGS = {
+    "recentred": "--recentred/--held",
+    "until_success": "--until-success/--all-steps",
+    "shrink": "--shrink/--no-shrink",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class PerturbRun:
         constraint: as in :func:`ssimpert.perturb`; or a set that needs the model, or a perceptual ball, which takes no
             engine.
         engine, faithful, steps, quantize, method, settings: as in :func:`ssimpert.perturb`.
-        stop_at_success: as in :func:`ssimpert.perturb`.
+        stop_at_success, shrink: as in :func:`ssimpert.perturb`.
         target: the class to aim at, by its name or number; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
     """
@@ -66,6 +70,7 @@ class PerturbRun:
     faithful: bool
     steps: int
     stop_at_success: bool
+    shrink: bool | None
     target: str | None
     quantize: bool
     region: Region | None
@@ -110,6 +115,7 @@ class PerturbRun:
             faithful=self.faithful,
             support=support,
             stop_at_success=self.stop_at_success,
+            shrink=self.shrink,
             method=self.method,
             settings=self.settings,
             quantize=self.quantize,
@@ -140,12 +146,17 @@ def perturb_run_from_options(
         _check_faithful(constraint_options.name, engine, with_support=bool(engine_options.support))
     if engine_options.quantize and engine_options.support:
         raise UsageError("--quantize may move pixels outside --support; drop one of them")
+    if engine_options.shrink and engine_options.until_success is False:
+        raise UsageError("--shrink asks for the smallest perturbation, --all-steps for the largest margin; drop one")
+    if engine_options.shrink and engine_options.faithful:
+        raise UsageError("--faithful ends where its last step ends; drop it, or --shrink")
     return PerturbRun(
         constraint,
         check_engine_fits(constraint, engine, solver_options.method),
         faithful=engine_options.faithful,
         steps=engine_options.steps or DEFAULT_STEPS,
         stop_at_success=engine_options.until_success is not False,
+        shrink=engine_options.shrink,
         target=engine_options.target,
         quantize=engine_options.quantize,
         region=region_from_options(images, engine_options.support, outside=engine_options.outside),
@@ -177,13 +188,15 @@ def _ball_run(
             target=target,
         )
     else:
-        ball = constrained_ball(values, settings, stop_at_success=stop_at_success, target=target)
+        shrink = engine_options.shrink
+        ball = constrained_ball(values, settings, stop_at_success=stop_at_success, shrink=shrink, target=target)
     return PerturbRun(
         ball,
         engine=None,
         faithful=engine_options.faithful,
         steps=engine_options.steps or BALL_STEPS[ball_method],
         stop_at_success=stop_at_success,
+        shrink=engine_options.shrink,
         target=target,
         quantize=engine_options.quantize,
         region=None,

@@ -63,6 +63,7 @@ def _perturbation_caption(results: Sequence[PerturbResult | RecordedResults]) ->
             "reach what stands below it."
         )
     lines.append("outside: the excess over the set itself; empty where the set moved with the image.")
+    lines += _shrink_note(results[0])
     return "\n".join(lines)
 
 
@@ -77,6 +78,16 @@ def _distance(result: PerturbResult | RecordedResults, row: dict[str, Any]) -> T
         return cell(distance)
     steps = f"{row['steps']}×" if result.settings.get("recentred") and row["steps"] > 1 else ""  # noqa: RUF001
     return cell(f"{distance} ≤ {steps}{result.constraint.distance:g}")
+
+
+def _shrink_note(result: PerturbResult | RecordedResults) -> list[str]:
+    """Whether successes were drawn back; nothing where all steps went into the margin."""
+    if not result.settings.get("stop_at_success", False):
+        return []
+    if result.settings.get("shrink", False):
+        kept = "" if result.settings.get("quantized", False) else " The 8 bits of the PNG may undo them (--quantize)."
+        return [f"Successes are drawn back to the smallest share of the perturbation that reaches the goal.{kept}"]
+    return ["Successes are shown as found, not drawn back to what the goal needs (--shrink)."]
 
 
 def _remark(row: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from solvers.printing import Printed, Summary, cells, counted, image_numbers, image_shape
 from solvers.validation import as_integer
 from ssimpert.data.cut_outs import IMAGENET_CLASSES, CompositeObject, cut_out_pixels, named_objects, photo, tightest_box
 from ssimpert.data.resizing import resize
@@ -69,8 +70,8 @@ class Distractors:
     objects: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class CompositeSet:
+@dataclass(frozen=True, repr=False)
+class CompositeSet(Printed):
     """n composites of S x S pixels.
 
     Attributes:
@@ -96,6 +97,22 @@ class CompositeSet:
     textures: tuple[str, ...]
     rejected_share: float
     distractors: Distractors | None = None
+
+    def summary(self) -> Summary:
+        """What the set prints: the objects of the first composites, and where they are."""
+        images = len(self.objects)
+        return Summary(
+            f"CompositeSet of {counted(images)}, {image_shape(self.images)}, rejected share {self.rejected_share:.3g}",
+            {
+                "image": image_numbers(images),
+                "object": cells(self.objects),
+                "label": cells(self.labels),
+                "box (x0, y0, x1, y1)": cells(self.boxes),
+                "texture": cells(self.textures),
+            },
+            images,
+            [] if self.distractors is None else ["with a second object of another class in each"],
+        )
 
 
 @dataclass(frozen=True)

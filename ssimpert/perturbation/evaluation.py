@@ -63,6 +63,7 @@ def measure(
         gradient=before.gradient,
         stationarity_gap=_stationarity_gap(goal, image, final.images, step_solver),
         steps=final.steps,
+        shrink_share=_shares(final, image),
         messages=tuple(final.messages),
         history=tuple(final.history),
         name=name,
@@ -71,6 +72,11 @@ def measure(
         settings=settings,
         seconds=seconds,
     )
+
+
+def _shares(final: FinalIterate, image: Tensor) -> Tensor:
+    whole = torch.ones(len(image), dtype=torch.float64, device=image.device)
+    return whole if final.shrink_share is None else final.shrink_share
 
 
 def remeasure(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from ssimpert.linearization import Linearization, Margin
 from ssimpert.linearization.gradient import linearize_in_chunks
-from ssimpert.models.forward_passes import Model, logits_in_chunks
+from ssimpert.models.forward_passes import Model, logits_in_chunks, model_dtype
+
+# A margin counts as surely positive only above so many roundings of the largest logit, and of 1: in another batch the
+# logits of an image round differently.
+LOGIT_ROUNDINGS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +61,12 @@ class Goal:
         """Logits and margins at images (B, C, H, W), by a fresh forward pass without gradients."""
         logits = logits_in_chunks(self.model, images)
         return Decision(logits, self.margin(logits, self.label))
+
+    def sure_margin(self, images: Tensor) -> Tensor:
+        """The margins at images (B, C, H, W) less what the rounding of the logits may change, (B,)."""
+        rounding = LOGIT_ROUNDINGS * torch.finfo(model_dtype(self.model)).eps
+        decision = self.decide(images)
+        return decision.margin - rounding * (1 + decision.logits.abs().amax(dim=1))
 
     def linearize(self, images: Tensor) -> Linearization:
         """The margin's value (B,) and gradient (B, C, H, W) at images (B, C, H, W)."""

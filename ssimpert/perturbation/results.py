@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from solvers.constraints import Constraint, Intersection
+from solvers.printing import Printed, Summary, cells, counted, image_numbers, image_shape
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.history import StepRow, renumbered
+from ssimpert.printing import changes, norms, shares_below_one
 
 # A constraint set, or a rule that makes one for the current references (B, C, H, W).
 ConstraintRule = Constraint | Callable[[Tensor], Constraint]
@@ -42,16 +44,18 @@ class FinalIterate:
         steps: (B,) long, steps taken.
         messages: (B,), why an image stopped early, or empty.
         history: rows per step and image.
+        shrink_share: (B,) float64, the share of the perturbations found that was kept; ``None`` where all of it was.
     """
 
     images: Tensor
     steps: Tensor
     messages: Sequence[str]
     history: Sequence[StepRow] = ()
+    shrink_share: Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class PerturbResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class PerturbResult(Printed):
     """Perturbed images and what was measured on them, one entry per image; failures are returned too.
 
     Every number is measured on ``adversarial`` as returned, after rounding to its dtype, by a fresh forward pass.
@@ -77,8 +81,11 @@ class PerturbResult:
             returned point; it bounds nothing over the set itself. NaN for re-centred perturbations, whose set moves
             along, and without a set.
         steps: (B,) long, steps taken.
+        shrink_share: (B,) float64, the share of the perturbation found that was kept: below 1 where it was drawn back
+            to what the goal needs (``shrink``), else 1.
         messages: (B,), why an image stopped early, or empty.
-        history: one row per step and image: a :class:`StepRow`, or one of the rows that add to it.
+        history: one row per step and image: a :class:`StepRow`, or one of the rows that add to it. Its margins are
+            those of the steps, before anything was drawn back.
         name: what to call the perturbation in tables.
         margin: the goal.
         constraint: the set, or the rule that makes one; ``None`` for a perturbation that has none.
@@ -101,6 +108,7 @@ class PerturbResult:
     gradient: Tensor
     stationarity_gap: Tensor
     steps: Tensor
+    shrink_share: Tensor
     messages: tuple[str, ...]
     history: tuple[StepRow, ...]
     name: str
@@ -119,6 +127,31 @@ class PerturbResult:
         itself, which is not concave.
         """
         return self.settings.get("certified")
+
+    def summary(self) -> Summary:
+        """What the result prints: what became of the first images."""
+        images, reached = len(self.success), int(self.success.sum())
+        done = f"{reached} of {counted(images)} reached the goal"
+        return Summary(
+            f"{type(self).__name__} {self.name!r}: {done}, {image_shape(self.adversarial)}, {self.seconds:.3g} s",
+            {
+                "image": image_numbers(images),
+                "success": cells(self.success),
+                "label": changes(self.label_before, self.label_after),
+                "margin": changes(self.margin_before, self.margin_after),
+                **self._summary_columns(),
+                "SSIM": cells(self.ssim, ".6f"),
+                "l2 norm": norms(self.delta),
+                "share kept": shares_below_one(self.shrink_share),
+                "message": cells(self.messages),
+            },
+            images,
+            [] if self.constraint is None else [f"constraint: {self.constraint!r}"],
+        )
+
+    def _summary_columns(self) -> dict[str, list[str]]:
+        """Further columns of :meth:`summary`."""
+        return {}
 
     @classmethod
     def extending(cls, result: PerturbResult, **fields_added: Any) -> Self:
@@ -219,13 +252,14 @@ class PerturbResult:
                 "stationarity_gap": float(self.stationarity_gap[k]),
                 "certified": self.certified,
                 "steps": int(self.steps[k]),
+                "shrink_share": float(self.shrink_share[k]),
                 "message": self.messages[k],
             }
             for k in range(self.success.shape[0])
         ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PerceptualBallResult(PerturbResult):
     """What :func:`ssimpert.perceptual_ball_lbfgs` returns: the perturbation, and the objective as measured on it.
 
@@ -247,6 +281,9 @@ class PerceptualBallResult(PerturbResult):
     margin_term: Tensor
     feature_distance: Tensor
 
+    def _summary_columns(self) -> dict[str, list[str]]:
+        return {"gamma": cells(self.gamma), "feature distance": cells(self.feature_distance)}
+
     def rows(self) -> list[dict[str, Any]]:
         """The rows of :meth:`PerturbResult.rows`, with the objective and its terms."""
         names = ("gamma", "objective_before", "objective_after", "feature_term", "pixel_term", "margin_term")
@@ -256,7 +293,7 @@ class PerceptualBallResult(PerturbResult):
         ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureBallResult(PerturbResult):
     """What :func:`ssimpert.perceptual_ball_constrained` returns: the perturbation, and its true feature distance.
 
@@ -270,6 +307,9 @@ class FeatureBallResult(PerturbResult):
     radius: Tensor
     feature_distance: Tensor
 
+    def _summary_columns(self) -> dict[str, list[str]]:
+        return {"radius": cells(self.radius), "feature distance": cells(self.feature_distance)}
+
     def rows(self) -> list[dict[str, Any]]:
         """The rows of :meth:`PerturbResult.rows`, with the radius and the feature distance."""
         return [
@@ -278,7 +318,7 @@ class FeatureBallResult(PerturbResult):
         ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MinimalBudgetResult(PerturbResult):
     """What :func:`ssimpert.minimal_budget` returns: for each image the successful end of its bracket.
 
@@ -293,6 +333,9 @@ class MinimalBudgetResult(PerturbResult):
     failed_level: Tensor
     rounds: Tensor
 
+    def _summary_columns(self) -> dict[str, list[str]]:
+        return {"level": cells(self.level), "failed level": cells(self.failed_level), "rounds": cells(self.rounds)}
+
     def rows(self) -> list[dict[str, Any]]:
         """The rows of :meth:`PerturbResult.rows`, with the levels."""
         return [
@@ -306,7 +349,7 @@ class MinimalBudgetResult(PerturbResult):
         ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class QuantizedResult(PerturbResult):
     """What :func:`ssimpert.quantize` returns: a perturbation on the grid of 8-bit pixels.
 
@@ -331,6 +374,9 @@ class QuantizedResult(PerturbResult):
     windows_outside: Tensor
     float_margin: Tensor
     notes: tuple[str, ...]
+
+    def _summary_columns(self) -> dict[str, list[str]]:
+        return {"verdict": cells(self.verdict), "note": cells(self.notes)}
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of :meth:`PerturbResult.rows`, with what quantisation kept."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solvers.printing import Printed, Summary, cells, counted, image_numbers
 from ssimpert.analysis.comparison.maps import Maps
 from ssimpert.analysis.comparison.scores import MapScores
 from ssimpert.analysis.map_agreement.agreement import Agreement
@@ -19,6 +20,7 @@ from ssimpert.analysis.statistics.bootstrap import Clusters
 from ssimpert.analysis.statistics.table import COLUMNS, agreement_table
 from ssimpert.errors import InputError
 from ssimpert.perturbation.results import PerturbResult
+from ssimpert.printing import listed
 from ssimpert.records import json_values
 from ssimpert.validation import Integers, Names
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 
 P_VALUE = "p_value"
+# So many methods have a column in what a comparison prints.
+METHODS_SHOWN = 4
 
 
 class AgreementRow(TypedDict):
@@ -56,8 +60,8 @@ class AgreementRow(TypedDict):
     reasons: dict[str, str]
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Printed):
     """What :func:`ssimpert.compare` returns.
 
     Attributes:
@@ -88,6 +92,19 @@ class Comparison:
     control: PerturbResult | None
     settings: dict[str, Any]
     run: dict[str, list[Any]] = field(default_factory=dict)
+
+    def summary(self) -> Summary:
+        """What the comparison prints: the Pearson correlation of every method's first map, image by image."""
+        images = len(self.cam)
+        first = {name: next(iter(kinds.values())) for name, kinds in self.scores.items() if kinds}
+        columns = {name: cells(scores.values["pearson"], "+.3f") for name, scores in first.items()}
+        shown = dict(list(columns.items())[:METHODS_SHOWN])
+        return Summary(
+            f"Comparison of {self.perturbation!r} with {self.cam_name} ({self.cam_layer}): {counted(images)}",
+            {"image": image_numbers(images), "class": cells(self.cam_target), **shown},
+            images,
+            [f"methods: {listed(list(self.scores))}; Pearson correlations of the first map of each; table() has all"],
+        )
 
     @cached_property
     def records(self) -> list[AgreementRow]:

@@ -34,6 +34,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from solvers.printing import IMAGES_SHOWN, Printed, Summary, cells, counted, image_numbers
 from ssimpert.analysis.degenerate_maps import degenerate_reasons
 from ssimpert.analysis.localization.boxes import Boxes, best_iou, padded_boxes
 from ssimpert.analysis.localization.contours import contour_boxes
@@ -58,8 +59,8 @@ class BoxRow(TypedDict):
     reason: str | None
 
 
-@dataclass(frozen=True, eq=False)
-class MaxBoxAcc:
+@dataclass(frozen=True, eq=False, repr=False)
+class MaxBoxAcc(Printed):
     """Box accuracy of B maps at the thresholds 0 to 254.
 
     Attributes:
@@ -72,6 +73,24 @@ class MaxBoxAcc:
     iou_largest: Tensor
     iou_best: Tensor
     reasons: tuple[str | None, ...]
+
+    def summary(self) -> Summary:
+        """What the accuracy prints: the whole, and the best IoU of the first images."""
+        images = len(self.reasons)
+        whole = (
+            f"v1 {self.v1:.4f} at threshold {self.v1_threshold}, v2 {self.v2:.4f}" if images else "nothing to measure"
+        )
+        first = slice(None, IMAGES_SHOWN)
+        return Summary(
+            f"MaxBoxAcc of {counted(images)}: {whole}",
+            {
+                "image": image_numbers(images),
+                "best IoU of the largest box": cells(self.iou_largest[first].amax(dim=1)),
+                "of any box": cells(self.iou_best[first].amax(dim=1)),
+                "reason": cells(self.reasons),
+            },
+            images,
+        )
 
     @property
     def v1_accuracies(self) -> Tensor:

@@ -37,7 +37,8 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult, *, support: T
     """An ascent within l2 balls, to compare with ``result``: in the same loop, with the same goal, on the same images.
 
     For a re-centred GlobalSSIM perturbation the balls have radius ``sqrt(2) e |x~|`` around each iterate. The control
-    takes at most as many steps, and stops at success where the perturbation did.
+    takes at most as many steps, stops at success where the perturbation did, and is drawn back where the perturbation
+    was.
 
     For any other perturbation the ball is around the image, and its radius is the norm of ``result.delta``. The control
     takes as many steps as the image's perturbation took, without stopping at success, so that both have the same norm.
@@ -65,6 +66,7 @@ def l2_control(model: Model, image: Tensor, result: PerturbResult, *, support: T
             recentred=True,
             support=support,
             stop_at_success=bool(made["stop_at_success"]),
+            shrink=bool(made.get("shrink")),
             name=CONTROL_NAME,
         )
     radius = norm(result.delta.to(torch.float64)).clamp_min(VANISHING_RADIUS)

@@ -6,14 +6,10 @@ import torch
 from torch import Tensor
 
 from solvers.batch_algebra import per_image
-from ssimpert.models.forward_passes import model_dtype
 from ssimpert.perturbation.goal import Goal
 
 # The share is found to within this.
 SHARE_RESOLUTION = 2.0**-12
-# A margin counts as positive only above so many roundings of the largest logit, and of 1: in another batch the logits
-# of an image round differently.
-LOGIT_ROUNDINGS = 16
 # So many trials are by false position: three or four suffice along nearly linear margins. The later ones bisect.
 FALSE_POSITION_TRIALS = 6
 
@@ -36,7 +32,6 @@ def shorten_to_boundary(goal: Goal, image: Tensor, perturbed: Tensor, clean_marg
     """
     reference = image.to(torch.float64)
     whole = perturbed - reference
-    rounding = LOGIT_ROUNDINGS * torch.finfo(model_dtype(goal.model)).eps
 
     def shortened(share: Tensor, indices: Tensor) -> Tensor:
         """The images at ``indices`` with this share (K,) of their perturbations, rounded to the images' dtype."""
@@ -45,8 +40,7 @@ def shorten_to_boundary(goal: Goal, image: Tensor, perturbed: Tensor, clean_marg
 
     def sure_margin(share: Tensor, indices: Tensor) -> Tensor:
         """The margin there, less what rounding may change, (K,)."""
-        decision = goal.select(indices).decide(shortened(share, indices))
-        return (decision.margin - rounding * (1 + decision.logits.abs().amax(dim=1))).to(torch.float64)
+        return goal.select(indices).sure_margin(shortened(share, indices)).to(torch.float64)
 
     everyone = torch.arange(len(image), device=image.device)
     low, high = torch.zeros(len(image), dtype=torch.float64, device=image.device), reference.new_ones(len(image))

@@ -9,7 +9,7 @@ itself. :meth:`StepSolver.retract` then brings the result back onto the set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -111,6 +111,22 @@ class StepSolver:
                 factor = constraint.bind(reference[positions]).scale_factor(delta[positions])
                 delta = delta.index_copy(0, positions, delta[positions] * per_image(factor))
         return delta
+
+    def excess_around(self, original: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """How far perturbed images are outside the sets around ``original`` (B, C, H, W), as a function.
+
+        The function takes images (K, C, H, W) and their indices in the batch (K,). It returns the excess (K,) float64,
+        in the sets' own unit; 0 or less inside.
+        """
+
+        def excess(images: Tensor, indices: Tensor) -> Tensor:
+            reference = original[indices].to(torch.float64)
+            delta, found = images.to(torch.float64) - reference, reference.new_zeros(len(indices))
+            for constraint, positions in self.sets_of(reference, indices):
+                found[positions] = constraint.bind(reference[positions]).excess(delta[positions])
+            return found
+
+        return excess
 
     def sets_of(self, reference: Tensor, image_indices: Tensor) -> list[tuple[Constraint, Tensor]]:
         """The distinct sets of the images at ``image_indices``, each with the positions there of its images."""

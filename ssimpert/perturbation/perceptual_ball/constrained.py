@@ -39,6 +39,7 @@ from ssimpert.perturbation.evaluation import measure, require_sound_gradients, r
 from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.inputs import check_image, checked_goal
 from ssimpert.perturbation.results import FeatureBallResult, PerturbResult
+from ssimpert.perturbation.shrinking import shrink_option, shrink_to_goal
 from ssimpert.records import describe
 from ssimpert.validation import Numbers, check_count, check_positive, check_radii
 
@@ -64,6 +65,7 @@ def perceptual_ball_constrained(
     margin: Margin | None = None,
     label: Tensor | None = None,
     stop_at_success: bool = True,
+    shrink: bool | None = None,
     method: str = "auto",
     settings: solvers.Settings | dict[str, object] | None = None,
     name: str | None = None,
@@ -83,6 +85,8 @@ def perceptual_ball_constrained(
         margin: the goal; default :class:`~ssimpert.Untargeted`.
         label: the images' classes (B,); default: the model's own labels.
         stop_at_success: freeze an image once its goal is reached; ``False`` spends all steps on the largest margin.
+        shrink: draw a successful perturbation back along its segment, to the smallest share that still succeeds, as for
+            :func:`~ssimpert.perturb`. Default: wherever ``stop_at_success`` is on.
         method: the solver's method, for each step.
         settings: the solver's settings; default ``eps_rel=0.03, max_iter=200``. ``history`` has the relative gap of
             every step.
@@ -102,6 +106,7 @@ def perceptual_ball_constrained(
     check_image(image)
     steps, step_norm = check_count("steps", steps), check_positive("step_norm", step_norm)
     radii = check_radii("radius", radius, image)
+    shrink = shrink_option(shrink, stop_at_success=bool(stop_at_success))
     features = deep_features(model, layers, normalization)
     goal = checked_goal(model, image, label, margin)
     state = loop.start(goal, image, stop_at_success=stop_at_success)
@@ -110,10 +115,13 @@ def perceptual_ball_constrained(
     for reached in loop.ascend(goal, state, move, steps=steps, stop_at_success=stop_at_success):
         if observer is not None:
             observer(reached)
+    final = state.final()
+    if shrink:
+        final = shrink_to_goal(goal, image, final, move.excess)
     result = measure(
         goal,
         image,
-        state.final(),
+        final,
         step_solver=None,
         constraint=None,
         name=name or "feature ball",
@@ -127,6 +135,7 @@ def perceptual_ball_constrained(
             "margin": describe(margin),
             "recentred": False,
             "stop_at_success": bool(stop_at_success),
+            "shrink": shrink,
             "solver": {"method": method, "eps_rel": settings.eps_rel, "max_iter": settings.max_iter},
             "label": None if label is None else goal.label.tolist(),
         },
@@ -198,6 +207,10 @@ class FeatureBallMove:
 
     def _distance(self, images: Tensor, indices: Tensor) -> Tensor:
         return feature_distance(self.features, self.original[indices], images)
+
+    def excess(self, images: Tensor, indices: Tensor) -> Tensor:
+        """By how much feature distances of images (K, C, H, W) exceed their radii, (K,) float64."""
+        return self._distance(images.to(torch.float64), indices) - self.radius[indices]
 
     def _within_radius(self, images: Tensor, indices: Tensor) -> Tensor:
         return self._distance(images, indices) <= self.radius[indices]

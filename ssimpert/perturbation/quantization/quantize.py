@@ -18,6 +18,7 @@ from ssimpert.perturbation.evaluation import remeasure
 from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.inputs import check_image
 from ssimpert.perturbation.quantization.feature_limit import FeatureLimit
+from ssimpert.perturbation.quantization.grid_shrinking import shrink_on_grid
 from ssimpert.perturbation.quantization.pixel_grid import (
     INSIDE_TOLERANCE,
     Excess,
@@ -55,6 +56,9 @@ def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int 
     reference's grey value. For any other set the perturbation is scaled towards 0 before rounding, by bisection. Where
     the margin was lost, pixels move along its gradient as far as the set allows.
 
+    A perturbation that was drawn back (``shrink_share`` below 1) is only just large enough. Where rounding undoes it
+    for good, the whole perturbation that was found is quantised, and drawn back on the grid.
+
     A WindowSSIM can always be kept where the clean images have grey values themselves, at worst by the clean image.
     Resized float photos may have flat dark windows in which not even the nearest grey values are inside; the result
     says so.
@@ -76,12 +80,14 @@ def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int 
     rounds = check_count("rounds", rounds, 0)
     _check(image, result)
     constraint_set, goal = _set_around(model, image, result), result.goal(model)
-    parts = []
+    parts, shares = [], []
     for k in range(len(image)):
         index = torch.tensor([k], device=image.device)
         image_set = None if constraint_set is None else constraint_set.select(index, len(image))
-        perturbed = result.adversarial[index].detach()
-        parts.append(_quantize_one(goal.select(index), image[index], perturbed, image_set, rounds))
+        perturbed, share = result.adversarial[index].detach(), float(result.shrink_share[k])
+        grey, share = _quantize_one(goal.select(index), image[index], perturbed, share, image_set, rounds)
+        parts.append(pixels_of(grey, image.dtype).to(image.device))
+        shares.append(share)
     quantized = remeasure(model, image, result, torch.cat(parts), window_of=result.constraint)
     bound = None if constraint_set is None else constraint_set.bind(image.double())
     if bound is None:
@@ -89,6 +95,7 @@ def quantize(model: Model, image: Tensor, result: PerturbResult, *, rounds: int 
     elif isinstance(bound, FeatureLimit):
         excess = bound.excess(quantized.adversarial.double() - image.double())
         quantized = replace(quantized, violation=excess.clamp_min(0).to(image.dtype))
+    quantized = replace(quantized, shrink_share=torch.tensor(shares, dtype=torch.float64, device=image.device))
     settings = {**result.settings, "quantized": True}
     quantized = replace(quantized, settings=settings, seconds=result.seconds + time.perf_counter() - began)
     return _with_verdict(quantized, result, bound, image)
@@ -104,47 +111,67 @@ def _set_around(model: Model, image: Tensor, result: PerturbResult) -> Constrain
 
 
 def _quantize_one(
-    goal: Goal, image: Tensor, perturbed: Tensor, image_set: Constraint | FeatureLimit | None, rounds: int
-) -> Tensor:
-    """One perturbed image on the grid, (1, C, H, W) in the dtype of ``image``.
+    goal: Goal,
+    image: Tensor,
+    perturbed: Tensor,
+    share: float,
+    image_set: Constraint | FeatureLimit | None,
+    rounds: int,
+) -> tuple[Tensor, float]:
+    """The grey values of one perturbed image, (1, C, H, W), and the share of its perturbation that was kept.
 
     Args:
         goal: of this image.
         image, perturbed: (1, C, H, W).
+        share: of the perturbation found, which ``perturbed`` has.
         image_set: the set to keep to; ``None`` for none.
         rounds: most attempts at regaining the margin.
     """
     by_window = isinstance(image_set, solvers.WindowSSIM) and image_set.beta > 0
     device = torch.device("cpu") if by_window else image.device  # single grey steps are compiled for the CPU
-    reference, grey = image.double().to(device), nearest_grey_values(perturbed).to(device)
+    reference = image.double().to(device)
+    grid: WindowGrid | None = None
+    bound = None if image_set is None else image_set.bind(reference)
+    scaled = ScaledRounding(bound, reference, image.dtype)
+    if isinstance(image_set, solvers.WindowSSIM) and by_window:
+        grid = WindowGrid(image_set, reference)
 
     def slope(pixels: Tensor) -> tuple[float, Tensor]:
         """The margin and its gradient at ``pixels``; gradients that are not finite count as 0."""
         linear = goal.linearize(pixels.to(image))
         return float(linear.value), linear.gradient.double().to(device).nan_to_num(0.0, 0.0, 0.0)
 
-    margin_before, gradient = slope(perturbed)
-    grid: WindowGrid | ScaledRounding
-    if isinstance(image_set, solvers.WindowSSIM) and by_window:
-        grid = WindowGrid(image_set, reference)
-        grey = grid.settle(grey, gradient)
-    else:
-        grid = ScaledRounding(None if image_set is None else image_set.bind(reference), reference, image.dtype)
-        grey = grid.settle(grey, perturbed)
-    if not margin_before > 0:  # an image that did not reach the goal before, or whose margin is NaN, is only rounded
-        return pixels_of(grey, image.dtype).to(image.device)
-    best, best_margin = grey, float("-inf")
-    for attempt in range(rounds + 1):
-        margin, gradient = slope(pixels_of(grey, image.dtype))
-        if margin > best_margin:
-            best, best_margin = grey, margin
-        if margin > 0 or attempt == rounds:
-            break
-        lifted = grid.lift(grey, gradient, SURPLUS_FACTOR * -margin + MIN_SURPLUS)
-        if torch.equal(lifted, grey):
-            break
-        grey = lifted
-    return pixels_of(best, image.dtype).to(image.device)
+    def settle(grey: Tensor, pixels: Tensor, gradient: Tensor) -> Tensor:
+        """Grey values inside the set, near those of ``pixels``, where the margin has this gradient."""
+        return scaled.settle(grey, pixels) if grid is None else grid.settle(grey, gradient)
+
+    def rounded(pixels: Tensor) -> tuple[Tensor, float, Tensor]:
+        """Grey values of ``pixels``, with the margin regained; their margin; the margin's gradient at ``pixels``."""
+        margin_before, first_gradient = slope(pixels)
+        grey = settle(nearest_grey_values(pixels).to(device), pixels, first_gradient)
+        if not margin_before > 0:  # an image that did not reach the goal, or whose margin is NaN, is only rounded
+            return grey, float("-inf"), first_gradient
+        best, best_margin = grey, float("-inf")
+        for attempt in range(rounds + 1):
+            margin, gradient = slope(pixels_of(grey, image.dtype))
+            if margin > best_margin:
+                best, best_margin = grey, margin
+            if margin > 0 or attempt == rounds:
+                break
+            lifted = (grid or scaled).lift(grey, gradient, SURPLUS_FACTOR * -margin + MIN_SURPLUS)
+            if torch.equal(lifted, grey):
+                break
+            grey = lifted
+        return best, best_margin, first_gradient
+
+    grey, margin, _ = rounded(perturbed)
+    if share == 1 or (margin > 0 and scaled.allows(grey)):
+        return grey, share
+    stretched = image.double() + (perturbed.double() - image.double()) / share
+    whole, whole_margin, gradient = rounded(stretched.clamp(0, 1).to(image.dtype))
+    if not whole_margin > 0 or (margin > 0 and not scaled.allows(whole)):
+        return grey, share
+    return shrink_on_grid(goal, image, whole, lambda values, pixels: settle(values, pixels, gradient), bound)
 
 
 def _with_verdict(

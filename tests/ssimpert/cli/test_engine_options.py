@@ -164,3 +164,21 @@ def test_help_loads_no_numerical_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_successes_are_drawn_back_unless_this_is_declined(command: Command, small: Classifier, tmp_path: Path) -> None:
+    words = ("perturb", "chelsea", "--constraint", "l2", "--radius", "3", "--steps", "4", "--out", tmp_path)
+    (drawn_back,), (whole,) = records(command, *words), records(command, *words, "--no-shrink")
+    assert [record["settings"]["shrink"] for record in (drawn_back, whole)] == [True, False]
+    assert drawn_back["result"]["success"]
+    assert drawn_back["result"]["l2_norm"] < whole["result"]["l2_norm"]
+    share = drawn_back["result"]["shrink_share"]
+    assert drawn_back["result"]["l2_norm"] == pytest.approx(share * whole["result"]["l2_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("other", ["--all-steps", "--faithful"])
+def test_options_that_contradict_shrink_are_wrong_usage(command: Command, tmp_path: Path, other: str) -> None:
+    code, _, error = command("perturb", "chelsea", "--shrink", other, "--out", tmp_path)
+    assert code == 2
+    assert other in error
+    assert "--shrink" in error

@@ -54,7 +54,7 @@ def test_the_file_block_is_what_others_measure_on_the_png(
     small: Classifier,
     option: str,
 ) -> None:
-    record = record_of(capsys, monkeypatch, tmp_path, *WINDOWS, option)
+    record = record_of(capsys, monkeypatch, tmp_path, *WINDOWS, option, "--no-shrink")
     pixels, file, result = pixels_of(tmp_path), record["file"], record["result"]
     assert isinstance(file, dict)
     assert isinstance(result, dict)

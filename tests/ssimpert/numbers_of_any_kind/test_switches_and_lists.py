@@ -20,6 +20,10 @@ from tests.ssimpert.numbers_of_any_kind.inputs import BALL, comparison, image, m
 
 SWITCHES: dict[str, Callable[[Any], Any]] = {
     "stop_at_success": lambda on: ssimpert.perturb(model(), image(), BALL, steps=1, stop_at_success=on),
+    "shrink": lambda on: ssimpert.perturb(model(), image(), BALL, steps=1, shrink=on),
+    "shrink in a feature ball": lambda on: ssimpert.perceptual_ball_constrained(
+        model(), image(), 0.1, layers=["features.1"], steps=1, shrink=on
+    ),
     "recentred": lambda on: ssimpert.perturb(model(), image(), BALL, steps=1, recentred=on),
     "lbfgs": lambda on: ssimpert.perceptual_ball_lbfgs(
         model(), image(), layers=["features.1"], iterations=2, box=on, lower_gamma=on
