@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "ssimpert needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[dev,bench,baselines,models,onnx,docs]'
+	$(PIP) -e '.[dev,bench,baselines,coco,models,onnx,docs]'
 	@touch $@
 
 demo: setup
