@@ -1,8 +1,9 @@
 """The command line: ``ssimpert --help``.
 
 Found here: the commands (``app``, ``listings``), their options (``options``, ``option_groups``, ``constraints``,
-``engines``, ``region``), what a command is to do (``perturb_run``, ``minimal_run``), its images, model and folders
-(``workspace``), and what it writes and prints (``outputs``, ``comparison``, ``conformance``, ``tables``, ``progress``).
+``engines``, ``region``), what a command is to do (``perturb_run``, ``minimal_run``), its photos and their objects
+(``photos``, ``objects``), its model and folders (``workspace``), and what it writes and prints (``outputs``,
+``comparison``, ``conformance``, ``tables``, ``localization_table``, ``progress``).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import typer
 
 from ssimpert.cli import listings
 from ssimpert.cli.errors import UsageError
+from ssimpert.cli.objects import ObjectOptions, objects_from_options
 from ssimpert.cli.option_groups import with_option_groups
 from ssimpert.cli.options import (
     AsJson,
@@ -22,6 +23,7 @@ from ssimpert.cli.options import (
     SolverOptions,
 )
 from ssimpert.cli.perturb_run import perturb_run_from_options
+from ssimpert.cli.photos import PhotoOptions, select_photos
 from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.workspace import Workspace
 
@@ -62,6 +64,7 @@ def perturb(
     images: Images,
     *,
     out: Out = Path("out/perturb"),
+    photo_options: PhotoOptions,
     model_options: ModelOptions,
     constraint_options: ConstraintOptions,
     engine_options: EngineOptions,
@@ -69,14 +72,16 @@ def perturb(
     json: AsJson = False,
 ) -> None:
     """Change the label of each image. Write adversarial.png, adversarial.npy and result.json."""
-    perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
-    workspace = Workspace(images, out, model_options)
+    selection = select_photos(images, photo_options)
+    perturb_run = perturb_run_from_options(selection.names, constraint_options, engine_options, solver_options)
+    workspace = Workspace(selection, out, model_options)
     result = workspace.perturb(perturb_run)
-    workspace.finish([workspace.record(result, k) for k in range(len(images))], as_json=json)
+    workspace.finish([workspace.record(result, k) for k in range(len(workspace.names))], as_json=json)
     if not json:
         from ssimpert.cli.tables import perturbation_table
 
-        workspace.show(perturbation_table(images, [result], workspace.classifier.label_name))
+        workspace.show(perturbation_table(workspace.names, [result], workspace.classifier.label_name))
+    selection.exit_if_skipped()
 
 
 @app.command()
@@ -85,10 +90,12 @@ def compare(
     images: Images,
     *,
     out: Out = Path("out/compare"),
+    photo_options: PhotoOptions,
     model_options: ModelOptions,
     constraint_options: ConstraintOptions,
     engine_options: EngineOptions,
     solver_options: SolverOptions,
+    object_options: ObjectOptions,
     layer: Annotated[
         str | None, typer.Option(help="The layer for the class activation map. Default: the model's own.")
     ] = None,
@@ -148,8 +155,9 @@ def compare(
 
     if insertion_step is not None and not insertion_deletion:
         raise UsageError(f"--insertion-step {insertion_step} is for --insertion-deletion, which is not asked for")
-    perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
-    workspace = Workspace(images, out, model_options)
+    selection = select_photos(images, photo_options)
+    perturb_run = perturb_run_from_options(selection.names, constraint_options, engine_options, solver_options)
+    workspace = Workspace(selection, out, model_options, objects_from_options(object_options))
     options: dict[str, Any] = {
         "layer": layer,
         "layout": layout,
@@ -159,6 +167,7 @@ def compare(
         "insertion_deletion": insertion_step or insertion_deletion,
         "sanity": sanity,
         "shifts": shifts,
+        **workspace.objects(),
     }
     comparison.check_comparison_options(workspace, options)
     options["forward"] = comparison.forward_from_option(workspace, options, forward)
@@ -166,6 +175,7 @@ def compare(
     if perturb_run.region is not None:
         options["support"] = workspace.support(perturb_run.region)
     comparison.compare_and_write(workspace, result, options, as_json=json)
+    selection.exit_if_skipped()
 
 
 @app.command()
@@ -182,6 +192,7 @@ def minimal(
             "curve.svg.",
         ),
     ] = None,
+    photo_options: PhotoOptions,
     model_options: ModelOptions,
     constraint_options: ConstraintOptions,
     search_options: SearchOptions,
@@ -197,22 +208,24 @@ def minimal(
     """
     from ssimpert.cli.minimal_run import find_minimal, minimal_run_from_options, write_curve
 
-    minimal_run = minimal_run_from_options(images, constraint_options, search_options, solver_options)
-    workspace = Workspace(images, out, model_options)
+    selection = select_photos(images, photo_options)
+    minimal_run = minimal_run_from_options(selection.names, constraint_options, search_options, solver_options)
+    workspace = Workspace(selection, out, model_options)
     result = find_minimal(workspace, minimal_run)
-    records = [workspace.record(result, k) for k in range(len(images))]
+    records = [workspace.record(result, k) for k in range(len(workspace.names))]
     for record in records:
         record["result"]["level_unit"] = result.settings["level"]
     workspace.finish(records, as_json=json)
     if curve is not None:
-        with progress_bar("trying levels", len(images)) as advance:
-            for k in range(len(images)):
+        with progress_bar("trying levels", len(workspace.names)) as advance:
+            for k in range(len(workspace.names)):
                 write_curve(workspace, minimal_run, result, k, curve)
                 advance()
     if not json:
         from ssimpert.cli.tables import minimal_table
 
-        workspace.show(minimal_table(images, result, workspace.classifier.label_name))
+        workspace.show(minimal_table(workspace.names, result, workspace.classifier.label_name))
+    selection.exit_if_skipped()
 
 
 for listing in (listings.models, listings.samples, listings.methods):

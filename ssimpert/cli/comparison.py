@@ -82,11 +82,14 @@ def compare_and_write(workspace: Workspace, result: PerturbResult, options: dict
     ]
     workspace.finish(records, as_json=as_json)
     if not as_json:
+        from ssimpert.cli.localization_table import localization_table
         from ssimpert.cli.tables import agreement_table, perturbation_table
 
         results = [result] + ([comparison.control] if comparison.control is not None else [])
         workspace.show(perturbation_table(workspace.names, results, workspace.classifier.label_name))
         workspace.show(agreement_table(workspace.names, comparison))
+        if comparison.settings["masks"]:
+            workspace.show(localization_table(workspace.names, comparison))
 
 
 def image_names(names: list[str], folders: list[Path]) -> tuple[list[str], Path]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.cli.objects import Objects, comparison_keywords, seen_objects
 from ssimpert.cli.options import ModelOptions
 from ssimpert.cli.perturb_run import PerturbRun, margin_for_target
+from ssimpert.cli.photos import PhotoSelection, load_selected
 from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.region import Region
 
@@ -21,32 +23,45 @@ class Workspace:
     """The images, the model and the folders of one command, checked before any image is perturbed.
 
     Attributes:
+        selection: the photos that the command's arguments mean, and why some were skipped.
+        indices: which photos of the selection are used.
         names: what the user called the images: samples or files.
+        photos: the images with their frames, and with what was done to them.
         folders: a folder for each image's results.
         classifier: the model.
         batch: the images, (B, 3, S, S) in [0, 1], at the model's size and on its device.
         model_name: what the user called the model.
     """
 
-    def __init__(self, names: list[str], out: Path, options: ModelOptions) -> None:
-        """Make the folders below ``out``, load the model and the images.
+    def __init__(
+        self, selection: PhotoSelection, out: Path, options: ModelOptions, objects: Objects | None = None
+    ) -> None:
+        """Load the model and the photos, and make the folders below ``out``. Photos that can't be used are skipped.
+
+        ``objects``: the photos' objects, for ``compare``; a photo without them is skipped, too.
 
         Raises:
-            InputError: a folder can't be written to, or the model or an image can't be loaded.
+            InputError: a folder can't be written to, the model can't be loaded, or no photo can be used.
         """
         import torch
 
         from ssimpert.cli.outputs import folders_for, prepare_folder
-        from ssimpert.data import load_image
         from ssimpert.models import load_model
 
-        self.names = names
-        self.folders = folders_for(names, out)
-        for folder in self.folders:
-            prepare_folder(folder)
+        self.selection = selection
+        folders = folders_for(selection.names, out)
+        prepare_folder(out)
         self.classifier: Classifier = load_model(options.model, weights=options.weights, device=options.device)
         size, device = self.classifier.input_size, self.classifier.mean.device
-        self.batch: Tensor = torch.cat([load_image(name, size=size, device=device) for name in names])
+        loaded = load_selected(selection, size, device, lambda photo: seen_objects(objects, photo))
+        self.indices = [index for index, _, _ in loaded]
+        self.photos = [photo for _, photo, _ in loaded]
+        self._seen_objects = [seen for _, _, seen in loaded]
+        self.names = [photo.name for photo in self.photos]
+        self.folders = [folders[index] for index in self.indices]
+        for folder in self.folders:
+            prepare_folder(folder)
+        self.batch: Tensor = torch.cat([photo.image for photo in self.photos])
         self.model_name = options.model
 
     def perturb(self, perturb_run: PerturbRun) -> PerturbResult:
@@ -74,7 +89,11 @@ class Workspace:
         """Where pixels may change, (B, 1, H, W) bool on the images' device; None for everywhere."""
         if region is None:
             return None
-        return region.masks(self.classifier.input_size).to(self.batch.device)
+        return region.masks(self.classifier.input_size)[self.indices].to(self.batch.device)
+
+    def objects(self) -> dict[str, Any]:
+        """The photos' objects as keywords of :func:`ssimpert.compare`; empty where none were given."""
+        return comparison_keywords(self._seen_objects, self.batch.device)
 
     def record(self, result: PerturbResult, index: int) -> dict[str, Any]:
         """Write the files of the image at ``index``, and return what result.json says about this image."""
@@ -87,6 +106,7 @@ class Workspace:
         return {
             "ssimpert": __version__,
             "image": self.names[index],
+            "photo": self._photo(index),
             "model": self.model_name,
             "settings": result.settings,
             "result": numbers
@@ -108,6 +128,16 @@ class Workspace:
             write_json(record, folder / "result.json")
         if as_json:
             print_json(records)
+
+    def _photo(self, index: int) -> dict[str, Any]:
+        """The photo's size in pixels, the part of the photo that the model sees, and what was done to the photo."""
+        photo = self.photos[index]
+        return {
+            "width": photo.frame.width,
+            "height": photo.frame.height,
+            "seen_box": list(photo.frame.seen_box),
+            "notes": list(photo.notes),
+        }
 
     def show(self, table: Any) -> None:
         """Print a table of rich."""

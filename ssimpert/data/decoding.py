@@ -23,6 +23,7 @@ from ssimpert.data.colour import (
 )
 from ssimpert.data.deep_colour import decode_deep_colour, decodes_deeply, is_deep_colour, raw_modes
 from ssimpert.data.pixel_limit import MAX_PIXELS, check_pixel_count, too_many_pixels
+from ssimpert.data.resizing import DEEP_WHITE
 from ssimpert.errors import InputError
 
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr"}
@@ -53,11 +54,11 @@ class DecodedPicture:
     """A picture in sRGB, turned upright.
 
     Attributes:
-        pixels: an RGB picture for files of 8 bits; (H, W, 3) float32 in [0, 1] for files of 16 bits.
+        pixels: an RGB picture for files of 8 bits; (H, W, 3) uint16 for files of 16 bits, white at 65535.
         notes: what was done to the pixels, in words.
     """
 
-    pixels: Image.Image | NDArray[np.float32]
+    pixels: Image.Image | NDArray[np.uint16]
     notes: tuple[str, ...]
 
     @property
@@ -152,7 +153,7 @@ def _first_line(error: BaseException) -> str:
 def _deep_colour(picture: Image.Image, path: Path, notes: tuple[str, ...]) -> DecodedPicture:
     """A picture of 16-bit colours. LittleCMS converts 8 bits only, so a picture with a profile is rounded to 8 bits."""
     premultiplied = "RGBa" in raw_modes(picture)
-    picture.load()  # Pillow says what is wrong with a damaged file; OpenCV does not
+    _check_whole(path)
     orientation = _orientation(picture)
     pixels, is_transparent = decode_deep_colour(path, premultiplied=premultiplied)
     profile, colour_notes = embedded_profile(picture, "L" if picture.mode == "LA" else "RGB")
@@ -160,7 +161,7 @@ def _deep_colour(picture: Image.Image, path: Path, notes: tuple[str, ...]) -> De
         colour_notes = (*colour_notes, _TRANSPARENT)
     if profile is not None and profile.transform is not None:
         colour_notes = (*colour_notes, f"rounded to 8 bits and converted from the colours of {profile.name!r} to sRGB")
-        rounded = Image.fromarray(np.round(pixels * 255).astype(np.uint8)).convert(profile.mode)
+        rounded = Image.fromarray(np.rint(pixels / (DEEP_WHITE / 255)).astype(np.uint8)).convert(profile.mode)
         return DecodedPicture(
             _turned(converted(rounded, profile.to_srgb), orientation),
             (*notes, *colour_notes, *_turn_notes(orientation)),
@@ -168,23 +169,30 @@ def _deep_colour(picture: Image.Image, path: Path, notes: tuple[str, ...]) -> De
     return DecodedPicture(_turned(pixels, orientation), (*notes, *colour_notes, *_turn_notes(orientation)))
 
 
-def _grey_16_bit(picture: Image.Image, path: Path) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+def _grey_16_bit(picture: Image.Image, path: Path) -> tuple[NDArray[np.uint16], tuple[str, ...]]:
     levels = np.asarray(picture)
     low, high = int(levels.min()), int(levels.max())
     if low < 0 or high > 65535:
         raise InputError(f"{str(path)!r} holds 32-bit integers from {low} to {high}; valid: 0 to 65535 (16 bits)")
-    grey = (levels / np.float64(65535)).astype(np.float32)
+    grey = levels.astype(np.uint16)
     profile, notes = embedded_profile(picture, "L")
     if profile is not None and profile.transform is not None:
         notes = (*notes, f"converted from the colours of {profile.name!r} to sRGB")
-        grey = np.interp(grey, np.arange(256) / 255, grey_curve(profile)).astype(np.float32)
+        curve = np.interp(np.arange(DEEP_WHITE + 1) / DEEP_WHITE, np.arange(256) / 255, grey_curve(profile))
+        grey = np.rint(curve * DEEP_WHITE).astype(np.uint16)[grey]
     transparent_level = picture.info.get("transparency")
     if isinstance(transparent_level, int):
         is_transparent = levels == transparent_level
         if bool(is_transparent.any()):
             notes = (*notes, _TRANSPARENT)
-            grey = np.where(is_transparent, np.float32(1), grey)
-    return np.repeat(grey[:, :, None], 3, axis=2), notes
+            grey = np.where(is_transparent, np.uint16(DEEP_WHITE), grey)
+    return np.broadcast_to(grey[:, :, None], (*grey.shape, 3)), notes
+
+
+def _check_whole(path: Path) -> None:
+    """Let Pillow decode the file, since Pillow says what is wrong with a damaged file, and OpenCV does not."""
+    with Image.open(path) as picture:
+        picture.load()
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -196,7 +204,7 @@ def _turn_notes(orientation: int) -> tuple[str, ...]:
     return () if orientation == 1 else (f"turned upright by its EXIF orientation {orientation}",)
 
 
-def _turned(pixels: Image.Image | NDArray[np.float32], orientation: int) -> Image.Image | NDArray[np.float32]:
+def _turned(pixels: Image.Image | NDArray[np.uint16], orientation: int) -> Image.Image | NDArray[np.uint16]:
     if orientation == 1:
         return pixels
     if isinstance(pixels, Image.Image):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ssimpert.data.resizing import DEEP_WHITE
 from ssimpert.errors import InputError
 
 _ORIENTATION_TAG, _BITS_TAG, _PLANES_TAG = 274, 258, 284
@@ -44,8 +45,8 @@ def decodes_deeply(picture: Image.Image, path: Path) -> bool:
     return tags.get(_ORIENTATION_TAG, 1) == 1
 
 
-def decode_deep_colour(path: Path, *, premultiplied: bool) -> tuple[NDArray[np.float32], bool]:
-    """The pixels (H, W, 3) in [0, 1] of a 16-bit colour file, on white, and whether some pixel was not opaque.
+def decode_deep_colour(path: Path, *, premultiplied: bool) -> tuple[NDArray[np.uint16], bool]:
+    """The levels (H, W, 3), uint16, of a 16-bit colour file, on white, and whether some pixel was not opaque.
 
     ``premultiplied``: whether the file's colours are already multiplied by their opacity.
 
@@ -62,9 +63,12 @@ def decode_deep_colour(path: Path, *, premultiplied: bool) -> tuple[NDArray[np.f
         levels = None
     if levels is None or levels.dtype != np.uint16 or levels.ndim != 3:
         raise InputError(f"{str(path)!r} holds 16-bit colours that OpenCV can't decode; save it as a 16-bit PNG")
-    colours = levels[:, :, 2::-1].astype(np.float32) / np.float32(65535)
+    colours = levels[:, :, 2::-1]
     if levels.shape[2] == 3:
         return colours, False
-    opacity = levels[:, :, 3:].astype(np.float32) / np.float32(65535)
-    light = colours if premultiplied else colours * opacity
-    return np.clip(light + (1 - opacity), 0, 1), bool(levels[:, :, 3].min() < 65535)
+    is_transparent = bool(levels[:, :, 3].min() < DEEP_WHITE)
+    if is_transparent:
+        for row, opacity in zip(colours, levels[:, :, 3:], strict=True):
+            light = row if premultiplied else row * (opacity / DEEP_WHITE)
+            row[:] = np.clip(np.rint(light + (DEEP_WHITE - opacity.astype(np.float64))), 0, DEEP_WHITE)
+    return colours, is_transparent

@@ -12,14 +12,15 @@ from torch import Tensor
 from ssimpert.data.decoding import decode_picture
 from ssimpert.data.file_kinds import path_fault
 from ssimpert.data.frame import Frame
+from ssimpert.data.resizing import DEEP_WHITE
 from ssimpert.errors import InputError
 from ssimpert.validation import check_count
 
 BRIGHT = 128
 """The least grey level, of 255, that counts as bright."""
 
-LUMA = (0.299, 0.587, 0.114)
-"""The weights of red, green and blue (ITU-R BT.601)."""
+LUMA = (19595, 38470, 7471)
+"""The weights of red, green and blue (ITU-R BT.601: 0.299, 0.587, 0.114) times 65536, as Pillow has them."""
 
 ASPECT_TOLERANCE = 0.01
 """The relative difference of proportions, width over height, that rounding a size may cause."""
@@ -44,13 +45,11 @@ def load_mask(path: str | Path, size: int | None = None) -> Tensor:
     if fault is not None:
         raise InputError(f"mask {str(path)!r} is not a file: it {fault}; give a picture file")
     picture = decode_picture(path).pixels
-    # Floating-point pixels are those of 16-bit files.
-    levels = (
-        np.asarray(picture.convert("L"))
-        if isinstance(picture, Image.Image)
-        else 255 * (picture @ np.array(LUMA, dtype=np.float32))
-    )
-    bright = torch.from_numpy(levels >= BRIGHT)
+    if isinstance(picture, Image.Image):
+        is_bright = np.asarray(picture.convert("L")) >= BRIGHT
+    else:  # 16-bit levels
+        is_bright = picture.astype(np.int64) @ np.array(LUMA) >= BRIGHT * (DEEP_WHITE // 255) * sum(LUMA)
+    bright = torch.from_numpy(is_bright)
     height, width = bright.shape
     return Frame(width, height, size).mask_to_model(bright)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from ssimpert.data.array_files import array_size, decode_array
 from ssimpert.data.decoding import decode_picture, picture_size
 from ssimpert.data.file_kinds import path_exists, path_fault
 from ssimpert.data.frame import Frame
-from ssimpert.data.resizing import resize_and_crop
+from ssimpert.data.resizing import DEEP_WHITE, resize_and_crop
 from ssimpert.data.samples import is_sample, sample_array, samples
 from ssimpert.device import resolve_device
 from ssimpert.errors import InputError, unknown_name
@@ -62,6 +63,8 @@ def load_photo(
     width, height = picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
     frame = _frame(name_or_path, width, height, size)
     pixels = resize_and_crop(picture, frame)
+    if pixels.dtype == np.uint16:
+        pixels = pixels / np.float64(DEEP_WHITE)
     tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).unsqueeze(0)
     tensor = tensor.to(dtype) / 255 if pixels.dtype == np.uint8 else tensor.to(dtype)
     return Photo(str(name_or_path), tensor.to(target), frame, (*notes, *frame.notes()))
@@ -102,7 +105,7 @@ def _frame(name_or_path: str | Path, width: int, height: int, size: int | None) 
     return Frame(width, height, size)
 
 
-def _read(name_or_path: str | Path) -> tuple[Image.Image | NDArray[np.floating], tuple[str, ...]]:
+def _read(name_or_path: str | Path) -> tuple[Image.Image | NDArray[Any], tuple[str, ...]]:
     """The photo's pixels, and what was done to them."""
     path = _file(name_or_path)
     if path is None:

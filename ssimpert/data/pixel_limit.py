@@ -7,7 +7,8 @@ from pathlib import Path
 from ssimpert.errors import InputError
 
 MAX_PIXELS = 89_478_485
-"""The number of pixels beyond which Pillow warns of a decompression bomb. Below it a photo takes at most 1 GB."""
+"""The number of pixels beyond which Pillow warns of a decompression bomb. Decoding a photo of so many pixels takes
+less than 1 GB of memory, and 1.6 GB at 16 bits."""
 
 
 def check_pixel_count(path: Path, width: int, height: int) -> None:

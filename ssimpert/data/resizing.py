@@ -13,19 +13,26 @@ from ssimpert.data.frame import Frame
 
 _Pixels = TypeVar("_Pixels", NDArray[np.uint8], NDArray[np.floating])
 
+DEEP_WHITE = 65535
+"""The largest level of 16 bits."""
+
 _MAX_RESIZED_SHARE = 4
 """A photo whose resized sides are at most this many times the model's side is resized whole, and cut afterwards."""
 
 _CUBIC_SUPPORT = 2
 """In pixels of the smaller image: how far Pillow's bicubic kernel reaches to each side."""
 
+_STRIP_PIXELS = 4_000_000
+"""How many pixels of a channel are brought to floating point at a time."""
+
 Box = tuple[float, float, float, float]
 
 
-def resize_and_crop(picture: Image.Image | NDArray[np.floating], frame: Frame) -> NDArray[np.uint8 | np.floating]:
-    """The model's image (S, S, 3) of an RGB ``picture``, or of pixels (H, W, 3) in floating point, as ``frame`` says.
+def resize_and_crop(picture: Image.Image | NDArray[Any], frame: Frame) -> NDArray[Any]:
+    """The model's image (S, S, 3) of an RGB ``picture``, or of pixels (H, W, 3), as ``frame`` says.
 
-    Bicubic, antialiased. uint8 from a picture. From floating point in [0, 1], float32 in [0, 1].
+    Bicubic, antialiased. A picture gives uint8. Pixels in floating point in [0, 1], or 16-bit levels (uint16), give
+    float32 in [0, 1]. A picture that has this size already, or keeps its size, is returned unchanged.
 
     A picture that is much longer than broad is cut before it is resized: else a picture of 100000x16 pixels would be
     resized to 1400000x224. Both orders give the same image up to single precision in the coordinates of Pillow's
@@ -39,7 +46,7 @@ def resize_and_crop(picture: Image.Image | NDArray[np.floating], frame: Frame) -
     else:
         part, seen = _part_with_neighbours(frame)
         size, left, top = (frame.size, frame.size), 0, 0
-    resized: NDArray[np.uint8 | np.floating]
+    resized: NDArray[Any]
     if isinstance(picture, Image.Image):
         cropped = picture if part == (0, 0, *picture.size) else picture.crop(part)
         resized = np.asarray(cropped.resize(size, Image.Resampling.BICUBIC, box=seen))
@@ -73,12 +80,22 @@ def _resized_in_floating_point(
     width, height = size
     channels = []
     for channel in range(pixels.shape[2]):
-        layer = Image.fromarray(pixels[:, :, channel].astype(np.float32))
-        rows = layer.resize((width, layer.height), filter, box=(seen[0], 0, seen[2], layer.height))
-        rows = Image.fromarray(np.clip(np.asarray(rows), 0, 1))
+        rows = Image.fromarray(_with_resized_rows(pixels[:, :, channel], width, filter, seen))
         resized = rows.resize((width, height), filter, box=(0, seen[1], width, seen[3]))
         channels.append(np.clip(np.asarray(resized), 0, 1))
     return np.stack(channels, axis=2)
+
+
+def _with_resized_rows(channel: NDArray[Any], width: int, filter: Image.Resampling, seen: Box) -> NDArray[np.float32]:
+    """``channel`` (H, W) with each row resized to ``width``, (H, width) in [0, 1]; computed strip by strip."""
+    strip_rows = max(1, _STRIP_PIXELS // channel.shape[1])
+    strips = []
+    for top in range(0, channel.shape[0], strip_rows):
+        strip = channel[top : top + strip_rows]
+        unit = strip / np.float64(DEEP_WHITE) if strip.dtype == np.uint16 else strip
+        layer = Image.fromarray(unit.astype(np.float32))
+        strips.append(layer.resize((width, layer.height), filter, box=(seen[0], 0, seen[2], layer.height)))
+    return np.clip(np.concatenate([np.asarray(strip) for strip in strips]), 0, 1)
 
 
 def _part_with_neighbours(frame: Frame) -> tuple[tuple[int, int, int, int], Box]:
