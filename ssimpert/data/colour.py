@@ -20,6 +20,12 @@ Conversion = Callable[[Image.Image], Image.Image]
 
 _STRIP_PIXELS = 4_000_000
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+# LittleCMS approximates transforms by coarse tables; that of a grey curve is off by several levels in the shadows.
+_PRECISE = {
+    "RGB": ImageCms.Flags.HIGHRESPRECALC,
+    "L": ImageCms.Flags.NOOPTIMIZE,
+    "CMYK": ImageCms.Flags.HIGHRESPRECALC,
+}
 _TRANSPARENT_MODES = {"LA", "PA", "RGBA", "La", "RGBa"}
 _GREY_MODES = {"1", "L", "LA", "La"}
 _LARGEST_ROUNDING = 1
@@ -67,7 +73,7 @@ def embedded_profile(picture: Image.Image, mode: str) -> tuple[Profile | None, t
             mode,
             "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION | _PRECISE[mode],
         )
         profile = Profile(name, mode, transform)
         return (Profile(name, mode, None) if _is_srgb(profile) else profile), ()
@@ -83,8 +89,8 @@ def grey_curve(profile: Profile) -> NDArray[np.float64]:
     return levels
 
 
-def conversion_to_srgb(picture: Image.Image) -> tuple[Conversion, tuple[str, ...]]:
-    """How the 8-bit pixels of ``picture`` become sRGB, and notes that say it.
+def conversion_to_srgb(picture: Image.Image) -> tuple[Conversion | None, tuple[str, ...]]:
+    """How the 8-bit pixels of ``picture`` become sRGB, and notes that say it; None for a picture that is in sRGB.
 
     Transparent pixels are shown on white. Opaque pixels keep their colour exactly.
     """
@@ -101,6 +107,8 @@ def conversion_to_srgb(picture: Image.Image) -> tuple[Conversion, tuple[str, ...
         notes = (*notes, f"converted from the colours of {profile.name!r} to sRGB")
     if picture.mode in _TRANSPARENT_MODES or "transparency" in picture.info:
         return lambda part: _on_white(part, profile), notes
+    if picture.mode == "RGB" and (profile is None or profile.transform is None):
+        return None, notes
 
     def opaque(part: Image.Image) -> Image.Image:
         # A grey picture needs no profile to become RGB.
@@ -115,8 +123,6 @@ def conversion_to_srgb(picture: Image.Image) -> tuple[Conversion, tuple[str, ...
 def converted(picture: Image.Image, conversion: Conversion) -> Image.Image:
     """``picture`` in RGB, converted strip by strip, so that no more than one copy of the picture is made."""
     rows = max(1, _STRIP_PIXELS // picture.width)
-    if picture.mode == "RGB" and "transparency" not in picture.info and "icc_profile" not in picture.info:
-        return picture
     if rows >= picture.height:
         return conversion(picture)
     result = Image.new("RGB", picture.size)

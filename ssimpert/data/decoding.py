@@ -97,7 +97,7 @@ def decode_picture(path: Path) -> DecodedPicture:
         conversion, colour_notes = conversion_to_srgb(picture)
         if has_transparent_pixels(picture):
             colour_notes = (*colour_notes, _TRANSPARENT)
-        upright = _turned(converted(picture, conversion), orientation)
+        upright = _turned(picture if conversion is None else converted(picture, conversion), orientation)
         return DecodedPicture(upright, (*notes, *colour_notes, *_turn_notes(before)))
 
 

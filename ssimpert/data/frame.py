@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -208,7 +209,8 @@ def _model_pixels(photo_side: int, offset: int, resized_side: int) -> Tensor:
 def _rows(name: str, values: Coordinates, length: int) -> Tensor:
     """``values`` as (n, length) float64 on the CPU."""
     try:
-        rows = torch.as_tensor(values, dtype=torch.float64, device="cpu")
+        array = values if isinstance(values, Tensor) else np.asarray(values, dtype=np.float64)
+        rows = torch.as_tensor(array, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} must be rows of {length} numbers, got {type(values).__name__} ({error})") from error
     if rows.numel() == 0 and rows.ndim <= 2:

@@ -25,14 +25,17 @@ _CUBIC_SUPPORT = 2
 _STRIP_PIXELS = 4_000_000
 """How many pixels of a channel are brought to floating point at a time."""
 
+_BICUBIC = Image.Resampling.BICUBIC
+
 Box = tuple[float, float, float, float]
 
 
 def resize_and_crop(picture: Image.Image | NDArray[Any], frame: Frame) -> NDArray[Any]:
     """The model's image (S, S, 3) of an RGB ``picture``, or of pixels (H, W, 3), as ``frame`` says.
 
-    Bicubic, antialiased. A picture gives uint8. Pixels in floating point in [0, 1], or 16-bit levels (uint16), give
-    float32 in [0, 1]. A picture that has this size already, or keeps its size, is returned unchanged.
+    Bicubic, antialiased; first the rows are resized, then the columns. A picture gives uint8. Pixels in floating point
+    in [0, 1], or 16-bit levels (uint16), give float32 in [0, 1]. A picture that has this size already, or keeps its
+    size, is returned unchanged.
 
     A picture that is much longer than broad is cut before it is resized: else a picture of 100000x16 pixels would be
     resized to 1400000x224. Both orders give the same image up to single precision in the coordinates of Pillow's
@@ -46,13 +49,14 @@ def resize_and_crop(picture: Image.Image | NDArray[Any], frame: Frame) -> NDArra
     else:
         part, seen = _part_with_neighbours(frame)
         size, left, top = (frame.size, frame.size), 0, 0
-    resized: NDArray[Any]
     if isinstance(picture, Image.Image):
         cropped = picture if part == (0, 0, *picture.size) else picture.crop(part)
-        resized = np.asarray(cropped.resize(size, Image.Resampling.BICUBIC, box=seen))
+        # In one call Pillow would choose which direction comes first, by rules of its version.
+        rows = cropped.resize((size[0], cropped.height), _BICUBIC, box=(seen[0], 0, seen[2], cropped.height))
+        resized = np.asarray(rows.resize(size, _BICUBIC, box=(0, seen[1], size[0], seen[3])))
     else:
         x0, y0, x1, y1 = part
-        resized = _resized_in_floating_point(picture[y0:y1, x0:x1], size, Image.Resampling.BICUBIC, seen)
+        resized = _resized_in_floating_point(picture[y0:y1, x0:x1], size, _BICUBIC, seen)
     return resized[top : top + frame.size, left : left + frame.size]
 
 
