@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,10 @@ from numpy.typing import NDArray
 from ssimpert.data.pixel_limit import check_pixel_count
 from ssimpert.errors import InputError
 
+_LARGEST_HEADER = 65536
+"""In bytes."""
+
+_HEADER_ERRORS = (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, RecursionError)
 _LAYOUTS = "(H,W), (H,W,3), (3,H,W), (1,3,H,W)"
 
 
@@ -68,14 +74,16 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
     """The shape and the type that the file's header claims, and the number of bytes that follow the header."""
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-            return shape, dtype, path.stat().st_size - file.tell()
+            # The header says how long it is, up to 4 GB; that of an array of floats is short.
+            beginning = io.BytesIO(file.read(_LARGEST_HEADER))
+        version = np.lib.format.read_magic(beginning)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(beginning)
+        return shape, dtype, path.stat().st_size - beginning.tell()
     except PermissionError as error:
         raise InputError(f"{str(path)!r} may not be read (permission denied)") from error
     # The header is a literal of Python; a hostile one makes its parser raise all of these.
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+    except (*_HEADER_ERRORS, tokenize.TokenError) as error:
         raise _unreadable(path, error) from error
 
 

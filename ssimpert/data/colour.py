@@ -26,8 +26,8 @@ _PRECISE = {
     "L": ImageCms.Flags.NOOPTIMIZE,
     "CMYK": ImageCms.Flags.HIGHRESPRECALC,
 }
-_TRANSPARENT_MODES = {"LA", "PA", "RGBA", "La", "RGBa"}
-_GREY_MODES = {"1", "L", "LA", "La"}
+_TRANSPARENT_MODES = {"LA", "PA", "RGBA", "RGBa"}
+_GREY_MODES = {"1", "L", "LA"}
 _LARGEST_ROUNDING = 1
 """In levels of 8 bits. A profile that moves no colour by more is sRGB, and the pixels are left as they are."""
 

@@ -26,7 +26,7 @@ from ssimpert.data.pixel_limit import MAX_PIXELS, check_pixel_count, too_many_pi
 from ssimpert.data.resizing import DEEP_WHITE
 from ssimpert.errors import InputError
 
-_EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr"}
+_EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"}
 _REFUSED = {
     "F": "32-bit float pixels have no fixed range; save them as a .npy array in [0, 1]",
     "LAB": "Lab colours need a white point to become RGB; convert it to RGB first",
@@ -119,14 +119,13 @@ def opened_picture(path: Path) -> Iterator[Image.Image]:
     """The picture in the file ``path``, with its number of pixels checked; what goes wrong becomes an InputError."""
     try:
         with warnings.catch_warnings():
-            # Above its own limit Pillow warns; here such a picture is refused.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
-        with picture:
-            if picture.format == "EPS":
-                raise InputError(f"{str(path)!r} is PostScript, a program that draws; save it as a PNG")
-            check_pixel_count(path, *picture.size)
-            yield picture
+            # Above its own limit Pillow warns; here such a picture is refused. It also warns of damaged EXIF data.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            with Image.open(path) as picture:
+                if picture.format == "EPS":
+                    raise InputError(f"{str(path)!r} is PostScript, a program that draws; save it as a PNG")
+                check_pixel_count(path, *picture.size)
+                yield picture
     except InputError:
         raise
     except UnidentifiedImageError as error:
