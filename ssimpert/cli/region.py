@@ -55,7 +55,7 @@ class Region:
                 frame = photo_frame(name)
             except InputError:
                 continue  # a photo that can't be read is reported, and skipped, where the photos are loaded
-            check_proportions(file, mask, frame)
+            check_proportions(file, mask, name, frame)
 
 
 def region_from_options(images: list[str], files: list[Path] | None, *, outside: bool) -> Region | None:

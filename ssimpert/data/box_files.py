@@ -137,6 +137,9 @@ def read_coco(path: Path) -> dict[str, Any]:
         isinstance(content.get(key), list) and all(isinstance(entry, dict) for entry in content[key]) for key in lists
     ):
         raise InputError(f"{str(path)!r} is no COCO JSON file: it needs the lists 'images' and 'annotations'")
+    for entry in content["images"]:
+        if not isinstance(entry.get("id"), int | str):
+            raise InputError(f"{str(path)!r}: an image has the id {entry.get('id')!r}; a number is valid")
     return content
 
 
@@ -189,7 +192,7 @@ def _coco(path: Path) -> tuple[PhotoBoxes, ...]:
     content = read_coco(path)
     categories = content.get("categories")
     names = {
-        entry.get("id"): str(entry.get("name", entry.get("id")))
+        str(entry.get("id")): str(entry.get("name", entry.get("id")))
         for entry in (categories if isinstance(categories, list) else [])
         if isinstance(entry, dict)
     }
@@ -197,7 +200,7 @@ def _coco(path: Path) -> tuple[PhotoBoxes, ...]:
     labels: dict[Any, list[str]] = {entry.get("id"): [] for entry in content["images"]}
     for number, annotation in enumerate(content["annotations"]):
         image = annotation.get("image_id")
-        if image not in boxes:
+        if not isinstance(image, int | str) or image not in boxes:
             raise InputError(f"{str(path)!r}: annotation {number} is of image {image!r}, which 'images' lacks")
         if annotation.get("iscrowd"):
             continue
@@ -206,8 +209,8 @@ def _coco(path: Path) -> tuple[PhotoBoxes, ...]:
             raise InputError(f"{str(path)!r}: annotation {number} has bbox {values!r}; [x, y, width, height] is valid")
         x, y, width, height = _numbers(path, number, values)
         boxes[image].append(_box(path, number, (x, y, x + width, y + height)))
-        category = annotation.get("category_id")
-        labels[image].append(names.get(category, str(category)))
+        category = str(annotation.get("category_id"))
+        labels[image].append(names.get(category, category))
     return tuple(
         PhotoBoxes(
             source=str(path),

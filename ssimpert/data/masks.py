@@ -54,15 +54,16 @@ def load_mask(path: str | Path, size: int | None = None) -> Tensor:
     return Frame(width, height, size).mask_to_model(bright)
 
 
-def check_proportions(path: str | Path, mask: Tensor, frame: Frame) -> None:
-    """Raise :class:`InputError` unless the ``mask`` (H, W) in the file ``path`` fits the photo that ``frame`` is of.
+def check_proportions(path: str | Path, mask: Tensor, name: str, frame: Frame) -> None:
+    """Raise :class:`InputError` unless the ``mask`` (H, W) in the file ``path`` fits the image ``name``.
 
-    A mask of the photo's proportions fits, and so does a square one: a mask of the central square.
+    A mask of the image's proportions fits, and so does a square one: a mask of the central square. ``frame`` has the
+    image's size.
     """
     height, width = mask.shape
     difference = abs(width * frame.height - frame.width * height)
     if width != height and difference > ASPECT_TOLERANCE * frame.width * height:
         raise InputError(
-            f"mask {str(path)!r} is {width}x{height} pixels, its photo {frame.width}x{frame.height}; give a mask of "
-            "the photo's proportions, or a square one for the central square"
+            f"mask {str(path)!r} is {width}x{height} pixels, image {name!r} {frame.width}x{frame.height}; give a mask "
+            "of the image's proportions, or a square one for the central square"
         )

@@ -88,7 +88,7 @@ def mask_of_photo(name: str, masks: ObjectMasks, frame: Frame) -> Tensor:
         own_frame = frame
     else:
         mask = _label_map_or_bright(masks.files[found[0]])
-        check_proportions(masks.files[found[0]], mask, frame)
+        check_proportions(masks.files[found[0]], mask, name, frame)
         own_frame = Frame(mask.shape[1], mask.shape[0], frame.size)
     if not bool(mask.any()):
         raise InputError(f"the mask of {name!r} in {where!r} marks no object: no pixel is bright, or has a label")
@@ -136,18 +136,38 @@ def _outline(coco: Any, outline: Any, what: str, frame: Frame) -> np.ndarray:
                     f"{frame.width}x{frame.height}"
                 )
             counts = outline["counts"]
-            if isinstance(counts, list):
-                if sum(counts) != frame.height * frame.width or min(counts, default=0) < 0:
-                    raise fault
-                codes = [coco.frPyObjects(outline, frame.height, frame.width)]
-            else:
-                codes = [{"size": outline["size"], "counts": counts.encode() if isinstance(counts, str) else counts}]
+            lengths = [int(count) for count in counts] if isinstance(counts, list) else _run_lengths(counts)
+            # pycocotools fills what the run lengths leave over with whatever is in memory.
+            if sum(lengths) != frame.height * frame.width or min(lengths, default=0) < 0:
+                raise fault
+            plain = {"size": [frame.height, frame.width], "counts": lengths}
+            codes = [coco.frPyObjects(plain, frame.height, frame.width)]
         pixels: np.ndarray = coco.decode(coco.merge(codes)).astype(bool)
     except InputError:
         raise
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise fault from error
     return pixels
+
+
+def _run_lengths(counts: str) -> list[int]:
+    """The run lengths that COCO compresses to characters: 5 bits in each, the lowest first, as differences.
+
+    From the third run on a number is the difference to the run before the last (cocoapi, maskApi.c, rleFrString).
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for character in counts:
+        code = ord(character) - 48
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if code & 0x20:  # more characters follow
+            continue
+        if code & 0x10:  # negative
+            value -= 1 << shift
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value = shift = 0
+    return lengths
 
 
 def _pycocotools() -> Any:

@@ -95,7 +95,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "a negative side": ("a.npy", write(array_header("(-5, 20, 3)")), "a.npy'"),
     "a side that is no number": ("a.npy", write(array_header("('a', 20, 3)")), NO_ARRAY),
-    "a nested header": ("a.npy", write(npy_header("(" * 5000)), NO_ARRAY),
+    "a nested header": ("a.npy", write(npy_header("(" * 500)), NO_ARRAY),
     "a program as a header": (
         "a.npy",
         write(npy_header("__import__('os').getpid()\n")),
