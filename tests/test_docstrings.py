@@ -34,6 +34,7 @@ ENTRY_POINTS = {
     "ssimpert/analysis/map_agreement/shift_test.py:shift_null": "a test with its options",
     "ssimpert/analysis/statistics/summaries.py:paired_differences": "statistics with their options",
     "ssimpert/cli/app.py:compare": "a command: its parameters are the command's options",
+    "ssimpert/cli/app.py:minimal": "a command: its parameters are the command's options",
     "ssimpert/metrics/feature_distance.py:feature_distance": "a distance with its options",
     "ssimpert/perturbation/baselines/foolbox_baseline.py:foolbox_baseline": "an attack with its options",
     "ssimpert/perturbation/budget_search/margin_curve.py:margin_curve": "a perturbation with its options",

@@ -96,7 +96,7 @@ def boxes_of_photo(name: str, annotations: Sequence[PhotoBoxes], frame: Frame) -
         names = ", ".join(repr(annotations[index].file_name) for index in found[:3])
         raise InputError(f"{name!r} may be any of {names} in {sources}; give the photo by a path with these folders")
     entry = annotations[found[0]]
-    check_photo_size(f"{name!r}", frame, entry.width, entry.height, f"its boxes in {entry.source!r}")
+    check_photo_size(repr(name), frame, (entry.width, entry.height), f"its boxes in {entry.source!r}")
     return entry
 
 
@@ -114,8 +114,9 @@ def matching(name: str, file_names: Sequence[str]) -> list[int]:
     return found
 
 
-def check_photo_size(photo: str, frame: Frame, width: int | None, height: int | None, what: str) -> None:
-    """Raise :class:`InputError` unless ``width`` and ``height``, where they are known, are those of the photo."""
+def check_photo_size(photo: str, frame: Frame, size: tuple[int | None, int | None], what: str) -> None:
+    """Raise :class:`InputError` unless the width and the height in ``size``, where known, are those of the photo."""
+    width, height = size
     if width is None or height is None or (width, height) == (frame.width, frame.height):
         return
     turned = " (after its EXIF rotation)" if (height, width) == (frame.width, frame.height) else ""

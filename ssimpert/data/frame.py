@@ -97,8 +97,10 @@ class Frame:
     @property
     def seen_box(self) -> tuple[float, float, float, float]:
         """(x0, y0, x1, y1): the part of the photo that the model sees, in the photo's pixels."""
-        corners = torch.tensor([[0, 0], [self.model_width, self.model_height]])
-        (x0, y0), (x1, y1) = self.points_to_photo(corners).tolist()
+        right, bottom = self.left + self.model_width, self.top + self.model_height
+        # Multiplied first, so that whole numbers stay whole.
+        x0, x1 = (column * self.width / self.resized_width for column in (self.left, right))
+        y0, y1 = (row * self.height / self.resized_height for row in (self.top, bottom))
         return x0, y0, x1, y1
 
     def notes(self) -> tuple[str, ...]:

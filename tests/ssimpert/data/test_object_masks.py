@@ -99,7 +99,7 @@ def test_polygons_and_run_lengths_become_masks(tmp_path: Path) -> None:
     masks = find_masks(coco(tmp_path / "a.json", images, annotations))
     for name in ("polygon", "plain", "compressed"):
         assert np.array_equal(mask_of_photo(name, masks, FRAME).numpy(), EXPECTED), name
-    with pytest.raises(InputError, match="its outlines in .* are of 40x30 pixels"):
+    with pytest.raises(InputError, match=r"its outlines in .* are of 40x30 pixels"):
         mask_of_photo("plain", masks, Frame(50, 30, 30))
 
 
