@@ -109,9 +109,8 @@ def _label_map_or_bright(path: Path) -> Tensor:
 def _coco_mask(masks: ObjectMasks, index: int, name: str, frame: Frame) -> Tensor:
     coco = _pycocotools()
     image = masks.content["images"][index]
-    check_photo_size(
-        repr(name), frame, side(image.get("width")), side(image.get("height")), f"its outlines in {masks.source!r}"
-    )
+    size = side(image.get("width")), side(image.get("height"))
+    check_photo_size(repr(name), frame, size, f"its outlines in {masks.source!r}")
     union = np.zeros((frame.height, frame.width), dtype=bool)
     for number, annotation in enumerate(masks.content["annotations"]):
         if annotation.get("image_id") != image.get("id") or annotation.get("iscrowd"):
