@@ -2,10 +2,11 @@
 
 Found here: the commands (``app``, ``listings``, ``doctor``), their options (``options``, ``option_groups``,
 ``numbers``, ``constraints``, ``feature_balls``, ``engines``, ``region``, ``class_names``), what a command is to do
-(``perturb_run``, ``perturb_photo``, ``minimal_run``), its photos and model (``workspace``), the folder for the results
-(``output_folder``, ``folder_names``, ``run_record``), the way from photo to photo (``photo_loop``, ``interruption``,
-``progress``), what it writes and prints (``outputs``, ``comparison``, ``recorded_results``, ``conformance``,
-``tables``, ``terminal``), and with which code it ends (``exit_codes``).
+(``perturb_run``, ``perturb_photo``, ``minimal_run``), its photos, their objects, and the model (``photos``,
+``objects``, ``workspace``), the folder for the results (``output_folder``, ``folder_names``, ``run_record``), the way
+from photo to photo (``photo_loop``, ``interruption``, ``progress``), what it writes and prints (``outputs``,
+``comparison``, ``recorded_results``, ``conformance``, ``tables``, ``localization_table``, ``terminal``), and with which
+code it ends (``exit_codes``).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from ssimpert.cli import doctor, exit_codes, listings
 from ssimpert.cli.errors import UsageError
+from ssimpert.cli.objects import ObjectOptions, objects_from_options
 from ssimpert.cli.option_groups import with_option_groups
 from ssimpert.cli.options import (
     AsJson,
@@ -27,6 +28,7 @@ from ssimpert.cli.options import (
 )
 from ssimpert.cli.perturb_photo import perturb_photo
 from ssimpert.cli.perturb_run import perturb_run_from_options
+from ssimpert.cli.photos import PhotoOptions, select_photos
 from ssimpert.cli.run_record import run_record
 from ssimpert.cli.workspace import Workspace, print_json
 from ssimpert.escaping import printable
@@ -110,6 +112,7 @@ def perturb(
     images: Images,
     *,
     out: Out = Path("out/perturb"),
+    photo_options: PhotoOptions,
     model_options: ModelOptions,
     constraint_options: ConstraintOptions,
     engine_options: EngineOptions,
@@ -123,9 +126,10 @@ def perturb(
     where it was stopped.
     """
     model_options.check()
-    perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
+    selection = select_photos(images, photo_options)
+    perturb_run = perturb_run_from_options(selection.names, constraint_options, engine_options, solver_options)
     run = run_record("perturb", model_options, constraint_options, engine_options, solver_options)
-    workspace = Workspace(images, out, model_options, run, region=perturb_run.region, redo=redo)
+    workspace = Workspace(selection, out, model_options, run, region=perturb_run.region, redo=redo)
     perturb_run.check(workspace.classifier)
     records = workspace.process("perturbing", perturb_photo(workspace, perturb_run))
     if json:
@@ -135,7 +139,8 @@ def perturb(
         from ssimpert.cli.tables import perturbation_table
 
         results = [recorded_results(records, perturb_run.constraint)]
-        workspace.show(perturbation_table(images, results, workspace.classifier.label_name))
+        workspace.show(perturbation_table(workspace.names, results, workspace.classifier.label_name))
+    selection.exit_if_skipped()
     exit_codes.end(record["result"]["success"] for record in records)
 
 
@@ -145,10 +150,12 @@ def compare(
     images: Images,
     *,
     out: Out = Path("out/compare"),
+    photo_options: PhotoOptions,
     model_options: ModelOptions,
     constraint_options: ConstraintOptions,
     engine_options: EngineOptions,
     solver_options: SolverOptions,
+    object_options: ObjectOptions,
     layer: Annotated[
         str | None, typer.Option(help="The layer for the class activation map. Default: the model's own.")
     ] = None,
@@ -217,7 +224,8 @@ def compare(
     if insertion_step is not None and not insertion_deletion:
         raise UsageError(f"--insertion-step {insertion_step} is for --insertion-deletion, which is not asked for")
     model_options.check()
-    perturb_run = perturb_run_from_options(images, constraint_options, engine_options, solver_options)
+    selection = select_photos(images, photo_options)
+    perturb_run = perturb_run_from_options(selection.names, constraint_options, engine_options, solver_options)
     options: dict[str, Any] = {
         "layer": layer,
         "layout": layout,
@@ -234,7 +242,8 @@ def compare(
         **options,
         forward=forward,
     )
-    workspace = Workspace(images, out, model_options, run, region=perturb_run.region, redo=redo)
+    objects = objects_from_options(object_options)
+    workspace = Workspace(selection, out, model_options, run, region=perturb_run.region, objects=objects, redo=redo)
     perturb_run.check(workspace.classifier)
     comparison.check_comparison_options(workspace, options)
     options["forward"] = comparison.forward_from_option(workspace, options, forward)
@@ -250,8 +259,13 @@ def compare(
             recorded_results(records, perturb_run.constraint),
             recorded_results(records, None, "l2_control"),
         ]
-        workspace.show(perturbation_table(images, results, workspace.classifier.label_name))
-        workspace.show(agreement_table(images, compared))
+        workspace.show(perturbation_table(workspace.names, results, workspace.classifier.label_name))
+        workspace.show(agreement_table(workspace.names, compared))
+        if compared.settings["masks"]:
+            from ssimpert.cli.localization_table import localization_table
+
+            workspace.show(localization_table(workspace.names, compared))
+    selection.exit_if_skipped()
     exit_codes.end(record["result"]["success"] for record in records)
 
 
@@ -269,6 +283,7 @@ def minimal(
             "curve.svg.",
         ),
     ] = None,
+    photo_options: PhotoOptions,
     model_options: ModelOptions,
     constraint_options: ConstraintOptions,
     search_options: SearchOptions,
@@ -289,10 +304,11 @@ def minimal(
     from ssimpert.cli.minimal_run import check_curve, minimal_photo, minimal_run_from_options
 
     model_options.check()
-    minimal_run = minimal_run_from_options(images, constraint_options, search_options, solver_options)
+    selection = select_photos(images, photo_options)
+    minimal_run = minimal_run_from_options(selection.names, constraint_options, search_options, solver_options)
     check_curve(minimal_run, curve)
     run = run_record("minimal", model_options, constraint_options, search_options, solver_options, curve=curve)
-    workspace = Workspace(images, out, model_options, run, region=minimal_run.region, redo=redo)
+    workspace = Workspace(selection, out, model_options, run, region=minimal_run.region, redo=redo)
     minimal_run.check(workspace.classifier)
     records = workspace.process("looking for least levels", minimal_photo(workspace, minimal_run, curve))
     if json:
@@ -302,7 +318,8 @@ def minimal(
         from ssimpert.cli.tables import minimal_table
 
         results = recorded_results(records, minimal_run.constraint)
-        workspace.show(minimal_table(images, results, workspace.classifier.label_name))
+        workspace.show(minimal_table(workspace.names, results, workspace.classifier.label_name))
+    selection.exit_if_skipped()
     exit_codes.end(record["result"]["success"] for record in records)
 
 

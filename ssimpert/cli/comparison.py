@@ -36,7 +36,7 @@ def check_comparison_options(workspace: Workspace, options: dict[str, Any]) -> N
     from ssimpert.analysis.comparison.options import ComparisonOptions
 
     with options_are_at_fault():
-        check_options(workspace.classifier, workspace.load(0), ComparisonOptions(**options))
+        check_options(workspace.classifier, workspace.load(0), ComparisonOptions(**workspace.objects(0), **options))
 
 
 def forward_from_option(workspace: Workspace, options: dict[str, Any], name: ForwardName) -> OnnxClassifier | None:
@@ -69,7 +69,8 @@ def compare_photo(workspace: Workspace, perturb_run: PerturbRun, options: dict[s
 
         result = perturbed(workspace, perturb_run, index, image, stage)
         support = workspace.support(index)
-        comparison = compare(workspace.classifier, image, result, support=support, progress=stage, **options)
+        given = {"support": support, **workspace.objects(index), **options}
+        comparison = compare(workspace.classifier, image, result, progress=stage, **given)
 
         def write_files(folder: Path) -> dict[str, Any]:
             from ssimpert.analysis.comparison.stored import save_maps

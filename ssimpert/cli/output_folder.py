@@ -56,15 +56,21 @@ class Photo:
         name: what the user called the photo.
         sha256: the hash of the photo's content.
         mask_sha256: the hash of the content of its mask; None where every pixel may change.
+        objects_sha256: the hash of its objects, their boxes and masks; None without objects.
     """
 
     name: str
     sha256: str
     mask_sha256: str | None = None
+    objects_sha256: str | None = None
 
     def record(self) -> dict[str, Any]:
         """What results say of the photo."""
-        return {"sha256": self.sha256, "mask_sha256": self.mask_sha256}
+        return {
+            "sha256": self.sha256,
+            "mask_sha256": self.mask_sha256,
+            "objects_sha256": self.objects_sha256,
+        }
 
 
 class OutputFolder:
@@ -105,14 +111,15 @@ class OutputFolder:
         if self._recorded is not None and self._has_results(self._recorded) and not self.redo:
             self._check_same(self._recorded, self.path)
 
-    def claim(self, photos: Sequence[Photo], inputs: Iterable[Path]) -> list[Path]:
-        """Give each photo a folder: ``--out`` itself for a single photo, else a folder that is named after the photo.
+    def claim(self, photos: Sequence[Photo], inputs: Iterable[Path], *, alone: bool) -> list[Path]:
+        """Give each photo a folder: ``--out`` itself for a photo alone, else a folder that is named after the photo.
 
         A photo that was there before keeps its folder. The folders are entered into ``run.json``.
 
         Args:
             photos: the photos of this run.
             inputs: files that must not be overwritten.
+            alone: whether one photo was asked for. A photo whose companions were skipped is not alone.
 
         Raises:
             InputError: a file would leave the folder through a link, replace a file of somebody else, or replace an
@@ -121,7 +128,7 @@ class OutputFolder:
         owners: dict[str, dict[str, Any]] = dict((self._recorded or {}).get("photos", {}))
         labels: list[str] = []
         for photo in photos:
-            label = ITSELF if len(photos) == 1 else self._free_label(photo, owners, labels)
+            label = ITSELF if alone else self._free_label(photo, owners, labels)
             self._check_owner(photo, label, owners.get(label))
             labels.append(label)
         folders = [self.path / label for label in labels]
@@ -150,10 +157,11 @@ class OutputFolder:
         if record is None or self.redo:
             return None
         self._check_same(record.get("run", {}), folder)
-        if record.get("photo") != photo.record():
+        before = record.get("photo", {})
+        if {key: before.get(key) for key in photo.record()} != photo.record():
             raise UsageError(
-                f"{photo.name!r} or its mask has changed since the result in {str(folder)!r} was made; give another "
-                "--out, or --force to replace the result"
+                f"{photo.name!r} or its mask or its objects have changed since the result in {str(folder)!r} was made; "
+                "give another --out, or --force to replace the result"
             )
         files = record.get("files")
         is_complete = isinstance(files, list) and all(_is_filled(folder / str(name)) for name in files)

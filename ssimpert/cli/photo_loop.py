@@ -81,7 +81,8 @@ def _write(output: OutputFolder, index: int, photo: Photo, write_files: WriteFil
         (folder / RESULT_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"can't write to folder {str(folder)!r}: {error.strerror or error}") from error
-    record = write_files(folder) | {"photo": photo.record(), "run": output.run}
+    record = write_files(folder)
+    record |= {"photo": record.get("photo", {}) | photo.record(), "run": output.run}
     write_json(record, folder / RESULT_FILE)
     return record
 

@@ -12,9 +12,6 @@ from ssimpert.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The relative difference of proportions, width over height, that rounding a size may cause.
-ASPECT_TOLERANCE = 0.01
-
 
 @dataclass(frozen=True)
 class Region:
@@ -47,18 +44,16 @@ class Region:
 
     def check(self, images: list[str]) -> None:
         """Raise :class:`InputError` for a mask that can't be read, is empty, or does not fit its image."""
-        from ssimpert.data import load_image
+        from ssimpert.data import photo_frame
+        from ssimpert.data.masks import check_proportions
 
         for name, file in zip(images, self.files, strict=True):
-            height, width = self._mask(file, None).shape
-            image_height, image_width = load_image(name).shape[-2:]
-            # A square mask is a mask of the square that the model sees.
-            difference = abs(width * image_height - image_width * height)
-            if width != height and difference > ASPECT_TOLERANCE * image_width * height:
-                raise InputError(
-                    f"mask {str(file)!r} is {width}x{height} pixels, image {name!r} {image_width}x{image_height}; give "
-                    "a mask of the image's proportions, or a square one for the central square"
-                )
+            mask = self._mask(file, None)
+            try:
+                frame = photo_frame(name)
+            except InputError:
+                continue  # a photo that can't be read is reported, and skipped, where the photos are loaded
+            check_proportions(file, mask, name, frame)
 
 
 def region_from_options(images: list[str], files: list[Path] | None, *, outside: bool) -> Region | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.cli.objects import Objects, comparison_keywords, seen_objects
 from ssimpert.cli.options import ModelOptions
 from ssimpert.cli.output_folder import OutputFolder, Photo
 from ssimpert.cli.photo_loop import ProcessPhoto, process_photos
+from ssimpert.cli.photos import PhotoSelection, try_photos
 from ssimpert.cli.region import Region
 from ssimpert.cli.run_record import file_hash, photo_hash, weights_record
 
@@ -22,7 +24,9 @@ class Workspace:
     """The photos, the model and the folder of one command, checked before any photo is perturbed.
 
     Attributes:
-        names: what the user called the photos: samples or files.
+        selection: the photos that the command's arguments mean, and why some were skipped.
+        tried: the photos that can be used, without their pixels.
+        names: what the user called these photos: samples or files.
         photos: the photos by name and content.
         output: the folder ``--out``, with a folder for each photo.
         classifier: the model.
@@ -32,42 +36,47 @@ class Workspace:
 
     def __init__(
         self,
-        names: list[str],
+        selection: PhotoSelection,
         out: Path,
         options: ModelOptions,
         run: dict[str, Any],
         *,
         region: Region | None = None,
+        objects: Objects | None = None,
         redo: bool = False,
     ) -> None:
         """Open the folder ``out``, load the model, and try every photo. The folder is locked until the process ends.
 
+        Photos that can't be used are skipped.
+
         Args:
-            names: samples or files.
+            selection: the photos.
             out: the folder for the results.
             options: the model and the device.
             run: what decides the results, from :func:`ssimpert.cli.run_record.run_record`.
             region: where pixels may change; None for everywhere.
+            objects: the photos' objects, for ``compare``; a photo without them is skipped, too.
             redo: make results again that are there.
 
         Raises:
-            InputError: the folder can't be written to, or the model or a photo can't be loaded.
+            InputError: the folder can't be written to, the model can't be loaded, or no photo can be used.
             UsageError: the folder has results of other options, weights or versions.
         """
         from ssimpert.models import load_model
 
-        self.names, self.model_name, self.region = names, options.model, region
+        self.selection, self.model_name, self.region = selection, options.model, region
         self.output = OutputFolder(out, dict(run), redo=redo)
-        masks = [None] * len(names) if region is None else [file_hash(file) for file in region.files]
-        self.photos = [Photo(name, photo_hash(name), mask) for name, mask in zip(names, masks, strict=True)]
         self.classifier: Classifier = load_model(options.model, weights=options.weights, device=options.device)
         self.output.run |= weights_record(self.classifier)
         self.output.check_run()
-        for index in range(len(names)):
-            self.load(index)
+        self.tried = try_photos(selection, self.classifier.input_size, lambda photo: seen_objects(objects, photo))
+        self.names = [photo.name for photo in self.tried]
+        self.photos = [self._by_content(index) for index in range(len(self.tried))]
+        for index in range(len(self.tried)):
             self.support(index)
         masks_read = () if region is None else region.files
-        self._inputs = [*map(Path, names), *masks_read, *([Path(options.weights)] if options.weights else [])]
+        named = [options.weights, *(() if objects is None else objects.files)]
+        self._inputs = [*map(Path, selection.names), *masks_read, *(Path(file) for file in named if file)]
 
     @property
     def folders(self) -> list[Path]:
@@ -84,8 +93,19 @@ class Workspace:
         """Where pixels of the photo at ``index`` may change, (1, 1, S, S) bool on its device; None for everywhere."""
         if self.region is None:
             return None
-        mask = self.region.mask(index, self.classifier.input_size)
+        mask = self.region.mask(self.tried[index].position, self.classifier.input_size)
         return mask.to(self.classifier.mean.device)
+
+    def objects(self, index: int) -> dict[str, Any]:
+        """The objects of the photo at ``index`` as keywords of :func:`ssimpert.compare`; empty without objects."""
+        return comparison_keywords([self.tried[index].seen], self.classifier.mean.device)
+
+    def _by_content(self, index: int) -> Photo:
+        photo = self.tried[index]
+        mask = None if self.region is None else file_hash(self.region.files[photo.position])
+        return Photo(
+            photo.name, photo_hash(photo.name), mask, None if photo.seen is None else photo.seen.content_hash()
+        )
 
     def process(self, description: str, process_photo: ProcessPhoto) -> list[dict[str, Any]]:
         """Process the photos one by one; see :func:`ssimpert.cli.photo_loop.process_photos`.
@@ -95,7 +115,7 @@ class Workspace:
             UsageError: a photo's folder has another photo's result, or results of other options.
             Stopped: a signal came.
         """
-        self.output.claim(self.photos, self._inputs)
+        self.output.claim(self.photos, self._inputs, alone=len(self.selection.names) == 1)
         return process_photos(description, self.output, self.photos, self.load, process_photo)
 
     def write_perturbation(self, index: int, image: Tensor, result: PerturbResult, folder: Path) -> dict[str, Any]:
@@ -117,6 +137,7 @@ class Workspace:
         return {
             "ssimpert": __version__,
             "image": self.names[index],
+            "photo": self.tried[index].record(),
             "model": self.model_name,
             "settings": result.settings,
             "conditions": conditions(result),

@@ -7,20 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from solvers.validation import as_integer, shown
 from ssimpert.atomic_files import write_atomically
-from ssimpert.data.decoding import decode_array, decode_picture
-from ssimpert.data.resizing import resize_and_crop
-from ssimpert.data.samples import is_sample, sample_array, samples
-from ssimpert.device import resolve_device
-from ssimpert.errors import InputError, unknown_name
-
-SMALLEST_IMAGE_SIDE = 16
-"""In pixels. A smaller image has no room for the 11x11 windows of the SSIM index, and shows nothing."""
+from ssimpert.data.photos import load_photo
+from ssimpert.errors import InputError
 
 
 def load_image(
@@ -31,11 +23,19 @@ def load_image(
 ) -> Tensor:
     """A picture as an RGB tensor (1, 3, H, W) with pixels in [0, 1].
 
-    8-bit pictures are resized as 8-bit pixels, so every value is a multiple of 1/255. 16-bit grey is divided by 65535
-    and resized in floating point. Arrays are resized in floating point too, and stay exact if their size already fits.
-    A camera's EXIF rotation is applied. Grey becomes three equal channels. Alpha is dropped where the picture is
-    opaque; transparent pixels are shown on white. Of an animation the first frame is read. 16-bit colour is read with 8
-    bits.
+    8-bit pictures are resized as 8-bit pixels, so every value is a multiple of 1/255. 16-bit pictures, grey or colour,
+    are divided by 65535 and resized in floating point. Arrays are resized in floating point, too, and stay exact if
+    their size already fits. Both ways clip where bicubic interpolation overshoots, so an 8-bit and a 16-bit file of one
+    photo give the same image up to rounding.
+
+    Colours become sRGB by the file's ICC profile. A file without a profile is taken for sRGB. Printing inks (CMYK)
+    without a profile are converted by the plain formula (1 - ink)(1 - black), since no profile for inks is
+    shipped. Grey becomes three equal channels. Transparent pixels are shown on white. A camera's EXIF rotation is
+    applied. Of an animation the first frame is read. A photo may have 89,478,485 pixels; a larger one is refused before
+    it is decoded.
+
+    :func:`ssimpert.data.load_photo` also says what was done, and where the image lies in the photo. The command line
+    loads photos with the ``size`` of the model, so it always resizes them and cuts out the central square.
 
     Args:
         name_or_path: a sample's name (see :func:`ssimpert.data.samples`), an image file, or a ``.npy`` float array
@@ -43,33 +43,16 @@ def load_image(
             sample.
         size: side of the square result in pixels, at least 16. The shorter side is resized to ``size`` (bicubic,
             antialiased), and the central square is cut out. None (default) keeps the picture as it is.
+            :class:`ssimpert.data.Frame` has this geometry.
         dtype: torch.float32 (default) or another floating type.
         device: "cpu" (default), "auto", "cuda", "cuda:N" or "mps".
 
     Raises:
         InputError: there is no such file or sample, it is no readable picture, its pixels have no fixed range (the
-            reason is given), a side has under 16 pixels, or ``size``, ``dtype`` or ``device`` is unusable.
+            reason is given), a side has under 16 pixels, the picture has too many pixels, or ``size``, ``dtype`` or
+            ``device`` is unusable.
     """
-    if not isinstance(name_or_path, str | Path):
-        raise InputError(f"an image must be a sample's name or a path, got {type(name_or_path).__name__}")
-    if str(name_or_path).startswith(("http://", "https://")):
-        raise InputError(f"{str(name_or_path)!r} is an address; download the picture and give its file")
-    size = check_size(size)
-    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise InputError(f"dtype {dtype!r} is not valid; give a floating type such as torch.float32")
-    target = resolve_device(device)
-
-    pixels = _read(name_or_path)
-    height, width = pixels.shape[:2]
-    if min(height, width) < SMALLEST_IMAGE_SIDE:
-        raise InputError(
-            f"{str(name_or_path)!r} is {width}x{height} pixels; each side must have at least {SMALLEST_IMAGE_SIDE}"
-        )
-    if size is not None:
-        pixels = resize_and_crop(pixels, size)
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).unsqueeze(0)
-    tensor = tensor.to(dtype) / 255 if pixels.dtype == np.uint8 else tensor.to(dtype)
-    return tensor.to(target)
+    return load_photo(name_or_path, size, dtype, device).image
 
 
 def save_image(tensor: Tensor, path: str | Path) -> Path:
@@ -137,35 +120,6 @@ def save_array(tensor: Tensor, path: str | Path) -> Path:
     except OSError as error:
         raise _unwritable(path, error) from error
     return path
-
-
-def _read(name_or_path: str | Path) -> NDArray[np.uint8] | NDArray[np.floating]:
-    path = Path(name_or_path)
-    try:
-        is_file, exists = path.is_file(), path.exists()
-    except OSError as error:
-        raise InputError(f"{str(name_or_path)!r} is no usable path ({error.strerror})") from error
-    if is_file:
-        return decode_array(path) if path.suffix == ".npy" else decode_picture(path)
-    if isinstance(name_or_path, str) and is_sample(name_or_path):
-        return sample_array(name_or_path)
-    if exists:
-        raise InputError(f"{str(path)!r} is a folder; give an image file or a sample's name")
-    if isinstance(name_or_path, Path) or path.suffix or len(path.parts) != 1:
-        raise InputError(f"{str(path)!r} does not exist; give an image file or a sample's name")
-    raise unknown_name("sample or file", name_or_path, [sample.name for sample in samples()])
-
-
-def check_size(size: int | None) -> int | None:
-    """``size`` as an int, or ``None``; :class:`InputError` unless it is a side in pixels that a picture can have."""
-    if size is None:
-        return None
-    side = as_integer(size)
-    if side is None or side < SMALLEST_IMAGE_SIDE:
-        raise InputError(
-            f"size {shown(size)} is not valid; give an integer of at least {SMALLEST_IMAGE_SIDE} pixels, or None"
-        )
-    return side
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

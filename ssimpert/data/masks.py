@@ -6,17 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ssimpert.data.decoding import decode_picture
-from ssimpert.data.resizing import resize_and_crop
+from ssimpert.data.file_kinds import path_fault
+from ssimpert.data.frame import Frame
+from ssimpert.data.resizing import DEEP_WHITE
 from ssimpert.errors import InputError
 from ssimpert.validation import check_count
 
 BRIGHT = 128
 """The least grey level, of 255, that counts as bright."""
+
+LUMA = (19595, 38470, 7471)
+"""The weights of red, green and blue (ITU-R BT.601: 0.299, 0.587, 0.114) times 65536, as Pillow has them."""
+
+ASPECT_TOLERANCE = 0.01
+"""The relative difference of proportions, width over height, that rounding a size may cause."""
 
 
 def load_mask(path: str | Path, size: int | None = None) -> Tensor:
@@ -34,17 +41,29 @@ def load_mask(path: str | Path, size: int | None = None) -> Tensor:
     """
     path = Path(path)
     size = None if size is None else check_count("size", size)
-    if not path.is_file():
-        raise InputError(f"mask {str(path)!r} is not a file; give a picture file")
-    bright = _bright(decode_picture(path))
-    if size is not None:
-        bright = resize_and_crop(bright, size, Image.Resampling.NEAREST)
-    return torch.from_numpy(bright > 0)
+    fault = path_fault(path)
+    if fault is not None:
+        raise InputError(f"mask {str(path)!r} is not a file: it {fault}; give a picture file")
+    picture = decode_picture(path).pixels
+    if isinstance(picture, Image.Image):
+        is_bright = np.asarray(picture.convert("L")) >= BRIGHT
+    else:  # 16-bit levels
+        is_bright = picture.astype(np.int64) @ np.array(LUMA) >= BRIGHT * (DEEP_WHITE // 255) * sum(LUMA)
+    bright = torch.from_numpy(is_bright)
+    height, width = bright.shape
+    return Frame(width, height, size).mask_to_model(bright)
 
 
-def _bright(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(H, W, 3) to (H, W): 255 where bright, else 0."""
-    # Floating-point pixels come from 16-bit grey: three equal channels in [0, 1].
-    is_eight_bit = pixels.dtype == np.uint8
-    grey = np.asarray(Image.fromarray(pixels).convert("L")) if is_eight_bit else 255 * pixels[:, :, 0]
-    return np.where(grey >= BRIGHT, 255, 0).astype(np.uint8)
+def check_proportions(path: str | Path, mask: Tensor, name: str, frame: Frame) -> None:
+    """Raise :class:`InputError` unless the ``mask`` (H, W) in the file ``path`` fits the image ``name``.
+
+    A mask of the image's proportions fits, and so does a square one: a mask of the central square. ``frame`` has the
+    image's size.
+    """
+    height, width = mask.shape
+    difference = abs(width * frame.height - frame.width * height)
+    if width != height and difference > ASPECT_TOLERANCE * frame.width * height:
+        raise InputError(
+            f"mask {str(path)!r} is {width}x{height} pixels, image {name!r} {frame.width}x{frame.height}; give a mask "
+            "of the image's proportions, or a square one for the central square"
+        )

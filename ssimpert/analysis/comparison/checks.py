@@ -11,6 +11,7 @@ from ssimpert.analysis.attributions.catalog import ATTRIBUTIONS
 from ssimpert.analysis.attributions.layer_gradients import mapped_layer, module_of_layer
 from ssimpert.analysis.comparison.maps import CONTROL_MAPS, RANDOM_WEIGHTS
 from ssimpert.analysis.comparison.options import CAMS, CONTROLS, FORWARD_ONLY, ComparisonOptions
+from ssimpert.analysis.localization.boxes import padded_boxes
 from ssimpert.analysis.localization.object_masks import check_masks
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.errors import InputError, unknown_name
@@ -57,14 +58,27 @@ def _check_values(model: nn.Module, image: Tensor, options: ComparisonOptions) -
     _check_distinct(_names_beside(options))
     module_of_layer(model, options.layer)
     check_layout(options.layout, options.prefix_tokens)
-    if options.masks is not None:
-        check_masks(options.masks, (image.shape[0], *image.shape[-2:]))
-        if options.masks.device != image.device:
-            raise InputError(f"image is on {image.device}, masks on {options.masks.device}; bring both to one device")
+    _check_objects(image, options)
     _check_insertion_deletion(model, options.insertion_deletion)
     check_flag("sanity", options.sanity)
     _check_shifts(options.shifts, image)
     check_seed(options.seed)
+
+
+def _check_objects(image: Tensor, options: ComparisonOptions) -> None:
+    """The masks and the boxes fit the images."""
+    shape = (image.shape[0], *image.shape[-2:])
+    if options.boxes is not None:
+        padded_boxes(options.boxes, shape[0], image.device)
+    masks = options.object_masks(image[:, 0])
+    if masks is None:
+        return
+    if options.masks is None and not bool(masks.flatten(1).any(dim=1).all()):
+        index = int((~masks.flatten(1).any(dim=1)).nonzero()[0])
+        raise InputError(f"the boxes of image {index} hold no pixel's centre; give boxes in the image's pixels")
+    check_masks(masks, shape)
+    if masks.device != image.device:
+        raise InputError(f"image is on {image.device}, masks on {masks.device}; bring both to one device")
 
 
 def _check_by_passes(model: nn.Module, image: Tensor, options: ComparisonOptions) -> None:

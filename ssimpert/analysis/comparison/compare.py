@@ -13,6 +13,7 @@ from ssimpert.analysis.comparison.options import ComparisonOptions
 from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.analysis.comparison.run_columns import run_columns
 from ssimpert.analysis.comparison.scores import score_maps
+from ssimpert.analysis.localization.boxes import Boxes
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.models import OnnxClassifier
 from ssimpert.models.entry_points import takes_model
@@ -39,6 +40,7 @@ def compare(
     cam: str = "grad_cam",
     attributions: Names = (),
     masks: Tensor | None = None,
+    boxes: Boxes | None = None,
     insertion_deletion: bool | int = False,
     sanity: bool = False,
     shifts: int = MIN_SHIFTS,
@@ -74,6 +76,10 @@ def compare(
             among them: that map is compared with itself, and its other measures are of interest.
         masks: (B, H, W) bool, the objects. They add the energy inside the mask, the pointing hit and the best box
             (:func:`ssimpert.analysis.mask_agreement`). Default ``None``.
+        boxes: the objects' boxes, (B, 4) or B tensors (k, 4): (x0, y0, x1, y1) in the images' pixels, ends exclusive;
+            :class:`ssimpert.data.Frame` carries boxes of a photo there. They add the same measures: the mask is the
+            union of the image's boxes, or ``masks`` where these are given, too, and the best box is compared with each
+            of the image's boxes. Default ``None``.
         insertion_deletion: True adds both curves and their areas for every map, with a step of 8 rows of pixels. A
             number of 1 or more is the step in pixels. Default False. For each map, the model runs twice as many forward
             passes as there are steps, and it must have a ``mean``.
@@ -87,9 +93,9 @@ def compare(
         progress: see :data:`Progress`; default ``None``.
 
     Raises:
-        InputError: an unknown control, layer or name; images, masks or a support that do not fit the result; two maps
-            of one name; a number out of range; a model in training mode; a ``forward`` of other images or weights, or
-            one that no map asked for would use. All this is refused before any map is made.
+        InputError: an unknown control, layer or name; images, masks, boxes or a support that do not fit the result;
+            two maps of one name; a number out of range; a model in training mode; a ``forward`` of other images or
+            weights, or one that no map asked for would use. All this is refused before any map is made.
     """
     options = ComparisonOptions(
         control=control,
@@ -100,6 +106,7 @@ def compare(
         cam=cam,
         attributions=attributions,
         masks=masks,
+        boxes=boxes,
         insertion_deletion=insertion_deletion,
         sanity=sanity,
         shifts=shifts,

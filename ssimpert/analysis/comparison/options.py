@@ -9,6 +9,7 @@ from torch import Tensor
 
 from solvers.validation import as_list, plain
 from ssimpert.analysis.attributions.class_targets import Model
+from ssimpert.analysis.localization.boxes import Boxes, box_masks
 from ssimpert.analysis.map_agreement.shift_test import MIN_SHIFTS
 from ssimpert.models import OnnxClassifier
 from ssimpert.models.layouts import Layout
@@ -41,6 +42,7 @@ class ComparisonOptions:
     cam: str = "grad_cam"
     attributions: Names = ()
     masks: Tensor | None = None
+    boxes: Boxes | None = None
     insertion_deletion: bool | int = False
     sanity: bool = False
     shifts: int = MIN_SHIFTS
@@ -73,6 +75,13 @@ class ComparisonOptions:
         """Which layer the class activation maps read, and how: keywords of :func:`ssimpert.analysis.grad_cam`."""
         return {"layer": self.layer, "layout": self.layout, "prefix_tokens": self.prefix_tokens}
 
+    def object_masks(self, maps: Tensor) -> Tensor | None:
+        """The objects as masks of ``maps`` (B, H, W): ``masks``, else the union of ``boxes``, else ``None``."""
+        if self.masks is not None or self.boxes is None:
+            return self.masks
+        count, height, width = maps.shape
+        return box_masks(self.boxes, count, height, width, maps.device)
+
     def forward_model(self, model: Model) -> Model:
         """What runs the passes that need no gradient: ``forward``, or ``model`` where no copy was given."""
         return model if self.forward is None else self.forward
@@ -81,7 +90,8 @@ class ComparisonOptions:
         """What the numbers of a comparison depend on, as plain values."""
         return {
             "attributions": list(self.attributions),
-            "masks": self.masks is not None,
+            "masks": self.masks is not None or self.boxes is not None,
+            "boxes": self.boxes is not None,
             "insertion_deletion": self.insertion_deletion,
             "sanity": self.sanity,
             "shifts": self.shifts,

@@ -69,12 +69,13 @@ def score_map(
         image: the clean images (B, C, H, W).
         maps: the maps that are measured, (B, H, W).
         compared: has the class activation maps, and the class (B,) whose probability the curves follow.
-        options: ``masks``, ``insertion_deletion``, ``shifts``, ``seed`` and ``forward`` are used.
+        options: ``masks``, ``boxes``, ``insertion_deletion``, ``shifts``, ``seed`` and ``forward`` are used.
     """
     measured = agreement(maps, compared.cam)
     values, reasons = dict(measured.values), dict(measured.reasons)
-    if options.masks is not None:
-        objects = mask_agreement(maps, options.masks)
+    masks = options.object_masks(maps)
+    if masks is not None:
+        objects = mask_agreement(maps, masks, boxes=options.boxes)
         values |= objects.values
         reasons |= objects.reasons
     curves: dict[Kind, PixelCurve] = {}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssimpert.analysis.degenerate_maps import degenerate_reasons, ranks_pixels
-from ssimpert.analysis.localization.boxes import bounding_boxes
+from ssimpert.analysis.localization.boxes import Boxes, bounding_boxes
 from ssimpert.analysis.localization.object_masks import TOLERANCE, check_masks, hits_mask
 from ssimpert.analysis.localization.pointing_game import highest_points
 from ssimpert.analysis.localization.thresholded_boxes import thresholded_boxes
@@ -22,7 +22,9 @@ from ssimpert.validation import check_maps, check_positive
 NEGATIVE = "the map has negative values"
 
 
-def mask_agreement(maps: Tensor, masks: Tensor, *, tolerance: float = TOLERANCE) -> Agreement:
+def mask_agreement(
+    maps: Tensor, masks: Tensor, *, boxes: Boxes | None = None, tolerance: float = TOLERANCE
+) -> Agreement:
     """The agreement of maps (B, H, W) with the masks of objects (B, H, W) bool, on one device.
 
     There are three measures, each (B,) float64:
@@ -37,14 +39,17 @@ def mask_agreement(maps: Tensor, masks: Tensor, *, tolerance: float = TOLERANCE)
       object's box, for each image: this is what the map could reach at best, and not the localisation error of the
       benchmark.
 
+    ``boxes``: the boxes of the objects, :data:`ssimpert.analysis.localization.boxes.Boxes`. ``best_box_iou`` is then
+    the overlap with the best of the image's boxes. Default ``None``: the tightest box of the mask.
+
     A map that is constant or not finite is NaN in all three measures, with its reason. (In the pointing game no trial
     is left out, and such a map is a miss.)
 
     ``tolerance``: pixels, above 0, default 15.
 
     Raises:
-        InputError: masks that are not bool, that have another shape or device, or that have no pixel; a tolerance that
-            is not positive.
+        InputError: masks that are not bool, that have another shape or device, or that have no pixel; boxes that do
+            not fit the maps; a tolerance that is not positive.
     """
     check_maps("maps", maps)
     check_masks(masks, tuple(maps.shape))
@@ -57,10 +62,11 @@ def mask_agreement(maps: Tensor, masks: Tensor, *, tolerance: float = TOLERANCE)
     negative = (values < 0).flatten(1).any(dim=1)
 
     height, width = maps.shape[-2:]
+    objects = bounding_boxes(masks) if boxes is None else boxes
     measures = {
         "energy_over_area": _energy_over_area(values, masks).masked_fill(negative, float("nan")),
         "pointing_hit": hits_mask(highest_points(values, height, width), masks, tolerance).double(),
-        "best_box_iou": thresholded_boxes(values, bounding_boxes(masks), "value").iou.amax(dim=1),
+        "best_box_iou": thresholded_boxes(values, objects, "value").iou.amax(dim=1),
     }
     reasons = tuple(reason or "" for reason in degenerate)
     energy_reasons = tuple(

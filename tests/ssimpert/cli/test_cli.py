@@ -75,10 +75,12 @@ def test_the_file_record_is_of_the_file_read_back(
 def test_several_images_get_a_folder_each(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    words = ("perturb", "chelsea", "rocket", "chelsea", "--constraint", "l2", "--steps", "1")
-    code, _, _ = run(capsys, monkeypatch, *words, "--out", str(tmp_path))
+    photo = tmp_path / "chelsea.png"
+    Image.effect_noise((64, 64), 50).save(photo)
+    words = ("perturb", "chelsea", "rocket", str(photo), "--constraint", "l2", "--steps", "1")
+    code, _, _ = run(capsys, monkeypatch, *words, "--out", str(tmp_path / "out"))
     assert code == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["chelsea", "chelsea-2", "rocket", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["chelsea", "chelsea-2", "rocket", "run.json"]
 
 
 @pytest.mark.parametrize("constraint", ["l2", "linf", "l1", "window-ssim", "global-ssim"])
@@ -215,9 +217,10 @@ def test_a_file_in_place_of_the_folder_is_named_before_any_work(
 def test_folders_never_collide(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    photo = tmp_path / "rocket-2.png"
-    Image.effect_noise((64, 64), 50).save(photo)
-    words = ("perturb", "rocket", "rocket", str(photo), "--steps", "1", "--out", str(tmp_path / "out"))
+    photos = [tmp_path / "rocket-2.png", tmp_path / "rocket.png"]
+    for photo in photos:
+        Image.effect_noise((64, 64), 50).save(photo)
+    words = ("perturb", "rocket", str(photos[1]), str(photos[0]), "--steps", "1", "--out", str(tmp_path / "out"))
     code, _, err = run(capsys, monkeypatch, *words)
     assert code == 0, err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [

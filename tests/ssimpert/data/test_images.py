@@ -200,9 +200,9 @@ def _write_bad(kind: str, folder: Path) -> Path:
     elif kind == "negative":
         path = path.with_suffix(".tif")
         Image.fromarray(np.full((32, 32), -1, np.int32)).save(path)
-    elif kind == "cmyk":
-        path = path.with_suffix(".jpg")
-        Image.new("CMYK", (32, 32)).save(path)
+    elif kind == "lab":
+        path = path.with_suffix(".tif")
+        Image.new("LAB", (32, 32)).save(path)
     return path
 
 
@@ -222,7 +222,7 @@ def _write_bad(kind: str, folder: Path) -> Path:
         ("float", "'F': 32-bit float pixels have no fixed range"),
         ("int32", "from 70000 to 70000; valid: 0 to 65535"),
         ("negative", "from -1 to -1"),
-        ("cmyk", "'CMYK': ink colours"),
+        ("lab", "'LAB': Lab colours"),
     ],
 )
 def test_bad_pictures_are_refused_in_one_line(kind: str, reason: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +19,9 @@ def test_pixels_of_128_and_more_are_bright(tmp_path: Path) -> None:
     assert np.array_equal(load_mask(tmp_path / "grey.png").numpy(), levels >= 128)
     Image.fromarray(levels.astype(np.uint16) * 257).save(tmp_path / "deep.png")
     assert np.array_equal(load_mask(tmp_path / "deep.png").numpy(), levels >= 128)
+    deep = np.repeat(levels[:, :, None].astype(np.uint16) * 257, 3, axis=2)
+    cv2.imwrite(str(tmp_path / "deep-colour.png"), deep)
+    assert np.array_equal(load_mask(tmp_path / "deep-colour.png").numpy(), levels >= 128)
     Image.fromarray(levels >= 128).save(tmp_path / "one-bit.png")
     assert np.array_equal(load_mask(tmp_path / "one-bit.png").numpy(), levels >= 128)
 

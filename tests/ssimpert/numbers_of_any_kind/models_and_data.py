@@ -28,5 +28,11 @@ CALLS: Calls = {
         lambda **o: data.composites(**({"n": 1, "seed": 2, "size": 64} | o)),
         {"n": 2, "seed": 3, "size": 96},
     ),
+    "ssimpert.data.load_photo": (lambda **o: data.load_photo("chelsea", **o).image, {"size": 32}),
+    "ssimpert.data.photo_frame": (lambda **o: data.photo_frame("chelsea", **o), {"size": 32}),
+    "ssimpert.data.Frame": (
+        lambda **o: data.Frame(**({"width": 30, "height": 20} | o)),
+        {"width": 40, "height": 50, "size": 16},
+    ),
     "ssimpert.load_image": (lambda **o: data.load_image("chelsea", **o), {"size": 32}),
 }

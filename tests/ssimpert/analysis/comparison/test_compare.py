@@ -39,6 +39,7 @@ from ssimpert.analysis import (
 )
 from ssimpert.analysis.comparison.options import ComparisonOptions
 from ssimpert.analysis.faithfulness.insertion_deletion import deletion, insertion
+from ssimpert.analysis.localization.thresholded_boxes import thresholded_boxes
 from ssimpert.data import load_image
 from ssimpert.errors import InputError
 from ssimpert.models import load_model
@@ -207,6 +208,27 @@ def test_attributions_by_name_join_the_maps(case: Case) -> None:
     assert rows[0, "smooth_grad"]["spearman"] == float(agreement(expected, view.cam).values["spearman"][0])
 
 
+def test_boxes_are_the_objects_and_the_best_box_is_one_of_them(case: Case) -> None:
+    model, image, ours, _ = case
+    boxes = [torch.tensor([[8.0, 5, 30, 20], [0, 0, 3, 3.4]]), torch.tensor([[0.0, 0, 32, 4]])]
+    union = torch.zeros(2, 32, 32, dtype=torch.bool)
+    union[0, 5:20, 8:30], union[0, :3, :3], union[1, :4] = True, True, True
+    view = compare(model, image, ours, control=None, boxes=boxes, shifts=0)
+    beside = compare(model, image, ours, control=None, boxes=boxes, masks=union.flip(2), shifts=0)
+    by_masks = compare(model, image, ours, control=None, masks=union, shifts=0)
+    assert view.settings["boxes"] is True
+    for row, other, plain in zip(view.records, beside.records, by_masks.records, strict=True):
+        maps = view.maps[row["perturbation"]][row["map"]]
+        expected = thresholded_boxes(maps, boxes, "value").iou.amax(dim=1)[row["image"]]
+        assert row["best_box_iou"] == other["best_box_iou"] == float(expected)
+        assert row["energy_over_area"] == plain["energy_over_area"]
+        assert row["pointing_hit"] == plain["pointing_hit"]
+    assert any(
+        row["energy_over_area"] != other["energy_over_area"]
+        for row, other in zip(view.records, beside.records, strict=True)
+    )
+
+
 def test_masks_add_energy_pointing_and_boxes(case: Case) -> None:
     model, image, ours, _ = case
     masks = torch.zeros(2, 32, 32, dtype=torch.bool)
@@ -325,6 +347,8 @@ def test_errors_name_the_value_before_any_map_is_made(case: Case, monkeypatch: p
         ({"masks": short}, r"masks must be \(2, 32, 32\) bool, one an image, got \(2, 31, 32\)"),
         ({"masks": image[:, 0]}, r"masks must be \(2, 32, 32\) bool, one an image, got .* torch.float32"),
         ({"masks": image[:, 0] > 2}, "mask 0 has no pixel"),
+        ({"boxes": torch.ones(3, 4)}, r"boxes must have shape \(2, 4\)"),
+        ({"boxes": torch.tensor([[1.0, 1, 9, 9], [2.1, 2.1, 2.3, 2.3]])}, "boxes of image 1 hold no pixel's centre"),
         ({"insertion_deletion": 0}, "insertion_deletion must be True, False or a step of at least 1 pixel, got 0"),
         ({"insertion_deletion": True}, "SmallClassifier has no mean colour"),
         ({"sanity": 1}, "sanity must be True or False, got 1"),
