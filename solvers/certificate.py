@@ -58,8 +58,8 @@ from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
 from solvers.printing import Printed, Summary, cells, counted, image_numbers, image_shape
 from solvers.problem import LinearProblem, Problem, elementwise_bounds
-from solvers.rounding import UNIT, gamma, products, rounded_down, rounded_up, total, total_and_error
-from solvers.scaling import scaled_dual, scaled_problem, unscaled_value
+from solvers.rounding import UNIT, gamma, products, rounded_down, rounded_up, total, total_and_error, unscaled_value
+from solvers.scaling import scaled_dual, scaled_problem
 
 # How much a point on the surface of a set is shortened, one step after another, until it is certainly inside: the first
 # steps make up for rounding in float64, the last ones for products in single precision.

@@ -111,6 +111,16 @@ def times_power_of_two(value: Tensor, exponent: Tensor) -> Tensor:
     return value * power_of_two(half, value) * power_of_two(exponent - half, value)
 
 
+def unscaled_value(value: Tensor, exponent: Tensor, *, up: bool) -> Tensor:
+    """``2^k`` times an objective or a bound, (B,), rounded up or down where it is rounded at all."""
+    if not bool(exponent.any()):
+        return value
+    result = times_power_of_two(value, exponent)
+    is_exact = (times_power_of_two(result, -exponent) == value) & (result.isfinite() | value.isinf())
+    direction = torch.full_like(result, torch.inf if up else -torch.inf)
+    return torch.where(is_exact, result, torch.nextafter(result, direction))
+
+
 def power_of_two(exponent: Tensor, like: Tensor) -> Tensor:
     """``2^exponent`` in the dtype of ``like``, exactly; exponents beyond 1000 count as 1000."""
     limited = exponent.to(torch.int64).clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT)

@@ -58,15 +58,5 @@ def scaled_dual(blocks: Sequence[DualBlock | None], exponent: Tensor) -> list[Du
     return [scale(block) for block in blocks]
 
 
-def unscaled_value(value: Tensor, exponent: Tensor, *, up: bool) -> Tensor:
-    """``2^k`` times an objective or a bound, (B,), rounded up or down where it is rounded at all."""
-    if not bool(exponent.any()):
-        return value
-    result = times_power_of_two(value, exponent)
-    is_exact = (times_power_of_two(result, -exponent) == value) & (result.isfinite() | value.isinf())
-    direction = torch.full_like(result, torch.inf if up else -torch.inf)
-    return torch.where(is_exact, result, torch.nextafter(result, direction))
-
-
 def _times(value: Tensor, exponent: Tensor) -> Tensor:
     return times_power_of_two(value, exponent.reshape(-1, *[1] * (value.ndim - 1)))

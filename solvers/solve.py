@@ -20,9 +20,9 @@ from solvers.problem import LinearProblem, Problem
 from solvers.registry import find_method
 from solvers.rehearsal import rehearse
 from solvers.result import History, HistoryRow, MethodOutput, SolveResult, Status
-from solvers.rounding import times_power_of_two
+from solvers.rounding import times_power_of_two, unscaled_value
 from solvers.running_solve import RunningSolve, running
-from solvers.scaling import scaled_dual, scaled_problem, unscaled_value
+from solvers.scaling import scaled_dual, scaled_problem
 from solvers.settings import Progress, Settings
 
 

@@ -20,10 +20,10 @@ from solvers.constraints.ssim_windows.feasibility import (
 from solvers.constraints.ssim_windows.loss_split import Loss, largest, levels, share_of
 from solvers.constraints.ssim_windows.moments import BoundWindows, WindowBalls, check_data_range, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
-from solvers.constraints.ssim_windows.window_dual import WindowDual, spread_over_windows
+from solvers.constraints.ssim_windows.window_dual import WindowDual, spread_over_windows, to_common_size
 from solvers.errors import ProblemError
 from solvers.root_finding import SearchTolerances, last_nonnegative
-from solvers.rounding import UNIT, gamma, rounded_up, total_up
+from solvers.rounding import UNIT, gamma, rounded_up, times_power_of_two, total_up, unscaled_value
 from solvers.validation import flag, positive, share
 from solvers.windows import Window
 from solvers.windows.quadratic import Bounds
@@ -275,6 +275,10 @@ class BoundProductSSIM(BoundWindows):
         The support function of a set is that of its convex hull, so the bound holds although the set is not convex.
         """
         part = block.centred(self.operator, self.reference)
+        # Of ordinary size, since the bound multiplies sizes; the value grows with the block, so it is scaled back.
+        _, exponent = to_common_size(torch.stack([part.size, block.mean.abs()], dim=1))
+        part = part.times_power_of_two(-exponent)
+        mean = times_power_of_two(block.mean, -exponent.reshape(-1, 1, 1, 1))
         # Both losses rise with all four numbers, so each of them may be too large. The square roots are those of sizes
         # whose rounding is known.
         eta = 8 * self.operator.relative_error
@@ -284,14 +288,15 @@ class BoundProductSSIM(BoundWindows):
             part.along + part.along_error, part.size, (2 * std_up.square() + self.c2) * (1 + eta), std_up.square()
         )
         luminance = Loss(
-            self.reference_mean * block.mean + eta * self._largest * block.mean.abs(),
-            block.mean.abs(),
+            self.reference_mean * mean + eta * self._largest * mean.abs(),
+            mean.abs(),
             (2 * mean_up.square() + self.c1) * (1 + eta),
             mean_up.square(),
         )
         threshold = self.constraint.threshold
         rounding = gamma(LEVEL_ROUNDINGS) * sum(loss.magnitude(1 / threshold - 1) for loss in (contrast, luminance))
-        return total_up(largest(contrast, luminance, threshold) + rounding, operations=8)
+        value = total_up(largest(contrast, luminance, threshold) + rounding, operations=8)
+        return unscaled_value(value, exponent, up=True)
 
     def luminance(self, mean: Tensor) -> Loss:
         """The luminance part of every window's support function, for the dual block's ``mean`` (B, C, P_h, P_w)."""

@@ -50,9 +50,9 @@ from solvers.constraints.ssim_windows.feasibility import (
 from solvers.constraints.ssim_windows.mean_preservation import project_to_zero_means
 from solvers.constraints.ssim_windows.moments import BoundWindows, check_data_range, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
-from solvers.constraints.ssim_windows.window_dual import CentredDual, WindowDual, spread_over_windows
+from solvers.constraints.ssim_windows.window_dual import CentredDual, WindowDual, spread_over_windows, to_common_size
 from solvers.errors import ProblemError
-from solvers.rounding import gamma, rounded_up, total_up
+from solvers.rounding import gamma, rounded_up, times_power_of_two, total_up
 from solvers.validation import flag, positive, real, share
 from solvers.windows import Window
 from solvers.windows.quadratic import Bounds
@@ -326,13 +326,18 @@ class BoundWindowSSIM(BoundWindows):
     def _centred_vectors(self, block: Tensor) -> tuple[Tensor, Tensor, CentredDual]:
         """``s_p``, a bound on its rounding, and the orthogonal part, of window vectors."""
         op, share = self.operator, gamma(2 * block.shape[-1])
+        block, exponent = to_common_size(block)
         length = torch.linalg.vector_norm(block, dim=-1) * (1 + share)
         mean = (block * op.root_weights).sum(dim=-1)
         centred = block - mean[..., None] * op.root_weights
         size = torch.linalg.vector_norm(centred, dim=-1) + 4 * share * length
         along = (op.vectors(self.centred_reference) * centred).sum(dim=-1)
         largest = self.centred_reference.abs().amax(dim=(-2, -1), keepdim=True)
-        return mean, share * length, CentredDual(size, along, 8 * share * largest * length)
+        part = CentredDual(size, along, 8 * share * largest * length).times_power_of_two(exponent)
+        mean, mean_error = (
+            times_power_of_two(value, exponent.reshape(-1, 1, 1, 1)) for value in (mean, share * length)
+        )
+        return mean, mean_error, part
 
     def support(self, direction: Tensor) -> Tensor | None:
         """An upper bound on ``max z'd``, z = ``direction``, by a block that spreads z over the windows: (B,).

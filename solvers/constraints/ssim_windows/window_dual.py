@@ -83,11 +83,23 @@ class WindowDual:
 
     def centred(self, op: WindowOperator, image: Tensor) -> CentredDual:
         """The part of the block that is orthogonal to the windows' means; ``image`` is x."""
-        # The image v is brought to an ordinary size, and its factors make up for it: its squares must not vanish.
+        # The image v is brought to an ordinary size, and its factors make up for it, and then the factors: squares must
+        # not vanish. The result grows with the factors, so it is scaled back.
         point, exponent = to_ordinary_size(centred_planes(self.point))
         ball, image = times_power_of_two(self.ball, exponent), centred_planes(image)
+        if self.reference is None:
+            ball, exponent = to_common_size(ball)
+            return self._centred(op, image, point, ball, None).times_power_of_two(exponent)
+        factors, exponent = to_common_size(torch.stack([ball, self.reference], dim=1))
+        ball, factor = factors.unbind(dim=1)
+        return self._centred(op, image, point, ball, factor).times_power_of_two(exponent)
+
+    def _centred(
+        self, op: WindowOperator, image: Tensor, point: Tensor, ball: Tensor, factor: Tensor | None
+    ) -> CentredDual:
+        """See :meth:`centred`, for images and factors whose squares are ordinary numbers."""
         variance, covariance = op.variance(point), op.covariance(image, point)
-        image_variance, factor = op.variance(image), self.reference
+        image_variance = op.variance(image)
         # What rounding changes: a deviation from the mean is wrong by at most 4 eta of itself and of the largest pixel.
         eta = 4 * op.relative_error
         std, image_std = variance.sqrt(), image_variance.sqrt()
@@ -124,6 +136,13 @@ class CentredDual:
     along: Tensor
     along_error: Tensor
 
+    def times_power_of_two(self, exponent: Tensor) -> CentredDual:
+        """For the block times ``2^k``, with k of each image (B,)."""
+        of_windows = exponent.reshape(-1, 1, 1, 1)
+        return CentredDual(
+            *(times_power_of_two(value, of_windows) for value in (self.size, self.along, self.along_error))
+        )
+
 
 def centred_planes(image: Tensor) -> Tensor:
     """The image less the mean of each of its channels, (B, C, H, W)."""
@@ -135,6 +154,13 @@ def to_ordinary_size(image: Tensor) -> tuple[Tensor, Tensor]:
     largest = largest_of_planes(image)
     exponent = torch.where(largest.isfinite() & (largest > 0), torch.frexp(largest).exponent, 0)
     return times_power_of_two(image, -exponent), exponent
+
+
+def to_common_size(factors: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors (B, ...) times ``2^-k`` with a largest one between 1/2 and 1 in each image, and k, (B,)."""
+    largest = factors.abs().flatten(1).amax(dim=1)
+    exponent = torch.where(largest.isfinite() & (largest > 0), torch.frexp(largest).exponent, 0)
+    return times_power_of_two(factors, -exponent.reshape(-1, *[1] * (factors.ndim - 1))), exponent
 
 
 def largest_of_planes(image: Tensor) -> Tensor:

@@ -236,16 +236,26 @@ def _product_sizes(drawn: RandomProblem, blocks: Sequence[Any] | None) -> np.nda
 
 
 class _ImageCheck:
-    """The checks of one image: its exact sets, and the best objective of a feasible point."""
+    """The checks of one image: its exact sets, and the best objective of a feasible point.
+
+    Returned points must lie in ``sets``, or in ``single_precision_sets``. Bounds must cover ``covered_sets``, and
+    ``strict_sets``, in which kept means vanish.
+    """
 
     def __init__(self, drawn: RandomProblem, outcome: Outcome, image: int, rng: np.random.Generator) -> None:
         self.drawn, self.outcome, self.image, self.rng = drawn, outcome, image, rng
         self.constraints = drawn.problem.constraints
         self.vector = exact(drawn.vector[image])
         self.sets: list[ExactSet] = exact_sets(self.constraints, drawn.reference, image)
-        self.strict_sets = self.single_precision_sets = self.sets
+        self.single_precision_sets = self.covered_sets = self.strict_sets = self.sets
+        if any(isinstance(constraint, solvers.FeatureBall) for constraint in self.constraints):
+            self.covered_sets = self.strict_sets = exact_sets(
+                self.constraints, drawn.reference, image, products_are_rounded=False
+            )
         if any(keeps_means(constraint) for constraint in self.constraints):
-            self.strict_sets = exact_sets(self.constraints, drawn.reference, image, mean_tolerances=0)
+            self.strict_sets = exact_sets(
+                self.constraints, drawn.reference, image, mean_tolerances=0, products_are_rounded=False
+            )
             self.single_precision_sets = exact_sets(
                 self.constraints, drawn.reference, image, mean_tolerances=SINGLE_PRECISION_TOLERANCES
             )
@@ -299,7 +309,7 @@ class _ImageCheck:
             excess = Fraction(stated) - value if self.drawn.linear else value - Fraction(stated)
             if excess > 0:
                 self.fail(UNSAFE_OBJECTIVE, answer.source, relative(excess, self.size_of_objective(delta)))
-        if contains(self.sets, delta):
+        if contains(self.covered_sets, delta):
             self.consider(answer.source, delta, value)
 
     def check_bound(self, answer: Answer) -> None:

@@ -57,7 +57,12 @@ class ExactSet(Protocol):
 
 
 def exact_set(
-    constraint: solvers.Constraint, reference: np.ndarray, image: int, *, mean_tolerances: int = 1
+    constraint: solvers.Constraint,
+    reference: np.ndarray,
+    image: int,
+    *,
+    mean_tolerances: int = 1,
+    products_are_rounded: bool = True,
 ) -> ExactSet:
     """The set of one image of a batch.
 
@@ -67,6 +72,8 @@ def exact_set(
         image: which of them.
         mean_tolerances: how many times the tolerance of the bound set means that are kept may differ from 0. With 0
             they must vanish.
+        products_are_rounded: whether a feature ball has the allowance for the user's rounded products. Points that
+            the library returns have it; points that a bound must cover have not.
     """
     x = exact(reference[image])
     tolerance = mean_tolerances * kept_mean_tolerance(constraint, reference, image)
@@ -78,7 +85,9 @@ def exact_set(
     if isinstance(constraint, solvers.LpBall):
         return ExactLpBall(constraint.p, radius_of(constraint.radius, image))
     if isinstance(constraint, solvers.FeatureBall):
-        return ExactFeatureBall(jacobian_matrix(constraint), radius_of(constraint.radius, image))
+        return ExactFeatureBall(
+            jacobian_matrix(constraint), radius_of(constraint.radius, image), products_are_rounded=products_are_rounded
+        )
     if isinstance(constraint, solvers.GlobalSSIM):
         return ExactGlobalSSIM(constraint, x, tolerance)
     if isinstance(constraint, solvers.WindowSSIM):
@@ -91,10 +100,16 @@ def exact_set(
 
 
 def exact_sets(
-    constraints: Sequence[solvers.Constraint], reference: np.ndarray, image: int, *, mean_tolerances: int = 1
+    constraints: Sequence[solvers.Constraint],
+    reference: np.ndarray,
+    image: int,
+    *,
+    mean_tolerances: int = 1,
+    products_are_rounded: bool = True,
 ) -> list[ExactSet]:
     """:func:`exact_set` of every constraint."""
-    return [exact_set(c, reference, image, mean_tolerances=mean_tolerances) for c in constraints]
+    options = {"mean_tolerances": mean_tolerances, "products_are_rounded": products_are_rounded}
+    return [exact_set(constraint, reference, image, **options) for constraint in constraints]  # type: ignore[arg-type]
 
 
 def contains(sets: Sequence[ExactSet], delta: RationalArray) -> bool:
@@ -215,16 +230,19 @@ def jacobian_matrix(constraint: solvers.FeatureBall) -> np.ndarray:
 class ExactFeatureBall:
     """``|J d| <= radius`` for the rational matrix J."""
 
-    def __init__(self, matrix: np.ndarray, radius: Fraction) -> None:
+    def __init__(self, matrix: np.ndarray, radius: Fraction, *, products_are_rounded: bool = True) -> None:
         self.matrix = exact(matrix)
         self.radius = radius
+        self.products_are_rounded = products_are_rounded
 
     def violation(self, delta: RationalArray) -> Violation | None:
         matrix, pixels = self.matrix.numerators, delta.numerators.reshape(-1)
         features, sizes = np.matmul(matrix, pixels), np.matmul(np.abs(matrix), np.abs(pixels))
         denominator = self.matrix.denominator * delta.denominator
-        rounding = PRODUCT_ROUNDING * Fraction(int(sizes.sum()), denominator)
         square = Fraction(int((features * features).sum()), denominator**2)
+        if not self.products_are_rounded:
+            return _beyond("feature ball", square, self.radius)
+        rounding = PRODUCT_ROUNDING * Fraction(int(sizes.sum()), denominator)
         return _beyond("feature ball", square, self.radius * (1 + FEATURE_ALLOWANCE) + rounding)
 
 
