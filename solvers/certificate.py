@@ -240,7 +240,7 @@ class Certifier:
         if isinstance(self.problem, LinearProblem):
             return rounded_down(*total_and_error(products(self.problem.gradient, delta), operations=2))
         difference = delta - self.problem.vector
-        return rounded_up(*total_and_error(0.5 * products(difference, difference), operations=8))
+        return rounded_up(*total_and_error(products(0.5 * difference, difference), operations=8))
 
     def relative_gap(self, objective: Tensor, bound: Tensor) -> Tensor:
         """``rel_gap`` of any objective and bound of these images, (B,) each; see :class:`Certificate`."""
@@ -397,7 +397,7 @@ class Certifier:
         point = self.problem.vector
         minimiser = (point - adjoint).clamp(self.implied_lower, self.implied_upper)
         difference = minimiser - point
-        terms = torch.stack([0.5 * difference.square(), adjoint * minimiser], dim=1)
+        terms = torch.stack([products(0.5 * difference, difference), products(adjoint, minimiser)], dim=1)
         value, error = total_and_error(terms, operations=8)
         wrong = adjoint_error + 8 * UNIT * (total(point.abs()) + total(adjoint.abs()) + total(minimiser.abs()))
         largest = minimiser.abs().flatten(1).amax(dim=1)

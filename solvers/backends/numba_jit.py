@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 import numba
-import torch
+
+from solvers.threads import kernel_threads
 
 # The work, in multiplications, from which on a further thread saves time: about 0.2 ms.
 MIN_WORK_PER_THREAD = 4_000_000
@@ -47,7 +48,8 @@ def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
 def run_rows(kernel: Callable[..., None], arguments: tuple[Any, ...], rows: int, work: int) -> None:
     """Call ``kernel(*arguments, low, high)`` on ranges of rows that together are the rows from 0 to ``rows``.
 
-    The ranges run on at most ``torch.get_num_threads()`` threads, and on the caller's alone where there is little work.
+    The ranges run on at most :func:`~solvers.threads.kernel_threads` threads, and on the caller's alone where there is
+    little work.
 
     Args:
         kernel: a :func:`compiled` function; its calls must not write to the same memory.
@@ -55,7 +57,7 @@ def run_rows(kernel: Callable[..., None], arguments: tuple[Any, ...], rows: int,
         rows: the number of rows.
         work: about how many multiplications all rows take together.
     """
-    threads = min(torch.get_num_threads(), work // MIN_WORK_PER_THREAD, rows)
+    threads = min(kernel_threads(), work // MIN_WORK_PER_THREAD, rows)
     if threads <= 1:
         kernel(*arguments, 0, rows)
         return
