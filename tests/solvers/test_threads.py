@@ -45,10 +45,8 @@ def test_a_solve_leaves_the_number_of_threads_as_it_was(uniform: Draw, normal: D
 def test_products_with_a_network_keep_all_threads(uniform: Draw, normal: Draw) -> None:
     matrix = normal(3, 144)
     jacobian = solvers.LinearOperator(lambda d: d.flatten(1) @ matrix.T, lambda y: (y @ matrix).reshape(-1, *SHAPE[1:]))
-    for ball in (
-        solvers.FeatureBall(1.0, jacobian),
-        solvers.Intersection([solvers.FeatureBall(1.0, jacobian), solvers.LpBall(2, 2.0)]),
-    ):
+    ball = solvers.FeatureBall(1.0, jacobian)
+    for constraint in (ball, solvers.Intersection([ball, solvers.LpBall(2, 2.0)])):
         problem = solvers.LinearProblem(normal(*SHAPE), uniform(*SHAPE), [constraint, solvers.Box()])
         assert set(seen_by_a_callback(problem, "ellipsoid")) == {(3, 3)}
 
