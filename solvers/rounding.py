@@ -118,7 +118,12 @@ def unscaled_value(value: Tensor, exponent: Tensor, *, up: bool) -> Tensor:
     result = times_power_of_two(value, exponent)
     is_exact = (times_power_of_two(result, -exponent) == value) & (result.isfinite() | value.isinf())
     direction = torch.full_like(result, torch.inf if up else -torch.inf)
-    return torch.where(is_exact, result, torch.nextafter(result, direction))
+    rounded = torch.nextafter(result, direction)
+    # The number beside infinity, which not every build of torch gives.
+    largest = torch.finfo(value.dtype).max
+    overflown = result.isinf() & (result != direction)
+    rounded = torch.where(overflown, result.sign() * largest, rounded)
+    return torch.where(is_exact, result, rounded)
 
 
 def power_of_two(exponent: Tensor, like: Tensor) -> Tensor:
