@@ -6,10 +6,9 @@ import pytest
 from torch import Tensor
 
 import ssimpert
-from ssimpert.models import Classifier
 
 
 @pytest.fixture(scope="session")
-def photo(model: Classifier) -> Tensor:
-    """Chelsea at the model's size, (1, 3, 224, 224) float32."""
-    return ssimpert.load_image("chelsea", size=model.input_size)
+def photo() -> Tensor:
+    """Chelsea, (1, 3, 112, 112) float32: half the model's size, which the network takes in a quarter of the time."""
+    return ssimpert.load_image("chelsea", size=112)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 SHAPE = (3, 12, 12)
+ONE_CHANNEL = (1, 12, 12)
 
 
 class TwoClasses(torch.nn.Module):
@@ -35,9 +36,9 @@ class NanWhenDark(TwoClasses):
         return super().forward(images).masked_fill(dark[:, None], torch.nan)
 
 
-def grey(count: int = 1) -> Tensor:
-    """Images (count, 3, 12, 12), float64, in [0.4, 0.6]."""
-    noise = torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+def grey(count: int = 1, shape: tuple[int, ...] = SHAPE) -> Tensor:
+    """Images (count, C, H, W), float64, in [0.4, 0.6]."""
+    noise = torch.rand(count, *shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     return 0.4 + 0.2 * noise
 
 

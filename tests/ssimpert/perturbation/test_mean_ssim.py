@@ -12,11 +12,12 @@ from torch import Tensor
 
 import solvers
 from solvers import Box, LinearProblem, MeanSSIM, Window, WindowSSIM
+from ssimpert.data import load_image
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier
 from ssimpert.perturbation import minimal_budget, perturb
 from ssimpert.perturbation.engines.loop import AscentState
-from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
+from tests.ssimpert.perturbation.linear_classifier import ONE_CHANNEL, TwoClasses, grey
 
 PUBLISHED = MeanSSIM(0.97, Window.gaussian(1.5, 11, border="valid"))
 SMALL = MeanSSIM(0.97, Window.uniform(5))
@@ -54,8 +55,8 @@ def test_every_iterate_keeps_the_published_index(engine: str, model: Classifier,
 @pytest.fixture(scope="module")
 def solved() -> dict[MeanSSIM, Tensor]:
     """What the solver gains on two images: ``mean_windows`` ends stationary, ``mean_tiles`` at a certified optimum."""
-    image = grey(2)
-    weight = TwoClasses(offset=50.0).weight.detach()[None].expand_as(image).contiguous()
+    image = grey(2, ONE_CHANNEL)
+    weight = TwoClasses(50.0, ONE_CHANNEL).weight.detach()[None].expand_as(image).contiguous()
     return {
         constraint: torch.as_tensor(
             solvers.solve(LinearProblem(weight, image, [constraint, Box()]), settings={"eps_rel": 1e-2}).objective
@@ -69,7 +70,7 @@ def solved() -> dict[MeanSSIM, Tensor]:
 def test_linear_classifier_comes_near_what_the_solver_finds(
     engine: str, constraint: MeanSSIM, solved: dict[MeanSSIM, Tensor]
 ) -> None:
-    model, image, best = TwoClasses(offset=50.0), grey(2), solved[constraint]
+    model, image, best = TwoClasses(50.0, ONE_CHANNEL), grey(2, ONE_CHANNEL), solved[constraint]
     # Frank-Wolfe's averages come near last.
     steps = 25 if engine == "frank_wolfe" else 10
     result = perturb(model, image, constraint, engine=engine, steps=steps, stop_at_success=False)  # type: ignore[arg-type]
@@ -81,7 +82,8 @@ def test_linear_classifier_comes_near_what_the_solver_finds(
     assert float(result.violation.max()) <= 1e-9
 
 
-def test_more_is_gained_than_within_every_window_of_the_same_mean(model: Classifier, photo: Tensor) -> None:
+def test_more_is_gained_than_within_every_window_of_the_same_mean(model: Classifier) -> None:
+    photo = load_image("chelsea", size=224)
     strict = perturb(model, photo, WindowSSIM(0.95, Window.uniform(8, stride=8)), steps=2, stop_at_success=False)
     same = MeanSSIM(float(strict.ssim), PUBLISHED.window)
     free = perturb(model, photo, same, steps=2, stop_at_success=False, settings={"eps_rel": 3e-2})
@@ -90,7 +92,7 @@ def test_more_is_gained_than_within_every_window_of_the_same_mean(model: Classif
 
 
 def test_certified_names_the_kind_of_certificate_of_each_method() -> None:
-    model, image = TwoClasses(offset=50.0), grey()
+    model, image = TwoClasses(50.0, ONE_CHANNEL), grey(1, ONE_CHANNEL)
     expected = {
         ("auto", None): "convex step",
         ("energy_step", None): "convex step",
@@ -118,9 +120,9 @@ def test_projection_that_nothing_can_do_is_refused_before_any_work() -> None:
 
 
 def test_a_batch_gives_what_its_images_give_alone() -> None:
-    model, image = TwoClasses(offset=50.0), grey(3)
+    model, image = TwoClasses(50.0, ONE_CHANNEL), grey(2, ONE_CHANNEL)
     together = perturb(model, image, SMALL, steps=3)
-    for k in range(3):
+    for k in range(2):
         alone = perturb(model, image[k : k + 1], SMALL, steps=3)
         torch.testing.assert_close(alone.adversarial[0], together.adversarial[k], rtol=0, atol=1e-7)
 
@@ -134,7 +136,7 @@ def test_recentred_steps_hold_the_index_around_each_iterate() -> None:
 
 
 def test_minimal_budget_finds_a_mean_ssim_level() -> None:
-    model, image = TwoClasses(offset=0.5), grey()
+    model, image = TwoClasses(0.5, ONE_CHANNEL), grey(1, ONE_CHANNEL)
     result = minimal_budget(model, image, MeanSSIM(0.9, Window.uniform(5)))
     assert bool(result.success)
     level = float(result.level)

@@ -384,7 +384,7 @@ def test_the_options_object_has_the_keywords_and_defaults_of_compare() -> None:
 def test_a_real_perturbation_with_its_l2_control() -> None:
     """Through the whole chain: on a real photo re-centred GlobalSSIM ascent is l2 ascent in effect (methods B)."""
     model = load_model("efficientnet-lite0", device="cpu")
-    image = load_image("rocket", size=model.input_size)
+    image = load_image("rocket", size=160)
     result = perturb(model, image, solvers.GlobalSSIM(0.005), recentred=True)
     view = compare(model, image, result)
     assert view.control is not None

@@ -356,7 +356,7 @@ def test_errors_name_the_value_before_work_starts(changes: dict[str, Any], messa
 
 
 def test_the_objects_pixels_first_beat_a_random_order_on_composites(model: Classifier) -> None:
-    chosen = composites(3, seed=2, model=model)
+    chosen = composites(2, seed=2, model=model)
     noise = torch.rand(chosen.masks.shape, generator=torch.Generator().manual_seed(0))
     ordered = chosen.masks.float() + 0.5 * noise  # the object's pixels first, in random order
     settings = {"step": 224 * 45, "target": chosen.labels}

@@ -392,7 +392,7 @@ def test_foolbox_is_loaded_by_the_first_call_only_and_needs_no_git(tmp_path: Any
 
 
 def test_baselines_of_a_photo_change_the_decision_and_match(model: Classifier) -> None:
-    image = ssimpert.load_image("chelsea", size=model.input_size)
+    image = ssimpert.load_image("chelsea", size=192)
     other = perturb(model, image, solvers.GlobalSSIM(0.005), recentred=True)
     for match in ("l2", "ssim"):
         result = foolbox_baseline(model, image, "l2-pgd", match=match, matched_to=other, steps=4)  # type: ignore[arg-type]

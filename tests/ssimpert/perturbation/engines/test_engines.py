@@ -15,7 +15,7 @@ from ssimpert.linearization.margins import Untargeted
 from ssimpert.models import Classifier
 from ssimpert.perturbation import perturb, quantize
 from ssimpert.perturbation.engines.step_solver import StepSolver
-from tests.ssimpert.perturbation.linear_classifier import TwoClasses, grey
+from tests.ssimpert.perturbation.linear_classifier import ONE_CHANNEL, TwoClasses, grey
 
 ENGINES = ("sequential_convex", "frank_wolfe", "projected_gradient")
 every_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -49,8 +49,8 @@ SSIM_SETS: dict[str, Constraint] = {
 @pytest.fixture(scope="module")
 def clarabels() -> dict[str, Tensor]:
     """The optimum of each of SSIM_SETS, which every engine is held against."""
-    image = grey(2)
-    weight = TwoClasses(offset=50.0).weight.detach()[None].expand_as(image).contiguous()
+    image = grey(2, ONE_CHANNEL)
+    weight = TwoClasses(50.0, ONE_CHANNEL).weight.detach()[None].expand_as(image).contiguous()
     found = {}
     for name, constraint in SSIM_SETS.items():
         exact = solvers.solve(LinearProblem(weight, image, [constraint, Box()]), "cvxpy:clarabel", {"eps_rel": 1e-8})
@@ -62,8 +62,8 @@ def clarabels() -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", SSIM_SETS)
 def test_ssim_sets_reach_what_clarabel_finds(engine: str, name: str, clarabels: dict[str, Tensor]) -> None:
     result = perturb(
-        TwoClasses(offset=50.0),
-        grey(2),
+        TwoClasses(50.0, ONE_CHANNEL),
+        grey(2, ONE_CHANNEL),
         SSIM_SETS[name],
         engine=engine,  # type: ignore[arg-type]
         steps=8,
@@ -171,7 +171,7 @@ def test_tolerances_tighten_and_solves_begin_where_the_last_ended() -> None:
 
 def test_solves_begin_where_the_images_own_last_one_ended_whatever_came_between() -> None:
     """A search along a border asks for some images again while others rest."""
-    model, image = TwoClasses(offset=50.0), grey(2)
+    model, image = TwoClasses(50.0, ONE_CHANNEL), grey(2, ONE_CHANNEL)
     gradient = linearize(model, image, torch.zeros(2, dtype=torch.long), Untargeted()).gradient
     constraint = WindowSSIM(0.95, Window.uniform(5))
     settings = solvers.Settings(eps_rel=1e-3, check_interval=2, dtype=torch.float64)

@@ -49,8 +49,8 @@ def run(model: nn.Module, images: Tensor, radius: Any, **options: Any) -> ssimpe
 
 @pytest.fixture(scope="module")
 def pushed(model: nn.Module, images: Tensor) -> ssimpert.FeatureBallResult:
-    """Five steps within RADII: several tests look at them."""
-    return run(model, images, RADII, stop_at_success=False, steps=5)
+    """Three steps within RADII: several tests look at them."""
+    return run(model, images, RADII, stop_at_success=False, steps=3)
 
 
 def distance_by_hand(model: Any, first: Tensor, second: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def test_every_step_is_certified_and_no_step_lowers_the_margin(pushed: ssimpert.
 
 def test_more_distance_gains_more_margin(model: nn.Module, images: Tensor, pushed: ssimpert.FeatureBallResult) -> None:
     ends = torch.tensor([0, 2])
-    swapped = run(model, images[ends], RADII[ends].flip(0), stop_at_success=False, steps=5)
+    swapped = run(model, images[ends], RADII[ends].flip(0), stop_at_success=False, steps=3)
     assert float(swapped.margin_after[0]) > float(pushed.margin_after[0])
     assert float(swapped.margin_after[1]) < float(pushed.margin_after[2])
 
@@ -99,8 +99,8 @@ def test_more_distance_gains_more_margin(model: nn.Module, images: Tensor, pushe
 def test_batch_gives_what_single_images_give(
     model: nn.Module, images: Tensor, pushed: ssimpert.FeatureBallResult
 ) -> None:
-    for k in range(3):
-        single = run(model, images[k : k + 1], float(RADII[k]), stop_at_success=False, steps=5)
+    for k in (0, 2):
+        single = run(model, images[k : k + 1], float(RADII[k]), stop_at_success=False, steps=3)
         torch.testing.assert_close(single.margin_after[0], pushed.margin_after[k], rtol=0.02, atol=1e-3)
 
 
