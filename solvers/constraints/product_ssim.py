@@ -20,7 +20,7 @@ from solvers.constraints.ssim_windows.feasibility import (
 from solvers.constraints.ssim_windows.loss_split import Loss, largest, levels, share_of
 from solvers.constraints.ssim_windows.moments import BoundWindows, WindowBalls, check_data_range, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
-from solvers.constraints.ssim_windows.window_dual import WindowDual, spread_over_windows, to_common_size
+from solvers.constraints.ssim_windows.window_dual import WindowDual, exponents, spread_over_windows
 from solvers.errors import ProblemError
 from solvers.root_finding import SearchTolerances, last_nonnegative
 from solvers.rounding import UNIT, gamma, rounded_up, times_power_of_two, total_up, unscaled_value
@@ -276,9 +276,8 @@ class BoundProductSSIM(BoundWindows):
         """
         part = block.centred(self.operator, self.reference)
         # Of ordinary size, since the bound multiplies sizes; the value grows with the block, so it is scaled back.
-        _, exponent = to_common_size(torch.stack([part.size, block.mean.abs()], dim=1))
-        part = part.times_power_of_two(-exponent)
-        mean = times_power_of_two(block.mean, -exponent.reshape(-1, 1, 1, 1))
+        exponent = exponents(torch.stack([part.size, block.mean.abs()], dim=1), dim=1)
+        part, mean = part.times_power_of_two(-exponent), times_power_of_two(block.mean, -exponent)
         # Both losses rise with all four numbers, so each of them may be too large. The square roots are those of sizes
         # whose rounding is known.
         eta = 8 * self.operator.relative_error
@@ -295,8 +294,8 @@ class BoundProductSSIM(BoundWindows):
         )
         threshold = self.constraint.threshold
         rounding = gamma(LEVEL_ROUNDINGS) * sum(loss.magnitude(1 / threshold - 1) for loss in (contrast, luminance))
-        value = total_up(largest(contrast, luminance, threshold) + rounding, operations=8)
-        return unscaled_value(value, exponent, up=True)
+        values = unscaled_value(largest(contrast, luminance, threshold) + rounding, exponent, up=True)
+        return total_up(values, operations=8)
 
     def luminance(self, mean: Tensor) -> Loss:
         """The luminance part of every window's support function, for the dual block's ``mean`` (B, C, P_h, P_w)."""

@@ -50,7 +50,7 @@ from solvers.constraints.ssim_windows.feasibility import (
 from solvers.constraints.ssim_windows.mean_preservation import project_to_zero_means
 from solvers.constraints.ssim_windows.moments import BoundWindows, check_data_range, with_uncovered
 from solvers.constraints.ssim_windows.pixel_bounds import implied_bounds
-from solvers.constraints.ssim_windows.window_dual import CentredDual, WindowDual, spread_over_windows, to_common_size
+from solvers.constraints.ssim_windows.window_dual import CentredDual, WindowDual, exponents, spread_over_windows
 from solvers.errors import ProblemError
 from solvers.rounding import gamma, rounded_up, times_power_of_two, total_up
 from solvers.validation import flag, positive, real, share
@@ -326,7 +326,8 @@ class BoundWindowSSIM(BoundWindows):
     def _centred_vectors(self, block: Tensor) -> tuple[Tensor, Tensor, CentredDual]:
         """``s_p``, a bound on its rounding, and the orthogonal part, of window vectors."""
         op, share = self.operator, gamma(2 * block.shape[-1])
-        block, exponent = to_common_size(block)
+        exponent = exponents(block, dim=-1)
+        block = times_power_of_two(block, -exponent[..., None])
         length = torch.linalg.vector_norm(block, dim=-1) * (1 + share)
         mean = (block * op.root_weights).sum(dim=-1)
         centred = block - mean[..., None] * op.root_weights
@@ -334,9 +335,7 @@ class BoundWindowSSIM(BoundWindows):
         along = (op.vectors(self.centred_reference) * centred).sum(dim=-1)
         largest = self.centred_reference.abs().amax(dim=(-2, -1), keepdim=True)
         part = CentredDual(size, along, 8 * share * largest * length).times_power_of_two(exponent)
-        mean, mean_error = (
-            times_power_of_two(value, exponent.reshape(-1, 1, 1, 1)) for value in (mean, share * length)
-        )
+        mean, mean_error = (times_power_of_two(value, exponent) for value in (mean, share * length))
         return mean, mean_error, part
 
     def support(self, direction: Tensor) -> Tensor | None:

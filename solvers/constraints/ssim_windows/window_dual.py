@@ -87,12 +87,11 @@ class WindowDual:
         # not vanish. The result grows with the factors, so it is scaled back.
         point, exponent = to_ordinary_size(centred_planes(self.point))
         ball, image = times_power_of_two(self.ball, exponent), centred_planes(image)
-        if self.reference is None:
-            ball, exponent = to_common_size(ball)
-            return self._centred(op, image, point, ball, None).times_power_of_two(exponent)
-        factors, exponent = to_common_size(torch.stack([ball, self.reference], dim=1))
-        ball, factor = factors.unbind(dim=1)
-        return self._centred(op, image, point, ball, factor).times_power_of_two(exponent)
+        factors = ball[:, None] if self.reference is None else torch.stack([ball, self.reference], dim=1)
+        exponent = exponents(factors, dim=1)
+        factors = times_power_of_two(factors, -exponent[:, None])
+        factor = None if self.reference is None else factors[:, 1]
+        return self._centred(op, image, point, factors[:, 0], factor).times_power_of_two(exponent)
 
     def _centred(
         self, op: WindowOperator, image: Tensor, point: Tensor, ball: Tensor, factor: Tensor | None
@@ -137,10 +136,9 @@ class CentredDual:
     along_error: Tensor
 
     def times_power_of_two(self, exponent: Tensor) -> CentredDual:
-        """For the block times ``2^k``, with k of each image (B,)."""
-        of_windows = exponent.reshape(-1, 1, 1, 1)
+        """For the windows' vectors times ``2^k``, with k of each window (B, C, P_h, P_w)."""
         return CentredDual(
-            *(times_power_of_two(value, of_windows) for value in (self.size, self.along, self.along_error))
+            *(times_power_of_two(value, exponent) for value in (self.size, self.along, self.along_error))
         )
 
 
@@ -156,11 +154,10 @@ def to_ordinary_size(image: Tensor) -> tuple[Tensor, Tensor]:
     return times_power_of_two(image, -exponent), exponent
 
 
-def to_common_size(factors: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors (B, ...) times ``2^-k`` with a largest one between 1/2 and 1 in each image, and k, (B,)."""
-    largest = factors.abs().flatten(1).amax(dim=1)
-    exponent = torch.where(largest.isfinite() & (largest > 0), torch.frexp(largest).exponent, 0)
-    return times_power_of_two(factors, -exponent.reshape(-1, *[1] * (factors.ndim - 1))), exponent
+def exponents(values: Tensor, dim: int) -> Tensor:
+    """The k with which ``2^-k`` times the largest size along a dimension lies between 1/2 and 1, without it."""
+    largest = values.abs().amax(dim=dim)
+    return torch.where(largest.isfinite() & (largest > 0), torch.frexp(largest).exponent, 0)
 
 
 def largest_of_planes(image: Tensor) -> Tensor:
