@@ -52,7 +52,7 @@ import torch
 from torch import Tensor
 
 from solvers.batch_algebra import all_finite, per_image
-from solvers.constraints.base import BoundConstraint, DualBlock
+from solvers.constraints.base import DualBlock
 from solvers.constraints.box import elementwise_support
 from solvers.constraints.ssim_windows.window_dual import WindowDual
 from solvers.errors import ProblemError
@@ -285,8 +285,8 @@ class Certifier:
     def moved_inside(self, delta: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """``delta`` within the pixel bounds, shortened until it is certainly inside every set, (B, C, H, W) float64.
 
-        A point that is outside still becomes 0. Sets that keep means don't count in single precision, which can't keep
-        means: `max_violation` says how far the point is outside them.
+        A point that is outside still becomes 0. Means that a set keeps don't count in single precision, which can't
+        keep them: `max_violation` says how far the point is outside.
 
         Args:
             delta: (B, C, H, W), float64.
@@ -294,21 +294,21 @@ class Certifier:
         """
         steps = INWARD_STEPS if dtype == torch.float64 else (0.0, *INWARD_STEPS_SINGLE)
         point = _rounded_towards_zero(delta, dtype)
-        sets = [bound_set for bound_set in self.sets if dtype == torch.float64 or not bound_set.has_equality]
         for step in steps:
-            outside = self.certain_violation(point, sets) > 0
+            outside = self.certain_violation(point, dtype) > 0
             if not bool(outside.any()):
                 return point
             shortened = _rounded_towards_zero(delta * (1 - step), dtype)
             point = torch.where(per_image(outside), shortened, point)
-        return torch.where(per_image(self.certain_violation(point, sets) <= 0), point, 0.0)
+        return torch.where(per_image(self.certain_violation(point, dtype) <= 0), point, 0.0)
 
-    def certain_violation(self, delta: Tensor, sets: Sequence[BoundConstraint] | None = None) -> Tensor:
-        """An upper bound on the largest excess of ``delta`` in exact arithmetic over all sets, or over ``sets``, (B,).
-        Where there is no set it is below 0."""
-        sets = self.sets if sets is None else sets
-        excess = torch.stack([-torch.ones_like(self.at_zero), *(bound_set.certain_excess(delta) for bound_set in sets)])
-        excess = excess.amax(dim=0)
+    def certain_violation(self, delta: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """An upper bound on the largest excess of ``delta`` in exact arithmetic, (B,); without kept means where the
+        point is one of single precision."""
+        if dtype == torch.float64:
+            excess = torch.stack([bound_set.certain_excess(delta) for bound_set in self.sets]).amax(dim=0)
+        else:
+            excess = torch.stack([bound_set.certain_excess_but_for_means(delta) for bound_set in self.sets]).amax(dim=0)
         return torch.where(excess.isnan(), torch.inf, excess)
 
     # -- the bound ------------------------------------------------------------------------------------------

@@ -104,6 +104,10 @@ class BoundConstraint(ABC):
         """
         return self.excess(delta)
 
+    def certain_excess_but_for_means(self, delta: Tensor) -> Tensor:
+        """:meth:`certain_excess` where means that the set keeps don't count: single precision can't keep them."""
+        return self.certain_excess(delta)
+
     @abstractmethod
     def scale_factor(self, delta: Tensor) -> Tensor:
         """The largest t in [0, 1] with ``t * delta`` inside: (B,)."""

@@ -117,15 +117,17 @@ class BoundGlobalSSIM(BoundConstraint):
         return torch.maximum(self.distance(delta) - self.constraint.distance, mean)
 
     def certain_excess(self, delta: Tensor) -> Tensor:
+        size, error = total_and_error(delta)
+        mean_up = (size.abs() + error) / delta[0].numel() * (1 + 4 * UNIT)
+        return torch.maximum(self.certain_excess_but_for_means(delta), mean_up - self.kept_mean_tolerance)
+
+    def certain_excess_but_for_means(self, delta: Tensor) -> Tensor:
         operations, pixels = sum_operations(delta), delta[0].numel()
-        distance = self.distance(delta)
         # Subtracting a mean that is slightly wrong adds to both sums of squares, which matters beside the constant.
         largest = self._largest_reference + delta.abs().flatten(1).amax(dim=1)
         added = pixels * (gamma(operations) * largest).square() / self.constant
-        distance_up = distance * (1 + gamma(8 * operations) + added) + 1e-300
-        size, error = total_and_error(delta)
-        mean_up = (size.abs() + error) / pixels * (1 + 4 * UNIT)
-        return torch.maximum(distance_up - self.constraint.distance, mean_up - self.kept_mean_tolerance)
+        distance_up = self.distance(delta) * (1 + gamma(8 * operations) + added) + 1e-300
+        return distance_up - self.constraint.distance
 
     def largest_pixel(self) -> Tensor:
         largest = self.center.abs().flatten(1).amax(dim=1) + self.radius

@@ -159,8 +159,13 @@ class BoundMeanSSIM(BoundWindows):
         return self._excess(delta, *self.losses(delta), mean)
 
     def certain_excess(self, delta: Tensor) -> Tensor:
+        return self._certain_excess(delta, self.certain_mean(delta) if self.has_equality else None)
+
+    def certain_excess_but_for_means(self, delta: Tensor) -> Tensor:
+        return self._certain_excess(delta, torch.zeros_like(self.reference_mean) if self.has_equality else None)
+
+    def _certain_excess(self, delta: Tensor, mean: Tensor | None) -> Tensor:
         luminance, contrast = self.certain_losses(delta)
-        mean = self.certain_mean(delta) if self.has_equality else None
         # The mean of the losses is at most about 1.
         return self._excess(delta, luminance, contrast, mean, rounding=2 * gamma(sum_operations(luminance)))
 

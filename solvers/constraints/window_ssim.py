@@ -197,6 +197,10 @@ class BoundWindowSSIM(BoundWindows):
         mean = self.certain_mean(delta) if self.has_equality else None
         return self._excess(delta, *self.certain_losses(delta), mean)
 
+    def certain_excess_but_for_means(self, delta: Tensor) -> Tensor:
+        luminance, contrast = self.certain_losses(delta)
+        return self._excess(delta, luminance, contrast, torch.zeros_like(contrast) if self.has_equality else None)
+
     def _excess(self, delta: Tensor, luminance: Tensor, contrast: Tensor, mean: Tensor | None) -> Tensor:
         mean_excess = luminance - self.constraint.beta if mean is None else mean - self.kept_mean_tolerance
         excess = torch.maximum(mean_excess, contrast - self.constraint.alpha)
