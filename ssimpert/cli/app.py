@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,8 +20,7 @@ from ssimpert.cli.options import (
     ForwardName,
     Images,
     ModelOptions,
-    Out,
-    Redo,
+    OutputOptions,
     SearchOptions,
     SolverOptions,
 )
@@ -111,13 +109,12 @@ def configure(
 def perturb(
     images: Images,
     *,
-    out: Out = Path("out/perturb"),
+    output_options: OutputOptions,
     photo_options: PhotoOptions,
     model_options: ModelOptions,
     constraint_options: ConstraintOptions,
     engine_options: EngineOptions,
     solver_options: SolverOptions,
-    redo: Redo = False,
     json: AsJson = False,
 ) -> None:
     """Change the label of each image. Write adversarial.png, adversarial.npy and result.json.
@@ -128,9 +125,8 @@ def perturb(
     model_options.check()
     selection = select_photos(images, photo_options)
     perturb_run = perturb_run_from_options(selection.names, constraint_options, engine_options, solver_options)
-    run = run_record("perturb", model_options, constraint_options, engine_options, solver_options)
-    workspace = Workspace(selection, out, model_options, run, region=perturb_run.region, redo=redo)
-    perturb_run.check(workspace.classifier)
+    run, region = run_record("perturb", model_options.model, perturb_run.options), perturb_run.region
+    workspace = Workspace(selection, model_options, output_options, run, resolve=perturb_run.resolve, region=region)
     records = workspace.process("perturbing", perturb_photo(workspace, perturb_run))
     if json:
         print_json(records)
@@ -149,7 +145,7 @@ def perturb(
 def compare(
     images: Images,
     *,
-    out: Out = Path("out/compare"),
+    output_options: OutputOptions,
     photo_options: PhotoOptions,
     model_options: ModelOptions,
     constraint_options: ConstraintOptions,
@@ -211,7 +207,6 @@ def compare(
             "seconds to make."
         ),
     ] = ForwardName.TORCH,
-    redo: Redo = False,
     json: AsJson = False,
 ) -> None:
     """Perturb, then compare with Grad-CAM and with the controls. Also write agreement.parquet, figures and maps.
@@ -236,15 +231,14 @@ def compare(
         "sanity": sanity,
         "shifts": shifts,
     }
-    run = run_record(
-        "compare",
-        *(model_options, constraint_options, engine_options, solver_options),
-        **options,
-        forward=forward,
+    run, region = (
+        run_record("compare", model_options.model, perturb_run.options | options | {"forward": forward}),
+        perturb_run.region,
     )
-    objects = objects_from_options(object_options)
-    workspace = Workspace(selection, out, model_options, run, region=perturb_run.region, objects=objects, redo=redo)
-    perturb_run.check(workspace.classifier)
+    objects, resolve = objects_from_options(object_options), perturb_run.resolve
+    workspace = Workspace(
+        selection, model_options, output_options, run, resolve=resolve, region=region, objects=objects
+    )
     comparison.check_comparison_options(workspace, options)
     options["forward"] = comparison.forward_from_option(workspace, options, forward)
     records = workspace.process("comparing", comparison.compare_photo(workspace, perturb_run, options))
@@ -274,7 +268,7 @@ def compare(
 def minimal(
     images: Images,
     *,
-    out: Out = Path("out/minimal"),
+    output_options: OutputOptions,
     curve: Annotated[
         int | None,
         typer.Option(
@@ -288,7 +282,6 @@ def minimal(
     constraint_options: ConstraintOptions,
     search_options: SearchOptions,
     solver_options: SolverOptions,
-    redo: Redo = False,
     json: AsJson = False,
 ) -> None:
     """Find the least level of a set at which each image's label changes. Write adversarial.png, adversarial.npy and
@@ -307,9 +300,8 @@ def minimal(
     selection = select_photos(images, photo_options)
     minimal_run = minimal_run_from_options(selection.names, constraint_options, search_options, solver_options)
     check_curve(minimal_run, curve)
-    run = run_record("minimal", model_options, constraint_options, search_options, solver_options, curve=curve)
-    workspace = Workspace(selection, out, model_options, run, region=minimal_run.region, redo=redo)
-    minimal_run.check(workspace.classifier)
+    run, region = run_record("minimal", model_options.model, minimal_run.options | {"curve": curve}), minimal_run.region
+    workspace = Workspace(selection, model_options, output_options, run, resolve=minimal_run.resolve, region=region)
     records = workspace.process("looking for least levels", minimal_photo(workspace, minimal_run, curve))
     if json:
         print_json(records)

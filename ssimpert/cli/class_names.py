@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.exit_codes import options_are_at_fault
 
@@ -28,6 +28,24 @@ def margin_for_target(target: str | None, classifier: Classifier) -> Margin:
         margin = margin_for(Targeted(class_from_option(target)), classifier)
         margin.check(len(classifier.labels))
     return margin
+
+
+def target_number(target: str | None, classifier: Classifier) -> int | None:
+    """The number of the class that ``--target`` names; None without a target.
+
+    Raises:
+        UsageError: as for :func:`margin_for_target`.
+    """
+    from ssimpert.linearization import Targeted
+
+    margin = margin_for_target(target, classifier)
+    return int(margin.target) if isinstance(margin, Targeted) else None
+
+
+def recorded_target(target: str | None) -> dict[str, Any]:
+    """``--target`` for a record, as far as it is known without a model: empty where the target is a name."""
+    number = None if target is None else class_from_option(target)
+    return {} if isinstance(number, str) else {"target": number}
 
 
 def class_from_option(target: str) -> int | str:

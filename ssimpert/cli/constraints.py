@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, MarginTermName, NormalizationName, feature_ball_set
-from ssimpert.cli.numbers import as_number
+from ssimpert.cli.numbers import number_from_text
 
 if TYPE_CHECKING:
     from solvers.constraints import Constraint
@@ -144,7 +144,7 @@ def build_constraint(name: ConstraintName, given: dict[str, Any]) -> Constraint 
 
 def parse_sigma(text: str) -> float | None:
     """The value of ``--sigma``: a number, or ``None`` for "none", which means uniform weights."""
-    return None if text == "none" else _number("--sigma", text, "a number or 'none'")
+    return None if text == "none" else number_from_text("--sigma", text, "a number or 'none'")
 
 
 def parse_luminance(text: str) -> float | Literal["split", "preserve"]:
@@ -153,7 +153,7 @@ def parse_luminance(text: str) -> float | Literal["split", "preserve"]:
         return "split"
     if text == "preserve":
         return "preserve"
-    return _number("--luminance of window-ssim", text, "a number, 'split' or 'preserve'")
+    return number_from_text("--luminance of window-ssim", text, "a number, 'split' or 'preserve'")
 
 
 def parse_mean_luminance(text: str) -> float | Literal["preserve"] | None:
@@ -162,14 +162,7 @@ def parse_mean_luminance(text: str) -> float | Literal["preserve"] | None:
         return None
     if text == "preserve":
         return "preserve"
-    return _number("--luminance of mean-ssim", text, "a number, 'preserve' or 'none'")
-
-
-def _number(option: str, text: str, valid: str) -> float:
-    number = as_number(text)
-    if number is None:
-        raise UsageError(f"{option} must be {valid}, got {text!r}")
-    return number
+    return number_from_text("--luminance of mean-ssim", text, "a number, 'preserve' or 'none'")
 
 
 def _shown(value: Any) -> str:

@@ -6,7 +6,6 @@ methods (Elliott, Law, Russell, CVPR 2021) are whole formulations: they take no 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssimpert.cli.class_names import class_from_option, margin_for_target
 from ssimpert.cli.errors import UsageError
+from ssimpert.cli.numbers import number_from_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -207,9 +207,9 @@ def feature_ball_set(values: dict[str, Any]) -> FeatureBallSet:
     Raises:
         UsageError: a value is out of range, or there is no layer.
     """
-    l2_radius = None if values["l2_radius"] == "none" else _number("--l2-radius", values["l2_radius"])
-    if l2_radius is not None:
-        l2_radius = _positive("--l2-radius", l2_radius)
+    text, l2_radius = values["l2_radius"], None
+    if text != "none":
+        l2_radius = _positive("--l2-radius", number_from_text("--l2-radius", text, "a number or 'none'"))
     return FeatureBallSet(
         _positive("--radius", float(values["radius"])),
         _some_layers(values["layers"], "feature-ball"),
@@ -243,7 +243,7 @@ def penalised_ball(values: dict[str, Any], *, wanted_given: bool, faithful: bool
         layers_from_option(values["layers"]),
         gamma=_weight("--gamma", values["gamma"]),
         s=_weight("--pixel-weight", values["pixel_weight"]),
-        v=_finite("--wanted-margin", values["wanted_margin"]),
+        v=values["wanted_margin"],
         margin_term=MarginTermName(values["margin_term"]).value,
         lower_gamma=values["lower_gamma"],
         faithful=faithful,
@@ -311,28 +311,16 @@ def _some_layers(names: list[str] | None, formulation: Literal["feature-ball", "
     return layers
 
 
-def _number(option: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{option} must be a number or 'none', got {text!r}") from None
-
-
+# Every number of the command line is finite: see ssimpert.cli.numbers.
 def _positive(option: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"{option} must be positive and finite, got {value:g}")
+    if value <= 0:
+        raise UsageError(f"{option} must be positive, got {value:g}")
     return value
 
 
 def _weight(option: str, value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
-        raise UsageError(f"{option} must be finite and at least 0, got {value:g}")
-    return value
-
-
-def _finite(option: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise UsageError(f"{option} must be finite, got {value:g}")
+    if value < 0:
+        raise UsageError(f"{option} must be at least 0, got {value:g}")
     return value
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssimpert.cli.class_names import margin_for_target
+from ssimpert.cli.class_names import margin_for_target, recorded_target, target_number
 from ssimpert.cli.constraints import values_of
 from ssimpert.cli.engines import check_engine_fits
 from ssimpert.cli.errors import UsageError
@@ -47,6 +47,7 @@ class MinimalRun:
         candidates, method, settings: as in :func:`ssimpert.minimal_budget`.
         target: the class to aim at, by its name or number; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
+        options: all options for the record, with defaults filled in; without ``target`` where that is a name.
     """
 
     constraint: Constraint | FeatureBallSet | PerceptualBall
@@ -59,13 +60,18 @@ class MinimalRun:
     method: str
     settings: solvers.Settings
     region: Region | None
+    options: dict[str, Any]
 
-    def check(self, model: Classifier) -> None:
-        """Raise :class:`UsageError` where ``model`` has no class or no layer that an option names."""
-        margin_for_target(self.target, model)
+    def resolve(self, model: Classifier) -> dict[str, Any]:
+        """The options for the record whose values ``model`` decides.
+
+        Raises:
+            UsageError: ``model`` has no class or no layer that an option names.
+        """
         if isinstance(self.constraint, FeatureBallSet | PerceptualBall):
             with options_are_at_fault():
                 self.constraint.check_layers(model)
+        return {"target": target_number(self.target, model)}
 
 
 def minimal_run_from_options(
@@ -83,21 +89,20 @@ def minimal_run_from_options(
         InputError: a mask can't be used.
     """
     from ssimpert.perturbation.budget_search.attempt import check_level_options
-    from ssimpert.validation import check_count, check_share
 
     if solver_options.ball_method is not None:
         return _ball_run(solver_options.ball_method, constraint_options, search_options, solver_options)
     constraint, settings = constraint_options.build(), solver_options.settings(constraint_options.name)
     engine = check_engine_fits(constraint, search_options.engine, solver_options.method)
-    with options_are_at_fault():
-        check_count("rounds", search_options.rounds)
-        check_share("tolerance", search_options.tolerance)
-        if not isinstance(constraint, FeatureBallSet):  # this set has a level, but needs a model first
+    _check_search(search_options)
+    if not isinstance(constraint, FeatureBallSet):  # this set has a level, but needs a model first
+        with options_are_at_fault():
             check_level_options(constraint, engine)
+    steps = search_options.steps or DEFAULT_STEPS
     return MinimalRun(
         constraint,
         engine,
-        steps=search_options.steps or DEFAULT_STEPS,
+        steps=steps,
         rounds=search_options.rounds,
         tolerance=search_options.tolerance,
         candidates=search_options.candidates,
@@ -105,7 +110,26 @@ def minimal_run_from_options(
         method=solver_options.method,
         settings=settings,
         region=region_from_options(images, search_options.support, outside=search_options.outside),
+        options={
+            **constraint_options.effective(constraint_options.name),
+            **solver_options.effective(constraint_options.name),
+            **recorded_target(search_options.target),
+            "engine": engine,
+            "steps": steps,
+            "rounds": search_options.rounds,
+            "tolerance": search_options.tolerance,
+            "candidates": search_options.candidates,
+            "outside": search_options.outside,
+        },
     )
+
+
+def _check_search(search_options: SearchOptions) -> None:
+    from ssimpert.validation import check_count, check_share
+
+    with options_are_at_fault():
+        check_count("rounds", search_options.rounds)
+        check_share("tolerance", search_options.tolerance)
 
 
 def _ball_run(
@@ -115,8 +139,6 @@ def _ball_run(
     solver_options: SolverOptions,
 ) -> MinimalRun:
     """The search for the least radius, or the largest weight on features, of a perceptual ball."""
-    from ssimpert.validation import check_count, check_share
-
     check_ball_set(ball_method, constraint_options)
     given = constraint_options.given()
     if given["lower_gamma"] is not None:
@@ -124,7 +146,9 @@ def _ball_run(
     values = values_of(ball_method, given)
     refuse_others(ball_method, search_options, SEARCH_OPTIONS_TAKEN)
     refuse_others(ball_method, solver_options, SOLVER_OPTIONS_TAKEN[ball_method])
+    _check_search(search_options)
     settings, target = solver_options.settings(ball_method), search_options.target
+    steps = search_options.steps or (100 if ball_method is BallMethod.PENALISED else DEFAULT_STEPS)
     ball: PerceptualBall
     if ball_method is BallMethod.PENALISED:
         ball = penalised_ball(values, wanted_given=given["wanted_margin"] is not None, faithful=False, target=target)
@@ -135,14 +159,22 @@ def _ball_run(
     return MinimalRun(
         ball,
         engine=None,
-        steps=search_options.steps or (100 if ball_method is BallMethod.PENALISED else DEFAULT_STEPS),
-        rounds=check_count("rounds", search_options.rounds),
-        tolerance=check_share("tolerance", search_options.tolerance),
+        steps=steps,
+        rounds=search_options.rounds,
+        tolerance=search_options.tolerance,
         candidates=search_options.candidates,
         target=target,
         method=solver_options.method,
         settings=settings,
         region=None,
+        options={
+            **constraint_options.effective(ball_method),
+            **solver_options.effective(ball_method),
+            **recorded_target(target),
+            "steps": steps,
+            "rounds": search_options.rounds,
+            "tolerance": search_options.tolerance,
+        },
     )
 
 
@@ -303,7 +335,7 @@ def write_curve(
         folder: an existing folder for the files.
     """
     from ssimpert.cli.outputs import write_json
-    from ssimpert.cli.terminal import print_line
+    from ssimpert.cli.terminal import say
     from ssimpert.report.conditions import conditions
     from ssimpert.report.figure import save_figure
     from ssimpert.report.margin_figure import margin_figure
@@ -327,10 +359,9 @@ def write_curve(
     for ending in ("png", "svg"):
         save_figure(figure, folder / f"curve.{ending}")
     if reached and least_level > 0 and reached[0] < least_level * (1 - result.settings["tolerance"]):
-        print_line(
+        say(
             f"{workspace.names[index]}: the curve reaches the goal at level {reached[0]:.4g} already, below the least "
-            f"level found, {least_level:.4g}; begin the search there to find a lesser one",
-            to_stderr=True,
+            f"level found, {least_level:.4g}; begin the search there to find a lesser one"
         )
     return ["curve.json", "curve.png", "curve.svg"]
 

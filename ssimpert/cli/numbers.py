@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from ssimpert.cli.errors import UsageError
 from ssimpert.escaping import printable
 
 VALID = "a number such as 0.01, 1e-3 or 2/255"
@@ -24,6 +25,23 @@ def as_number(text: str) -> float | None:
     except (ValueError, ZeroDivisionError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def number_from_text(option: str, text: str, valid: str) -> float:
+    """The number of an option that also takes words, which the caller knows.
+
+    Args:
+        option: the option, for the message.
+        text: its value.
+        valid: what the option takes, in words.
+
+    Raises:
+        UsageError: no number.
+    """
+    number = as_number(text)
+    if number is None:
+        raise UsageError(f"{option} must be {valid}, got {text!r}")
+    return number
 
 
 def parse_number(text: str | float) -> float:

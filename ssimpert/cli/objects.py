@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ssimpert.cli.photos import say
+from ssimpert.cli.terminal import say
 from ssimpert.errors import InputError
 
 if TYPE_CHECKING:

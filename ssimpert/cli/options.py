@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ssimpert.cli.constraints import ConstraintName, Formulation, build_constraint, option_help
+from ssimpert.cli.constraints import ConstraintName, Formulation, build_constraint, option_help, values_of
 from ssimpert.cli.engines import EngineAroundOriginal, EngineName
-from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, MarginTermName, NormalizationName
-from ssimpert.cli.numbers import number_option
+from ssimpert.cli.feature_balls import (
+    BallMethod,
+    FeatureBallSet,
+    MarginTermName,
+    NormalizationName,
+    layers_from_option,
+)
+from ssimpert.cli.numbers import as_number, number_option
 from ssimpert.weights_path import check_weights_path
 
 if TYPE_CHECKING:
@@ -22,15 +29,6 @@ if TYPE_CHECKING:
 MODEL_PANEL, SET_PANEL, ENGINE_PANEL, SOLVER_PANEL = "Model", "Constraint set", "Engine", "Solver"
 
 Images = Annotated[list[str], typer.Argument(help="Names of samples (see `ssimpert samples`) or picture files.")]
-Out = Annotated[Path, typer.Option(help="The folder for the results. It is made if it is missing.")]
-Redo = Annotated[
-    bool,
-    typer.Option(
-        "--force",
-        help="Make results again that are complete in --out, and replace results of other options there. Default: "
-        "complete results are kept and skipped, and other options are refused.",
-    ),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
@@ -39,6 +37,31 @@ class ForwardName(StrEnum):
 
     TORCH = "torch"
     ONNX = "onnx"
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """The folder for the results, and whether results that are there are replaced."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for the results, made if it is missing. The files of a single photo go into this folder, "
+            "those of several photos into a folder each. Default: out/COMMAND/PHOTO for every photo.",
+        ),
+    ] = None
+    redo: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Make results again that are complete, and replace results of other options. Default: complete "
+            "results are kept and skipped, and other options are refused.",
+        ),
+    ] = False
+
+    def folder(self, command: str) -> Path:
+        """The folder that was asked for, or the default folder of ``command``."""
+        return Path("out") / command if self.out is None else self.out
 
 
 def _of_set(option: str, text: str, default: str | None = None) -> Any:
@@ -173,6 +196,19 @@ class ConstraintOptions:
         """The set, where ``--method`` is a solver."""
         return ConstraintName.GLOBAL_SSIM if self.constraint is None else self.constraint
 
+    def effective(self, formulation: Formulation) -> dict[str, Any]:
+        """The options of ``formulation`` as a record has them: as given, or the default.
+
+        Texts are brought into one form, so that ``1e-3`` and ``0.001`` are the same. What the model decides is
+        ``None``.
+
+        Raises:
+            UsageError: an option belongs to another formulation.
+        """
+        values = values_of(formulation, self.given())
+        name = formulation.value if isinstance(formulation, ConstraintName) else None
+        return {"constraint": name} | {option: _in_one_form(option, value) for option, value in values.items()}
+
     def given(self) -> dict[str, Any]:
         """Every option but the name of the set; ``None`` where the user did not give it."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "constraint"}
@@ -185,6 +221,16 @@ class ConstraintOptions:
             ProblemError, InputError: a value is out of range.
         """
         return build_constraint(self.name, self.given())
+
+
+def _in_one_form(option: str, value: Any) -> Any:
+    if option == "layers":
+        layers = layers_from_option(value)
+        return None if layers is None else list(layers)
+    if isinstance(value, Fraction):
+        return float(value)
+    number = as_number(value) if isinstance(value, str) else None
+    return value if number is None else number
 
 
 SupportMasks = Annotated[
@@ -389,11 +435,17 @@ class SolverOptions:
         """
         import solvers
 
+        values = self.effective(formulation)
+        return solvers.Settings(eps_rel=values["eps_rel"], max_iter=values["max_iter"], force=values["any_size"])
+
+    def effective(self, formulation: Formulation) -> dict[str, Any]:
+        """The options as a record has them: as given, or the default for ``formulation``."""
         of_features = formulation in FEATURE_FORMULATIONS
         default_gap = FEATURE_EPS_REL if of_features else EPS_REL
         default_iterations = FEATURE_MAX_ITER if of_features else MAX_ITER
-        return solvers.Settings(
-            eps_rel=default_gap if self.eps_rel is None else self.eps_rel,
-            max_iter=default_iterations if self.max_iter is None else self.max_iter,
-            force=self.any_size,
-        )
+        return {
+            "method": self.method,
+            "eps_rel": default_gap if self.eps_rel is None else self.eps_rel,
+            "max_iter": default_iterations if self.max_iter is None else self.max_iter,
+            "any_size": self.any_size,
+        }

@@ -111,15 +111,15 @@ class OutputFolder:
         if self._recorded is not None and self._has_results(self._recorded) and not self.redo:
             self._check_same(self._recorded, self.path)
 
-    def claim(self, photos: Sequence[Photo], inputs: Iterable[Path], *, alone: bool) -> list[Path]:
-        """Give each photo a folder: ``--out`` itself for a photo alone, else a folder that is named after the photo.
+    def claim(self, photos: Sequence[Photo], inputs: Iterable[Path], *, in_folder_itself: bool) -> list[Path]:
+        """Give each photo a folder: ``--out`` itself for a single photo, else a folder that is named after the photo.
 
         A photo that was there before keeps its folder. The folders are entered into ``run.json``.
 
         Args:
             photos: the photos of this run.
             inputs: files that must not be overwritten.
-            alone: whether one photo was asked for. A photo whose companions were skipped is not alone.
+            in_folder_itself: whether there is a single photo whose files go into ``--out`` itself.
 
         Raises:
             InputError: a file would leave the folder through a link, replace a file of somebody else, or replace an
@@ -128,7 +128,7 @@ class OutputFolder:
         owners: dict[str, dict[str, Any]] = dict((self._recorded or {}).get("photos", {}))
         labels: list[str] = []
         for photo in photos:
-            label = ITSELF if alone else self._free_label(photo, owners, labels)
+            label = ITSELF if in_folder_itself else self._free_label(photo, owners, labels)
             self._check_owner(photo, label, owners.get(label))
             labels.append(label)
         folders = [self.path / label for label in labels]
@@ -179,8 +179,8 @@ class OutputFolder:
         found = differences(recorded, self.run)
         if found:
             raise UsageError(
-                f"{str(folder)!r} has results of another run: {'; '.join(found)}. Give another --out, or --force to "
-                "replace the results"
+                f"{str(folder)!r} has results of another run ({'; '.join(found)}); give another folder by --out, or "
+                "--force to replace the results"
             )
 
     def _free_label(self, photo: Photo, owners: dict[str, dict[str, Any]], used_labels: list[str]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ssimpert.cli.class_names import margin_for_target
+from ssimpert.cli.class_names import margin_for_target, recorded_target, target_number
 from ssimpert.cli.constraints import ConstraintName, values_of
 from ssimpert.cli.engines import EngineName, check_engine_fits, choose_engine
 from ssimpert.cli.errors import UsageError
@@ -63,6 +63,7 @@ class PerturbRun:
         stop_at_success, shrink: as in :func:`ssimpert.perturb`.
         target: the class to aim at, by its name or number; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
+        options: all options for the record, with defaults filled in; without ``target`` where that is a name.
     """
 
     constraint: Constraint | FeatureBallSet | PerceptualBall
@@ -70,24 +71,29 @@ class PerturbRun:
     faithful: bool
     steps: int
     stop_at_success: bool
-    shrink: bool | None
+    shrink: bool
     target: str | None
     quantize: bool
     region: Region | None
     method: str
     settings: solvers.Settings
+    options: dict[str, Any]
 
     @property
     def progress_steps(self) -> int | None:
         """How often a run may advance; None where nobody knows."""
         return None if isinstance(self.constraint, PenalisedBall) else self.steps
 
-    def check(self, model: Classifier) -> None:
-        """Raise :class:`UsageError` where ``model`` has no class or no layer that an option names."""
-        margin_for_target(self.target, model)
+    def resolve(self, model: Classifier) -> dict[str, Any]:
+        """The options for the record whose values ``model`` decides.
+
+        Raises:
+            UsageError: ``model`` has no class or no layer that an option names.
+        """
         if isinstance(self.constraint, (FeatureBallSet, PenalisedBall, ConstrainedBall)):
             with options_are_at_fault():
                 self.constraint.check_layers(model)
+        return {"target": target_number(self.target, model)}
 
     def perturb(
         self, model: Classifier, images: Tensor, support: Tensor | None, advance: Callable[[], None]
@@ -146,23 +152,49 @@ def perturb_run_from_options(
         _check_faithful(constraint_options.name, engine, with_support=bool(engine_options.support))
     if engine_options.quantize and engine_options.support:
         raise UsageError("--quantize may move pixels outside --support; drop one of them")
-    if engine_options.shrink and engine_options.until_success is False:
-        raise UsageError("--shrink asks for the smallest perturbation, --all-steps for the largest margin; drop one")
-    if engine_options.shrink and engine_options.faithful:
-        raise UsageError("--faithful ends where its last step ends; drop it, or --shrink")
+    shrink = _is_drawn_back(engine_options, is_published=engine is EngineName.RECENTRED)
+    steps, stop_at_success = engine_options.steps or DEFAULT_STEPS, engine_options.until_success is not False
     return PerturbRun(
         constraint,
         check_engine_fits(constraint, engine, solver_options.method),
         faithful=engine_options.faithful,
-        steps=engine_options.steps or DEFAULT_STEPS,
-        stop_at_success=engine_options.until_success is not False,
-        shrink=engine_options.shrink,
+        steps=steps,
+        stop_at_success=stop_at_success,
+        shrink=shrink,
         target=engine_options.target,
         quantize=engine_options.quantize,
         region=region_from_options(images, engine_options.support, outside=engine_options.outside),
         method=solver_options.method,
         settings=settings,
+        options={
+            **constraint_options.effective(constraint_options.name),
+            **solver_options.effective(constraint_options.name),
+            **recorded_target(engine_options.target),
+            "engine": engine,
+            "faithful": engine_options.faithful,
+            "steps": steps,
+            "until_success": stop_at_success,
+            "shrink": shrink,
+            "quantize": engine_options.quantize,
+            "outside": engine_options.outside,
+        },
     )
+
+
+def _is_drawn_back(engine_options: EngineOptions, *, is_published: bool) -> bool:
+    """Whether successes are drawn back: what ``--shrink`` says, or the default of :func:`ssimpert.perturb`.
+
+    Raises:
+        UsageError: ``--shrink`` contradicts another option.
+    """
+    from ssimpert.perturbation.shrinking import shrink_option
+
+    stop_at_success = engine_options.until_success is not False
+    if engine_options.shrink and not stop_at_success:
+        raise UsageError("--shrink asks for the smallest perturbation, --all-steps for the largest margin; drop one")
+    if engine_options.shrink and engine_options.faithful:
+        raise UsageError("--faithful ends where its last step ends; drop it, or --shrink")
+    return shrink_option(engine_options.shrink, stop_at_success=stop_at_success, is_published=is_published)
 
 
 def _ball_run(
@@ -179,29 +211,39 @@ def _ball_run(
     refuse_others(ball_method, solver_options, SOLVER_OPTIONS_TAKEN[ball_method])
     settings = solver_options.settings(ball_method)
     target, stop_at_success = engine_options.target, engine_options.until_success is not False
+    is_penalised = ball_method is BallMethod.PENALISED
+    # The penalised ball has no segment to go back along.
+    shrink = not is_penalised and _is_drawn_back(engine_options, is_published=False)
+    steps = engine_options.steps or BALL_STEPS[ball_method]
+    options = {
+        **constraint_options.effective(ball_method),
+        **solver_options.effective(ball_method),
+        **recorded_target(target),
+        "steps": steps,
+        "quantize": engine_options.quantize,
+    }
     ball: PerceptualBall
-    if ball_method is BallMethod.PENALISED:
-        ball = penalised_ball(
-            values,
-            wanted_given=given["wanted_margin"] is not None,
-            faithful=engine_options.faithful,
-            target=target,
-        )
+    if is_penalised:
+        faithful, wanted_given = engine_options.faithful, given["wanted_margin"] is not None
+        ball = penalised_ball(values, wanted_given=wanted_given, faithful=faithful, target=target)
+        lower_gamma = not faithful if values["lower_gamma"] is None else values["lower_gamma"]
+        options |= {"faithful": faithful, "lower_gamma": lower_gamma}
     else:
-        shrink = engine_options.shrink
         ball = constrained_ball(values, settings, stop_at_success=stop_at_success, shrink=shrink, target=target)
+        options |= {"until_success": stop_at_success, "shrink": shrink}
     return PerturbRun(
         ball,
         engine=None,
         faithful=engine_options.faithful,
-        steps=engine_options.steps or BALL_STEPS[ball_method],
+        steps=steps,
         stop_at_success=stop_at_success,
-        shrink=engine_options.shrink,
+        shrink=shrink,
         target=target,
         quantize=engine_options.quantize,
         region=None,
         method=solver_options.method,
         settings=settings,
+        options=options,
     )
 
 

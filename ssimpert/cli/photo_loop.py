@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ssimpert.cli.interruption import Stopped, finishing_photos
 from ssimpert.cli.output_folder import RESULT_FILE, OutputFolder, Photo, read_record
 from ssimpert.cli.progress import Stage, photos_progress
+from ssimpert.cli.terminal import say
 from ssimpert.errors import InputError
-from ssimpert.escaping import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +50,7 @@ def process_photos(
     to_do = [index for index, photo in enumerate(photos) if output.complete_record(index, photo) is None]
     complete = len(photos) - len(to_do)
     if complete:
-        _say(f"{complete} of {len(photos)} photos are complete in {str(output.path)!r} and are skipped")
+        say(f"{complete} of {len(photos)} photos are complete in {str(output.path)!r} and are skipped")
     try:
         with finishing_photos() as signal_received, photos_progress(description, len(to_do)) as progress:
             for index in to_do:
@@ -66,7 +65,7 @@ def process_photos(
         raise
     except Exception:
         if complete:
-            _say(_what_is_there(output, complete, len(photos)))
+            say(_what_is_there(output, complete, len(photos)))
         raise
     # Read back, so that a table is the same whether a photo was done now or before.
     return [read_record(folder / RESULT_FILE) or {} for folder in output.folders]
@@ -96,7 +95,3 @@ def _outcome(record: dict[str, Any]) -> str:
     result = record["result"]
     before, after = result["label_before_name"], result["label_after_name"]
     return f"{before} -> {after}" if result["success"] else f"{after}, goal not reached"
-
-
-def _say(text: str) -> None:
-    print(f"ssimpert: {printable(text)}", file=sys.stderr)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import typer
 
+from ssimpert.cli.terminal import say
 from ssimpert.errors import InputError
-from ssimpert.escaping import printable
 
 if TYPE_CHECKING:
     from ssimpert.data import Frame, Photo
@@ -46,11 +45,13 @@ class PhotoSelection:
         names: the photos that were found: samples and files.
         strict: whether a photo that can't be used ends the command.
         faults: why a photo can't be used: a line for each such photo. Loading adds to these lines.
+        is_single: whether a single photo was asked for. A photo whose companions were skipped is not single.
     """
 
     names: list[str]
     strict: bool = False
     faults: list[str] = field(default_factory=list)
+    is_single: bool = False
 
     def exit_if_skipped(self) -> None:
         """End the command with exit code 1 where a photo was skipped."""
@@ -70,7 +71,8 @@ def select_photos(arguments: list[str], options: PhotoOptions) -> PhotoSelection
     found = find_photos(arguments, recursive=options.recursive, strict=options.strict)
     for remark in found.remarks:
         say(remark)
-    selection = PhotoSelection(list(found.names), options.strict, list(found.faults))
+    faults, is_single = list(found.faults), len(found.names) + len(found.faults) == 1
+    selection = PhotoSelection(list(found.names), options.strict, faults, is_single)
     _report(selection.faults, is_any_left=bool(found.names), count=len(found.faults))
     return selection
 
@@ -135,11 +137,6 @@ def try_photos(selection: PhotoSelection, size: int, look_at: Callable[[Photo], 
         if entry.notes:
             say(f"{entry.name!r}: {'; '.join(entry.notes)}")
     return tried
-
-
-def say(line: str) -> None:
-    """Print one line on stderr. A control character in the line is printed as its code."""
-    print(printable(line), file=sys.stderr)
 
 
 def _report(faults: list[str], *, is_any_left: bool, count: int) -> None:

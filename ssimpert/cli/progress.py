@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.cli.terminal import say
 from ssimpert.escaping import printable
 
 if TYPE_CHECKING:
@@ -69,9 +70,7 @@ def photos_progress(description: str, count: int) -> Iterator[PhotosProgress]:
         now = time.monotonic()
         left = (now - began) / done * (count - done)
         words = [f"{now - photo_began:.1f} s", *([f"about {duration(left)} left"] if done < count else [])]
-        text = f"{done}/{count} {printable(name)}: {printable(outcome)} ({', '.join(words)})"
-        encoding = sys.stderr.encoding or "utf-8"
-        print(text.encode(encoding, "replace").decode(encoding), file=sys.stderr, flush=True)
+        say(f"{done}/{count} {name}: {outcome} ({', '.join(words)})")
 
     yield PhotosProgress(begin, end)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,22 +26,23 @@ PACKAGES = (
     "timm",
     "torch",
 )
-# What the results don't depend on, or what is recorded by its content: the weights file and the masks.
-NOT_RECORDED = ("weights", "device", "support", "redo")
+# How many differences a message names.
+MAX_DIFFERENCES = 3
 
 
-def run_record(command: str, *groups: Any, **options: Any) -> dict[str, Any]:
+def run_record(command: str, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What is recorded of a run before the model is loaded: the command, its options, and the packages' versions.
 
     Args:
         command: the name of the command.
-        groups: groups of options, as dataclasses; see :mod:`ssimpert.cli.option_groups`.
-        options: options of the command itself.
+        model: the name of the model.
+        options: what decides the results, with defaults filled in: a run that gives a default by name is the same run.
+            Weights, masks and objects are recorded by their content, and not here. An option that only the model can
+            decide is left out; :class:`ssimpert.cli.workspace.Workspace` enters it.
     """
     from ssimpert.records import describe, json_values
 
-    values = {entry.name: getattr(group, entry.name) for group in groups for entry in fields(group)} | options
-    recorded = {name: describe(value) for name, value in values.items() if name not in NOT_RECORDED}
+    recorded = {name: describe(value) for name, value in {"model": model, **options}.items()}
     return {"command": command, "options": json_values(recorded), "versions": package_versions()}
 
 
@@ -100,8 +100,11 @@ def _version(package: str) -> str | None:
 
 
 def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """What is different in ``recorded``, a text for each; only what ``current`` has is compared."""
-    texts = []
+    """What is different in ``recorded``, a text for each; only what ``current`` has is compared.
+
+    At most :data:`MAX_DIFFERENCES` are named, and the others are counted.
+    """
+    texts: list[str] = []
     for key, value in current.items():
         before = recorded.get(key)
         if before == value:
@@ -114,16 +117,16 @@ def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list
             texts.append("the model's weights are others")
         else:
             texts.append(f"{key}: {before} there, {value} now")
-    return texts
+    more = len(texts) - MAX_DIFFERENCES
+    return texts if more <= 0 else [*texts[:MAX_DIFFERENCES], f"and {more} more"]
 
 
 def _entries(before: Any, now: Mapping[str, Any], shown: Any) -> list[str]:
     before = before if isinstance(before, Mapping) else {}
-    return [
-        f"{shown(name)}: {_text(before.get(name))} there, {_text(now.get(name))} now"
-        for name in dict.fromkeys((*now, *before))
-        if before.get(name) != now.get(name)
-    ]
+    other = [name for name in now if before.get(name) != now[name]]
+    # Sets have options of their own. Where both runs have an option that differs, such as the set, that one is named.
+    shared = [name for name in other if name in before]
+    return [f"{shown(name)}: {_text(before.get(name))} there, {_text(now[name])} now" for name in shared or other]
 
 
 def _text(value: Any) -> str:

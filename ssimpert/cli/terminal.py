@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ssimpert.escaping import terminal_text
+from ssimpert.escaping import printable, terminal_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,10 +32,10 @@ def survive_encodings() -> None:
             stream.reconfigure(errors=_ERRORS)
 
 
-def encodable(text: str) -> str:
-    """``text`` with a plain substitute for every character that the encoding of stdout lacks."""
+def encodable(text: str, *, to_stderr: bool = False) -> str:
+    """``text`` with a plain substitute for every character that the encoding of stdout, or stderr, lacks."""
     codecs.register_error(_ERRORS, _plain)
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    encoding = getattr(sys.stderr if to_stderr else sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, errors=_ERRORS).decode(encoding)
 
 
@@ -85,15 +85,20 @@ def show(shown: Table) -> None:
         _print_rows(console, shown)
 
 
-def print_line(text: str, *, to_stderr: bool = False) -> None:
-    """Print ``text`` in one line, as it stands."""
-    _console(stderr=to_stderr).print(cell(text), soft_wrap=True)
+def print_line(text: str) -> None:
+    """Print ``text`` in one line on stdout, as it stands."""
+    _console().print(cell(text), soft_wrap=True)
 
 
-def _console(*, stderr: bool = False) -> Console:
+def say(text: str) -> None:
+    """Print ``text`` in one line on stderr: what a command tells beside its results."""
+    print(encodable(printable(text), to_stderr=True), file=sys.stderr, flush=True)
+
+
+def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, stderr=stderr)
+    return Console(highlight=False)
 
 
 @dataclass(frozen=True)

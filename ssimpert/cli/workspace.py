@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.objects import Objects, comparison_keywords, seen_objects
-from ssimpert.cli.options import ModelOptions
+from ssimpert.cli.options import ModelOptions, OutputOptions
 from ssimpert.cli.output_folder import OutputFolder, Photo
 from ssimpert.cli.photo_loop import ProcessPhoto, process_photos
 from ssimpert.cli.photos import PhotoSelection, try_photos
@@ -37,37 +38,40 @@ class Workspace:
     def __init__(
         self,
         selection: PhotoSelection,
-        out: Path,
         options: ModelOptions,
+        output_options: OutputOptions,
         run: dict[str, Any],
         *,
+        resolve: Callable[[Classifier], dict[str, Any]],
         region: Region | None = None,
         objects: Objects | None = None,
-        redo: bool = False,
     ) -> None:
-        """Open the folder ``out``, load the model, and try every photo. The folder is locked until the process ends.
+        """Open the folder ``--out``, load the model, and try every photo. The folder is locked until the process ends.
 
         Photos that can't be used are skipped.
 
         Args:
             selection: the photos.
-            out: the folder for the results.
             options: the model and the device.
+            output_options: the folder for the results, and whether results that are there are made again.
             run: what decides the results, from :func:`ssimpert.cli.run_record.run_record`.
+            resolve: checks the options against the model, and gives those whose values the model decides.
             region: where pixels may change; None for everywhere.
             objects: the photos' objects, for ``compare``; a photo without them is skipped, too.
-            redo: make results again that are there.
 
         Raises:
             InputError: the folder can't be written to, the model can't be loaded, or no photo can be used.
-            UsageError: the folder has results of other options, weights or versions.
+            UsageError: the folder has results of other options, weights or versions, or ``resolve`` refuses.
         """
         from ssimpert.models import load_model
 
         self.selection, self.model_name, self.region = selection, options.model, region
-        self.output = OutputFolder(out, dict(run), redo=redo)
+        # The default folder has room for every photo to come.
+        self._in_folder_itself = output_options.out is not None and selection.is_single
+        self.output = OutputFolder(output_options.folder(run["command"]), run, redo=output_options.redo)
         self.classifier: Classifier = load_model(options.model, weights=options.weights, device=options.device)
-        self.output.run |= weights_record(self.classifier)
+        self.output.run = run | weights_record(self.classifier)
+        self.output.run["options"] = run["options"] | resolve(self.classifier)
         self.output.check_run()
         self.tried = try_photos(selection, self.classifier.input_size, lambda photo: seen_objects(objects, photo))
         self.names = [photo.name for photo in self.tried]
@@ -115,7 +119,7 @@ class Workspace:
             UsageError: a photo's folder has another photo's result, or results of other options.
             Stopped: a signal came.
         """
-        self.output.claim(self.photos, self._inputs, alone=len(self.selection.names) == 1)
+        self.output.claim(self.photos, self._inputs, in_folder_itself=self._in_folder_itself)
         return process_photos(description, self.output, self.photos, self.load, process_photo)
 
     def write_perturbation(self, index: int, image: Tensor, result: PerturbResult, folder: Path) -> dict[str, Any]:

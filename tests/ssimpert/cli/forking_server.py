@@ -53,6 +53,8 @@ def _run(words: list[str], output: int) -> None:
     try:
         for number in (1, 2):
             os.dup2(output, number)
+        # New streams, since the old ones remember what kind of file they were opened on.
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         sys.argv = ["ssimpert", *words]
         cli.main()
     except SystemExit as ending:

@@ -17,10 +17,20 @@ L2 = ("--constraint", "l2", "--radius", "1", "--steps", "2")
 def test_a_name_and_its_number_are_the_same_target(
     command: Command, small: Classifier, tmp_path: Path, command_name: str
 ) -> None:
-    words = (command_name, "chelsea", *L2, *(("--rounds", "2") if command_name == "minimal" else ()), "--out", tmp_path)
-    by_name, by_number = (records(command, *words, "--target", target)[0] for target in ("Elk", "4"))
+    words = (command_name, "chelsea", *L2, *(("--rounds", "2") if command_name == "minimal" else ()))
+    by_name, by_number = (
+        records(command, *words, "--target", target, "--out", tmp_path / target)[0] for target in ("Elk", "4")
+    )
     assert by_name["settings"]["margin"] == by_number["settings"]["margin"] == {"kind": "Targeted", "target": 4}
     assert by_name["result"] == by_number["result"]
+    # So a run that was begun with the name goes on with the number, and the other way round.
+    for began, target in (("Elk", " elk"), ("Elk", "4"), ("4", "ELK")):
+        code, _, err = command(*words, "--target", target, "--out", tmp_path / began)
+        assert code == 0
+        assert "1 of 1 photos are complete" in err
+    code, _, err = command(*words, "--target", "dog", "--out", tmp_path / "4")
+    assert code == 2
+    assert "--target: 4 there, 3 now" in err
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_the_figure_of_maps_has_as_many_photos_as_fit(
 ) -> None:
     drawn: list[list[str]] = []
     monkeypatch.setattr("ssimpert.cli.comparison.MAX_PHOTOS_OF_MAPS", 1)
-    monkeypatch.setattr("ssimpert.report.comparison_files.save_map_grid", lambda *_, names: drawn.append(names))
+    monkeypatch.setattr("ssimpert.report.comparison_files.save_map_grid", lambda *_, names, note: drawn.append(names))
     monkeypatch.setattr("ssimpert.report.comparison_files.save_comparison_figure", blank_figures)
     code, _, err = command("compare", "chelsea", "coffee", *QUICK, "--shifts", 0, "--out", tmp_path)
     assert code == 0, err
@@ -110,7 +110,7 @@ def blank_figures(folder: Path, *_: object, **__: object) -> None:
 
 
 def workspace_of_a_photo() -> Any:
-    return SimpleNamespace(classifier=WithMean(), load=lambda index: example_images(1))
+    return SimpleNamespace(classifier=WithMean(), load=lambda index: example_images(1), objects=lambda index: {})
 
 
 def test_options_are_checked_before_any_image_is_perturbed() -> None:

@@ -167,8 +167,9 @@ def test_help_loads_no_numerical_library() -> None:
 
 
 def test_successes_are_drawn_back_unless_this_is_declined(command: Command, small: Classifier, tmp_path: Path) -> None:
-    words = ("perturb", "chelsea", "--constraint", "l2", "--radius", "3", "--steps", "4", "--out", tmp_path)
-    (drawn_back,), (whole,) = records(command, *words), records(command, *words, "--no-shrink")
+    words = ("perturb", "chelsea", "--constraint", "l2", "--radius", "3", "--steps", "4", "--out")
+    (drawn_back,) = records(command, *words, tmp_path / "drawn back")
+    (whole,) = records(command, *words, tmp_path / "whole", "--no-shrink")
     assert [record["settings"]["shrink"] for record in (drawn_back, whole)] == [True, False]
     assert drawn_back["result"]["success"]
     assert drawn_back["result"]["l2_norm"] < whole["result"]["l2_norm"]

@@ -68,7 +68,12 @@ def test_the_penalised_ball_changes_the_label_and_records_its_weights(
     assert (settings["lower_gamma"], settings["box"], settings["faithful"]) == (True, True, False)
     distance = feature_change(small, tmp_path, unit_channel=False)
     assert result["feature_distance"] == pytest.approx(distance, rel=1e-3)
-    assert {path.name for path in tmp_path.iterdir()} == {"adversarial.npy", "adversarial.png", "result.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "adversarial.npy",
+        "adversarial.png",
+        "result.json",
+        "run.json",
+    }
 
 
 def test_faithful_is_the_papers_setting(command: Command, small: Classifier, tmp_path: Path) -> None:
@@ -138,15 +143,15 @@ def test_compare_writes_what_it_writes_for_an_ssim_ball(command: Command, small:
     common = ("--layer", "2", "--shifts", "0", "--csv")
     (other,) = records(command, "compare", "chelsea", *common, "--out", tmp_path / "ssim")
     of_ssim = read_table(tmp_path / "ssim" / "agreement.parquet")
-    for words in ((*PENALISED, "--gamma", "50"), LINEARISED):
-        (record,) = records(command, "compare", "chelsea", *words, *common, "--out", tmp_path / "ball")
-        files = {path.name for path in (tmp_path / "ball").iterdir()}
+    for name, words in (("penalised", (*PENALISED, "--gamma", "50")), ("linearised", LINEARISED)):
+        (record,) = records(command, "compare", "chelsea", *words, *common, "--out", tmp_path / name)
+        files = {path.name for path in (tmp_path / name).iterdir()}
         assert files == {path.name for path in (tmp_path / "ssim").iterdir()}
         assert files > {"agreement.csv", "figure.svg", "maps.png", "result.json"}
         assert record.keys() == other.keys()
         assert record["result"]["success"]
         assert record["l2_control"]["l2_norm"] == pytest.approx(record["result"]["l2_norm"], rel=1e-3)
-        table = read_table(tmp_path / "ball" / "agreement.parquet")
+        table = read_table(tmp_path / name / "agreement.parquet")
         assert set(table["model"]) == {"small"}
         assert set(table["layers"]) == {"1, 3"}
         assert set(table["constraint"]).isdisjoint(of_ssim["constraint"])
@@ -164,7 +169,7 @@ def test_a_layer_that_is_not_there_is_named_before_any_image_is_perturbed(
         ("minimal", "--constraint", "feature-ball"),
     ):
         code, _, err = command(words[0], "chelsea", *words[1:], "--layers", "1,nope", "--out", tmp_path)
-        assert code == 1
+        assert code == 2
         assert "'nope'" in err
 
 
@@ -182,8 +187,7 @@ def test_a_layer_that_is_not_there_is_named_before_any_image_is_perturbed(
         (("--target", "3"), "--target 3 by perceptual-ball drives the logit of this class to a value"),
         (("--faithful", "--lower-gamma"), "--lower-gamma is no part of the published method"),
         (("--faithful", "--margin-term", "hinge"), "--margin-term hinge is no part of the published method"),
-        (("--gamma", "-1"), "--gamma must be finite and at least 0, got -1"),
-        (("--wanted-margin", "nan"), "--wanted-margin must be finite, got nan"),
+        (("--gamma", "-1"), "--gamma must be at least 0, got -1"),
     ],
 )
 def test_what_the_penalised_ball_does_not_take_is_refused_before_a_model_is_loaded(
@@ -203,8 +207,14 @@ def test_what_the_penalised_ball_does_not_take_is_refused_before_a_model_is_load
         (("--method", "perceptual-ball-constrained", "--layers", "none"), "--layers none leaves perceptual-ball-con"),
         (("--method", "perceptual-ball-constrained", "--constraint", "l2"), "which keeps to a ball of features"),
         (("--constraint", "feature-ball", "--step-norm", "1"), "--step-norm does not belong to feature-ball, which"),
-        (("--constraint", "feature-ball", "--radius", "0"), "--radius must be positive and finite, got 0"),
+        (("--constraint", "feature-ball", "--radius", "0"), "--radius must be positive, got 0"),
         (("--constraint", "feature-ball", "--l2-radius", "wide"), "--l2-radius must be a number or 'none', got 'wide'"),
+        (("--constraint", "feature-ball", "--l2-radius", "nan"), "--l2-radius must be a number or 'none', got 'nan'"),
+        (("--constraint", "feature-ball", "--l2-radius", "-1/2"), "--l2-radius must be positive, got -0.5"),
+        (
+            ("--method", "perceptual-ball-constrained", "--shrink", "--all-steps"),
+            "--shrink asks for the smallest perturbation, --all-steps for the largest margin",
+        ),
         (("--constraint", "l2", "--layers", "1"), "--layers does not belong to l2, which takes --radius"),
         (("--constraint", "feature-ball", "--faithful"), "it is for --method perceptual-ball, too"),
     ],

@@ -226,7 +226,7 @@ def test_photos_of_one_stem_keep_their_folders_in_any_order(command: Command, tm
 @pytest.mark.parametrize(
     ("other", "difference"),
     [
-        (("--radius", "0.7"), "--radius: none there, 0.7 now"),
+        (("--radius", "0.7"), "--radius: 0.5 there, 0.7 now"),
         (("--steps", "2"), "--steps: 1 there, 2 now"),
         (("--target", "3"), "--target: none there, 3 now"),
     ],

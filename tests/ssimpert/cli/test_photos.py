@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_what_can_not_be_used_is_skipped_and_the_rest_is_done(
     code, out, err = command(name, photos, *options, "--out", tmp_path / "out", "--json")
     assert code == 1
     assert [Path(record["image"]).name for record in json.loads(out)] == ["img2.png", "img10.tif"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["img10", "img2"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["img10", "img2", "run.json"]
     lines = err.splitlines()
     assert f"skipped: '{photos}/pipe.png' is a named pipe (FIFO)" in lines
     assert f"skipped: '{photos}/damaged.png' is not an image file that Pillow can read" in lines
@@ -68,11 +69,13 @@ def test_strict_stops_before_a_model_is_loaded_or_a_photo_perturbed(
     assert err == f"ssimpert: '{photos}/pipe.png' is a named pipe (FIFO)\n"
 
 
-def test_where_no_photo_is_left_one_error_says_so(command: Command, small: Classifier, photos: Path) -> None:
-    code, _, err = command("perturb", photos / "damaged.png")
+def test_where_no_photo_is_left_one_error_says_so(
+    command: Command, small: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    code, _, err = command("perturb", photos / "damaged.png", "--out", tmp_path / "out")
     assert code == 1
     assert err == f"ssimpert: '{photos}/damaged.png' is not an image file that Pillow can read\n"
-    code, _, err = command("perturb", photos / "damaged.png", photos / "pipe.png")
+    code, _, err = command("perturb", photos / "damaged.png", photos / "pipe.png", "--out", tmp_path / "out")
     assert code == 1
     assert err.splitlines()[-1] == "ssimpert: no photo is left: 2 photos were skipped"
 
@@ -84,13 +87,18 @@ def test_what_was_done_is_said_once_and_recorded(
     assert code == 0
     first, second = json.loads(out)
     done = ["resized from 60x40 to 48x32 pixels", "cut to the central 32x32 pixels"]
-    assert first["photo"] == {"width": 60, "height": 40, "seen_box": [10, 0, 50, 40], "notes": done}
+    sha256 = hashlib.sha256((photos / "img2.png").read_bytes()).hexdigest()
+    content = {"sha256": sha256, "mask_sha256": None, "objects_sha256": None}
+    assert first["photo"] == {"width": 60, "height": 40, "seen_box": [10, 0, 50, 40], "notes": done, **content}
     inks = "converted from inks (CMYK) by the plain formula (1 - ink)(1 - black), since it has no usable profile"
     assert second["photo"]["notes"] == [inks, *done]
-    assert printed_lines(err) == [
+    *notes, first_done, second_done = printed_lines(err)
+    assert notes == [
         f"'{photos}/img2.png': {'; '.join(done)}",
         f"'{photos}/img10.tif': {'; '.join([inks, *done])}",
     ]
+    assert first_done.startswith(f"1/2 {photos}/img2.png: ")
+    assert second_done.startswith(f"2/2 {photos}/img10.tif: ")
 
 
 def test_python_and_the_command_line_see_the_same_pixels(
@@ -149,6 +157,6 @@ def test_no_name_reaches_the_terminal_as_a_control_character(
     code, _, err = command("perturb", tmp_path / "bad", tmp_path / "good", *QUICK, "--out", tmp_path / "out", "--json")
     assert code == 1
     lines = printed_lines(err)
-    assert len(lines) == 3
+    assert len(lines) == 4  # skipped, what was done to the good one, its outcome, and the number of those skipped
     assert all(line.isprintable() for line in lines)
     assert "red]x" in err or "\\" in err
