@@ -27,6 +27,18 @@ from ssimpert.models import Classifier
 from tests.ssimpert.cli.small_model import Command
 from tests.ssimpert.cli.test_output_folder import contents, photo, without_times
 
+
+@pytest.fixture(autouse=True, scope="module")
+def usual_signals() -> Iterator[None]:
+    """A shell starts jobs in the background with SIGINT ignored, and the commands tried here would leave it so."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 QUICK = ("--constraint", "l2", "--steps", "1", "--method", "closed_form")
 
 

@@ -29,7 +29,7 @@ def test_a_line_survives_an_old_code_page(monkeypatch: pytest.MonkeyPatch) -> No
     with photos_progress("perturbing", 1) as progress:
         progress.begin("猫.png")
         progress.end("猫.png", "done")
-    assert raw.getvalue().startswith(b"1/1 ?.png: done")
+    assert raw.getvalue().startswith(b"1/1 \\u732b.png: done")
 
 
 def test_a_terminal_gets_bars_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
