@@ -134,9 +134,14 @@ def save_comparison_figure(
 def save_map_grid(
     folder: Path, image: Tensor, comparison: Comparison, *, names: Sequence[str], note: str | None = None
 ) -> None:
-    """Write ``maps.png`` and ``maps.svg``, every map of every image, with ``note`` below them.
+    """Write ``maps.png`` and ``maps.svg``, every map of every image (:func:`ssimpert.report.map_grid`).
 
-    :func:`ssimpert.report.map_grid` has the arguments.
+    Args:
+        folder: where to write; it exists.
+        image: the clean images (B, C, H, W) in [0, 1].
+        comparison: what was found for them.
+        names: a name for each image.
+        note: a text below the maps; None for none.
 
     Raises:
         InputError: a file can't be written.
