@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
-from ssimpert.cli.constraints import ConstraintName
 from ssimpert.cli.errors import UsageError
+from ssimpert.formulations.names import ConstraintName
+from ssimpert.formulations.options import is_recentred
 
 if TYPE_CHECKING:
     from solvers.constraints import Constraint
@@ -39,7 +40,7 @@ def choose_engine(name: ConstraintName, engine: EngineName | None, recentred: bo
     """
     if engine is None:
         if recentred is None:
-            recentred = name is ConstraintName.GLOBAL_SSIM
+            recentred = is_recentred(name)
         return EngineName.RECENTRED if recentred else EngineName.PROJECTED_GRADIENT
     if recentred is not None and recentred != (engine is EngineName.RECENTRED):
         flag = "--recentred" if recentred else "--held"

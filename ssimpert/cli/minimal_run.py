@@ -17,6 +17,7 @@ from ssimpert.cli.perturb_run import SOLVER_OPTIONS_TAKEN, check_ball_set, refus
 from ssimpert.cli.photo_loop import ProcessPhoto, WriteFiles
 from ssimpert.cli.progress import Stage
 from ssimpert.cli.region import Region, region_from_options
+from ssimpert.formulations.options import default_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 # The curve reaches from the least level divided by this factor to the least level times this factor.
 CURVE_FACTOR = 4.0
-DEFAULT_STEPS = 10
 # The options of the search that the perceptual balls take.
 SEARCH_OPTIONS_TAKEN = ("steps", "rounds", "tolerance", "target")
 
@@ -98,7 +98,7 @@ def minimal_run_from_options(
     if not isinstance(constraint, FeatureBallSet):  # this set has a level, but needs a model first
         with options_are_at_fault():
             check_level_options(constraint, engine)
-    steps = search_options.steps or DEFAULT_STEPS
+    steps = search_options.steps or default_steps(constraint_options.name, searches=True)
     return MinimalRun(
         constraint,
         engine,
@@ -148,7 +148,7 @@ def _ball_run(
     refuse_others(ball_method, solver_options, SOLVER_OPTIONS_TAKEN[ball_method])
     _check_search(search_options)
     settings, target = solver_options.settings(ball_method), search_options.target
-    steps = search_options.steps or (100 if ball_method is BallMethod.PENALISED else DEFAULT_STEPS)
+    steps = search_options.steps or default_steps(ball_method, searches=True)
     ball: PerceptualBall
     if ball_method is BallMethod.PENALISED:
         ball = penalised_ball(values, wanted_given=given["wanted_margin"] is not None, faithful=False, target=target)

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
 from typing import Any
 
 import typer
 
 from ssimpert.cli.errors import UsageError
 from ssimpert.escaping import printable
+from ssimpert.number_text import as_number
+
+__all__ = ["as_number", "number_from_text", "number_option", "parse_number"]
 
 VALID = "a number such as 0.01, 1e-3 or 2/255"
-
-
-def as_number(text: str) -> float | None:
-    """The finite number that ``text`` writes, a decimal or a fraction of two decimals; ``None`` for other text."""
-    parts = text.split("/")
-    if len(parts) > 2:
-        return None
-    try:
-        numerator, *rest = (Fraction(part.strip()) for part in parts)
-        number = float(numerator / rest[0] if rest else numerator)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def number_from_text(option: str, text: str, valid: str) -> float:

@@ -20,6 +20,7 @@ from ssimpert.cli.feature_balls import (
     layers_from_option,
 )
 from ssimpert.cli.numbers import as_number, number_option
+from ssimpert.formulations.options import EPS_REL, FEATURE_EPS_REL, FEATURE_MAX_ITER, MAX_ITER, solver_defaults
 from ssimpert.weights_path import check_weights_path
 
 if TYPE_CHECKING:
@@ -376,13 +377,6 @@ class SearchOptions:
     outside: Outside = False
 
 
-# The tolerance and the number of iterations of each convex step: of most sets, and of balls of features, whose products
-# cost a pass of the network each.
-EPS_REL, MAX_ITER = 1e-3, 2000
-FEATURE_EPS_REL, FEATURE_MAX_ITER = 0.03, 200
-FEATURE_FORMULATIONS = (ConstraintName.FEATURE_BALL, BallMethod.CONSTRAINED)
-
-
 @dataclass(frozen=True)
 class SolverOptions:
     """The solver of each convex step, or a method that is a formulation of its own."""
@@ -440,9 +434,7 @@ class SolverOptions:
 
     def effective(self, formulation: Formulation) -> dict[str, Any]:
         """The options as a record has them: as given, or the default for ``formulation``."""
-        of_features = formulation in FEATURE_FORMULATIONS
-        default_gap = FEATURE_EPS_REL if of_features else EPS_REL
-        default_iterations = FEATURE_MAX_ITER if of_features else MAX_ITER
+        default_gap, default_iterations = solver_defaults(formulation)
         return {
             "method": self.method,
             "eps_rel": default_gap if self.eps_rel is None else self.eps_rel,

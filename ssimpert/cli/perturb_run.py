@@ -22,6 +22,7 @@ from ssimpert.cli.feature_balls import (
 )
 from ssimpert.cli.options import ConstraintOptions, EngineOptions, SearchOptions, SolverOptions
 from ssimpert.cli.region import Region, region_from_options
+from ssimpert.formulations.options import default_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from ssimpert.perturbation.engines.catalog import Engine
 
 
-DEFAULT_STEPS = 20
 # The options of the other groups that the perceptual balls take.
 ENGINE_OPTIONS_TAKEN = {
     BallMethod.PENALISED: ("steps", "target", "faithful", "quantize"),
@@ -43,7 +43,6 @@ SOLVER_OPTIONS_TAKEN = {
     BallMethod.PENALISED: ("method",),
     BallMethod.CONSTRAINED: ("method", "eps_rel", "max_iter", "any_size"),
 }
-BALL_STEPS = {BallMethod.PENALISED: 100, BallMethod.CONSTRAINED: DEFAULT_STEPS}
 # The flags of options that are not called like their fields.
 _FLAGS = {
     "recentred": "--recentred/--held",
@@ -153,7 +152,10 @@ def perturb_run_from_options(
     if engine_options.quantize and engine_options.support:
         raise UsageError("--quantize may move pixels outside --support; drop one of them")
     shrink = _is_drawn_back(engine_options, is_published=engine is EngineName.RECENTRED)
-    steps, stop_at_success = engine_options.steps or DEFAULT_STEPS, engine_options.until_success is not False
+    steps, stop_at_success = (
+        engine_options.steps or default_steps(constraint_options.name),
+        engine_options.until_success is not False,
+    )
     return PerturbRun(
         constraint,
         check_engine_fits(constraint, engine, solver_options.method),
@@ -214,7 +216,7 @@ def _ball_run(
     is_penalised = ball_method is BallMethod.PENALISED
     # The penalised ball has no segment to go back along.
     shrink = not is_penalised and _is_drawn_back(engine_options, is_published=False)
-    steps = engine_options.steps or BALL_STEPS[ball_method]
+    steps = engine_options.steps or default_steps(ball_method)
     options = {
         **constraint_options.effective(ball_method),
         **solver_options.effective(ball_method),
