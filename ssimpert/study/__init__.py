@@ -11,6 +11,7 @@ from ssimpert.study.sections.formulation import FormulationSection
 from ssimpert.study.sections.model import ModelSection
 from ssimpert.study.sections.output import OutputSection
 from ssimpert.study.study import Study
+from ssimpert.study.study_file import StudyFileError, read_study, write_study
 
 __all__ = [
     "AnalysisSection",
@@ -21,5 +22,8 @@ __all__ = [
     "ModelSection",
     "OutputSection",
     "Study",
+    "StudyFileError",
     "cells",
+    "read_study",
+    "write_study",
 ]

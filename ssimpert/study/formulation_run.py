@@ -11,9 +11,6 @@ from ssimpert.perturbation import PerturbResult, minimal_budget, perturb, quanti
 from ssimpert.perturbation.budget_search.least_strength import least_strength
 from ssimpert.study.sections.formulation import FormulationSection
 
-# Defaults of a search for the least level, as of ssimpert.minimal_budget.
-ROUNDS, TOLERANCE, CANDIDATES = 20, 0.005, 10
-
 
 def run_formulation(
     section: FormulationSection, level: float | None, model: Classifier, images: Tensor
@@ -48,8 +45,7 @@ def _fixed_run(
         margin=section.goal(),
         engine=section.engine_for_perturb,
         faithful=section.faithful,
-        stop_at_success=section.stop_at_success is not False,
-        shrink=section.shrink,
+        **section.stopping_options(),
         method=section.method,
         settings=section.solver_settings(),
         quantize=section.quantize,
@@ -62,8 +58,7 @@ def _minimal_run(
     model: Classifier,
     images: Tensor,
 ) -> PerturbResult:
-    rounds = section.rounds or ROUNDS
-    tolerance = TOLERANCE if section.tolerance is None else section.tolerance
+    search = section.search_options()
     if isinstance(constraint, PenalisedBall | ConstrainedBall):
         ball, steps = constraint, section.used_steps()
         return least_strength(
@@ -71,17 +66,14 @@ def _minimal_run(
             images,
             ball.strength,
             unit=ball.strength_unit,
-            rounds=rounds,
-            tolerance=tolerance,
+            **search,
         )
     return minimal_budget(
         model,
         images,
         _set_around(constraint, model, images),
         steps=section.used_steps(),
-        rounds=rounds,
-        tolerance=tolerance,
-        candidates=section.candidates or CANDIDATES,
+        **search,
         margin=section.goal(),
         engine=section.engine_for_perturb,
         method=section.method,

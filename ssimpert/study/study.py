@@ -117,6 +117,31 @@ class Study:
         check_distinct("model", "alias", [section.label for section in self.models])
         check_distinct("formulation", "name", [section.name for section in self.formulations])
         check_distinct("attack", "alias", [section.label for section in self.attacks])
+        self._check_no_column_twice()
+
+    def _check_no_column_twice(self) -> None:
+        """Raise :class:`OptionError` for two sections that would compute the same units under two names."""
+        earlier: list[tuple[str, str, dict[str, Any]]] = []
+        columns = [
+            ("formulation", index, section.name, section.deciding_options(level))
+            for index, section in enumerate(self.formulations)
+            for level in section.grid_levels
+        ]
+        columns += [
+            ("attack", index, section.label, section.deciding_options(passes, level))
+            for index, section in enumerate(self.attacks)
+            for level in section.grid_levels
+            for passes in section.grid_passes
+        ]
+        for kind, index, name, options in columns:
+            for other_kind, other, other_options in earlier:
+                if kind == other_kind and options == other_options:
+                    raise OptionError(
+                        f"{kind} {name!r} computes the same as {kind} {other!r}; leave one of them out",
+                        section=kind,
+                        index=index,
+                    )
+            earlier.append((kind, name, options))
 
 
 def _checked(key: str, check: Any) -> Any:

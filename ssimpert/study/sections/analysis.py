@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ssimpert.analysis.attributions.catalog import ATTRIBUTIONS
 from ssimpert.analysis.comparison.maps import CENTRED_GAUSSIAN, GRADIENT_MAGNITUDE, LOCAL_STD, LOCAL_VARIANCE
@@ -79,6 +79,26 @@ class AnalysisSection(Section):
         return bool(self.metrics)
 
     @property
+    def used_shifts(self) -> int:
+        """The circular shifts of the p-values, which belong to the agreement; 0 without this metric."""
+        return self.shifts if "agreement" in self.metrics else 0
+
+    @property
     def needs_objects(self) -> bool:
         """Whether a metric asks where the objects of an item are."""
         return bool({"pointing", "localization"} & set(self.metrics))
+
+    def deciding_options(self) -> dict[str, Any]:
+        """What decides the measures of a perturbation. The order in which names are listed decides nothing."""
+        if not self.metrics:
+            return {}
+        return {
+            "maps": sorted(self.maps),
+            "cam": self.cam,
+            "layer": self.layer,
+            "attributions": sorted(self.attributions),
+            "metrics": sorted(self.metrics),
+            "controls": sorted(self.controls),
+            "shifts": self.used_shifts,
+            "sanity": self.sanity,
+        }

@@ -71,3 +71,7 @@ class AttackSection(Section):
         """The numbers of passes."""
         assert isinstance(self.passes, tuple)
         return self.passes
+
+    def deciding_options(self, passes: int, radius: float | None) -> dict[str, Any]:
+        """What decides the perturbations of a column. The attack's alias decides nothing."""
+        return {"name": self.name, "passes": passes, "radius": radius, "target": self.target}

@@ -35,6 +35,9 @@ from ssimpert.study.sections.formulation_keys import (
     FORMULATIONS,
     LEVEL_KEYS,
     MARGINS,
+    SEARCH_CANDIDATES,
+    SEARCH_ROUNDS,
+    SEARCH_TOLERANCE,
     USE_KEYS,
     WINDOW_KEYS,
     keys_taken,
@@ -198,6 +201,52 @@ class FormulationSection(Section):
         """The most steps."""
         return self.steps or default_steps(self.formulation, searches=self.is_minimal)
 
+    def deciding_options(self, level: float | None) -> dict[str, Any]:
+        """What decides the perturbations at a level (``None`` where the level is searched for), with all defaults.
+
+        The formulation's name decides nothing.
+        """
+        formulation, settings = self.formulation, self.solver_settings()
+        options: dict[str, Any] = {
+            "constraint": self.constraint,
+            **self.values(self.levels[0] if level is None else level),
+            "budget": self.budget,
+            "steps": self.used_steps(),
+            "target": self.target,
+            "quantize": self.quantize,
+        }
+        if formulation is not BallMethod.PENALISED:
+            options |= {"eps_rel": settings.eps_rel, "max_iter": settings.max_iter, "any_size": self.any_size}
+        if isinstance(formulation, ConstraintName):
+            options |= {key: getattr(self, key) for key in ("method", "margin", "margin_by")}
+            options["engine"] = self.engine_name
+        if self.is_minimal:
+            return options | self.search_options()
+        options["faithful"] = self.faithful
+        if formulation is BallMethod.PENALISED:
+            lowers = not self.faithful if self.lower_gamma is None else self.lower_gamma
+            return options | {"lower_gamma": lowers}
+        return options | self.stopping_options()
+
+    def search_options(self) -> dict[str, Any]:
+        """The options of the search for the least level, with their defaults; ``candidates`` for sets alone."""
+        options: dict[str, Any] = {
+            "rounds": self.rounds or SEARCH_ROUNDS,
+            "tolerance": SEARCH_TOLERANCE if self.tolerance is None else self.tolerance,
+        }
+        if isinstance(self.formulation, ConstraintName):
+            options["candidates"] = self.candidates or SEARCH_CANDIDATES
+        return options
+
+    def stopping_options(self) -> dict[str, Any]:
+        """When an image stops, and whether its success is drawn back, with the defaults of the engine."""
+        stops = self.stop_at_success is not False
+        is_published = self.engine_name == "recentred"
+        return {
+            "stop_at_success": stops,
+            "shrink": shrink_option(self.shrink, stop_at_success=stops, is_published=is_published),
+        }
+
     def solver_settings(self) -> solvers.Settings:
         """The settings of the solver of each convex step."""
         eps_rel, max_iter = solver_defaults(self.formulation)
@@ -226,7 +275,7 @@ class FormulationSection(Section):
                 values,
                 self.solver_settings(),
                 stop_at_success=self.stop_at_success is not False,
-                shrink=False if self.is_minimal else self.shrink,
+                shrink=False if self.is_minimal else self.stopping_options()["shrink"],
                 target=self.target,
             )
         return build_constraint(formulation, values)
@@ -261,7 +310,7 @@ class FormulationSection(Section):
                     if self.is_minimal:
                         check_level_options(constraint, self.engine_name, self.method)
         with _at_fault("shrink"):
-            shrink_option(self.shrink, stop_at_success=self.stop_at_success is not False)
+            self.stopping_options()
         if self.faithful and isinstance(self.formulation, ConstraintName):
             self._check_released_method()
 
@@ -303,7 +352,8 @@ class FormulationSection(Section):
                 with at_key("luminance"):
                     self._set("luminance", _number_or(words, "luminance", self.luminance))
         if self.layers is not None:
-            self._set("layers", () if self.layers in ("none", ()) else read_names("layers", self.layers))
+            has_none = isinstance(self.layers, str) and self.layers == "none"
+            self._set("layers", () if has_none else read_names("layers", self.layers))
         if self.normalization is not None:
             read_choice("normalization", self.normalization, tuple(NormalizationName))
         if self.margin_term is not None:

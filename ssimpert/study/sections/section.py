@@ -44,10 +44,17 @@ class Section:
     section: ClassVar[str]
     """The name of the section in a study file."""
 
-    @property
-    def title(self) -> str:
-        """What error messages call the section."""
-        return self.section
+    @classmethod
+    def arguments(cls, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of the section, from the keys of a study file; all keys must be known."""
+        valid = keys_of(cls)
+        for key in keys:
+            if key not in valid:
+                raise OptionError(f"unknown key {key!r}{_nearest(key, valid)}; known: {', '.join(valid)}", key=str(key))
+        for entry in fields(cls):
+            if entry.default is MISSING and entry.default_factory is MISSING and entry.name not in keys:
+                raise OptionError(f"the key {entry.name!r} is missing")
+        return dict(keys)
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -71,7 +78,7 @@ def section_from(kind: type[AnySection], value: Section | Mapping[str, Any], ind
         if not isinstance(value, Mapping):
             raise OptionError(f"must be a section such as [{kind.section}], got {shown(value)}")
         label = _label(kind, value, index)
-        return kind(**_checked_keys(kind, value))
+        return kind(**kind.arguments(value))
     except OptionError as error:
         raise error.within(kind.section, index, label) from error
 
@@ -194,17 +201,6 @@ def _number(value: Any) -> float | None:
     if isinstance(value, (int, float, Fraction)):
         return as_number(str(value))
     return as_number(value) if isinstance(value, str) else None
-
-
-def _checked_keys(kind: type[Section], value: Mapping[str, Any]) -> dict[str, Any]:
-    valid = keys_of(kind)
-    for key in value:
-        if key not in valid:
-            raise OptionError(f"unknown key {key!r}{_nearest(key, valid)}; known: {', '.join(valid)}", key=str(key))
-    for entry in fields(kind):
-        if entry.default is MISSING and entry.default_factory is MISSING and entry.name not in value:
-            raise OptionError(f"the key {entry.name!r} is missing")
-    return dict(value)
 
 
 def _label(kind: type[Section], value: Mapping[str, Any], index: int) -> str:

@@ -1,0 +1,66 @@
+"""The data sets by name, and their options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+from ssimpert.data.datasets.composites import CompositesDataset
+from ssimpert.data.datasets.folder import FolderDataset
+from ssimpert.data.datasets.item import Dataset
+from ssimpert.data.datasets.samples import SamplesDataset
+from ssimpert.errors import InputError, unknown_name
+
+DATASETS: dict[str, type[Dataset]] = {entry.kind: entry for entry in (SamplesDataset, CompositesDataset, FolderDataset)}
+"""The data sets by the names of their kinds."""
+
+
+@dataclass(frozen=True)
+class OptionDescription:
+    """An option of a kind of data set.
+
+    Attributes:
+        name: of the option.
+        type: the type of its value, as annotated.
+        default: its default; ``dataclasses.MISSING`` where the option must be given.
+        doc: what the option means, in one line.
+    """
+
+    name: str
+    type: str
+    default: Any
+    doc: str
+
+
+def dataset_options(kind: str) -> Mapping[str, OptionDescription]:
+    """The options of a kind of data set.
+
+    Raises:
+        InputError: there is no such kind.
+    """
+    if kind not in DATASETS:
+        raise unknown_name("kind of data", kind, DATASETS)
+    described = {}
+    for name, parameter in signature(DATASETS[kind]).parameters.items():
+        default = MISSING if parameter.default is Parameter.empty else parameter.default
+        described[name] = OptionDescription(name, str(parameter.annotation), default, "")
+    return described
+
+
+def open_dataset(kind: str, options: Mapping[str, Any]) -> Dataset:
+    """The data set of a kind, with its options.
+
+    Raises:
+        InputError: no such kind, an option that the kind does not have, or a value that can't be used.
+    """
+    known = dataset_options(kind)
+    for name in options:
+        if name not in known:
+            raise unknown_name(f"option of data {kind!r}", name, known)
+    for name, description in known.items():
+        if description.default is MISSING and name not in options:
+            raise InputError(f"data {kind!r} needs the option {name!r}")
+    return DATASETS[kind](**{name: Path(value) if name == "path" else value for name, value in options.items()})

@@ -1,0 +1,60 @@
+"""Composites as a data set."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from ssimpert.data.composites import CompositeSet, composites
+from ssimpert.data.datasets.item import Dataset, Item, ObjectAnnotation
+from ssimpert.data.frame import Frame
+from ssimpert.validation import Names, check_count, check_names
+
+IDENTITY_SIZE = 224
+
+
+class CompositesDataset(Dataset):
+    """``n`` composites of a seed: objects pasted on textures; ``objects``: their names, default all."""
+
+    kind = "composites"
+
+    def __init__(self, n: int, seed: int = 0, objects: Names | None = None) -> None:
+        self._n, self._seed = check_count("n", n), check_count("seed", seed, 0)
+        self._objects = None if objects is None else check_names("objects", objects)
+
+    def __len__(self) -> int:
+        return self._n
+
+    def name_of(self, index: int) -> str:
+        return f"composite-{index:06d}"
+
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        return ()
+
+    def identity_of(self, index: int) -> str:
+        made = self._set(IDENTITY_SIZE)
+        content = made.images[index].numpy().tobytes() + made.masks[index].numpy().tobytes()
+        return hashlib.sha256(content).hexdigest()
+
+    def item(self, index: int, size: int) -> Item:
+        made = self._set(size)
+        name = made.objects[index]
+        x0, y0, x1, y1 = (float(value) for value in made.boxes[index].tolist())
+        return Item(
+            self.name_of(index),
+            self.identity_of(index),
+            made.images[index],
+            Frame(size, size, size),
+            (name,),
+            (ObjectAnnotation(name, (x0, y0, x1, y1), made.masks[index]),),
+            {"object": name, "scene": made.textures[index]},
+        )
+
+    def _set(self, size: int) -> CompositeSet:
+        return _made(self._n, self._seed, size, self._objects)
+
+
+@lru_cache(maxsize=4)
+def _made(n: int, seed: int, size: int, objects: tuple[str, ...] | None) -> CompositeSet:
+    return composites(n, seed, size=size, objects=objects)
