@@ -83,7 +83,7 @@ BOX_CURVE = pa.struct(
 
 Kinds: ``"iou_largest"`` and ``"iou_best"`` at the 255 thresholds of MaxBoxAcc; ``"value"``, ``"energy"`` and ``"mean"``
 at the published alphas of :data:`ssimpert.analysis.localization.thresholded_boxes.ALPHAS`. A map that estimates nothing
-has NaN.
+has NaN; "energy" and "mean" are empty for a map with negative values, of which they mean nothing.
 """
 
 PROVENANCE: dict[str, pa.DataType] = {

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssimpert.study.sections.analysis import AnalysisSection
+from ssimpert.study.sections.analysis import OBJECT_METRICS, AnalysisSection
 from ssimpert.study.sections.attack import AttackSection
-from ssimpert.study.sections.data import DataSection
+from ssimpert.study.sections.data import KINDS_WITHOUT_OBJECTS, DataSection
 from ssimpert.study.sections.formulation import FormulationSection
 from ssimpert.study.sections.model import ModelSection
 from ssimpert.study.sections.output import OutputSection
@@ -118,6 +118,19 @@ class Study:
         check_distinct("formulation", "name", [section.name for section in self.formulations])
         check_distinct("attack", "alias", [section.label for section in self.attacks])
         self._check_no_column_twice()
+        self._check_objects()
+
+    def _check_objects(self) -> None:
+        """Raise :class:`OptionError` where a metric asks for objects that a data set never has."""
+        for section in self.data:
+            if self.analysis.needs_objects and section.kind in KINDS_WITHOUT_OBJECTS:
+                asking = [name for name in self.analysis.metrics if name in OBJECT_METRICS]
+                raise OptionError(
+                    f"analysis: the metrics {', '.join(asking)} need objects, and data of kind {section.kind!r} have "
+                    f"none; leave the metrics or the data out",
+                    section="analysis",
+                    key="metrics",
+                )
 
     def _check_no_column_twice(self) -> None:
         """Raise :class:`OptionError` for two sections that would compute the same units under two names."""

@@ -70,7 +70,13 @@ def read_study(path: str | Path) -> Study:
     try:
         return _study_from(document, path.resolve().parent)
     except OptionError as error:
-        raise StudyFileError(path, line_of(text, error.section, error.index, error.key), error.message) from error
+        raise _at_line(path, text, error) from error
+
+
+def at_line(path: str | Path, error: OptionError) -> StudyFileError:
+    """An error about a study that was read from ``path``, with the line of the key at fault."""
+    path = Path(path)
+    return _at_line(path, _text_of(path), error)
 
 
 def write_study(study: Study) -> str:
@@ -87,6 +93,10 @@ def write_study(study: Study) -> str:
             given = _given(value)
             parts += [_table(section, given, heading="[{}]")] if given else []
     return "\n".join(parts)
+
+
+def _at_line(path: Path, text: str, error: OptionError) -> StudyFileError:
+    return StudyFileError(path, line_of(text, error.section, error.index, error.key), error.message)
 
 
 def _text_of(path: Path) -> str:

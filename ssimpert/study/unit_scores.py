@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssimpert.analysis import Comparison, compare
 from ssimpert.analysis.localization.max_box_acc import max_box_acc
-from ssimpert.analysis.localization.thresholded_boxes import ALPHAS, THRESHOLDINGS, thresholded_boxes
+from ssimpert.analysis.localization.thresholded_boxes import THRESHOLDINGS, thresholded_boxes
 from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS
 from ssimpert.models import Classifier
 from ssimpert.perturbation import PerturbResult
@@ -132,7 +132,7 @@ def _box_curves(maps: Tensor, boxes: list[Tensor]) -> dict[str, list[float]]:
     is_negative = bool((maps < 0).any())
     for thresholding in THRESHOLDINGS:
         if is_negative and thresholding != "value":  # shares of the sum and multiples of the mean mean nothing
-            curves[thresholding] = [math.nan] * len(ALPHAS[thresholding])
+            curves[thresholding] = []
         else:
             curves[thresholding] = thresholded_boxes(maps, boxes, thresholding).iou[0].tolist()
     return curves

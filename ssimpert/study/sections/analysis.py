@@ -14,6 +14,8 @@ from ssimpert.validation import check_count, check_flag
 
 MAPS = ("rms", "ssim", "contribution")
 METRICS = ("agreement", "pointing", "localization", "insertion-deletion")
+OBJECT_METRICS = ("pointing", "localization")
+"""The metrics that ask where the objects are."""
 L2_CONTROL = "l2"
 CONTROLS = {
     L2_CONTROL: "l2",
@@ -86,7 +88,7 @@ class AnalysisSection(Section):
     @property
     def needs_objects(self) -> bool:
         """Whether a metric asks where the objects of an item are."""
-        return bool({"pointing", "localization"} & set(self.metrics))
+        return bool(set(OBJECT_METRICS) & set(self.metrics))
 
     def deciding_options(self) -> dict[str, Any]:
         """What decides the measures of a perturbation. The order in which names are listed decides nothing."""

@@ -10,6 +10,9 @@ from ssimpert.data.datasets.catalog import DATASETS, dataset_options, open_datas
 from ssimpert.data.datasets.item import Dataset
 from ssimpert.study.sections.section import OptionError, Section, read_choice, read_name, unknown_key
 
+KINDS_WITHOUT_OBJECTS = ("samples", "folder")
+"""The kinds of data in which nothing says where objects are."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSection(Section):

@@ -105,7 +105,7 @@ def at_key(key: str) -> Iterator[None]:
         yield
     except OptionError:
         raise
-    except (InputError, solvers.ProblemError) as error:
+    except (InputError, solvers.ProblemError, solvers.MethodError) as error:
         raise OptionError(str(error), key=key) from error
 
 
@@ -187,7 +187,7 @@ def check_distinct(section: str, key: str, names: Sequence[str]) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             raise OptionError(
-                f"{section}: two sections are called {name!r}; give each a {key} of its own",
+                f"{section}: two sections are called {name!r}; give each its own {key}",
                 section=section,
                 index=index,
                 key=key,
