@@ -57,6 +57,8 @@ class Section:
         return dict(keys)
 
 
+SINGLE_SECTIONS = ("analysis", "out")
+"""The sections that a study has once."""
 AnySection = TypeVar("AnySection", bound=Section)
 
 
@@ -205,7 +207,9 @@ def _number(value: Any) -> float | None:
 
 def _label(kind: type[Section], value: Mapping[str, Any], index: int) -> str:
     name = value.get("name", value.get("kind"))
-    return f"{kind.section} {name!r}" if isinstance(name, str) else f"{kind.section} {index + 1}"
+    if isinstance(name, str):
+        return f"{kind.section} {name!r}"
+    return kind.section if kind.section in SINGLE_SECTIONS else f"{kind.section} {index + 1}"
 
 
 def _nearest(value: object, valid: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from ssimpert.study.keys import cell_digest, unit_key
 from ssimpert.study.running.tasks import Task
 
 SIDE = 32
+BALL = {"name": "ball", "constraint": "l2", "radius": 0.5, "steps": 2}
 WINDOWS = {"name": "windows", "constraint": "window-ssim", "threshold": [0.9], "steps": 2}
 
 
@@ -86,7 +87,7 @@ def small_study(**changes: Any) -> Study:
         "name": "small",
         "data": {"kind": "toy"},
         "models": {"name": "small"},
-        "formulations": WINDOWS,
+        "formulations": BALL,
         "analysis": {"controls": ["l2", "gaussian"]},
     }
     return Study(**(sections | changes))
