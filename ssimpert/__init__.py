@@ -1,8 +1,9 @@
 """ssimpert: do imperceptible adversarial perturbations change the regions that a classifier looks at?
 
 Found here, each importing only those named before it: pictures (``data``), classifiers (``models``), the linearised
-decision (``linearization``), distances of images (``metrics``), perturbations within a set (``perturbation``), maps and
-what is measured of them (``analysis``), figures (``report``), and the command line (``cli``).
+decision (``linearization``), distances of images (``metrics``), perturbations within a set (``perturbation``),
+formulations by name (``formulations``), maps and what is measured of them (``analysis``), studies of many images
+(``study``), figures (``report``), and the command line (``cli``).
 
 model  = ssimpert.load_model("efficientnet-lite0")
 image  = ssimpert.load_image("chelsea", size=model.input_size)
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ssimpert import models as models
     from ssimpert import perturbation as perturbation
     from ssimpert import report as report
+    from ssimpert import study as study
     from ssimpert.analysis import Comparison, compare
     from ssimpert.data import composites, load_image, samples, save_array, save_image
     from ssimpert.linearization import (
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         perturb,
         quantize,
     )
+    from ssimpert.study import Study
 
 # Whoever imports torchvision after this package gets one that works; see `ssimpert.torchvision_compat`.
 mend_torchvision()
@@ -75,6 +78,7 @@ _HOMES = {
     "PerceptualBallResult": "perturbation",
     "PerturbResult": "perturbation",
     "QuantizedResult": "perturbation",
+    "Study": "study",
     "Targeted": "linearization",
     "Untargeted": "linearization",
     "compare": "analysis",
@@ -101,7 +105,7 @@ _HOMES = {
 }
 
 # Packages that are attributes too: after `import ssimpert`, `ssimpert.analysis` needs no import of its own.
-_PACKAGES = frozenset({"analysis", "data", "linearization", "metrics", "models", "perturbation", "report"})
+_PACKAGES = frozenset({"analysis", "data", "linearization", "metrics", "models", "perturbation", "report", "study"})
 
 __all__ = [
     "AnyOf",
@@ -116,6 +120,7 @@ __all__ = [
     "PerceptualBallResult",
     "PerturbResult",
     "QuantizedResult",
+    "Study",
     "Targeted",
     "Untargeted",
     "__version__",

@@ -7,24 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssimpert.package_versions import package_versions
+
 if TYPE_CHECKING:
     from torch import nn
 
-# The packages whose versions decide the numbers.
-PACKAGES = (
-    "ssimpert",
-    "clarabel",
-    "cvxpy",
-    "numba",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-    "scikit-image",
-    "scipy",
-    "scs",
-    "timm",
-    "torch",
-)
 # How many differences a message names.
 MAX_DIFFERENCES = 3
 
@@ -47,15 +34,10 @@ def run_record(command: str, model: str, options: Mapping[str, Any]) -> dict[str
 
 def weights_record(model: nn.Module) -> dict[str, Any]:
     """What is recorded of a run once the model is loaded: a hash of all its numbers, and the kind of device."""
-    import torch
+    from ssimpert.models.weights_hash import weights_hash
 
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     device = next((value.device.type for value in model.state_dict().values()), "cpu")
-    return {"weights_sha256": digest.hexdigest(), "device": device}
+    return {"weights_sha256": weights_hash(model), "device": device}
 
 
 def photo_hash(image: str) -> str:
@@ -84,20 +66,6 @@ def file_hash(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def package_versions() -> dict[str, str | None]:
-    """The versions of the packages that decide the numbers; ``None`` for a package that is not installed."""
-    return {package: _version(package) for package in PACKAGES}
-
-
-def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version  # slow, and not needed for `--help`
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:

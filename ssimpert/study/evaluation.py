@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from ssimpert.data.datasets.item import Dataset, Item
 from ssimpert.errors import InputError
 from ssimpert.linearization import Targeted
 from ssimpert.models.forward_passes import ran_out_of_memory, release_cached_memory
+from ssimpert.package_versions import package_versions
 from ssimpert.perturbation import (
     MinimalBudgetResult,
     PerceptualBallResult,
@@ -125,7 +127,7 @@ class StudyEvaluator:
         self._run(units, cell, digest, loaded, records, failures, tries=1)
         order = {key: rank for rank, key in enumerate(task.keys)}
         records.sort(key=lambda record: order[record["key"]])
-        return TaskResult(records, failures, provenance(loaded.classifier.mean.device))
+        return TaskResult(records, failures, dict(provenance(loaded.classifier.mean.device)))
 
     def loaded_model(self, index: int) -> LoadedModel:
         """The model at ``index`` of the study, loaded if it is not the last one used."""
@@ -309,12 +311,9 @@ def worker_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
+@cache
 def provenance(device: torch.device) -> dict[str, Any]:
     """Where a task was computed: host, process, device and versions, as plain values."""
-    import numpy as np
-
-    from ssimpert import __version__
-
     is_cuda = device.type == "cuda"
     return {
         "worker": worker_name(),
@@ -323,12 +322,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if is_cuda else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
-        "versions": {
-            "ssimpert": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": {"python": platform.python_version(), **package_versions()},
     }
 
 

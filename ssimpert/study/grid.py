@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from ssimpert.study.study import Study
 
+CELL_COLUMNS = ("model", "formulation", "level", "level_unit", "engine", "attack", "passes", "repeat")
+"""The columns that name a cell."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -21,8 +24,8 @@ class Cell:
             for, and for an attack without a radius.
         passes: the gradients that an attack takes of each image; ``None`` for a formulation.
         repeat: from 0.
-        names: the values of the columns model, formulation, level, level_unit, engine, attack, passes and repeat.
-            Text is empty, and a number is ``None``, where a cell has no such thing.
+        names: the values of the columns :data:`CELL_COLUMNS`. Text is empty, and a number is ``None``, where a
+            cell has no such thing.
     """
 
     index: int

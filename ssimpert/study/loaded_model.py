@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
 
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier, load_model
+from ssimpert.models.weights_hash import weights_hash
 from ssimpert.study.keys import canonical_json
 from ssimpert.study.model_labels import class_names
 from ssimpert.study.sections.model import ModelSection
@@ -72,19 +72,6 @@ def load_study_model(section: ModelSection, device: str | torch.device = "auto")
             )
         classifier.labels = names
     return LoadedModel(section, classifier)
-
-
-def weights_hash(network: nn.Module) -> str:
-    """The hexadecimal SHA-256 of a network's state dict: names, types, shapes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        if not isinstance(value, Tensor):  # what a module saves beside tensors
-            digest.update(f"{name}:{value!r}".encode())
-            continue
-        plain = value.detach().cpu().contiguous()
-        digest.update(f"{name}:{plain.dtype}:{tuple(plain.shape)}:".encode())
-        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _shown(labels: str | tuple[str, ...]) -> str:

@@ -10,21 +10,21 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import torch
 
 from ssimpert.analysis.localization.cross_validation import cross_validated
 from ssimpert.analysis.localization.max_box_acc import MaxBoxAcc
 from ssimpert.analysis.localization.pointing_result import PointingResult
 from ssimpert.analysis.localization.thresholded_boxes import ALPHAS, CORRECT_IOU, THRESHOLDINGS, ThresholdedBoxes
-from ssimpert.study.schema import CELL_NAMES
+from ssimpert.study.grid import CELL_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 FOLDS = 5
 """The folds in which an alpha is chosen on other images."""
-GROUP_COLUMNS = ("data", *CELL_NAMES)
+GROUP_COLUMNS = ("data", *CELL_COLUMNS)
 
 
 def localization_benchmarks(table: pa.Table, *, seed: int = 0) -> pd.DataFrame:

@@ -15,19 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from ssimpert.study.grid import CELL_COLUMNS
 from ssimpert.study.study import Study
 
-CELL_NAMES: dict[str, pa.DataType] = {
-    "model": pa.string(),
-    "formulation": pa.string(),
-    "level": pa.float64(),
-    "level_unit": pa.string(),
-    "engine": pa.string(),
-    "attack": pa.string(),
-    "passes": pa.int64(),
-    "repeat": pa.int64(),
-}
-"""The columns that name a cell."""
+CELL_TYPES = (
+    pa.string(), pa.string(), pa.float64(), pa.string(), pa.string(), pa.string(), pa.int64(), pa.int64(),
+)  # fmt: skip
+"""The types of :data:`ssimpert.study.grid.CELL_COLUMNS`."""
 
 OUTCOME: dict[str, pa.DataType] = {
     "success": pa.bool_(),
@@ -107,7 +101,7 @@ def record_schema(study: Study) -> pa.Schema:
         "data": pa.string(),
         "item": pa.string(),
         "identity": pa.string(),
-        **CELL_NAMES,
+        **dict(zip(CELL_COLUMNS, CELL_TYPES, strict=True)),
         "seed": pa.int64(),
         "labels": pa.map_(pa.string(), pa.string()),
         **OUTCOME,

@@ -11,8 +11,9 @@ import torch
 
 from ssimpert.errors import InputError
 from ssimpert.models import Classifier
+from ssimpert.models.weights_hash import weights_hash
 from ssimpert.study import ModelSection
-from ssimpert.study.loaded_model import LoadedModel, load_study_model, weights_hash
+from ssimpert.study.loaded_model import LoadedModel, load_study_model
 from tests.ssimpert.study.small_study import small, small_classifier
 
 __all__ = ["small"]
