@@ -42,6 +42,7 @@ ENTRY_POINTS = {
     "ssimpert/perturbation/perceptual_ball/constrained.py:perceptual_ball_constrained": "a perturbation, its options",
     "ssimpert/perturbation/perceptual_ball/penalised.py:perceptual_ball_lbfgs": "a perturbation with its options",
     "ssimpert/perturbation/perturb.py:perturb": "a perturbation with its options",
+    "ssimpert/study/study.py:Study.__init__": "one keyword for each section of a study",
     "ssimpert/report/agreement_against_level.py:agreement_against_level_figure": "a figure with its options",
 }
 

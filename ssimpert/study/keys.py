@@ -15,6 +15,7 @@ from typing import Any
 
 from ssimpert.study.grid import Cell
 from ssimpert.study.study import Study
+from ssimpert.validation import check_seed
 
 RESULT_VERSION = 1
 """Raised by hand when a numerical change alters records. Every unit of every study is then missing again."""
@@ -41,7 +42,7 @@ def unit_key(digest: bytes, identity: str) -> str:
 
 def unit_seed(study_seed: int, key: str) -> int:
     """The seed of everything random in a unit, from 0 to 2**63 - 1. No other unit and no batch plays a part."""
-    digest = hashlib.sha256(f"{study_seed}:{key}".encode()).digest()
+    digest = hashlib.sha256(f"{check_seed(study_seed)}:{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

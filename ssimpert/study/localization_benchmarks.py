@@ -17,6 +17,7 @@ from ssimpert.analysis.localization.max_box_acc import MaxBoxAcc
 from ssimpert.analysis.localization.pointing_result import PointingResult
 from ssimpert.analysis.localization.thresholded_boxes import ALPHAS, CORRECT_IOU, THRESHOLDINGS, ThresholdedBoxes
 from ssimpert.study.grid import CELL_COLUMNS
+from ssimpert.validation import check_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +49,7 @@ def localization_benchmarks(table: pa.Table, *, seed: int = 0) -> pd.DataFrame:
     """
     import pandas as pd
 
+    seed = check_seed(seed)
     pointing: dict[tuple[Any, ...], list[tuple[bool, str, bool]]] = {}
     curves: dict[tuple[Any, ...], dict[str, list[list[float]]]] = {}
     for record in _records(table):

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from solvers.validation import as_list
-from ssimpert.study.sections.section import OptionError, Section, at_key, read_choice, read_name, read_numbers
+from ssimpert.study.sections.section import (
+    OptionError,
+    Section,
+    at_key,
+    read_choice,
+    read_class,
+    read_name,
+    read_numbers,
+)
 from ssimpert.validation import check_count
 
 FIXED_RADIUS, MINIMAL_NORM = ("l2-pgd", "linf-pgd"), ("ddn", "fmn")
@@ -44,6 +52,8 @@ class AttackSection(Section):
         if not passes or len(set(passes)) < len(passes):
             raise OptionError(f"passes must be different numbers, at least one, got {passes!r}", key="passes")
         object.__setattr__(self, "passes", passes)
+        if self.target is not None:
+            object.__setattr__(self, "target", read_class("target", self.target))
         if self.radius is not None:
             object.__setattr__(self, "radius", read_numbers("radius", self.radius))
         if (self.name in FIXED_RADIUS) != (self.radius is not None):

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, cast
 import solvers
 from solvers.constraints import Constraint
 from solvers.registry import named_method
-from solvers.validation import as_integer
 from ssimpert.errors import InputError
 from ssimpert.formulations.constraint_sets import build_constraint
 from ssimpert.formulations.feature_balls import FeatureBallSet, PerceptualBall, constrained_ball, penalised_ball
@@ -48,9 +47,11 @@ from ssimpert.study.sections.section import (
     Section,
     at_key,
     read_choice,
+    read_class,
     read_name,
     read_names,
     read_number,
+    read_number_or_word,
     read_numbers,
     unknown_key,
 )
@@ -292,7 +293,9 @@ class FormulationSection(Section):
         """Raise :class:`OptionError` for a key that this constraint, or this budget, does not take."""
         taken = keys_taken(self.formulation, self.budget)
         for entry in fields(self):
-            if entry.name in taken or getattr(self, entry.name) == entry.default:
+            value = getattr(self, entry.name)
+            is_default = value is entry.default or (isinstance(value, bool | float | str) and value == entry.default)
+            if entry.name in taken or is_default:
                 continue
             purpose = f"{self.constraint} with budget {self.budget!r}" if entry.name in USE_KEYS else self.constraint
             raise unknown_key(entry.name, purpose, taken)
@@ -344,13 +347,11 @@ class FormulationSection(Section):
         for key in ("pixel_weight", "wanted_margin", "step_norm"):
             if getattr(self, key) is not None:
                 self._set(key, read_number(key, getattr(self, key)))
-        if self.l2_radius is not None and self.l2_radius != "none":
-            self._set("l2_radius", read_number("l2_radius", self.l2_radius))
+        if self.l2_radius is not None:
+            self._set("l2_radius", read_number_or_word("l2_radius", self.l2_radius, ("none",)))
         if self.luminance is not None:
             words = ("split", "preserve") if self.constraint == ConstraintName.WINDOW_SSIM else ("preserve", "none")
-            if self.luminance not in words:
-                with at_key("luminance"):
-                    self._set("luminance", _number_or(words, "luminance", self.luminance))
+            self._set("luminance", read_number_or_word("luminance", self.luminance, words))
         if self.layers is not None:
             has_none = isinstance(self.layers, str) and self.layers == "none"
             self._set("layers", () if has_none else read_names("layers", self.layers))
@@ -383,7 +384,7 @@ class FormulationSection(Section):
         read_choice("margin", self.margin, MARGINS)
         self._set("margin_by", read_number("margin_by", self.margin_by))
         if self.target is not None:
-            self._set("target", _read_target(self.target))
+            self._set("target", read_class("target", self.target))
             if self.margin != "untargeted":
                 raise OptionError(f"target contradicts margin = {self.margin!r}; drop one of them", key="target")
         if self.eps_rel is not None:
@@ -411,34 +412,11 @@ def _read_window(value: Any) -> dict[str, Any]:
         if key == "border":
             window[key] = read_choice("window", entry, ("full", "valid"))
         elif key == "sigma":
-            window[key] = "none" if entry == "none" else _number_or(("none",), "window", entry)
+            window[key] = read_number_or_word("window", entry, ("none",))
         else:
             with at_key("window"):
                 window[key] = check_count(f"window {key}", entry)
     return window
-
-
-def _number_or(words: tuple[str, ...], key: str, value: Any) -> float:
-    try:
-        return read_number(key, value)
-    except OptionError as error:
-        choices = ", ".join(repr(word) for word in words)
-        raise OptionError(f"{key} must be a number or one of {choices}, got {value!r}", key=key) from error
-
-
-def _read_target(value: Any) -> int | str:
-    number = as_integer(value)
-    if number is not None:
-        return check_class(number)
-    text = read_name("target", value).strip()
-    return check_class(int(text)) if text.isdecimal() else text
-
-
-def check_class(number: int) -> int:
-    """``number`` where it can be the number of a class."""
-    if number < 0:
-        raise OptionError(f"target must be the number of a class, from 0, or its name, got {number}", key="target")
-    return number
 
 
 @contextmanager

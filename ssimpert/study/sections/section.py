@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import solvers
-from solvers.validation import as_list, plain, shown
+from solvers.validation import as_integer, as_list, plain, shown
 from ssimpert.errors import InputError
 from ssimpert.number_text import as_number
 
@@ -162,6 +162,30 @@ def read_number(key: str, value: Any) -> float:
     number = _number(value)
     if number is None:
         raise OptionError(f"{key} must be a number such as 0.01 or '2/255', got {shown(value)}", key=key)
+    return number
+
+
+def read_number_or_word(key: str, value: Any, words: Sequence[str]) -> float | str:
+    """``value`` where it is one of ``words``, else as a finite float."""
+    if isinstance(value, str) and value in words:
+        return value
+    number = _number(value)
+    if number is None:
+        choices = ", ".join(repr(word) for word in words)
+        raise OptionError(f"{key} must be a number or one of {choices}, got {shown(value)}", key=key)
+    return number
+
+
+def read_class(key: str, value: Any) -> int | str:
+    """The number of a class, from 0, or its name."""
+    number = as_integer(value)
+    if number is None:
+        name = read_name(key, value).strip()
+        if not name.isdecimal():
+            return name
+        number = int(name)
+    if number < 0:
+        raise OptionError(f"{key} must be the number of a class, from 0, or its name, got {number}", key=key)
     return number
 
 
