@@ -184,18 +184,19 @@ def _rectangle_bounds(planes: Tensor, price: Tensor, largest_value: Tensor, corn
         corners: a_low, a_high, b_low, b_high, (4, R).
     """
     # The last rectangle has no end: LARGEST_LEVEL stands for infinity.
-    a_low, a_high, b_low, b_high = torch.where(corners >= LARGEST_LEVEL, torch.inf, corners)
+    ends = torch.where(corners >= LARGEST_LEVEL, torch.inf, corners)
+    ends_a, ends_b = ends[:2, None], ends[None, 2:]  # (2, 1, R) and (1, 2, R): together the four corners
     # The negative cost of the loss at each corner: price (SSIM - 1).
-    cost = [[price * (1 / ((1 + a) * (1 + b)) - 1) for b in (b_low, b_high)] for a in (a_low, a_high)]
-    smallest = largest_value + cost[0][0] + _ROUNDING * (largest_value.abs() + price)
+    cost = price * (1 / ((1 + ends_a) * (1 + ends_b)) - 1)
+    smallest = largest_value + cost[0, 0] + _ROUNDING * (largest_value.abs() + price)
     for start, slope_a, slope_b in planes:
-        highest = torch.full_like(largest_value, -torch.inf)
-        for i, a in enumerate((a_low, a_high)):
-            for j, b in enumerate((b_low, b_high)):
-                rise_a, rise_b = (torch.where(s == 0, 0.0, s * at) for s, at in ((slope_a, a), (slope_b, b)))
-                rounding = _ROUNDING * (start.abs() + rise_a.abs() + rise_b.abs() + price)
-                highest = torch.maximum(highest, start + rise_a + rise_b + cost[i][j] + rounding)
-        # An infinite corner of a falling plane says nothing.
+        rise_a, rise_b = (
+            torch.where(slope_a == 0, 0.0, slope_a * ends_a),
+            torch.where(slope_b == 0, 0.0, slope_b * ends_b),
+        )
+        rounding = _ROUNDING * (start.abs() + rise_a.abs() + rise_b.abs() + price)
+        # An infinite corner of a falling plane gives NaN, and says nothing.
+        highest = (start + rise_a + rise_b + cost + rounding).amax(dim=(0, 1))
         smallest = torch.where(highest < smallest, highest, smallest)
     return smallest
 

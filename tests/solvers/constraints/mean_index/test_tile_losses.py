@@ -81,3 +81,22 @@ def test_no_point_lies_above_a_cut(luminance: float | None, uniform: Draw, norma
         plane = cut.start + cut.slope_a * level_a + cut.slope_b * level_b
         assert bool((values <= plane)[inside].all())
     assert bool((values <= levels.largest_value)[inside].all())
+
+
+def test_a_dark_point_of_reversed_structure_lies_below_its_bound() -> None:
+    """The one bright pixel of a tile that turned dark is the one that was dark: S2 < 0 counts little, since S1 is
+    small."""
+    x = torch.full((1, 1, 3, 3), 0.7, dtype=torch.float64)
+    x[..., 1, 1] = 0.3
+    bound = MeanSSIM(0.5, Window.uniform(3, stride=3)).bind(x)
+    direction = torch.where(x < 0.5, 1.0, -1.0)
+    lower, upper = -x, (0.1 - x).contiguous()
+    levels = TileLevels(bound, direction, lower, upper)
+    point = torch.where(direction > 0, upper, lower).reshape(1, 9)
+    for price in (0.01, 0.1, 1.0):
+        value = float((point[0] * direction.reshape(9)).sum() - price * levels.loss(point)[0])
+        for attained in (-1e9, 1e9):
+            upper_bound, _ = levels.negative(
+                torch.tensor([price], dtype=torch.float64), torch.tensor([attained], dtype=torch.float64)
+            )
+            assert value <= float(upper_bound), (price, attained)
