@@ -37,9 +37,9 @@ from ssimpert.study.formulation_run import run_formulation
 from ssimpert.study.grid import Cell, cells
 from ssimpert.study.keys import cell_digest, unit_key, unit_seed
 from ssimpert.study.loaded_model import LoadedModel, load_study_model
-from ssimpert.study.running.tasks import Task, TaskResult, UnitFailure
 from ssimpert.study.sections.analysis import L2_CONTROL
 from ssimpert.study.study import Study
+from ssimpert.study.tasks import Task, TaskResult, UnitFailure
 from ssimpert.study.unit_objects import UnitObjects, unit_objects
 from ssimpert.study.unit_scores import box_curve_rows, compare_unit, score_rows
 

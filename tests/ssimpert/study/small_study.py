@@ -17,7 +17,7 @@ from ssimpert.models import Classifier
 from ssimpert.study import Cell, Study, cells
 from ssimpert.study.evaluation import StudyEvaluator
 from ssimpert.study.keys import cell_digest, unit_key
-from ssimpert.study.running.tasks import Task
+from ssimpert.study.tasks import Task
 
 SIDE = 32
 BALL = {"name": "ball", "constraint": "l2", "radius": 0.5, "steps": 2}

@@ -1,0 +1,204 @@
+"""An existing Dask cluster: tasks go to its workers, and records come back."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from ssimpert.errors import InputError
+from ssimpert.study.running.outcome import Outcome, Outcomes, Retries, WorkerDeath
+from ssimpert.study.running.worker_process import computed
+from ssimpert.study.tasks import Evaluator, Task, TaskResult
+
+CONNECT_SECONDS = 15.0
+RECONNECT_SECONDS = 60.0
+"""How long a lost scheduler is looked for before the run ends."""
+
+TASKS_PER_THREAD = 2
+"""Tasks that are under way for each thread of the cluster: one at work and one that waits there."""
+
+POLL_SECONDS = 1.0
+
+
+class SchedulerError(InputError):
+    """The scheduler can't be reached, or was lost. What came until then is on the disk."""
+
+
+class DaskCluster:
+    """The workers of a Dask scheduler, as a context manager.
+
+    Every worker keeps its evaluator, with the model that it loaded, from task to task. Workers need the package and the
+    files that the study names, and nothing of the study's folder. A worker that dies is Dask's business; a task on
+    which workers died is tried again, unit by unit.
+    """
+
+    def __init__(self, evaluator: Evaluator, address: str, *, reconnect_seconds: float = RECONNECT_SECONDS) -> None:
+        """A connection that is not yet made.
+
+        Args:
+            evaluator: computes tasks; every worker gets a copy.
+            address: of the scheduler, such as ``"tcp://10.0.0.7:8786"``.
+            reconnect_seconds: how long a lost scheduler is looked for.
+
+        Raises:
+            InputError: Dask is not installed (extra ``cluster``).
+        """
+        try:
+            import distributed  # noqa: F401
+        except ImportError as error:
+            raise InputError("--scheduler needs Dask: pip install 'ssimpert[cluster]'") from error
+        self._payload = pickle.dumps(evaluator)
+        self._address, self._reconnect_seconds = address, reconnect_seconds
+        self._client: Any = None
+
+    def __enter__(self) -> DaskCluster:
+        self._client = self._connected(CONNECT_SECONDS)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+
+    def run(self, tasks: Iterable[Task], stop: Callable[[], bool]) -> Outcomes:
+        """Compute ``tasks``. Once ``stop`` says so, no further task is handed out; those at work are finished.
+
+        Yields:
+            the outcomes that came, every second at least.
+
+        Raises:
+            SchedulerError: the scheduler was lost and did not come back.
+        """
+        waiting, again, retries = iter(tasks), deque[Task](), Retries()
+        under_way: dict[Any, Task] = {}
+        following = next(waiting, None)
+        while True:
+            try:
+                limit = self._limit()
+                while not stop() and (again or following is not None) and len(under_way) < limit:
+                    if again:
+                        task = again.popleft()
+                    else:
+                        assert following is not None
+                        task, following = following, next(waiting, None)
+                    under_way[self._submitted(task)] = task
+                if not under_way:
+                    if stop() or (following is None and not again):
+                        return
+                    time.sleep(POLL_SECONDS)  # no worker yet
+                    yield []
+                    continue
+                outcomes: list[Outcome] = []
+                for future in self._finished(list(under_way)):
+                    task = under_way.pop(future)
+                    result = _result_of(future)
+                    if isinstance(result, WorkerDeath):
+                        tried, failures = retries.after(task, result)
+                        again.extend(tried)
+                        if not failures:
+                            continue
+                        result = TaskResult([], failures, {})
+                    outcomes.append((task, result))
+            except _LostScheduler:
+                # Whatever was under way is asked for again; what is written already is not.
+                again.extend(under_way.values())
+                under_way.clear()
+                yield []
+                self._close()
+                self._client = self._connected(self._reconnect_seconds)
+                continue
+            yield outcomes
+
+    def _limit(self) -> int:
+        threads = sum(
+            int(worker["nthreads"]) for worker in self._asked(lambda: self._client.scheduler_info())["workers"].values()
+        )
+        return TASKS_PER_THREAD * threads
+
+    def _submitted(self, task: Task) -> Any:
+        return self._asked(lambda: self._client.submit(compute_on_worker, self._payload, task, pure=False))
+
+    def _finished(self, futures: list[Any]) -> list[Any]:
+        from distributed import wait
+
+        try:
+            wait(futures, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+        except TimeoutError:
+            pass
+        except Exception as error:
+            raise _LostScheduler from error
+        self._check_connection()
+        finished = [future for future in futures if future.done()]
+        if any(future.status in ("cancelled", "lost") for future in finished):
+            raise _LostScheduler
+        return finished
+
+    def _asked(self, question: Callable[[], Any]) -> Any:
+        self._check_connection()
+        try:
+            return question()
+        except Exception as error:
+            raise _LostScheduler from error
+
+    def _check_connection(self) -> None:
+        if self._client.status != "running":
+            raise _LostScheduler
+
+    def _connected(self, seconds: float) -> Any:
+        from distributed import Client
+
+        deadline = time.monotonic() + seconds
+        while True:
+            left = max(deadline - time.monotonic(), 1.0)
+            try:
+                return Client(self._address, timeout=min(left, 5.0), set_as_default=False)
+            except (OSError, TimeoutError, ValueError) as error:
+                if time.monotonic() >= deadline:
+                    raise SchedulerError(
+                        f"the Dask scheduler {self._address!r} can't be reached ({error}); what is done is on the "
+                        "disk, and the same command goes on from there"
+                    ) from error
+                time.sleep(0.5)
+
+    def _close(self) -> None:
+        if self._client is None:
+            return
+        client, self._client = self._client, None
+        with suppress(Exception):  # a scheduler that is gone
+            client.close(timeout=2)
+
+
+class _LostScheduler(Exception):
+    """The connection broke."""
+
+
+_evaluators = threading.local()
+
+
+def compute_on_worker(payload: bytes, task: Task) -> TaskResult:
+    """Compute ``task`` on a worker, with the evaluator that this thread keeps.
+
+    Args:
+        payload: the evaluator, pickled.
+        task: what to compute.
+    """
+    digest = hashlib.sha256(payload).digest()
+    kept: tuple[bytes, Evaluator] | None = getattr(_evaluators, "kept", None)
+    if kept is None or kept[0] != digest:
+        kept = (digest, pickle.loads(payload))
+        _evaluators.kept = kept
+    return computed(kept[1], task)
+
+
+def _result_of(future: Any) -> TaskResult | WorkerDeath:
+    try:
+        result: TaskResult = future.result()
+        return result
+    except Exception as error:
+        if type(error).__name__ == "KilledWorker":
+            return WorkerDeath("the cluster's workers died on this task")
+        return WorkerDeath(f"{type(error).__name__}: {error}")
