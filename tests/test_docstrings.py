@@ -33,8 +33,8 @@ ENTRY_POINTS = {
     "ssimpert/analysis/comparison/compare.py:compare": "the whole analysis in one call",
     "ssimpert/analysis/map_agreement/shift_test.py:shift_null": "a test with its options",
     "ssimpert/analysis/statistics/summaries.py:paired_differences": "statistics with their options",
-    "ssimpert/cli/app.py:compare": "a command: its parameters are the command's options",
-    "ssimpert/cli/app.py:minimal": "a command: its parameters are the command's options",
+    "ssimpert/cli/compare_command.py:compare": "a command: its parameters are the command's options",
+    "ssimpert/cli/minimal_command.py:minimal": "a command: its parameters are the command's options",
     "ssimpert/metrics/feature_distance.py:feature_distance": "a distance with its options",
     "ssimpert/perturbation/baselines/foolbox_baseline.py:foolbox_baseline": "an attack with its options",
     "ssimpert/perturbation/budget_search/margin_curve.py:margin_curve": "a perturbation with its options",
@@ -101,7 +101,7 @@ def functions_of(source: str, file: str) -> Iterator[Function]:
             docstring=docstring,
             is_public=is_public and (node.name == "__init__" or not node.name.startswith("_")),
             is_compiled=any(COMPILED.match(decorator) for decorator in decorators),
-            is_command=any("typer." in annotation for annotation in annotations) or "app.command()" in decorators,
+            is_command=any("typer." in annotation for annotation in annotations) or "with_option_groups" in decorators,
         )
 
     yield from walk(ast.parse(source), "", None, True)

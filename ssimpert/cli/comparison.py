@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.exit_codes import options_are_at_fault
 from ssimpert.cli.folder_names import folder_name
+from ssimpert.cli.interruption import stopping_at_once
 from ssimpert.cli.options import ForwardName
 from ssimpert.cli.perturb_photo import perturbed
 from ssimpert.cli.photo_loop import ProcessPhoto, WriteFiles
@@ -140,6 +141,10 @@ def write_tables_and_figures(workspace: Workspace, records: list[dict[str, Any]]
 
     The figure of maps shows the first :data:`MAX_PHOTOS_OF_MAPS` photos. With ``csv`` the table is also written as
     comma-separated values.
+
+    Raises:
+        Stopped: a signal came.
+        InputError: a file can't be written.
     """
     import torch
 
@@ -148,7 +153,11 @@ def write_tables_and_figures(workspace: Workspace, records: list[dict[str, Any]]
 
     names, folder = image_names(workspace.names, workspace.folders), workspace.output.path
     comparison = recorded_comparison(records)
-    with progress_bar("drawing", None):
+    what_is_there = (
+        f"all photos are complete in {str(folder)!r}, but not the table and the figures of all photos; the same "
+        "command makes them"
+    )
+    with stopping_at_once(what_is_there), progress_bar("drawing", None):
         table = comparison.table(names)
         write_table(table, folder / "agreement.parquet")
         if csv:

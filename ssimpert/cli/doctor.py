@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 import typer
 
 from ssimpert.cli.exit_codes import FAILED
+from ssimpert.cli.json_output import print_json
 from ssimpert.cli.options import AsJson
 from ssimpert.cli.terminal import cell, show, table
-from ssimpert.cli.workspace import print_json
 
 REQUIRED = (
     "torch",

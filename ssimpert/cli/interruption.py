@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the photo in hand is finished first."""
+"""Ctrl-C and SIGTERM: the photo in hand is finished first; the files of all photos, which come last, are not."""
 
 from __future__ import annotations
 
@@ -54,3 +54,40 @@ def finishing_photos() -> Iterator[Callable[[], int | None]]:
     finally:
         for number in handled:
             signal.signal(number, before[number])
+
+
+@contextmanager
+def stopping_at_once(message: str) -> Iterator[None]:
+    """Within this context SIGINT and SIGTERM end the command at once, with ``message``.
+
+    Signals that the process ignores stay ignored. Outside the main thread nothing is changed.
+
+    Raises:
+        Stopped: a signal came.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    handled = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+
+    def stop(number: int, frame: Any) -> None:
+        raise _Signal(number)
+
+    for number in handled:
+        signal.signal(number, stop)
+    try:
+        yield
+    except _Signal as received:
+        raise Stopped(received.number, message) from None
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])
+
+
+class _Signal(BaseException):
+    """Not an ``Exception``, so that no library takes the signal for an error of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number

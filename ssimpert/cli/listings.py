@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssimpert.cli.errors import UsageError
+from ssimpert.cli.json_output import print_json
 from ssimpert.cli.options import AsJson
 from ssimpert.cli.progress import progress_bar
 from ssimpert.cli.terminal import cell, print_line, show, table
-from ssimpert.cli.workspace import print_json
 
 if TYPE_CHECKING:
     from ssimpert.models import Classifier

@@ -1,7 +1,8 @@
-"""One option type for every number that is not a count: ``0.01``, ``1e-3`` or ``2/255``."""
+"""The option types of numbers: counts, and all others, which may be ``0.01``, ``1e-3`` or ``2/255``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -47,3 +48,28 @@ def parse_number(text: str | float) -> float:
 def number_option(**options: Any) -> Any:
     """``typer.Option`` for a number; the annotation is ``float`` or ``float | None``."""
     return typer.Option(parser=parse_number, metavar="NUMBER", **options)
+
+
+def count_option(*, at_least: int | None = None, **options: Any) -> Any:
+    """``typer.Option`` for a whole number; the annotation is ``int`` or ``int | None``.
+
+    Args:
+        at_least: the smallest number that is taken; None where only the command knows.
+        options: as for ``typer.Option``.
+    """
+    return typer.Option(parser=_count_parser(at_least), metavar="COUNT", **options)
+
+
+def _count_parser(at_least: int | None) -> Callable[[str | int], int]:
+    valid = "a whole number" if at_least is None else f"a whole number of at least {at_least}"
+
+    def parse_count(text: str | int) -> int:
+        try:
+            count = int(text)
+        except ValueError:
+            count = None
+        if count is None or (at_least is not None and count < at_least):
+            raise typer.BadParameter(f"'{printable(str(text))}' is not {valid}")
+        return count
+
+    return parse_count

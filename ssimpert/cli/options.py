@@ -19,7 +19,7 @@ from ssimpert.cli.feature_balls import (
     NormalizationName,
     layers_from_option,
 )
-from ssimpert.cli.numbers import as_number, number_option
+from ssimpert.cli.numbers import as_number, count_option, number_option
 from ssimpert.formulations.options import EPS_REL, FEATURE_EPS_REL, FEATURE_MAX_ITER, MAX_ITER, solver_defaults
 from ssimpert.weights_path import check_weights_path
 
@@ -73,6 +73,10 @@ def _number_of_set(option: str, text: str) -> Any:
     return number_option(help=option_help(option, text), rich_help_panel=SET_PANEL)
 
 
+def _count_of_set(option: str, text: str) -> Any:
+    return count_option(help=option_help(option, text), rich_help_panel=SET_PANEL)
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """The classifier, and where it runs."""
@@ -115,9 +119,9 @@ class ConstraintOptions:
             "threshold", "the least SSIM t that every window, or the mean of all windows, must have, 0 < t < 1"
         ),
     ] = None
-    window_size: Annotated[int | None, _of_set("window_size", "the side of the window in pixels")] = None
+    window_size: Annotated[int | None, _count_of_set("window_size", "the side of the window in pixels")] = None
     stride: Annotated[
-        int | None, _of_set("stride", "the step between windows in pixels; it equals the size for tiles")
+        int | None, _count_of_set("stride", "the step between windows in pixels; it equals the size for tiles")
     ] = None
     sigma: Annotated[
         str | None,
@@ -287,8 +291,8 @@ class EngineOptions:
     ] = None
     steps: Annotated[
         int | None,
-        typer.Option(
-            min=1,
+        count_option(
+            at_least=1,
             help="The largest number of steps for each image; of perceptual-ball, for each --gamma that is tried. "
             "Default 20, 100 for perceptual-ball.",
             rich_help_panel=ENGINE_PANEL,
@@ -346,14 +350,14 @@ class SearchOptions:
     ] = EngineAroundOriginal.PROJECTED_GRADIENT
     steps: Annotated[
         int | None,
-        typer.Option(
-            min=1,
+        count_option(
+            at_least=1,
             help="The largest number of steps at each level. Default 10, 100 for perceptual-ball.",
             rich_help_panel=ENGINE_PANEL,
         ),
     ] = None
     rounds: Annotated[
-        int, typer.Option(min=1, help="The largest number of levels for each image.", rich_help_panel=ENGINE_PANEL)
+        int, count_option(at_least=1, help="The largest number of levels for each image.", rich_help_panel=ENGINE_PANEL)
     ] = 20
     tolerance: Annotated[
         float,
@@ -365,8 +369,8 @@ class SearchOptions:
     ] = 0.005
     candidates: Annotated[
         int,
-        typer.Option(
-            min=1,
+        count_option(
+            at_least=1,
             help="Aim at the nearest class, to first order, among this many classes of largest logit. 1 means the "
             "runner-up, which is chosen again at every step. The option has no effect together with --target.",
             rich_help_panel=ENGINE_PANEL,
@@ -401,7 +405,7 @@ class SolverOptions:
     ] = None
     max_iter: Annotated[
         int | None,
-        typer.Option(
+        count_option(
             help="The largest number of iterations of an iterative solver in each step. "
             f"Default {MAX_ITER}, {FEATURE_MAX_ITER} for balls of features.",
             rich_help_panel=SOLVER_PANEL,

@@ -162,10 +162,3 @@ class Workspace:
         from ssimpert.cli.terminal import show
 
         show(table)
-
-
-def print_json(document: Any) -> None:
-    """Print ``document`` as strict JSON."""
-    from ssimpert.records import json_text
-
-    print(json_text(document))

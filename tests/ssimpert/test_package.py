@@ -40,15 +40,6 @@ def test_importing_every_subpackage_loads_no_package_that_only_some_calls_need()
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_importing_the_package_and_its_help_load_no_torch() -> None:
-    code = (
-        "import sys, ssimpert, ssimpert.cli.app\n"
-        "loaded = {'torch', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
-        "assert not loaded, loaded"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_packages_are_attributes_without_an_import_of_their_own() -> None:
     code = (
         "import ssimpert\n"

@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,13 @@ from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from ssimpert.atomic_files import is_temporary
 from ssimpert.cli.interruption import finishing_photos
@@ -78,6 +82,26 @@ def test_a_signal_ends_the_command_after_the_photo_in_hand(
     assert got == 0
     assert "2 of 3 photos are complete" in err
     assert (tmp_path / "rocket" / "result.json").is_file()
+
+
+def test_a_signal_among_the_last_files_says_that_all_photos_are_complete(
+    command: Command, small: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, words = signal.SIGTERM, ("compare", photo(tmp_path / "photo.png"), *QUICK, "--out", tmp_path / "out")
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr("ssimpert.report.comparison_files.save_map_grid", lambda *_, **__: os.kill(os.getpid(), number))
+        got, _, err = command(*words)
+    assert got == 128 + number
+    assert err.splitlines()[-1] == (
+        f"ssimpert: stopped by SIGTERM: all photos are complete in '{tmp_path / 'out'}', but not the table and the "
+        "figures of all photos; the same command makes them"
+    )
+    assert signal.getsignal(number) is handler
+    got, _, err = command(*words)
+    assert got in (0, 3)
+    assert "1 of 1 photos are complete" in err
+    assert (tmp_path / "out" / "maps.svg").is_file()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -141,10 +165,11 @@ class Server:
         return self.process.stdout.readline().strip()
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A process that forks commands."""
-    server = Server(tmp_path / "log", "perturb", photo(tmp_path / "first.png"), *QUICK, "--out", tmp_path / "first")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A process that forks commands. Its own is `compare`, which imports what the others need, too."""
+    folder = tmp_path_factory.mktemp("server")
+    server = Server(folder / "log", "compare", photo(folder / "first.png"), *QUICK, "--out", folder / "first")
     yield server
     assert server.process.stdin is not None
     server.process.stdin.close()
@@ -157,14 +182,25 @@ def check_every_file_is_whole(folder: Path) -> None:
         if path.is_dir() or is_temporary(path):
             continue
         content = path.read_bytes()
-        if path.suffix == ".json":
-            record = json.loads(content)
-            assert all((path.parent / name).is_file() for name in record.get("files", []))
-        elif path.suffix == ".npy":
-            assert np.load(BytesIO(content)).shape == (1, 3, 32, 32)
-        else:
-            with Image.open(BytesIO(content)) as picture:
-                picture.load()
+        match path.suffix:
+            case ".json":
+                record = json.loads(content)
+                assert all((path.parent / name).is_file() for name in record.get("files", []))
+            case ".npy":
+                assert np.load(BytesIO(content)).shape == (1, 3, 32, 32)
+            case ".npz":
+                with ZipFile(BytesIO(content)) as archive:
+                    assert archive.testzip() is None
+            case ".parquet":
+                assert parquet.read_table(BytesIO(content)).num_rows > 0
+            case ".csv":
+                assert content.endswith(b"\n")
+                assert len({line.count(b",") for line in content.splitlines()}) == 1
+            case ".svg":
+                ElementTree.fromstring(content)
+            case _:
+                with Image.open(BytesIO(content)) as picture:
+                    picture.load()
 
 
 def comparable_contents(folder: Path) -> dict[str, Any]:
@@ -173,6 +209,25 @@ def comparable_contents(folder: Path) -> dict[str, Any]:
         name: json.dumps(without_times(json.loads(content))) if name.endswith("result.json") else content
         for name, content in contents(folder).items()
     }
+
+
+KINDS = ("SIGKILL", "SIGINT", "full disk")
+
+
+def interrupt(process: int, kind: str, size: int) -> None:
+    """Send a signal, or let no file grow beyond ``size`` bytes from now on."""
+    with suppress(ProcessLookupError):
+        if kind == "full disk":
+            resource.prlimit(process, resource.RLIMIT_FSIZE, (size, size))
+        else:
+            os.kill(process, signal.Signals[kind])
+
+
+def check_code(kind: str, code: int, server: Server, *codes_when_done: int) -> None:
+    """The command came to its end before the interruption, or says what happened."""
+    said = server.log.read_text()
+    assert code in (0, *codes_when_done, {"SIGKILL": -signal.SIGKILL, "SIGINT": 130, "full disk": 1}[kind]), said
+    assert "Traceback" not in said
 
 
 def test_a_run_that_is_killed_at_ten_random_moments_ends_as_one_that_was_not(server: Server, tmp_path: Path) -> None:
@@ -195,17 +250,10 @@ def test_a_run_that_is_killed_at_ten_random_moments_ends_as_one_that_was_not(ser
             code = server.ended(within=0.03)
             if out.exists():
                 check_every_file_is_whole(out)
-        kind = ("SIGKILL", "SIGINT", "full disk")[moment % 3]
-        with suppress(ProcessLookupError):
-            if kind == "full disk":
-                size = generator.choice((0, 500, 5000))
-                resource.prlimit(process, resource.RLIMIT_FSIZE, (size, size))
-            else:
-                os.kill(process, signal.Signals[kind])
+        kind = KINDS[moment % 3]
+        interrupt(process, kind, generator.choice((0, 500, 5000)))
         code = server.wait() if code is None else code
-        said = server.log.read_text()
-        assert code in (0, {"SIGKILL": -signal.SIGKILL, "SIGINT": 130, "full disk": 1}[kind]), said
-        assert "Traceback" not in said
+        check_code(kind, code, server)
         if out.exists():
             check_every_file_is_whole(out)
             unfinished += len(list(out.glob("*/result.json"))) < 12
@@ -214,3 +262,43 @@ def test_a_run_that_is_killed_at_ten_random_moments_ends_as_one_that_was_not(ser
         assert server.wait() == 0, server.log.read_text()
         assert comparable_contents(out) == expected
     assert unfinished >= 3  # else the moments came too late to say anything
+
+
+LAST_FILES = {
+    # The words after the photos, and which files come last: those of all photos, and those of one.
+    "compare": (("--csv",), ("agreement.*", "maps.png", "maps.svg")),
+    "minimal": (("--rounds", "3", "--curve", "2"), ("1/*",)),
+}
+
+
+@pytest.mark.parametrize("name", list(LAST_FILES))
+def test_a_run_that_is_killed_while_it_writes_its_last_files_ends_as_one_that_was_not(
+    server: Server, tmp_path: Path, name: str
+) -> None:
+    photos = [photo(tmp_path / "photos" / f"{number}.png", number) for number in range(2)]
+    words_after, last_files = LAST_FILES[name]
+    words = (name, *photos, *QUICK, *words_after)
+    server.start(*words, "--out", tmp_path / "whole")
+    done = server.wait()
+    assert done in (0, 3), server.log.read_text()
+    expected = comparable_contents(tmp_path / "whole")
+
+    generator, unfinished = random.Random(0), 0
+    for kind in KINDS:
+        out = tmp_path / kind
+        shutil.copytree(tmp_path / "whole", out)
+        removed = [path for pattern in last_files for path in out.glob(pattern)]
+        for path in removed:
+            path.unlink()
+        process, code, there = server.start(*words, "--out", out), None, generator.randrange(1, len(removed))
+        while code is None and sum(path.exists() for path in removed) < there:
+            code = server.ended(within=0.005)
+        interrupt(process, kind, generator.choice((0, 500, 5000)))
+        check_code(kind, server.wait() if code is None else code, server, done)
+        check_every_file_is_whole(out)
+        unfinished += not all(path.exists() for path in removed)
+
+        server.start(*words, "--out", out)
+        assert server.wait() == done, server.log.read_text()
+        assert comparable_contents(out) == expected
+    assert unfinished  # else the moments came too late to say anything

@@ -1,4 +1,4 @@
-"""Every option that is a number takes decimals and fractions alike."""
+"""Every option that is a number takes decimals and fractions alike, and counts take whole numbers alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from fractions import Fraction
 from typing import get_args
 
 import pytest
+import typer
 
-from ssimpert.cli import app as commands
+from ssimpert.cli.app import COMMANDS
 from ssimpert.cli.numbers import as_number
 from ssimpert.models import Classifier
 from tests.ssimpert.cli.small_model import Command, records
@@ -34,10 +35,10 @@ def test_other_texts_are_no_numbers(text: str) -> None:
     assert as_number(text) is None
 
 
-@pytest.mark.parametrize("command", [commands.perturb, commands.compare, commands.minimal])
-def test_every_option_that_is_a_float_is_of_this_type(command: object) -> None:
+@pytest.mark.parametrize("name", ["perturb", "compare", "minimal"])
+def test_every_option_that_is_a_float_is_of_this_type(name: str) -> None:
     found = 0
-    for parameter in inspect.signature(command).parameters.values():  # type: ignore[arg-type]
+    for parameter in inspect.signature(COMMANDS[name].load(name)).parameters.values():
         kind, *metadata = get_args(parameter.annotation)
         if kind is float or float in get_args(kind):
             found += 1
@@ -45,6 +46,29 @@ def test_every_option_that_is_a_float_is_of_this_type(command: object) -> None:
             assert option.parser is not None, parameter.name
             assert option.parser("2/255") == 2 / 255
     assert found >= 4
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_option_that_is_a_count_names_what_it_can_not_read(name: str) -> None:
+    for parameter in inspect.signature(COMMANDS[name].load(name), eval_str=True).parameters.values():
+        kind, *metadata = get_args(parameter.annotation)
+        if kind is int or int in get_args(kind):
+            (option,) = metadata
+            assert option.parser("3") == 3
+            for text in ("abc", "3.5", ""):
+                with pytest.raises(typer.BadParameter, match=f"'{text}' is not a whole number"):
+                    option.parser(text)
+
+
+@pytest.mark.parametrize("words", [("--steps", "0"), ("--steps", "\x1b[31mx"), ("--threads", "-1")])
+def test_a_count_that_is_too_small_is_named_with_what_is_valid(
+    command: Command, tmp_path: object, words: tuple[str, str]
+) -> None:
+    before = words if words[0] == "--threads" else ()
+    code, _, err = command(*before, "perturb", "chelsea", *(() if before else words), "--out", str(tmp_path))
+    assert code == 2
+    shown = words[1].replace("\x1b", "\\x1b")
+    assert f"Invalid value for '{words[0]}': '{shown}' is not a whole number of at least 1" in err
 
 
 def test_a_radius_is_a_fraction(command: Command, small: Classifier, tmp_path: object) -> None:
