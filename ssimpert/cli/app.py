@@ -18,6 +18,10 @@ COMMANDS = {
     "minimal": CommandEntry(
         "ssimpert.cli.minimal_command", "Find the least level of a set at which each image's label changes."
     ),
+    "study": CommandEntry(
+        "ssimpert.cli.study",
+        "Compute many formulations on many images, resume at any time, and make tables and plots of the results.",
+    ),
     "models": CommandEntry("ssimpert.cli.listings", "List the classifiers that can be loaded."),
     "layers": CommandEntry(
         "ssimpert.cli.listings",

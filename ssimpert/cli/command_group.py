@@ -22,16 +22,16 @@ class CommandEntry:
     """A command that has not been imported.
 
     Attributes:
-        module: the module that has a function of the command's name.
+        module: the module that has a function, or a group of commands, of the command's name.
         summary: the line of the list of commands; the first sentence of the function's docstring.
     """
 
     module: str
     summary: str
 
-    def load(self, name: str) -> Callable[..., None]:
-        """The command's function."""
-        command: Callable[..., None] = getattr(import_module(self.module), name)
+    def load(self, name: str) -> Callable[..., None] | typer.Typer:
+        """The command's function, or a group of commands."""
+        command: Callable[..., None] | typer.Typer = getattr(import_module(self.module), name)
         return command
 
 
@@ -88,8 +88,10 @@ class _Commands(MutableMapping[str, Any]):
         return len({**self._entries, **self._made})
 
 
-def _typer_command(name: str, function: Callable[..., None]) -> Any:
-    """``function`` as a command of typer."""
+def _typer_command(name: str, function: Callable[..., None] | typer.Typer) -> Any:
+    """``function`` as a command of typer; a group of commands as it is."""
+    if isinstance(function, typer.Typer):
+        return typer.main.get_command(function)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     alone.command(name, cls=HelpPage, context_settings={"max_content_width": PAGE_WIDTH})(function)
     return typer.main.get_command(alone)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -24,12 +24,20 @@ class Stopped(Exception):
         self.exit_code = 128 + number
 
 
+def finishing_photos() -> AbstractContextManager[Callable[[], int | None]]:
+    """:func:`finishing_work` for a command that goes from photo to photo."""
+    return finishing_work("the photo in hand")
+
+
 @contextmanager
-def finishing_photos() -> Iterator[Callable[[], int | None]]:
+def finishing_work(what: str) -> Iterator[Callable[[], int | None]]:
     """Within this context the first SIGINT or SIGTERM only sets a mark; a second one ends the process at once.
 
     Yields a function that returns the number of the signal that came, or None. Signals that the process ignores
     (``nohup``) stay ignored. Outside the main thread nothing is changed, since Python allows no handlers there.
+
+    Args:
+        what: is finished, for the message.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -45,7 +53,7 @@ def finishing_photos() -> Iterator[Callable[[], int | None]]:
             signal.signal(other, signal.SIG_DFL)
         # Progress bars hide the cursor; after a second signal nobody could show it again.
         shown = "\x1b[?25h" if sys.stderr.isatty() else ""
-        print(f"{shown}ssimpert: finishing the photo in hand; a second signal stops at once", file=sys.stderr)
+        print(f"{shown}ssimpert: finishing {what}; a second signal stops at once", file=sys.stderr)
 
     for number in handled:
         signal.signal(number, mark)

@@ -46,6 +46,17 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[], N
 
 
 @contextmanager
+def counting_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar. Yields a function that takes how much is done, how much there is, and words for both."""
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with _on_stderr(*columns) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total, words: progress.update(task, completed=done, total=total, description=words)
+
+
+@contextmanager
 def photos_progress(description: str, count: int) -> Iterator[PhotosProgress]:
     """Progress through ``count`` photos, with the time that is left.
 

@@ -20,6 +20,7 @@ from ssimpert.study.declared import DeclaredCell, read_cells, write_cells
 from ssimpert.study.evaluation import StudyEvaluator, provenance, worker_name
 from ssimpert.study.grid import cells
 from ssimpert.study.item_index import ItemIndex, changed_items, index_items, read_item_index, write_item_index
+from ssimpert.study.joining import STUDY_FILE
 from ssimpert.study.keys import cell_digest, cell_options
 from ssimpert.study.readiness import check_ready
 from ssimpert.study.running.dask_cluster import DaskCluster
@@ -38,7 +39,6 @@ from ssimpert.study.study_file import read_study, write_study
 from ssimpert.study.tasks import Evaluator, Task, TaskResult
 from ssimpert.validation import check_count
 
-STUDY_FILE = "study.toml"
 GPU_BATCH = 32
 """The units of a task on a GPU, where nothing else is asked for. On a CPU each unit is computed alone."""
 
