@@ -371,3 +371,19 @@ def test_the_seed_of_repeats_differs_and_the_perturbation_does_not(small: Classi
     assert first["margin_after"] == second["margin_after"]
     values = [[row["p_value"] for row in record["scores"]] for record in (first, second)]
     assert values[0] != values[1]
+
+
+def test_a_photo_through_the_embedded_classifier_equals_the_single_call(model: Classifier) -> None:
+    study = Study(
+        "photo",
+        data={"kind": "samples", "names": ["coffee"]},
+        models={"name": "efficientnet-lite0"},
+        formulations={"name": "released", "constraint": "global-ssim", "faithful": True, "steps": 1},
+        analysis={"metrics": []},
+    )
+    evaluator = StudyEvaluator(study, device="cpu")
+    (record,) = evaluator(task_of(evaluator, (0,))).records
+    image = ssimpert.load_image("coffee", size=224)
+    result = ssimpert.perturb(model, image, solvers.GlobalSSIM(0.005), recentred=True, faithful=True, steps=1)
+    check_outcome(record, result)
+    assert record["item"] == "coffee"
