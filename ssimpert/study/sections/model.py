@@ -17,8 +17,8 @@ class ModelSection(Section):
         name: as :func:`ssimpert.load_model` takes it, such as ``"efficientnet-lite0"`` or ``"timm:resnet18"``.
         weights: a file with the state dict, or ``"random"``; default: the published weights.
         alias: what tables call the model; default its name. Two models of one name need one.
-        labels: the names of the model's classes: a list, or ``"voc"``, ``"coco"`` or ``"cub"`` for the classes of that
-            data set in its own order; default: ImageNet's names for 1000 classes.
+        labels: the names of the model's classes: a list, or a text file with a name in each line; default: ImageNet's
+            names for 1000 classes, numbers for any other count.
         input_size: the side of the images in pixels; default: the model's own.
     """
 

@@ -69,19 +69,18 @@ def check_scores(record: dict[str, Any], view: ssimpert.Comparison, perturbation
 
 def test_a_record_equals_single_calls(small: Classifier) -> None:
     study = small_study(formulations=WINDOWS, analysis={})
-    for item in (2, 5):
-        (record,) = records_of(study, (item,))
-        image = image_of(item)
-        result = ssimpert.perturb(small, image, solvers.WindowSSIM(0.9, solvers.Window(8, 8, "full")), steps=2)
-        check_outcome(record, result)
-        assert record["rel_gap"] == result.history[-1]["rel_gap"]  # type: ignore[typeddict-item]
-        view = ssimpert.compare(small, image, result, seed=unit_seed(0, record["key"]))
-        check_scores(record, view, result.name)
-        assert record["seed"] == unit_seed(0, record["key"])
-        assert (record["data"], record["model"], record["formulation"], record["level"]) == (
-            "toy", "small", "windows", 0.9,
-        )  # fmt: skip
-        assert record["labels"] == [("scene", "noise")]
+    (record,) = records_of(study, (2,))
+    image = image_of(2)
+    result = ssimpert.perturb(small, image, solvers.WindowSSIM(0.9, solvers.Window(8, 8, "full")), steps=2)
+    check_outcome(record, result)
+    assert record["rel_gap"] == result.history[-1]["rel_gap"]  # type: ignore[typeddict-item]
+    view = ssimpert.compare(small, image, result, seed=unit_seed(0, record["key"]))
+    check_scores(record, view, result.name)
+    assert record["seed"] == unit_seed(0, record["key"])
+    assert (record["data"], record["model"], record["formulation"], record["level"]) == (
+        "toy", "small", "windows", 0.9,
+    )  # fmt: skip
+    assert record["labels"] == [("scene", "noise")]
 
 
 FORMULATIONS: dict[str, tuple[dict[str, Any], Any]] = {
@@ -371,3 +370,19 @@ def test_the_seed_of_repeats_differs_and_the_perturbation_does_not(small: Classi
     assert first["margin_after"] == second["margin_after"]
     values = [[row["p_value"] for row in record["scores"]] for record in (first, second)]
     assert values[0] != values[1]
+
+
+def test_a_photo_through_the_embedded_classifier_equals_the_single_call(model: Classifier) -> None:
+    study = Study(
+        "photo",
+        data={"kind": "samples", "names": ["coffee"]},
+        models={"name": "efficientnet-lite0"},
+        formulations={"name": "released", "constraint": "global-ssim", "faithful": True, "steps": 1},
+        analysis={"metrics": []},
+    )
+    evaluator = StudyEvaluator(study, device="cpu")
+    (record,) = evaluator(task_of(evaluator, (0,))).records
+    image = ssimpert.load_image("coffee", size=224)
+    result = ssimpert.perturb(model, image, solvers.GlobalSSIM(0.005), recentred=True, faithful=True, steps=1)
+    check_outcome(record, result)
+    assert record["item"] == "coffee"

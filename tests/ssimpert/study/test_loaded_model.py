@@ -63,5 +63,5 @@ def test_labels_are_names_or_a_file_of_names(small: Classifier, tmp_path: Path) 
     assert load_study_model(ModelSection(name="small", labels=str(path))).classifier.labels[2] == "three"
     with pytest.raises(InputError, match="has 5 classes, but labels = the names given name 2"):
         load_study_model(ModelSection(name="small", labels=("a", "b")))
-    with pytest.raises(InputError, match="neither a text file"):
+    with pytest.raises(InputError, match="can't be read as a text file"):
         load_study_model(ModelSection(name="small", labels=str(tmp_path / "absent.txt")))
