@@ -1,0 +1,1 @@
+"""What comes out of a study: its records as pivots, curves and comparisons, with intervals and tests."""
