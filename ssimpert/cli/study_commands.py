@@ -17,7 +17,8 @@ from ssimpert.cli.numbers import count_option
 from ssimpert.cli.terminal import say
 
 if TYPE_CHECKING:
-    from ssimpert.study.running.run import RunProgress, RunSummary
+    from ssimpert.study.running.run import RunSummary
+    from ssimpert.study.running.study_run import RunProgress
 
 StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The study file. `ssimpert study init` writes one.")]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a study that was run.")]

@@ -30,7 +30,7 @@ Seed = Annotated[int, count_option(at_least=0, help="The seed of the bootstrap."
 Write = Annotated[
     Path | None, typer.Option("--write", help="Write the table, too: FILE.csv, FILE.tex, FILE.parquet or FILE.json.")
 ]
-DIGITS = 3
+DIGITS = 4
 
 
 def table(

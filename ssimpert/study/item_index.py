@@ -7,18 +7,20 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssimpert.atomic_files import write_atomically
-from ssimpert.data.datasets.item import Dataset
 from ssimpert.errors import InputError
+
+if TYPE_CHECKING:
+    from ssimpert.data.datasets.item import Dataset
 
 ITEMS = "items.parquet"
 _FILE = pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("modified_ns", pa.int64())])
-_SCHEMA = pa.schema(
+ITEM_SCHEMA = pa.schema(
     [
         ("data", pa.int64()),
         ("index", pa.int64()),
@@ -90,7 +92,7 @@ def index_items(datasets: Sequence[Dataset], before: ItemIndex | None = None) ->
                     "files": files,
                 }
             )
-    return ItemIndex(pa.Table.from_pylist(rows, _SCHEMA))
+    return ItemIndex(pa.Table.from_pylist(rows, ITEM_SCHEMA))
 
 
 def changed_items(before: ItemIndex, after: ItemIndex) -> list[str]:
@@ -109,7 +111,7 @@ def read_item_index(folder: Path) -> ItemIndex | None:
         table = pq.read_table(folder / ITEMS)
     except (OSError, pa.ArrowException):
         return None
-    return ItemIndex(table) if table.schema.equals(_SCHEMA) else None
+    return ItemIndex(table) if table.schema.equals(ITEM_SCHEMA) else None
 
 
 def write_item_index(folder: Path, index: ItemIndex) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ssimpert.study.grid import Cell
-from ssimpert.study.study import Study
-from ssimpert.validation import check_seed
+if TYPE_CHECKING:
+    from ssimpert.study.grid import Cell
+    from ssimpert.study.study import Study
 
 RESULT_VERSION = 1
 """Raised by hand when a numerical change alters records. Every unit of every study is then missing again."""
@@ -42,6 +42,8 @@ def unit_key(digest: bytes, identity: str) -> str:
 
 def unit_seed(study_seed: int, key: str) -> int:
     """The seed of everything random in a unit, from 0 to 2**63 - 1. No other unit and no batch plays a part."""
+    from ssimpert.validation import check_seed  # loads torch, which nobody needs who only looks at keys
+
     digest = hashlib.sha256(f"{check_seed(study_seed)}:{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
