@@ -15,7 +15,13 @@ IDENTITY_SIZE = 224
 
 
 class CompositesDataset(Dataset):
-    """``n`` composites of a seed: objects pasted on textures; ``objects``: their names, default all."""
+    """Objects of sample photos pasted on textures, with exact boxes and masks.
+
+    Args:
+        n: how many
+        seed: of the choice of objects, textures, sizes and places
+        objects: the names of the objects to paste, as a list; default all
+    """
 
     kind = "composites"
 
