@@ -9,15 +9,31 @@ from inspect import Parameter, cleandoc, signature
 from pathlib import Path
 from typing import Any
 
+from ssimpert.data.datasets.coco import CocoDataset
 from ssimpert.data.datasets.composites import CompositesDataset
+from ssimpert.data.datasets.csv_list import CsvDataset
+from ssimpert.data.datasets.cub import CubDataset
 from ssimpert.data.datasets.folder import FolderDataset
+from ssimpert.data.datasets.imagenet import ImageNetDataset
+from ssimpert.data.datasets.imagenet_s import ImageNetSDataset
 from ssimpert.data.datasets.item import Dataset
 from ssimpert.data.datasets.samples import SamplesDataset
 from ssimpert.data.datasets.voc import VocDataset
 from ssimpert.errors import InputError, unknown_name
 
 DATASETS: dict[str, type[Dataset]] = {
-    entry.kind: entry for entry in (SamplesDataset, CompositesDataset, FolderDataset, VocDataset)
+    entry.kind: entry
+    for entry in (
+        SamplesDataset,
+        CompositesDataset,
+        FolderDataset,
+        ImageNetDataset,
+        ImageNetSDataset,
+        VocDataset,
+        CocoDataset,
+        CubDataset,
+        CsvDataset,
+    )
 }
 """The data sets by the names of their kinds."""
 

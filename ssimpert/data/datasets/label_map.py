@@ -45,7 +45,7 @@ class LabelMap(Mapping[str, frozenset[int]]):
         return tuple(name for name, numbers in self._numbers.items() if not numbers)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelTable:
     """A table as it is read.
 
@@ -78,7 +78,11 @@ def label_map(table: str | Path, labels: Sequence[str]) -> LabelMap:
     Raises:
         InputError: there is no such table; or the model has only some of the table's labels, or none of the classes.
     """
-    read = read_label_table(table)
+    return _matched(read_label_table(table), tuple(labels))
+
+
+@lru_cache(maxsize=64)
+def _matched(read: LabelTable, labels: tuple[str, ...]) -> LabelMap:
     numbers = {name: number for number, name in enumerate(labels)}
     wanted = [label for names in read.labels.values() for label in names]
     missing = [label for label in wanted if label not in numbers]

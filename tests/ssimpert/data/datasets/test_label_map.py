@@ -15,10 +15,11 @@ from ssimpert.errors import InputError
 from ssimpert.models.labels import class_labels
 
 IMAGENET = class_labels(1000)
-VOC = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
-    "sofa train tvmonitor"
-).split()
+VOC = [
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car",
+    "cat", "chair", "cow", "diningtable", "dog", "horse", "motorbike",
+    "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+]  # fmt: skip
 
 
 def rows(table: str) -> list[dict[str, str]]:
