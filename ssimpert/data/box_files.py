@@ -111,12 +111,22 @@ def matching(name: str, file_names: Sequence[str]) -> list[int]:
     return found
 
 
-def check_photo_size(photo: str, frame: Frame, size: tuple[int | None, int | None], what: str) -> None:
-    """Raise :class:`InputError` unless the width and the height in ``size``, where known, are those of the photo."""
+def check_photo_size(
+    photo: str, frame: Frame, size: tuple[int | None, int | None], what: str, *, upright: bool = True
+) -> None:
+    """Raise :class:`InputError` unless the width and the height in ``size``, where known, are those of the photo.
+
+    Args:
+        photo: what the error calls the photo.
+        frame: of the photo.
+        size: width and height in pixels that the annotation gives.
+        what: what the error calls the annotation.
+        upright: whether the photo's EXIF rotation was applied.
+    """
     width, height = size
     if width is None or height is None or (width, height) == (frame.width, frame.height):
         return
-    turned = " (after its EXIF rotation)" if (height, width) == (frame.width, frame.height) else ""
+    turned = " (after its EXIF rotation)" if upright and (height, width) == (frame.width, frame.height) else ""
     raise InputError(f"{photo} has {frame.width}x{frame.height} pixels{turned}, {what} are of {width}x{height} pixels")
 
 

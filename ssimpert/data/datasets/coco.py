@@ -121,15 +121,11 @@ def _check_annotations(path: Path, coco: Any) -> None:
     """Raise :class:`InputError` for an annotation of an unknown image or category, or with an unusable box."""
     for entry in coco.dataset["annotations"]:
         where = f"{str(path)!r}: annotation {entry['id']}"
-        for key, known, what in (("image_id", coco.imgs, "image"), ("category_id", coco.cats, "category")):
-            if entry[key] not in known:
-                raise InputError(
-                    f"{str(path)!r}: annotation {entry['id']} is of {what} {entry[key]!r}, which is missing"
-                )
+        for key, there, what in (("image_id", coco.imgs, "image"), ("category_id", coco.cats, "category")):
+            if entry[key] not in there:
+                raise InputError(f"{where} is of {what} {entry[key]!r}, which is missing")
         if entry.get("iscrowd", 0) not in (0, 1):
-            raise InputError(
-                f"{str(path)!r}: annotation {entry['id']} has iscrowd {entry['iscrowd']!r}; 0 or 1 is valid"
-            )
+            raise InputError(f"{where} has iscrowd {entry['iscrowd']!r}; 0 or 1 is valid")
         _box(path, entry)
 
 

@@ -30,11 +30,12 @@ class ImageNetDataset(PhotoDataset):
 
     def __init__(self, path: Path, devkit: Path | None = None, boxes: Path | None = None) -> None:
         root = need_folder("ImageNet folder", path, "the folder of the validation photos")
-        described = {} if devkit is None else read_synsets(devkit)
+        described = {} if devkit is None else read_devkit(devkit)
         self._photos = photos_by_synset(root)
         if self._photos:
             self._synsets = [photo.parent.name for photo in self._photos]
-            unknown = [synset for synset in self._synsets if described and synset not in described.values()]
+            known = {synset for synset, _ in described.values()}
+            unknown = [synset for synset in self._synsets if described and synset not in known]
             if unknown:
                 raise InputError(f"ImageNet folder {str(root)!r} has {unknown[0]!r}, which is no synset of the devkit")
         else:
@@ -50,7 +51,7 @@ class ImageNetDataset(PhotoDataset):
                 )
             self._photos = [root / name for name in names]
             self._synsets = _ground_truth(devkit, names, described)
-        self._words = read_words(devkit) if devkit is not None else {}
+        self._words = {synset: words.split(",")[0].strip() for synset, words in described.values()}
         self._devkit_files = () if devkit is None else (devkit / "data" / "meta.mat", devkit / "data" / _GROUND_TRUTH)
         self._boxes: Path | None = None
         if boxes is not None:
@@ -111,25 +112,19 @@ def is_synset(name: str) -> bool:
     return len(name) == 9 and name[0] == "n" and name[1:].isdecimal()
 
 
-def read_synsets(devkit: Path) -> dict[int, str]:
-    """The 1000 synsets of the devkit's ``data/meta.mat``, by ILSVRC2012_ID, which counts from 1.
+def read_devkit(devkit: Path) -> dict[int, tuple[str, str]]:
+    """The 1000 classes of the devkit's ``data/meta.mat``, its synsets without children.
+
+    Returns:
+        For each ILSVRC2012_ID, which counts from 1, the synset and its words, such as ``"tench, Tinca tinca"``.
 
     Raises:
         InputError: there is no such file, or another content.
     """
-    return {number: synset for number, (synset, _) in _leaves(devkit).items()}
-
-
-def read_words(devkit: Path) -> dict[str, str]:
-    """The first word of each synset of the devkit, such as ``tench``."""
-    return {synset: words.split(",")[0].strip() for synset, words in _leaves(devkit).values()}
-
-
-def _leaves(devkit: Path) -> dict[int, tuple[str, str]]:
-    """The synsets without children: for each ILSVRC2012_ID its WNID and its words."""
     need_folder("ImageNet devkit", devkit, _DEVKIT)
     path = need_file("ImageNet devkit", devkit / "data" / "meta.mat", _DEVKIT)
     from scipy.io import loadmat  # slow to import
+    from scipy.io.matlab import MatReadError
 
     try:
         entries: Any = loadmat(path, squeeze_me=True)["synsets"]
@@ -138,14 +133,14 @@ def _leaves(devkit: Path) -> dict[int, tuple[str, str]]:
             for entry in entries.ravel()
             if int(entry["num_children"]) == 0
         }
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, IndexError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, IndexError, MatReadError) as error:
         raise InputError(f"ImageNet devkit {str(path)!r} holds no synsets ({error})") from error
     if not found or not all(is_synset(synset) for synset, _ in found.values()):
         raise InputError(f"ImageNet devkit {str(path)!r} holds no synsets")
     return found
 
 
-def _ground_truth(devkit: Path, names: list[str], synsets: dict[int, str]) -> list[str]:
+def _ground_truth(devkit: Path, names: list[str], classes: dict[int, tuple[str, str]]) -> list[str]:
     """The synset of each photo, by the number at the end of its name: line 1 is of ILSVRC2012_val_00000001."""
     path = devkit / "data" / _GROUND_TRUTH
     lines = text_lines("ImageNet devkit", path, _DEVKIT)
@@ -155,7 +150,7 @@ def _ground_truth(devkit: Path, names: list[str], synsets: dict[int, str]) -> li
         if not number.isdecimal() or not 1 <= int(number) <= len(lines):
             raise InputError(f"photo {name!r} has no class in {str(path)!r}, which has {len(lines)} lines")
         line = lines[int(number) - 1]
-        if not line.isdecimal() or int(line) not in synsets:
-            raise InputError(f"{str(path)!r}, line {int(number)}: {line!r} is none of the {len(synsets)} classes")
-        found.append(synsets[int(line)])
+        if not line.isdecimal() or int(line) not in classes:
+            raise InputError(f"{str(path)!r}, line {int(number)}: {line!r} is none of the {len(classes)} classes")
+        found.append(classes[int(line)][0])
     return found

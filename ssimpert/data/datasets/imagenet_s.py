@@ -79,9 +79,7 @@ class ImageNetSDataset(PhotoDataset):
             if number in (OTHER, IGNORED):
                 continue
             if number > len(self._synsets):
-                raise InputError(
-                    f"mask {str(path)!r} has class {number}; ImageNet-S has 1 to {len(self._synsets)} here"
-                )
+                raise InputError(f"mask {str(path)!r} has class {number}; 1 to {len(self._synsets)} are valid")
             mask = torch.from_numpy(numbers == number)
             objects.append(ObjectAnnotation(self._synsets[number - 1], tight_box(mask), mask))
         if synset not in {entry.class_name for entry in objects}:

@@ -88,7 +88,8 @@ class PhotoDataset(Dataset):
         decoded = decode_photo(self.photo_of(index), upright=self.upright)
         frame = Frame(*decoded.size)
         annotation = self.annotation_of(index, frame)
-        check_photo_size(repr(str(self.photo_of(index))), frame, annotation.size, f"objects in {annotation.source!r}")
+        what = f"objects in {annotation.source!r}"
+        check_photo_size(repr(str(self.photo_of(index))), frame, annotation.size, what, upright=self.upright)
         return decoded, annotation
 
     def _identity(self, decoded: DecodedPicture, annotation: PhotoAnnotation) -> str:

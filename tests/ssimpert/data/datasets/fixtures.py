@@ -62,3 +62,46 @@ def write_coco(root: Path, content: Mapping[str, Any], split: str = "val2017") -
     for number, image in enumerate(content["images"]):
         write_photo(root / split / image["file_name"], image["width"], image["height"], number)
     return root
+
+
+def write_devkit(root: Path, synsets: Sequence[tuple[str, str]], labels: Sequence[int]) -> Path:
+    """ILSVRC2012_devkit_t12 with ``meta.mat``: the leaves, numbered from 1, then one inner node with children."""
+    from scipy.io import savemat
+
+    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O")]
+    kinds += [("children", "O"), ("wordnet_height", "O"), ("num_train_images", "O")]
+    entries = np.empty((len(synsets) + 1, 1), dtype=kinds)
+    for number, (synset, words) in enumerate([*synsets, ("n00001740", "entity")], start=1):
+        children = [] if number <= len(synsets) else list(range(1, number))
+        entries[number - 1, 0] = (number, synset, words, "a gloss", len(children), children, 0, 1300)
+    devkit = root / "ILSVRC2012_devkit_t12"
+    (devkit / "data").mkdir(parents=True, exist_ok=True)
+    savemat(devkit / "data" / "meta.mat", {"synsets": entries})
+    lines = "".join(f"{label}\n" for label in labels)
+    (devkit / "data" / "ILSVRC2012_validation_ground_truth.txt").write_text(lines)
+    return devkit
+
+
+def write_mask(path: Path, numbers: np.ndarray) -> None:
+    """A mask of ImageNet-S: red is the number's remainder by 256, green its quotient."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.stack([numbers % 256, numbers // 256, np.zeros_like(numbers)], axis=2).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def write_cub(root: Path, birds: Sequence[tuple[str, str, tuple[float, float, float, float], bool]], side: int) -> Path:
+    """CUB_200_2011: for each bird its class folder, its photo, its box (x, y, width, height), and whether to train."""
+    base = root / "CUB_200_2011"
+    classes = sorted({folder for folder, _, _, _ in birds})
+    lists: dict[str, list[str]] = {name: [] for name in ("images", "image_class_labels", "bounding_boxes", "split")}
+    for number, (folder, name, box, is_train) in enumerate(birds, start=1):
+        write_photo(base / "images" / folder / f"{name}.jpg", side, side, number)
+        lists["images"].append(f"{number} {folder}/{name}.jpg")
+        lists["image_class_labels"].append(f"{number} {classes.index(folder) + 1}")
+        lists["bounding_boxes"].append(f"{number} {' '.join(str(value) for value in box)}")
+        lists["split"].append(f"{number} {int(is_train)}")
+    lists["train_test_split"] = lists.pop("split")
+    lists["classes"] = [f"{number} {name}" for number, name in enumerate(classes, start=1)]
+    for name, lines in lists.items():
+        (base / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+    return base
