@@ -2,9 +2,8 @@
 
 Photos are flat grey, 64x64 pixels, and the model sees 32x32. The model is linear. Its two classes that compete, "tabby"
 and "moped", differ by one weight pattern: 1 in the square OUTER, 2 in the square INNER, 3 at the pixel (10, 10), 0
-elsewhere. The l2 perturbation is this pattern times a number, so the contribution map has the levels 1, 4 and 9. So the
-map points at (10, 10), and its boxes are OUTER, INNER and that pixel, at rising thresholds. A dark photo is a tabby, a
-bright one a moped.
+elsewhere. So the gradient's map has the levels 1/3, 2/3 and 1. Its point is (10, 10), and its boxes are OUTER, INNER
+and that pixel, at rising thresholds. A dark photo is a tabby, a bright one a moped.
 """
 
 from __future__ import annotations
@@ -42,23 +41,28 @@ CORNER: Box = (28, 28, 32, 32)
 TABBY, MOPED = 281, 665
 
 
+class _Thousand(nn.Module):
+    """The logits of ImageNet's classes: two are given, and all others are far lower."""
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        all_logits = logits.new_full((len(logits), 1000), -50)
+        all_logits[:, [TABBY, MOPED]] = logits
+        return all_logits
+
+
 @pytest.fixture(autouse=True)
 def linear(monkeypatch: pytest.MonkeyPatch) -> Classifier:
     """The model that studies load in this test."""
     pattern = torch.zeros(32, 32)
     pattern[8:24, 8:24], pattern[8:16, 8:16], pattern[10, 10] = 1, 2, 3
-    linear = nn.Linear(3 * 32 * 32, 1000)
-    scale = 0.01
+    two = nn.Linear(3 * 32 * 32, 2, bias=False)
     with torch.no_grad():
-        linear.weight.zero_()
-        linear.bias.fill_(-50)
-        linear.weight[MOPED] = scale * pattern.repeat(3, 1, 1).flatten()
-        linear.weight[TABBY] = -linear.weight[MOPED]
-        linear.bias[[TABBY, MOPED]] = 0
+        two.weight[1] = 0.01 * pattern.repeat(3, 1, 1).flatten()
+        two.weight[0] = -two.weight[1]
     convolution = nn.Conv2d(3, 3, 1, bias=False)
     with torch.no_grad():
         convolution.weight.copy_(torch.eye(3)[:, :, None, None])
-    network = nn.Sequential(convolution, nn.Flatten(), linear)
+    network = nn.Sequential(convolution, nn.Flatten(), two, _Thousand())
     classifier = Classifier(network, name="linear", input_size=32, mean=(0.49,) * 3, std=(1.0,) * 3)
     monkeypatch.setattr("ssimpert.study.loaded_model.load_model", lambda *_, **__: classifier)
     return classifier
@@ -76,13 +80,19 @@ def paint(path: Path, grey: int) -> None:
 
 
 def benchmarks(data: dict[str, Any]) -> tuple[pd.Series[Any], list[dict[str, Any]]]:
-    """The benchmarks of the contribution map, and the records."""
+    """The benchmarks of the gradient's map, and the records."""
     study = Study(
         "file to number",
         data=data,
         models={"name": "linear"},
         formulations={"name": "ball", "constraint": "l2", "radius": 0.1, "steps": 1},
-        analysis={"maps": ["contribution"], "metrics": ["pointing", "localization"], "controls": [], "shifts": 0},
+        analysis={
+            "maps": ["contribution"],
+            "attributions": ["gradient"],
+            "metrics": ["pointing", "localization"],
+            "controls": [],
+            "shifts": 0,
+        },
     )
     check_ready(study)
     evaluator = StudyEvaluator(study, device="cpu")
@@ -90,7 +100,11 @@ def benchmarks(data: dict[str, Any]) -> tuple[pd.Series[Any], list[dict[str, Any
     assert result.failures == []
     assert len(cells(study)) == 1
     table = localization_benchmarks(pa.Table.from_pylist(result.records, schema=record_schema(study)))
-    return table[table["map"] == "contribution"].iloc[0], result.records
+    by_map = table.set_index("map")
+    # The perturbation is along the gradient, so its smoothed map points into INNER, too.
+    for column in ("trials", "pointing", "pointing_difficult", "images"):
+        assert by_map.loc["contribution", column] == pytest.approx(by_map.loc["gradient", column], nan_ok=True)
+    return by_map.loc["gradient"], result.records
 
 
 VOC_PHOTOS: dict[str, tuple[int, list[tuple[str, Box, int]]]] = {
@@ -136,7 +150,8 @@ def test_voc(tmp_path: Path) -> None:
     assert row["max_box_acc"] == pytest.approx(3 / 5)
     assert row["max_box_acc_v2"] == pytest.approx((4 / 5 + 3 / 5 + 3 / 5) / 3)
     # Each image is judged at the alpha that is best for the other four, which is one of OUTER: 2 and 6 are wrong.
-    assert (row["error_value"], row["error_mean"]) == (pytest.approx(2 / 5), pytest.approx(2 / 5))
+    for thresholding in ("value", "energy", "mean"):
+        assert row[f"error_{thresholding}"] == pytest.approx(2 / 5)
 
 
 def test_coco(tmp_path: Path) -> None:
@@ -202,7 +217,7 @@ def test_imagenet(tmp_path: Path) -> None:
     boxes.mkdir()
     for number, (grey, label, objects) in enumerate(photos, start=1):
         name = f"ILSVRC2012_val_{number:08d}"
-        paint(tmp_path / "val" / f"{name}.JPEG", grey)
+        paint(tmp_path / "val" / f"{name}.JPEG", grey + number)  # equal photos with equal objects are one unit
         entries = [(synsets[label - 1][0], in_voc(box), 0) for box in objects]
         (boxes / f"{name}.xml").write_text(voc_xml(name, 64, 64, entries))
     devkit = write_devkit(tmp_path, synsets, [label for _, label, _ in photos])
@@ -216,7 +231,8 @@ def test_imagenet(tmp_path: Path) -> None:
     # The best box of each photo: OUTER fits 1, 2, 5; 3 by 7/16.
     assert row["max_box_acc"] == pytest.approx(3 / 5)
     assert row["max_box_acc_v2"] == pytest.approx((4 / 5 + 3 / 5 + 3 / 5) / 3)
-    assert (row["error_value"], row["error_mean"]) == (pytest.approx(2 / 5), pytest.approx(2 / 5))
+    for thresholding in ("value", "energy", "mean"):
+        assert row[f"error_{thresholding}"] == pytest.approx(2 / 5)
 
 
 def test_imagenet_s(tmp_path: Path) -> None:
@@ -231,7 +247,7 @@ def test_imagenet_s(tmp_path: Path) -> None:
         if number == 1:
             numbers[18:46, 18:46] = 1000
         name = f"ILSVRC2012_val_{number:08d}"
-        paint(base / "validation" / names[label] / f"{name}.JPEG", DARK)
+        paint(base / "validation" / names[label] / f"{name}.JPEG", DARK + number)
         write_mask(base / "validation-segmentation" / names[label] / f"{name}.png", numbers)
     options = {"path": base, "categories": tmp_path / "categories.txt"}
     row, records = benchmarks({"kind": "imagenet-s", "options": options})
@@ -240,14 +256,13 @@ def test_imagenet_s(tmp_path: Path) -> None:
     assert row["pointing"] == pytest.approx((1 + 1 / 2) / 2)
     assert row["max_box_acc"] == pytest.approx(2 / 4)
     assert row["max_box_acc_v2"] == pytest.approx((3 / 4 + 2 / 4 + 2 / 4) / 3)
-    # The rim is 16 x 16 less 14 x 14 of 32 x 32 pixels, and the map's energy in it is 30 x 1 + 30 x ...: see below.
     (energy,) = (
         score["value"]
         for score in records[0]["scores"]
-        if score["metric"] == "energy_over_area" and score["map"] == "contribution"
+        if score["metric"] == "energy_over_area" and score["map"] == "gradient"
     )
-    # INNER has 15 pixels of the rim at level 4, OUTER's other 45 are at level 1; the sum is 9 + 63 x 4 + 192.
-    assert energy == pytest.approx((15 * 4 + 45) / 453 / (60 / 1024), rel=1e-4)
+    # The rim has 60 of 1024 pixels: 15 in INNER at level 2, and 45 at level 1. All levels add up to 3 + 63 x 2 + 192.
+    assert energy == pytest.approx((15 * 2 + 45) / 321 / (60 / 1024), rel=1e-4)
 
 
 def test_a_model_of_other_labels_is_refused_before_any_unit(tmp_path: Path, linear: Classifier) -> None:
@@ -258,5 +273,5 @@ def test_a_model_of_other_labels_is_refused_before_any_unit(tmp_path: Path, line
 
 def test_metrics_of_objects_need_objects(tmp_path: Path) -> None:
     paint(tmp_path / "n02123045" / "a.JPEG", DARK)
-    with pytest.raises(OptionError, match="data 'imagenet'.* has no boxes and no masks, which the metrics pointing"):
+    with pytest.raises(OptionError, match=r"data 'imagenet'.* has no boxes and no masks, which the metrics pointing"):
         benchmarks({"kind": "imagenet", "options": {"path": tmp_path}})
