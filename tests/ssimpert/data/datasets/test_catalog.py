@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssimpert.data.composites import composites
 from ssimpert.data.datasets.catalog import DATASETS, dataset_options, open_dataset
 from ssimpert.errors import InputError
 from tests.ssimpert.data.datasets.fixtures import write_photo
@@ -82,3 +83,16 @@ def test_composites_have_exact_masks() -> None:
     assert entry.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     assert set(item.columns) == {"object", "scene"}
     assert item.identity == open_dataset("composites", {"n": 2, "seed": 3}).identity_of(1) != data.identity_of(0)
+
+
+def test_composites_are_made_one_by_one_and_equal_those_of_a_set() -> None:
+    data = open_dataset("composites", {"n": 1_000_000, "seed": 3, "objects": ["coffee", "chelsea"]})
+    made = composites(2, 3, size=64, objects=["coffee", "chelsea"])
+    for index in range(2):
+        item = data.item(index, 64)
+        assert item.image.equal(made.images[index])
+        assert item.objects[0].mask is not None
+        assert item.objects[0].mask.equal(made.masks[index])
+        assert item.columns == {"object": made.objects[index], "scene": made.textures[index]}
+    with pytest.raises(InputError, match="'cofee'"):
+        open_dataset("composites", {"n": 1, "objects": ["cofee"]})
