@@ -23,6 +23,7 @@ PACKAGES = (
     "ssimpert",
     "ssimpert.analysis",
     "ssimpert.data",
+    "ssimpert.data.datasets",
     "ssimpert.linearization",
     "ssimpert.metrics",
     "ssimpert.models",

@@ -6,7 +6,9 @@ Found here:
 * a photo with its geometry and what was done to it (``photos``, ``frame``, ``resizing``), and photos in bulk
   (``photo_search``);
 * decoding: ``decoding`` with ``colour`` and ``deep_colour``, ``array_files``, ``pixel_limit``, ``file_kinds``;
-* pictures as masks (``masks``), and the boxes and masks of objects in photos (``box_files``, ``object_masks``);
+* pictures as masks (``masks``), and the boxes and masks of objects in photos (``box_files`` with ``voc_xml`` and
+  ``annotation_numbers``, ``object_masks`` with ``coco_outlines``);
+* the data sets of studies, read item by item (``datasets``);
 * objects cut out of sample photos (``cut_outs``), and these objects pasted on textures (``composites``).
 """
 

@@ -8,22 +8,19 @@ the first column, (0, 1) here. COCO has (x, y, width, height) from 0.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.etree import ElementTree
 
 import torch
 from torch import Tensor
 
+from ssimpert.data.annotation_numbers import check_area, four_numbers, side
 from ssimpert.data.file_kinds import path_fault
 from ssimpert.data.frame import Frame
+from ssimpert.data.voc_xml import read_voc_xml
 from ssimpert.errors import InputError
-
-_LARGEST_XML = 10_000_000
-"""In bytes. A file of VOC has the boxes of one photo."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +111,22 @@ def matching(name: str, file_names: Sequence[str]) -> list[int]:
     return found
 
 
-def check_photo_size(photo: str, frame: Frame, size: tuple[int | None, int | None], what: str) -> None:
-    """Raise :class:`InputError` unless the width and the height in ``size``, where known, are those of the photo."""
+def check_photo_size(
+    photo: str, frame: Frame, size: tuple[int | None, int | None], what: str, *, upright: bool = True
+) -> None:
+    """Raise :class:`InputError` unless the width and the height in ``size``, where known, are those of the photo.
+
+    Args:
+        photo: what the error calls the photo.
+        frame: of the photo.
+        size: width and height in pixels that the annotation gives.
+        what: what the error calls the annotation.
+        upright: whether the photo's EXIF rotation was applied.
+    """
     width, height = size
     if width is None or height is None or (width, height) == (frame.width, frame.height):
         return
-    turned = " (after its EXIF rotation)" if (height, width) == (frame.width, frame.height) else ""
+    turned = " (after its EXIF rotation)" if upright and (height, width) == (frame.width, frame.height) else ""
     raise InputError(f"{photo} has {frame.width}x{frame.height} pixels{turned}, {what} are of {width}x{height} pixels")
 
 
@@ -144,48 +151,19 @@ def read_coco(path: Path) -> dict[str, Any]:
     return content
 
 
-def side(value: Any) -> int | None:
-    """A width or height as an int; None where a file gives none, or 0."""
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if number > 0 else None
-
-
 def _voc(path: Path) -> PhotoBoxes:
-    if path.stat().st_size > _LARGEST_XML:
-        raise InputError(
-            f"boxes {str(path)!r} has {path.stat().st_size} bytes; a VOC XML file has the boxes of 1 photo"
-        )
-    try:
-        content = path.read_bytes()
-        if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-            raise InputError(f"boxes {str(path)!r} declares a document type or entities, which VOC XML does not have")
-        root = ElementTree.fromstring(content)
-    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"boxes {str(path)!r} is no readable XML file ({error})") from error
-    if root.tag != "annotation":
-        raise InputError(f"boxes {str(path)!r} is no VOC XML file: its root is <{root.tag}>, not <annotation>")
-    boxes, labels = [], []
-    for number, item in enumerate(root.iter("object")):
-        values = [item.findtext(f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
-        x0, y0, x1, y1 = _numbers(path, number, values)
-        boxes.append(_box(path, number, (x0 - 1, y0 - 1, x1, y1)))
-        labels.append((item.findtext("name") or "").strip())
-    file_name = (root.findtext("filename") or "").strip()
+    content = read_voc_xml(path)
+    file_name = content.file_name
     # Tools write the path of another machine, or the name of a format: the file's own name says more.
     if PurePosixPath(file_name.replace("\\", "/")).stem != path.stem:
         file_name = path.with_suffix("").name
     return PhotoBoxes(
         source=str(path),
         file_name=file_name,
-        width=side(root.findtext("size/width")),
-        height=side(root.findtext("size/height")),
-        boxes=_tensor(boxes),
-        labels=tuple(labels),
+        width=content.width,
+        height=content.height,
+        boxes=_tensor([entry.box for entry in content.objects]),
+        labels=tuple(entry.name for entry in content.objects),
     )
 
 
@@ -208,8 +186,8 @@ def _coco(path: Path) -> tuple[PhotoBoxes, ...]:
         values = annotation.get("bbox")
         if not isinstance(values, list) or len(values) != 4:
             raise InputError(f"{str(path)!r}: annotation {number} has bbox {values!r}; [x, y, width, height] is valid")
-        x, y, width, height = _numbers(path, number, values)
-        boxes[image].append(_box(path, number, (x, y, x + width, y + height)))
+        x, y, width, height = four_numbers(path, number, values)
+        boxes[image].append(check_area(path, number, (x, y, x + width, y + height)))
         category = str(annotation.get("category_id"))
         labels[image].append(names.get(category, category))
     return tuple(
@@ -223,21 +201,6 @@ def _coco(path: Path) -> tuple[PhotoBoxes, ...]:
         )
         for entry in content["images"]
     )
-
-
-def _numbers(path: Path, number: int, values: Iterable[Any]) -> tuple[float, float, float, float]:
-    values = list(values)
-    try:
-        x0, y0, x1, y1 = (float(value) for value in values)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{str(path)!r}: box {number} has {values!r}; four numbers are valid") from error
-    return x0, y0, x1, y1
-
-
-def _box(path: Path, number: int, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    if not all(math.isfinite(value) for value in box) or not (box[0] < box[2] and box[1] < box[3]):
-        raise InputError(f"{str(path)!r}: box {number} has no area: it reaches from {box[:2]} to {box[2:]}")
-    return box
 
 
 def _tensor(boxes: list[tuple[float, float, float, float]]) -> Tensor:

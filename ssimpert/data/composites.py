@@ -194,20 +194,56 @@ def composites(
     made_count = 0
     for index in range(n):
         item = items[index % len(items)]
-        for attempt in range(_MAX_ATTEMPTS):
-            made_count += 1
-            rng = np.random.default_rng([seed, index, attempt])
-            composite = _compose(item, rivals[item.name] if distractor else (), cut_out, size, rng, model)
-            if composite.label in item.classes:
-                kept_composites.append(composite)
-                break
-        else:
-            name = model.name if model is not None else "none"
-            raise InputError(
-                f"model {name!r} found {item.name!r} in none of {_MAX_ATTEMPTS} composites at {size} px "
-                f"(composite {index}); use a trained ImageNet classifier, other objects, or model=None"
-            )
+        composite, attempts = _first_kept(
+            item, rivals[item.name] if distractor else (), cut_out, size, seed, index, model
+        )
+        kept_composites.append(composite)
+        made_count += attempts
+    return _joined(kept_composites, (made_count - n) / made_count)
 
+
+def composite_at(index: int, seed: int = 0, *, size: int = _DEFAULT_SIZE, objects: Names | None = None) -> CompositeSet:
+    """Composite ``index`` alone, as a set of one: the same as in ``composites(n, seed, size=size, objects=objects)``.
+
+    Args:
+        index: of the composite, from 0.
+        seed: a non-negative integer.
+        size: side S in pixels, at least 64. Default 224.
+        objects: as in :func:`composites`.
+
+    Raises:
+        InputError: an argument is out of range, or an object is unknown.
+    """
+    index, seed = check_count("index", index, 0), check_count("seed", seed, 0)
+    size = check_count("size", size, SMALLEST_SIZE)
+    items = named_objects(objects)
+    composite, _ = _first_kept(items[index % len(items)], (), True, size, seed, index, None)
+    return _joined([composite], 0.0)
+
+
+def _first_kept(
+    item: CompositeObject,
+    rivals: Sequence[CompositeObject],
+    cut_out: bool,
+    size: int,
+    seed: int,
+    index: int,
+    model: LabellingModel | None,
+) -> tuple[_Composite, int]:
+    """The first composite ``index`` that the model recognises, and how many attempts it took."""
+    for attempt in range(_MAX_ATTEMPTS):
+        rng = np.random.default_rng([seed, index, attempt])
+        composite = _compose(item, rivals, cut_out, size, rng, model)
+        if composite.label in item.classes:
+            return composite, attempt + 1
+    name = model.name if model is not None else "none"
+    raise InputError(
+        f"model {name!r} found {item.name!r} in none of {_MAX_ATTEMPTS} composites at {size} px "
+        f"(composite {index}); use a trained ImageNet classifier, other objects, or model=None"
+    )
+
+
+def _joined(kept_composites: Sequence[_Composite], rejected_share: float) -> CompositeSet:
     distractors = [composite.distractor for composite in kept_composites if composite.distractor is not None]
     return CompositeSet(
         images=torch.cat([composite.image for composite in kept_composites]),
@@ -216,7 +252,7 @@ def composites(
         labels=torch.tensor([composite.label for composite in kept_composites]),
         objects=tuple(composite.object.item.name for composite in kept_composites),
         textures=tuple(composite.texture for composite in kept_composites),
-        rejected_share=(made_count - n) / made_count,
+        rejected_share=rejected_share,
         distractors=Distractors(
             boxes=_boxes(distractors),
             masks=_masks(distractors),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +52,15 @@ _TRANSPARENT = "transparent pixels shown on white"
 
 @dataclass(frozen=True)
 class DecodedPicture:
-    """A picture in sRGB, turned upright.
+    """A picture in sRGB, in its own size.
 
     Attributes:
-        pixels: an RGB picture for files of 8 bits; (H, W, 3) uint16 for files of 16 bits, white at 65535.
+        pixels: an RGB picture for files of 8 bits; (H, W, 3) uint16 for files of 16 bits, white at 65535; (H, W, 3) in
+            floating point in [0, 1] for arrays.
         notes: what was done to the pixels, in words.
     """
 
-    pixels: Image.Image | NDArray[np.uint16]
+    pixels: Image.Image | NDArray[Any]
     notes: tuple[str, ...]
 
     @property
@@ -69,8 +71,11 @@ class DecodedPicture:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
-def decode_picture(path: Path) -> DecodedPicture:
+def decode_picture(path: Path, *, upright: bool = True) -> DecodedPicture:
     """The picture in the file ``path``, in sRGB, rotated as its EXIF data say.
+
+    With ``upright=False`` the EXIF rotation is not applied: annotations of many data sets are of the pixels as they are
+    stored.
 
     The number of pixels is looked at before any pixel is decoded. A colour profile, the file's own, is applied.
     Printing inks without a profile are converted by the plain formula (1 - ink)(1 - black). Transparent pixels are
@@ -83,10 +88,10 @@ def decode_picture(path: Path) -> DecodedPicture:
     with opened_picture(path) as picture:
         notes = ("the first of several frames",) if getattr(picture, "is_animated", False) else ()
         if is_deep_colour(picture) and decodes_deeply(picture, path):
-            return _deep_colour(picture, path, notes)
-        before = _orientation(picture)
+            return _deep_colour(picture, path, notes, upright=upright)
+        before = _orientation(picture) if upright else 1
         picture.load()
-        orientation = _orientation(picture)  # Pillow itself turns TIFF files
+        orientation = _orientation(picture) if upright else 1  # Pillow itself turns TIFF files
         mode = picture.mode
         if mode == "I" or mode.startswith("I;16"):
             grey, grey_notes = _grey_16_bit(picture, path)
@@ -97,8 +102,8 @@ def decode_picture(path: Path) -> DecodedPicture:
         conversion, colour_notes = conversion_to_srgb(picture)
         if has_transparent_pixels(picture):
             colour_notes = (*colour_notes, _TRANSPARENT)
-        upright = _turned(picture if conversion is None else converted(picture, conversion), orientation)
-        return DecodedPicture(upright, (*notes, *colour_notes, *_turn_notes(before)))
+        pixels = _turned(picture if conversion is None else converted(picture, conversion), orientation)
+        return DecodedPicture(pixels, (*notes, *colour_notes, *_turn_notes(before)))
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -149,11 +154,11 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _deep_colour(picture: Image.Image, path: Path, notes: tuple[str, ...]) -> DecodedPicture:
+def _deep_colour(picture: Image.Image, path: Path, notes: tuple[str, ...], *, upright: bool) -> DecodedPicture:
     """A picture of 16-bit colours. LittleCMS converts 8 bits only, so a picture with a profile is rounded to 8 bits."""
     premultiplied = "RGBa" in raw_modes(picture)
     _check_whole(path)
-    orientation = _orientation(picture)
+    orientation = _orientation(picture) if upright else 1
     pixels, is_transparent = decode_deep_colour(path, premultiplied=premultiplied)
     profile, colour_notes = embedded_profile(picture, "L" if picture.mode == "LA" else "RGB")
     if is_transparent:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssimpert.data.box_files import check_photo_size, matching, read_coco, side
+from ssimpert.data.annotation_numbers import side
+from ssimpert.data.box_files import check_photo_size, matching, read_coco
+from ssimpert.data.coco_outlines import outline_pixels, require_pycocotools
 from ssimpert.data.decoding import opened_picture
 from ssimpert.data.file_kinds import path_fault
 from ssimpert.data.frame import Frame
@@ -55,7 +57,7 @@ def find_masks(path: str | Path) -> ObjectMasks:
         raise InputError(
             f"masks {str(path)!r} {fault or 'is a file'}; give a folder of PNG files, or a COCO JSON file (.json)"
         )
-    _pycocotools()
+    require_pycocotools()
     content = read_coco(path)
     names = tuple(str(entry.get("file_name", entry.get("id"))) for entry in content["images"])
     return ObjectMasks(str(path), names, content=content)
@@ -107,7 +109,6 @@ def _label_map_or_bright(path: Path) -> Tensor:
 
 
 def _coco_mask(masks: ObjectMasks, index: int, name: str, frame: Frame) -> Tensor:
-    coco = _pycocotools()
     image = masks.content["images"][index]
     size = side(image.get("width")), side(image.get("height"))
     check_photo_size(repr(name), frame, size, f"its outlines in {masks.source!r}")
@@ -115,63 +116,5 @@ def _coco_mask(masks: ObjectMasks, index: int, name: str, frame: Frame) -> Tenso
     for number, annotation in enumerate(masks.content["annotations"]):
         if annotation.get("image_id") != image.get("id") or annotation.get("iscrowd"):
             continue
-        union |= _outline(coco, annotation.get("segmentation"), f"{masks.source!r}: annotation {number}", frame)
+        union |= outline_pixels(annotation.get("segmentation"), f"{masks.source!r}: annotation {number}", frame)
     return torch.from_numpy(union)
-
-
-def _outline(coco: Any, outline: Any, what: str, frame: Frame) -> np.ndarray:
-    """The pixels within one outline, (height, width) bool: polygons, or run lengths, plain or compressed."""
-    fault = InputError(f"{what} has no usable 'segmentation'; polygons or run lengths (RLE) are valid")
-    try:
-        if isinstance(outline, list):
-            polygons = [[float(value) for value in polygon] for polygon in outline]
-            if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-                raise fault
-            codes = coco.frPyObjects(polygons, frame.height, frame.width)
-        else:
-            if list(outline["size"]) != [frame.height, frame.width]:
-                raise InputError(
-                    f"{what} has run lengths of {outline['size'][1]}x{outline['size'][0]} pixels, its photo has "
-                    f"{frame.width}x{frame.height}"
-                )
-            counts = outline["counts"]
-            lengths = [int(count) for count in counts] if isinstance(counts, list) else _run_lengths(counts)
-            # pycocotools fills what the run lengths leave over with whatever is in memory.
-            if sum(lengths) != frame.height * frame.width or min(lengths, default=0) < 0:
-                raise fault
-            plain = {"size": [frame.height, frame.width], "counts": lengths}
-            codes = [coco.frPyObjects(plain, frame.height, frame.width)]
-        pixels: np.ndarray = coco.decode(coco.merge(codes)).astype(bool)
-    except InputError:
-        raise
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        raise fault from error
-    return pixels
-
-
-def _run_lengths(counts: str) -> list[int]:
-    """The run lengths that COCO compresses to characters: 5 bits in each, the lowest first, as differences.
-
-    From the third run on a number is the difference to the run before the last (cocoapi, maskApi.c, rleFrString).
-    """
-    lengths: list[int] = []
-    value = shift = 0
-    for character in counts:
-        code = ord(character) - 48
-        value |= (code & 0x1F) << shift
-        shift += 5
-        if code & 0x20:  # more characters follow
-            continue
-        if code & 0x10:  # negative
-            value -= 1 << shift
-        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-        value = shift = 0
-    return lengths
-
-
-def _pycocotools() -> Any:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise InputError("outlines in COCO JSON need pycocotools: pip install 'ssimpert[coco]'") from error
-    return mask

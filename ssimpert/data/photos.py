@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from solvers.validation import as_integer, shown
 from ssimpert.data.array_files import array_size, decode_array
-from ssimpert.data.decoding import decode_picture, picture_size
+from ssimpert.data.decoding import DecodedPicture, decode_picture, picture_size
 from ssimpert.data.file_kinds import path_exists, path_fault
 from ssimpert.data.frame import Frame
 from ssimpert.data.resizing import DEEP_WHITE, resize_and_crop
@@ -58,16 +56,55 @@ def load_photo(
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype {dtype!r} is not valid; give a floating type such as torch.float32")
     target = resolve_device(device)
+    return framed_photo(name_or_path, decode_photo(name_or_path), size, dtype, target)
 
-    picture, notes = _read(name_or_path)
-    width, height = picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
-    frame = _frame(name_or_path, width, height, size)
-    pixels = resize_and_crop(picture, frame)
+
+def decode_photo(name_or_path: str | Path, *, upright: bool = True) -> DecodedPicture:
+    """The pixels of a photo in its own size: of a sample, an image file or a ``.npy`` array.
+
+    Args:
+        name_or_path: as for :func:`ssimpert.load_image`.
+        upright: whether a camera's EXIF rotation is applied. Default True. Annotations of many data sets are of the
+            pixels as they are stored.
+
+    Raises:
+        InputError: as :func:`ssimpert.load_image`.
+    """
+    path = _file(name_or_path)
+    if path is None:
+        return DecodedPicture(Image.fromarray(sample_array(str(name_or_path))), ())
+    if path.suffix == ".npy":
+        return DecodedPicture(decode_array(path), ())
+    return decode_picture(path, upright=upright)
+
+
+def framed_photo(
+    name_or_path: str | Path,
+    decoded: DecodedPicture,
+    size: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> Photo:
+    """A photo from its decoded pixels, resized and cut.
+
+    Args:
+        name_or_path: what the photo and errors are called.
+        decoded: what :func:`decode_photo` gives.
+        size: as for :func:`ssimpert.load_image`, like ``dtype`` and ``device``.
+        dtype: of the image.
+        device: of the image.
+
+    Raises:
+        InputError: a side has under 16 pixels, or ``device`` is unusable.
+    """
+    target = resolve_device(device)
+    frame = _frame(name_or_path, *decoded.size, size)
+    pixels = resize_and_crop(decoded.pixels, frame)
     if pixels.dtype == np.uint16:
         pixels = pixels / np.float64(DEEP_WHITE)
     tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).unsqueeze(0)
     tensor = tensor.to(dtype) / 255 if pixels.dtype == np.uint8 else tensor.to(dtype)
-    return Photo(str(name_or_path), tensor.to(target), frame, (*notes, *frame.notes()))
+    return Photo(str(name_or_path), tensor.to(target), frame, (*decoded.notes, *frame.notes()))
 
 
 def photo_frame(name_or_path: str | Path, size: int | None = None) -> Frame:
@@ -103,17 +140,6 @@ def _frame(name_or_path: str | Path, width: int, height: int, size: int | None) 
             f"{str(name_or_path)!r} is {width}x{height} pixels; each side must have at least {SMALLEST_IMAGE_SIDE}"
         )
     return Frame(width, height, size)
-
-
-def _read(name_or_path: str | Path) -> tuple[Image.Image | NDArray[Any], tuple[str, ...]]:
-    """The photo's pixels, and what was done to them."""
-    path = _file(name_or_path)
-    if path is None:
-        return Image.fromarray(sample_array(str(name_or_path))), ()
-    if path.suffix == ".npy":
-        return decode_array(path), ()
-    decoded = decode_picture(path)
-    return decoded.pixels, decoded.notes
 
 
 def _file(name_or_path: str | Path) -> Path | None:

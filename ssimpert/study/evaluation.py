@@ -270,8 +270,7 @@ class StudyEvaluator:
         return record | {"writer": "", "worker": worker_name(), "device": str(device)}
 
     def _objects(self, unit: Unit, loaded: LoadedModel, label: int) -> UnitObjects:
-        kind = self.study.data[unit.data].kind
-        return unit_objects(unit.item, label, class_labels(kind, loaded.classifier.labels))
+        return unit_objects(unit.item, label, class_labels(self._dataset(unit.data), loaded.classifier.labels))
 
 
 def outcome_columns(result: PerturbResult) -> dict[str, Any]:

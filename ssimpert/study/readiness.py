@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from ssimpert.analysis.attributions.layer_gradients import module_of_layer
+from ssimpert.data.datasets.item import Dataset
 from ssimpert.errors import InputError
 from ssimpert.formulations.feature_balls import ConstrainedBall, FeatureBallSet, PenalisedBall, target_margin
 from ssimpert.linearization.margins import margin_for
 from ssimpert.perturbation.baselines.foolbox_import import require_foolbox
+from ssimpert.study.class_labels import class_labels
 from ssimpert.study.loaded_model import LoadedModel, load_study_model
+from ssimpert.study.sections.analysis import OBJECT_METRICS
+from ssimpert.study.sections.data import DataSection
 from ssimpert.study.sections.section import OptionError, at_key
 from ssimpert.study.study import Study
 
@@ -45,10 +49,10 @@ def check_ready(study: Study, device: str | torch.device = "cpu") -> tuple[str, 
     Raises:
         InputError: something is missing or does not fit; the message names the section and what would be valid.
     """
+    datasets = []
     for index, section in enumerate(study.data):
         with _of_section("data", index, f"data {section.label!r}"):
-            if len(section.open()) == 0:
-                raise OptionError("has no item; give a folder or a list that has some", key="kind")
+            datasets.append(_checked_data(study, section))
     if study.attacks:
         with _of_section("attack", 0, f"attack {study.attacks[0].label!r}"):
             require_foolbox()
@@ -57,8 +61,33 @@ def check_ready(study: Study, device: str | torch.device = "cpu") -> tuple[str, 
         with _of_section("model", index, f"model {model_section.label!r}"):
             loaded = load_study_model(model_section, device)
         _check_model(study, loaded)
+        _check_label_tables(study, datasets, loaded)
         identities.append(loaded.identity)
     return tuple(identities)
+
+
+def _checked_data(study: Study, section: DataSection) -> Dataset:
+    """The data set of a section; :class:`InputError` where it is empty, or lacks the objects that metrics ask for."""
+    dataset = section.open()
+    if len(dataset) == 0:
+        raise OptionError("has no item; give a folder or a list that has some", key="kind")
+    if study.analysis.needs_objects and not dataset.has_objects:
+        asking = [name for name in study.analysis.metrics if name in OBJECT_METRICS]
+        raise OptionError(
+            f"has no boxes and no masks, which the metrics {', '.join(asking)} need; give their files, or leave the "
+            "metrics out",
+            key="kind",
+        )
+    return dataset
+
+
+def _check_label_tables(study: Study, datasets: Sequence[Dataset], loaded: LoadedModel) -> None:
+    """Raise :class:`OptionError` where metrics ask for a class's objects and no table fits the model's labels."""
+    if not study.analysis.needs_objects:
+        return
+    for index, (section, dataset) in enumerate(zip(study.data, datasets, strict=True)):
+        with _of_section("data", index, f"data {section.label!r} with model {loaded.section.label!r}"):
+            class_labels(dataset, loaded.classifier.labels)
 
 
 def _check_model(study: Study, loaded: LoadedModel) -> None:

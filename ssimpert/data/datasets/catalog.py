@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
-from inspect import Parameter, signature
+from inspect import Parameter, cleandoc, signature
 from pathlib import Path
 from typing import Any
 
+from ssimpert.data.datasets.coco import CocoDataset
 from ssimpert.data.datasets.composites import CompositesDataset
+from ssimpert.data.datasets.csv_list import CsvDataset
+from ssimpert.data.datasets.cub import CubDataset
 from ssimpert.data.datasets.folder import FolderDataset
+from ssimpert.data.datasets.imagenet import ImageNetDataset
+from ssimpert.data.datasets.imagenet_s import ImageNetSDataset
 from ssimpert.data.datasets.item import Dataset
 from ssimpert.data.datasets.samples import SamplesDataset
+from ssimpert.data.datasets.voc import VocDataset
 from ssimpert.errors import InputError, unknown_name
 
-DATASETS: dict[str, type[Dataset]] = {entry.kind: entry for entry in (SamplesDataset, CompositesDataset, FolderDataset)}
+DATASETS: dict[str, type[Dataset]] = {
+    entry.kind: entry
+    for entry in (
+        SamplesDataset,
+        CompositesDataset,
+        FolderDataset,
+        ImageNetDataset,
+        ImageNetSDataset,
+        VocDataset,
+        CocoDataset,
+        CubDataset,
+        CsvDataset,
+    )
+}
 """The data sets by the names of their kinds."""
 
 
@@ -44,10 +64,27 @@ def dataset_options(kind: str) -> Mapping[str, OptionDescription]:
     if kind not in DATASETS:
         raise unknown_name("kind of data", kind, DATASETS)
     described = {}
+    lines = _documented(DATASETS[kind].__doc__)
     for name, parameter in signature(DATASETS[kind]).parameters.items():
         default = MISSING if parameter.default is Parameter.empty else parameter.default
-        described[name] = OptionDescription(name, str(parameter.annotation), default, "")
+        described[name] = OptionDescription(name, str(parameter.annotation), default, lines.get(name, ""))
     return described
+
+
+def _documented(doc: str | None) -> dict[str, str]:
+    """What the section ``Args:`` of a docstring says of each option; a line that goes on is joined."""
+    _, _, section = cleandoc(doc or "").partition("Args:\n")
+    lines: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        begun = re.fullmatch(r" {4}(\w+): (.*)", line)
+        if begun:
+            name, lines[begun[1]] = begun[1], begun[2]
+        elif name and line.startswith(" " * 8):
+            lines[name] += " " + line.strip()
+        elif line.strip():
+            break
+    return lines
 
 
 def open_dataset(kind: str, options: Mapping[str, Any]) -> Dataset:
@@ -63,4 +100,14 @@ def open_dataset(kind: str, options: Mapping[str, Any]) -> Dataset:
     for name, description in known.items():
         if description.default is MISSING and name not in options:
             raise InputError(f"data {kind!r} needs the option {name!r}")
-    return DATASETS[kind](**{name: Path(value) if name == "path" else value for name, value in options.items()})
+    return DATASETS[kind](**{name: _value(known[name], value) for name, value in options.items()})
+
+
+def _value(description: OptionDescription, value: Any) -> Any:
+    """A value as the data set takes it: a text becomes a path where the option is one."""
+    kinds = {part.strip() for part in description.type.split("|")}
+    if "Path" not in kinds or isinstance(value, Path) or (value is None and "None" in kinds):
+        return value
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{description.name} must be a path, got {value!r}")
+    return Path(value)

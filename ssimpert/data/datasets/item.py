@@ -18,8 +18,8 @@ class ObjectAnnotation:
 
     Attributes:
         class_name: as the data set calls the class.
-        box: (x0, y0, x1, y1), ends exclusive, in pixels of the item's image; ``None`` where there is none.
-        mask: (H, W) bool, in pixels of the item's image; ``None`` where there is none.
+        box: (x0, y0, x1, y1), ends exclusive, in pixels of the image; ``None`` where there is none.
+        mask: (H, W) bool, in pixels of the image; ``None`` where there is none.
         difficult: whether the data set calls the object difficult.
         crowd: whether the annotation is of a crowd and not of one object.
     """
@@ -55,9 +55,19 @@ class Item:
 
 
 class Dataset(ABC):
-    """Items by their index. Nothing is decoded before an item is asked for."""
+    """Items by their index. Nothing is decoded before an item is asked for.
+
+    Attributes:
+        kind: what study files call this kind of data set.
+        has_objects: whether the annotation says where objects are.
+        label_table: which of a model's labels belong to each class: a table that is shipped, by its name, or a CSV file
+            (:func:`~ssimpert.data.datasets.label_map.label_map`). ``None`` where every image has one class, whatever a
+            model calls it.
+    """
 
     kind: ClassVar[str]
+    has_objects: bool = True
+    label_table: str | Path | None = None
 
     @abstractmethod
     def __len__(self) -> int:

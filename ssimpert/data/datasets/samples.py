@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from ssimpert.data.datasets.item import Dataset, Item
-from ssimpert.data.photos import load_photo
-from ssimpert.data.samples import sample_array, samples
+from ssimpert.data.datasets.photo_dataset import PhotoDataset
+from ssimpert.data.samples import samples
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.validation import Names, check_names
 
 
-class SamplesDataset(Dataset):
-    """The photos that are installed with scikit-image; ``names``: some of them, default all photos."""
+class SamplesDataset(PhotoDataset):
+    """The photos that are installed with scikit-image.
+
+    Args:
+        names: some of the samples, as a list; default all photos
+    """
 
     kind = "samples"
+    has_objects = False
 
     def __init__(self, names: Names | None = None) -> None:
         known = [sample.name for sample in samples()]
@@ -34,13 +37,8 @@ class SamplesDataset(Dataset):
     def name_of(self, index: int) -> str:
         return self._names[index]
 
+    def photo_of(self, index: int) -> str:
+        return self._names[index]
+
     def files_of(self, index: int) -> tuple[Path, ...]:
         return ()
-
-    def identity_of(self, index: int) -> str:
-        pixels = sample_array(self._names[index])
-        return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-
-    def item(self, index: int, size: int) -> Item:
-        photo = load_photo(self._names[index], size)
-        return Item(photo.name, self.identity_of(index), photo.image[0], photo.frame)
