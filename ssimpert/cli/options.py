@@ -311,7 +311,7 @@ class EngineOptions:
         typer.Option(
             "--shrink/--no-shrink",
             help="Draw a successful perturbation back to the smallest share that still reaches the goal. Such a "
-            "perturbation seldom survives the rounding of the PNG: add --quantize, or use the array. Default: on, "
+            "perturbation seldom survives plain rounding to the PNG's 8 bits; see --quantize. Default: on, "
             "except with --all-steps and for the engine recentred.",
             rich_help_panel=ENGINE_PANEL,
         ),
@@ -329,14 +329,16 @@ class EngineOptions:
         ),
     ] = False
     quantize: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--quantize/--no-quantize",
-            help="Move the result onto 8-bit pixels, so that the PNG itself changes the label and stays in the set. "
-            "Without this option the PNG is the rounded result, and result.json says under 'file' what the PNG does.",
+            help="--quantize moves the result itself onto 8-bit pixels, so that array, PNG and tables are of one "
+            "image that changes the label and stays in the set. --no-quantize rounds the result for the PNG, whatever "
+            "that does. Default: the result is exact, and the PNG is rounded, or where rounding would undo the change "
+            "of the label, quantized. result.json says under 'file' which, and what the PNG does.",
             rich_help_panel=ENGINE_PANEL,
         ),
-    ] = False
+    ] = None
 
 
 @dataclass(frozen=True)
