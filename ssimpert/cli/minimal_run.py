@@ -104,7 +104,7 @@ def minimal_run_from_options(
         engine,
         steps=steps,
         rounds=search_options.rounds,
-        tolerance=search_options.tolerance,
+        tolerance=search_options.tolerance_of(constraint_options.name),
         candidates=search_options.candidates,
         target=search_options.target,
         method=solver_options.method,
@@ -117,7 +117,7 @@ def minimal_run_from_options(
             "engine": engine,
             "steps": steps,
             "rounds": search_options.rounds,
-            "tolerance": search_options.tolerance,
+            "tolerance": search_options.tolerance_of(constraint_options.name),
             "candidates": search_options.candidates,
             "outside": search_options.outside,
         },
@@ -129,7 +129,8 @@ def _check_search(search_options: SearchOptions) -> None:
 
     with options_are_at_fault():
         check_count("rounds", search_options.rounds)
-        check_share("tolerance", search_options.tolerance)
+        if search_options.tolerance is not None:
+            check_share("tolerance", search_options.tolerance)
 
 
 def _ball_run(
@@ -155,13 +156,13 @@ def _ball_run(
         if ball.gamma == 0:
             raise UsageError("--gamma 0 leaves minimal no weight to begin with; give a positive one")
     else:
-        ball = constrained_ball(values, settings, stop_at_success=True, shrink=False, target=target)
+        ball = constrained_ball(values, settings, stop_at_success=True, shrink=True, target=target)
     return MinimalRun(
         ball,
         engine=None,
         steps=steps,
         rounds=search_options.rounds,
-        tolerance=search_options.tolerance,
+        tolerance=search_options.tolerance_of(ball_method),
         candidates=search_options.candidates,
         target=target,
         method=solver_options.method,
@@ -173,7 +174,7 @@ def _ball_run(
             **recorded_target(target),
             "steps": steps,
             "rounds": search_options.rounds,
-            "tolerance": search_options.tolerance,
+            "tolerance": search_options.tolerance_of(ball_method),
         },
     )
 
@@ -263,6 +264,7 @@ def _ball_of_least_strength(
         image,
         ball.strength,
         unit=ball.strength_unit,
+        needed=ball.needed_strength,
         rounds=minimal_run.rounds,
         tolerance=minimal_run.tolerance,
     )

@@ -341,6 +341,10 @@ class EngineOptions:
     ] = None
 
 
+# The relative width at which a bracket of levels is closed.
+TOLERANCE, FEATURE_TOLERANCE = 0.005, 0.05
+
+
 @dataclass(frozen=True)
 class SearchOptions:
     """How ``minimal`` searches for the least level."""
@@ -361,13 +365,14 @@ class SearchOptions:
         int, count_option(at_least=1, help="The largest number of levels for each image.", rich_help_panel=ENGINE_PANEL)
     ] = 20
     tolerance: Annotated[
-        float,
+        float | None,
         number_option(
             help="An image is done when the relative width of its bracket of levels is at most this number, between "
-            "0 and 1.",
+            f"0 and 1. Default {TOLERANCE:g}, {FEATURE_TOLERANCE:g} for balls of features, each of whose steps passes "
+            "the network many times.",
             rich_help_panel=ENGINE_PANEL,
         ),
-    ] = 0.005
+    ] = None
     candidates: Annotated[
         int,
         count_option(
@@ -380,6 +385,12 @@ class SearchOptions:
     target: TargetClass = None
     support: SupportMasks = None
     outside: Outside = False
+
+    def tolerance_of(self, formulation: Formulation) -> float:
+        """``--tolerance``, or the default for ``formulation``."""
+        of_features = formulation in (*FEATURE_FORMULATIONS, BallMethod.PENALISED)
+        default = FEATURE_TOLERANCE if of_features else TOLERANCE
+        return default if self.tolerance is None else self.tolerance
 
 
 # The tolerance and the number of iterations of each convex step: of most sets, and of balls of features, whose products
