@@ -11,7 +11,14 @@ from ssimpert.cli.constraints import values_of
 from ssimpert.cli.engines import check_engine_fits
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.exit_codes import options_are_at_fault
-from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, PerceptualBall, constrained_ball, penalised_ball
+from ssimpert.cli.feature_balls import (
+    BallMethod,
+    ConstrainedBall,
+    FeatureBallSet,
+    PerceptualBall,
+    constrained_ball,
+    penalised_ball,
+)
 from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
 from ssimpert.cli.perturb_run import SOLVER_OPTIONS_TAKEN, check_ball_set, refuse_others, set_around
 from ssimpert.cli.photo_loop import ProcessPhoto, WriteFiles
@@ -61,6 +68,11 @@ class MinimalRun:
     settings: solvers.Settings
     region: Region | None
     options: dict[str, Any]
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether each step solves a problem with derivatives of the network."""
+        return isinstance(self.constraint, FeatureBallSet | ConstrainedBall)
 
     def resolve(self, model: Classifier) -> dict[str, Any]:
         """The options for the record whose values ``model`` decides.
