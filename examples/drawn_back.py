@@ -18,6 +18,7 @@ from torch import Tensor
 import ssimpert
 from benchmarks.script_options import ROOT, output_path, script_parser
 from ssimpert.cli.constraints import ConstraintName, build_constraint
+from ssimpert.models.forward_passes import forward
 from ssimpert.perturbation.results import PerturbResult
 
 PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "motorcycle", "rocket")
@@ -32,20 +33,30 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def table(names: list[str], whole: PerturbResult, drawn_back: PerturbResult) -> str:
-    """A row of Markdown for each photo: mean SSIM and l2 norm before and after, and the share that was kept."""
+def table(names: list[str], whole: PerturbResult, drawn_back: PerturbResult, pictures: list[tuple[bool, bool]]) -> str:
+    """A row of Markdown for each photo: mean SSIM and l2 norm before and after, the share that was kept, and whether
+    the rounded and the quantised PNG still fool the model."""
     lines = [
-        "| photo | mean SSIM as found | drawn back | l2 norm as found | drawn back | share |",
-        "|---|---|---|---|---|---|",
+        "| photo | mean SSIM as found | drawn back | l2 norm as found | drawn back | share | PNG rounded, quantised |",
+        "|---|---|---|---|---|---|---|",
     ]
     before, after = whole.rows(), drawn_back.rows()
     for k, name in enumerate(names):
+        fools = ["fools" if fooled else "does not" for fooled in pictures[k]]
         reached = "" if after[k]["success"] else " (goal not reached)"
         lines.append(
             f"| {name}{reached} | {before[k]['ssim']:.4f} | {after[k]['ssim']:.6f} | {before[k]['l2_norm']:.2f} "
-            f"| {after[k]['l2_norm']:.3f} | {after[k]['shrink_share']:.4f} |"
+            f"| {after[k]['l2_norm']:.3f} | {after[k]['shrink_share']:.4f} | {', '.join(fools)} |"
         )
     return "\n".join(lines)
+
+
+def pictures_that_fool(model: ssimpert.Classifier, image: Tensor, result: PerturbResult) -> list[tuple[bool, bool]]:
+    """Whether the rounded and the quantised 8-bit picture of each photo reach the goal."""
+    rounded = (result.adversarial * 255).round() / 255
+    margins = result.margin(forward(model, rounded), result.label)
+    quantized = ssimpert.quantize(model, image, result)
+    return list(zip((margins > 0).tolist(), quantized.success.tolist(), strict=True))
 
 
 def picture(names: list[str], image: Tensor, whole: PerturbResult, drawn_back: PerturbResult) -> Figure:
@@ -72,7 +83,7 @@ def main() -> None:
     image = torch.cat([ssimpert.load_image(name, size=model.input_size) for name in names])
     constraint = build_constraint(ConstraintName.WINDOW_SSIM, {})
     whole, drawn_back = (ssimpert.perturb(model, image, constraint, shrink=shrink) for shrink in (False, True))
-    print(table(names, whole, drawn_back), flush=True)
+    print(table(names, whole, drawn_back, pictures_that_fool(model, image, drawn_back)), flush=True)
     path = output_path(PICTURE, record=options.record)
     picture(names, image, whole, drawn_back).savefig(path, dpi=110, pil_kwargs={"quality": 88})
     print(f"written: {path.relative_to(ROOT)}")

@@ -27,19 +27,26 @@ def main() -> None:
     except KeyboardInterrupt:  # where typer was not there yet to catch it
         fail("stopped by SIGINT before any work was done", 130)
     except Exception as error:
-        # Imported only now, since the solvers load torch, which `--help` does not need.
-        from solvers.errors import MethodError, ProblemError
         from ssimpert.cli.errors import UsageError
         from ssimpert.cli.interruption import Stopped
         from ssimpert.errors import InputError
 
         if isinstance(error, Stopped):
             fail(str(error), error.exit_code)
-        if isinstance(error, (ProblemError, MethodError, UsageError)):
+        if isinstance(error, UsageError) or _is_of_solvers(error):
             fail(str(error), WRONG_USAGE)
         if isinstance(error, (InputError, OSError)):
             fail(str(error), FAILED)
         raise
+
+
+def _is_of_solvers(error: Exception) -> bool:
+    """Whether the solvers refuse a problem or a method. The solvers load torch, and are not loaded to answer this."""
+    if "solvers" not in sys.modules:
+        return False
+    from solvers.errors import MethodError, ProblemError
+
+    return isinstance(error, (ProblemError, MethodError))
 
 
 def fail(message: str, code: int) -> None:

@@ -78,7 +78,8 @@ def compare_photo(workspace: Workspace, perturb_run: PerturbRun, options: dict[s
             from ssimpert.report.comparison_files import save_comparison_figure
 
             stage("drawing", 0, None)
-            record = workspace.write_perturbation(index, image, result, folder)
+            keeps_goal = perturb_run.png_keeps_goal
+            record = workspace.write_perturbation(index, image, result, folder, png_keeps_goal=keeps_goal)
             save_comparison_figure(folder, image, result, comparison, labels=workspace.classifier.labels)
             save_maps(comparison, folder / "maps.npz")
             record["files"] += ["figure.png", "figure.svg", "maps.npz"]

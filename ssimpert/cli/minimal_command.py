@@ -52,6 +52,7 @@ def minimal(
     from ssimpert.cli.minimal_run import check_curve, minimal_photo, minimal_run_from_options
     from ssimpert.cli.photos import select_photos
     from ssimpert.cli.run_record import run_record
+    from ssimpert.cli.terminal import say
     from ssimpert.cli.workspace import Workspace
 
     model_options.check()
@@ -60,6 +61,11 @@ def minimal(
     check_curve(minimal_run, curve)
     run, region = run_record("minimal", model_options.model, minimal_run.options | {"curve": curve}), minimal_run.region
     workspace = Workspace(selection, model_options, output_options, run, resolve=minimal_run.resolve, region=region)
+    if minimal_run.is_slow:
+        say(
+            "each step towards a ball of features passes the network tens of times: a photo takes minutes. A larger "
+            "--tolerance and fewer --steps and --rounds shorten the search"
+        )
     records = workspace.process("looking for least levels", minimal_photo(workspace, minimal_run, curve))
     if json:
         from ssimpert.cli.json_output import print_json

@@ -11,7 +11,14 @@ from ssimpert.cli.constraints import values_of
 from ssimpert.cli.engines import check_engine_fits
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.exit_codes import options_are_at_fault
-from ssimpert.cli.feature_balls import BallMethod, FeatureBallSet, PerceptualBall, constrained_ball, penalised_ball
+from ssimpert.cli.feature_balls import (
+    BallMethod,
+    ConstrainedBall,
+    FeatureBallSet,
+    PerceptualBall,
+    constrained_ball,
+    penalised_ball,
+)
 from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
 from ssimpert.cli.perturb_run import SOLVER_OPTIONS_TAKEN, check_ball_set, refuse_others, set_around
 from ssimpert.cli.photo_loop import ProcessPhoto, WriteFiles
@@ -62,6 +69,11 @@ class MinimalRun:
     region: Region | None
     options: dict[str, Any]
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether each step solves a problem with derivatives of the network."""
+        return isinstance(self.constraint, FeatureBallSet | ConstrainedBall)
+
     def resolve(self, model: Classifier) -> dict[str, Any]:
         """The options for the record whose values ``model`` decides.
 
@@ -104,7 +116,7 @@ def minimal_run_from_options(
         engine,
         steps=steps,
         rounds=search_options.rounds,
-        tolerance=search_options.tolerance,
+        tolerance=search_options.tolerance_of(constraint_options.name),
         candidates=search_options.candidates,
         target=search_options.target,
         method=solver_options.method,
@@ -117,7 +129,7 @@ def minimal_run_from_options(
             "engine": engine,
             "steps": steps,
             "rounds": search_options.rounds,
-            "tolerance": search_options.tolerance,
+            "tolerance": search_options.tolerance_of(constraint_options.name),
             "candidates": search_options.candidates,
             "outside": search_options.outside,
         },
@@ -129,7 +141,8 @@ def _check_search(search_options: SearchOptions) -> None:
 
     with options_are_at_fault():
         check_count("rounds", search_options.rounds)
-        check_share("tolerance", search_options.tolerance)
+        if search_options.tolerance is not None:
+            check_share("tolerance", search_options.tolerance)
 
 
 def _ball_run(
@@ -155,13 +168,13 @@ def _ball_run(
         if ball.gamma == 0:
             raise UsageError("--gamma 0 leaves minimal no weight to begin with; give a positive one")
     else:
-        ball = constrained_ball(values, settings, stop_at_success=True, shrink=False, target=target)
+        ball = constrained_ball(values, settings, stop_at_success=True, shrink=True, target=target)
     return MinimalRun(
         ball,
         engine=None,
         steps=steps,
         rounds=search_options.rounds,
-        tolerance=search_options.tolerance,
+        tolerance=search_options.tolerance_of(ball_method),
         candidates=search_options.candidates,
         target=target,
         method=solver_options.method,
@@ -173,7 +186,7 @@ def _ball_run(
             **recorded_target(target),
             "steps": steps,
             "rounds": search_options.rounds,
-            "tolerance": search_options.tolerance,
+            "tolerance": search_options.tolerance_of(ball_method),
         },
     )
 
@@ -263,6 +276,7 @@ def _ball_of_least_strength(
         image,
         ball.strength,
         unit=ball.strength_unit,
+        needed=ball.needed_strength,
         rounds=minimal_run.rounds,
         tolerance=minimal_run.tolerance,
     )

@@ -312,7 +312,7 @@ class EngineOptions:
         typer.Option(
             "--shrink/--no-shrink",
             help="Draw a successful perturbation back to the smallest share that still reaches the goal. Such a "
-            "perturbation seldom survives the rounding of the PNG: add --quantize, or use the array. Default: on, "
+            "perturbation seldom survives plain rounding to the PNG's 8 bits; see --quantize. Default: on, "
             "except with --all-steps and for the engine recentred.",
             rich_help_panel=ENGINE_PANEL,
         ),
@@ -330,14 +330,20 @@ class EngineOptions:
         ),
     ] = False
     quantize: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--quantize/--no-quantize",
-            help="Move the result onto 8-bit pixels, so that the PNG itself changes the label and stays in the set. "
-            "Without this option the PNG is the rounded result, and result.json says under 'file' what the PNG does.",
+            help="--quantize moves the result itself onto 8-bit pixels, so that array, PNG and tables are of one "
+            "image that changes the label and stays in the set. --no-quantize rounds the result for the PNG, whatever "
+            "that does. Default: the result is exact, and the PNG is rounded, or where rounding would undo the change "
+            "of the label, quantized. result.json says under 'file' which, and what the PNG does.",
             rich_help_panel=ENGINE_PANEL,
         ),
-    ] = False
+    ] = None
+
+
+# The relative width at which a bracket of levels is closed.
+TOLERANCE, FEATURE_TOLERANCE = 0.005, 0.05
 
 
 @dataclass(frozen=True)
@@ -360,13 +366,14 @@ class SearchOptions:
         int, count_option(at_least=1, help="The largest number of levels for each image.", rich_help_panel=ENGINE_PANEL)
     ] = 20
     tolerance: Annotated[
-        float,
+        float | None,
         number_option(
             help="An image is done when the relative width of its bracket of levels is at most this number, between "
-            "0 and 1.",
+            f"0 and 1. Default {TOLERANCE:g}, {FEATURE_TOLERANCE:g} for balls of features, each of whose steps passes "
+            "the network many times.",
             rich_help_panel=ENGINE_PANEL,
         ),
-    ] = 0.005
+    ] = None
     candidates: Annotated[
         int,
         count_option(
@@ -379,6 +386,12 @@ class SearchOptions:
     target: TargetClass = None
     support: SupportMasks = None
     outside: Outside = False
+
+    def tolerance_of(self, formulation: Formulation) -> float:
+        """``--tolerance``, or the default for ``formulation``."""
+        of_features = formulation in (*FEATURE_FORMULATIONS, BallMethod.PENALISED)
+        default = FEATURE_TOLERANCE if of_features else TOLERANCE
+        return default if self.tolerance is None else self.tolerance
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ def perturb_photo(workspace: Workspace, perturb_run: PerturbRun) -> ProcessPhoto
 
     def process_photo(index: int, image: Tensor, stage: Stage) -> WriteFiles:
         result = perturbed(workspace, perturb_run, index, image, stage)
-        return lambda folder: workspace.write_perturbation(index, image, result, folder)
+        keeps_goal = perturb_run.png_keeps_goal
+        return lambda folder: workspace.write_perturbation(index, image, result, folder, png_keeps_goal=keeps_goal)
 
     return process_photo
 

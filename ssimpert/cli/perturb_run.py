@@ -58,7 +58,8 @@ class PerturbRun:
     Attributes:
         constraint: as in :func:`ssimpert.perturb`; or a set that needs the model, or a perceptual ball, which takes no
             engine.
-        engine, faithful, steps, quantize, method, settings: as in :func:`ssimpert.perturb`.
+        engine, faithful, steps, method, settings: as in :func:`ssimpert.perturb`.
+        quantize: whether the result itself has 8-bit pixels; None where only the PNG may be quantized.
         stop_at_success, shrink: as in :func:`ssimpert.perturb`.
         target: the class to aim at, by its name or number; None for any class but the image's own.
         region: where pixels may change; None for everywhere.
@@ -72,11 +73,19 @@ class PerturbRun:
     stop_at_success: bool
     shrink: bool
     target: str | None
-    quantize: bool
+    quantize: bool | None
     region: Region | None
     method: str
     settings: solvers.Settings
     options: dict[str, Any]
+
+    @property
+    def png_keeps_goal(self) -> bool:
+        """Whether the PNG is quantized where rounding would undo the change of the label.
+
+        Quantisation would not keep to a region.
+        """
+        return self.quantize is None and self.region is None
 
     @property
     def progress_steps(self) -> int | None:
@@ -123,7 +132,7 @@ class PerturbRun:
             shrink=self.shrink,
             method=self.method,
             settings=self.settings,
-            quantize=self.quantize,
+            quantize=self.quantize is True,
             observer=lambda state: advance(),
         )
 
@@ -177,10 +186,14 @@ def perturb_run_from_options(
             "steps": steps,
             "until_success": stop_at_success,
             "shrink": shrink,
-            "quantize": engine_options.quantize,
+            "quantize": _recorded_quantize(engine_options.quantize),
             "outside": engine_options.outside,
         },
     )
+
+
+def _recorded_quantize(quantize: bool | None) -> bool | str:
+    return "only the PNG" if quantize is None else quantize
 
 
 def _is_drawn_back(engine_options: EngineOptions, *, is_published: bool) -> bool:
@@ -222,7 +235,7 @@ def _ball_run(
         **solver_options.effective(ball_method),
         **recorded_target(target),
         "steps": steps,
-        "quantize": engine_options.quantize,
+        "quantize": _recorded_quantize(engine_options.quantize),
     }
     ball: PerceptualBall
     if is_penalised:

@@ -15,6 +15,9 @@ from ssimpert.escaping import printable
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+# Where stderr is no terminal, a photo that takes longer gets a line after so many seconds, and again and again.
+SECONDS_OF_SILENCE = 60.0
+
 Stage = Callable[[str, int, int | None], None]
 """Called with the name of what is being done, how many of its steps are done, and how many there are (``None``:
 unknown)."""
@@ -61,7 +64,7 @@ def photos_progress(description: str, count: int) -> Iterator[PhotosProgress]:
     """Progress through ``count`` photos, with the time that is left.
 
     A terminal gets a bar for the photos and a bar for the stages of the photo in hand. Elsewhere each photo gets a
-    plain line when it is done.
+    plain line when it is done, and one a minute before that.
     """
     if sys.stderr.isatty():
         with _photo_bars(description, count) as progress:
@@ -73,7 +76,16 @@ def photos_progress(description: str, count: int) -> Iterator[PhotosProgress]:
     def begin(name: str) -> Stage:
         nonlocal photo_began
         photo_began = time.monotonic()
-        return lambda stage, steps_done, steps: None
+        said_at = photo_began
+
+        def tell(stage: str, steps_done: int, steps: int | None) -> None:
+            nonlocal said_at
+            if time.monotonic() - said_at >= SECONDS_OF_SILENCE:
+                said_at = time.monotonic()
+                of = "" if steps is None else f" of at most {steps}"
+                say(f"{done + 1}/{count} {name}: {stage}, {steps_done}{of} ({duration(said_at - photo_began)})")
+
+        return tell
 
     def end(name: str, outcome: str) -> None:
         nonlocal done

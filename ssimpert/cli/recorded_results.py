@@ -20,12 +20,14 @@ class RecordedResults:
         constraint: the set that the perturbations keep to, or what stands in its place; None for no set.
         settings: how the perturbations were made.
         conditions: the set and the steps in words; see :func:`ssimpert.report.conditions.conditions`.
+        pictures: what each PNG does; see :func:`ssimpert.cli.outputs.write_images`.
     """
 
     entries: Sequence[dict[str, Any]]
     constraint: object
     settings: dict[str, Any]
     conditions: str
+    pictures: Sequence[dict[str, Any]] = ()
 
     @property
     def name(self) -> str:
@@ -45,5 +47,9 @@ def recorded_results(records: Sequence[dict[str, Any]], constraint: object, key:
     prefix = "" if key == "result" else f"{key}_"
     first = records[0]
     return RecordedResults(
-        [record[key] for record in records], constraint, first[f"{prefix}settings"], first[f"{prefix}conditions"]
+        [record[key] for record in records],
+        constraint,
+        first[f"{prefix}settings"],
+        first[f"{prefix}conditions"],
+        [record["file"] for record in records] if key == "result" else (),
     )

@@ -28,7 +28,7 @@ def perturbation_table(
 
     The excess says by how much the perturbation lies outside of its own set.
     """
-    shown = table("Perturbation", _perturbation_caption(results))
+    shown = table("Perturbation", _perturbation_caption(results) + _pictures_note(names, results[0]))
     for heading in ("image", "perturbation", "label: before → after"):
         shown.add_column(cell(heading))
     # The distance of global SSIM balls is shown for these sets only, since a terminal is narrow.
@@ -85,9 +85,23 @@ def _shrink_note(result: PerturbResult | RecordedResults) -> list[str]:
     if not result.settings.get("stop_at_success", False):
         return []
     if result.settings.get("shrink", False):
-        kept = "" if result.settings.get("quantized", False) else " The 8 bits of the PNG may undo them (--quantize)."
-        return [f"Successes are drawn back to the smallest share of the perturbation that reaches the goal.{kept}"]
+        return ["Successes are drawn back to the smallest share of the perturbation that reaches the goal."]
     return ["Successes are shown as found, not drawn back to what the goal needs (--shrink)."]
+
+
+def _pictures_note(names: list[str], result: PerturbResult | RecordedResults) -> str:
+    """Which PNGs are not the rounded results, and which lost the goal; nothing where all are rounded and reach it."""
+    if not isinstance(result, RecordedResults) or result.settings.get("quantized", False):
+        return ""
+    lines = []
+    pairs = list(zip(names, result.rows(), result.pictures, strict=True))
+    quantized = [Path(name).name for name, _, picture in pairs if picture["pixels"] == "quantized"]
+    if quantized:
+        lines.append(f"The PNG is quantized, since rounding to 8 bits would undo the change: {', '.join(quantized)}.")
+    undone = [Path(name).name for name, row, picture in pairs if row["success"] and not picture["success"]]
+    if undone:
+        lines.append(f"The 8 bits of the PNG undo the change, only the array has it: {', '.join(undone)}.")
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _remark(row: dict[str, Any]) -> str:

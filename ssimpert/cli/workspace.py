@@ -122,7 +122,9 @@ class Workspace:
         self.output.claim(self.photos, self._inputs, in_folder_itself=self._in_folder_itself)
         return process_photos(description, self.output, self.photos, self.load, process_photo)
 
-    def write_perturbation(self, index: int, image: Tensor, result: PerturbResult, folder: Path) -> dict[str, Any]:
+    def write_perturbation(
+        self, index: int, image: Tensor, result: PerturbResult, folder: Path, *, png_keeps_goal: bool = False
+    ) -> dict[str, Any]:
         """Write the perturbed picture of one photo, and return what the record says about this photo.
 
         Args:
@@ -130,12 +132,13 @@ class Workspace:
             image: the photo, (1, 3, S, S) in [0, 1].
             result: the perturbation of ``image``.
             folder: an existing folder for the files.
+            png_keeps_goal: whether the PNG is quantized where rounding would undo the result.
         """
         from ssimpert import __version__
         from ssimpert.cli.outputs import write_images
         from ssimpert.report.conditions import conditions
 
-        file = write_images(self.classifier, image, result, folder)
+        file = write_images(self.classifier, image, result, folder, png_keeps_goal=png_keeps_goal)
         (numbers,) = result.rows()
         name = self.classifier.label_name
         return {

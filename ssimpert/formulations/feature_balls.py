@@ -106,6 +106,8 @@ class PenalisedBall:
         return 1 / self.gamma
 
     strength_unit = "1 / gamma"
+    # Nothing tells which strength a perturbation would have needed.
+    needed_strength = None
 
     def at_strength(self, strength: float) -> PenalisedBall:
         """The same run with another weight on the features, which stays."""
@@ -166,6 +168,14 @@ class ConstrainedBall:
         return self.radius
 
     strength_unit = "radius"
+
+    @staticmethod
+    def needed_strength(result: PerturbResult) -> float:
+        """The radius that a perturbation needs: its true feature distance."""
+        from ssimpert.perturbation import FeatureBallResult
+
+        assert isinstance(result, FeatureBallResult)
+        return float(result.feature_distance)
 
     def at_strength(self, strength: float) -> ConstrainedBall:
         """The same run with another radius."""

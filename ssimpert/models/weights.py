@@ -34,7 +34,7 @@ def load_weights_file(network: nn.Module, path: str | Path, name: str) -> None:
         InputError: there is no such file, it is no state dict, or its keys or shapes are not those of the network,
             which may then be filled in part. Also for a tensor that is sparse, nested, quantised or without values (on
             the meta device), that is complex, integer or bool where the network has real numbers, or that has values
-            which are NaN or infinite.
+            which are NaN or infinite, or become infinite in the network's dtype.
     """
     state = _read(Path(path))
     expected = network.state_dict()
@@ -109,6 +109,10 @@ def _fault(value: Tensor, expected: Any) -> str | None:
     # A network may hold infinities itself, in the mask of an attention.
     if unusable and not (isinstance(expected, Tensor) and not expected.is_meta and _count_unusable(expected)):
         return f"has {unusable} values that are NaN or infinite, of {value.numel()}"
+    if isinstance(expected, Tensor) and expected.is_floating_point() and value.is_floating_point():
+        lost = _count_unusable(value.to(expected.dtype)) - unusable
+        if lost:
+            return f"has {lost} values that are too large for {expected.dtype}, of {value.numel()}"
     return None
 
 

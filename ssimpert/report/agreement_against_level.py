@@ -16,8 +16,18 @@ from ssimpert.analysis.statistics.summaries import summarize
 from ssimpert.analysis.statistics.table import FAMILY_COLUMNS, split_hint
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.escaping import figure_text
-from ssimpert.report.drawing import SMALL_SIZE, TEXT_SIZE, TITLE_SIZE, agg_figure, line_style, plain_axes, shortened
+from ssimpert.report.drawing import (
+    SMALL_SIZE,
+    TEXT_SIZE,
+    TITLE_SIZE,
+    agg_figure,
+    caption_lines,
+    line_style,
+    plain_axes,
+    shortened,
+)
 from ssimpert.report.names import method_and_map, metric_name
+from ssimpert.report.run_conditions import run_conditions
 from ssimpert.validation import Names, check_share
 
 if TYPE_CHECKING:
@@ -42,7 +52,7 @@ def agreement_against_level_figure(
     """Mean agreement with its bootstrap interval against the level: a panel for each metric, a line for each map.
 
     The points of one level stand a little beside each other, since their intervals would hide one another. A mean over
-    no images leaves a gap in its line.
+    no images leaves a gap in its line. Above the panels the figure names the sets, windows and steps of the table.
 
     Args:
         table: the per-image tables (:mod:`ssimpert.analysis.statistics.table`) of all levels together, with the level
@@ -96,7 +106,8 @@ def agreement_against_level_figure(
     dashed = "Dashed: controls." if controls else ""
     images = table["image"].nunique()
     note = f"Means over {images} images with {100 * confidence:g}% bootstrap intervals, side by side at each level. "
-    figure.suptitle(note + dashed, fontsize=SMALL_SIZE, x=0.01, ha="left")
+    lines_above = [note + dashed, caption_lines(run_conditions(table), figure.get_figwidth() - 0.5)]
+    figure.suptitle("\n".join(filter(None, lines_above)), fontsize=SMALL_SIZE, x=0.01, ha="left")
     return figure
 
 

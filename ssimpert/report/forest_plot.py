@@ -17,11 +17,13 @@ from ssimpert.report.drawing import (
     TEXT_SIZE,
     TITLE_SIZE,
     agg_figure,
+    caption_lines,
     decimal,
     estimate,
     shortened,
 )
 from ssimpert.report.names import method_and_map, metric_name
+from ssimpert.report.run_conditions import run_conditions
 from ssimpert.validation import check_share
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ REQUIRED_COLUMNS = (
 )
 # In inches: the figure's width, the height of a line, and the space above, below and between the metrics.
 FIGURE_WIDTH, LINE_HEIGHT, SPACE_ABOVE, SPACE_BELOW, SPACE_BETWEEN = 12.5, 0.235, 0.6, 0.85, 0.75
+# The height of a further line of the caption.
+CAPTION_LINE_HEIGHT = 0.17
 # In shares of the width: where the labels end, where the axes end, and where the columns of text begin.
 LABELS_END, AXIS_END = 0.29, 0.63
 COLUMN_STARTS = {"difference": 0.655, "p (Holm)": 0.845, "d_z": 0.92, "n": 0.97}
@@ -54,7 +58,8 @@ def forest_plot(differences: pd.DataFrame, *, metrics: Sequence[str] | None = No
     """Each method's map against each control: mean difference, its interval, Holm's p-value and Cohen's d_z.
 
     Each metric has a block with its own axis, since metrics have different scales. A block shows the maps in bold, and
-    below each map the controls that were subtracted from it.
+    below each map the controls that were subtracted from it. Below them the figure names the sets, windows and steps,
+    where the table has them.
 
     Args:
         differences: the table that :func:`ssimpert.analysis.paired_differences` returned, or rows of it.
@@ -82,15 +87,18 @@ def forest_plot(differences: pd.DataFrame, *, metrics: Sequence[str] | None = No
 
     blocks = [(metric, _lines(differences[differences["metric"] == metric])) for metric in chosen]
     block_heights = [LINE_HEIGHT * (len(lines) + 0.6) for _, lines in blocks]
-    height = SPACE_ABOVE + sum(block_heights) + SPACE_BETWEEN * (len(blocks) - 1) + SPACE_BELOW
+    confidence = float(differences["confidence"].iloc[0])
+    conditions = caption_lines(run_conditions(differences), FIGURE_WIDTH - 0.5)
+    caption = "\n".join(filter(None, [_caption(confidence, level), conditions]))
+    space_below = SPACE_BELOW + CAPTION_LINE_HEIGHT * len(conditions.splitlines())
+    height = SPACE_ABOVE + sum(block_heights) + SPACE_BETWEEN * (len(blocks) - 1) + space_below
     figure = agg_figure((FIGURE_WIDTH, height), None)
     top = height - SPACE_ABOVE
     for (metric, lines), block_height in zip(blocks, block_heights, strict=True):
         box = (LABELS_END, (top - block_height) / height, AXIS_END - LABELS_END, block_height / height)
         _block(figure.add_axes(box), metric, lines, level)
         top -= block_height + SPACE_BETWEEN
-    confidence = float(differences["confidence"].iloc[0])
-    figure.text(0.012, 0.08 / height, _caption(confidence, level), fontsize=SMALL_SIZE, va="bottom")
+    figure.text(0.012, 0.08 / height, caption, fontsize=SMALL_SIZE, va="bottom")
     return figure
 
 

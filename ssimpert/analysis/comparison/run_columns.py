@@ -47,6 +47,7 @@ def run_columns(model: nn.Module, result: PerturbResult, seed: int) -> dict[str,
         "luminance": _luminance_text(windowed),
         "layers": ", ".join(_layers(constraint, settings)),
         "engine": _engine(settings, has_set=constraint is not None),
+        "steps": float(settings["steps"]) if "steps" in settings else math.nan,
         "seed": int(seed),
     }
     count = len(result.label)

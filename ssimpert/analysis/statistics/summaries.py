@@ -15,7 +15,7 @@ from solvers.validation import as_list, shown
 from ssimpert.analysis.map_agreement.metrics import AGREEMENT_METRICS
 from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, RESAMPLES, Interval, IntervalMethod, bootstrap_interval
 from ssimpert.analysis.statistics.paired_tests import PERMUTATIONS, cohens_dz, holm, rank_biserial, sign_flip_test
-from ssimpert.analysis.statistics.table import COLUMNS, check_table
+from ssimpert.analysis.statistics.table import COLUMNS, check_table, run_values
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.validation import Names
 
@@ -55,7 +55,8 @@ def summarize(
         ``undefined`` (the images where it is NaN) and ``reasons`` with their counts, the most frequent first; ``mean``
         and ``median``; ``low`` and ``high``, the ends of the mean's interval; ``interval``, ``confidence``,
         ``resamples``, ``units`` (the images or clusters that are resampled) and ``seed``. Numbers over no images are
-        NaN.
+        NaN. At the end come those of :data:`~ssimpert.analysis.RUN_COLUMNS` in which all rows of the table agree, such
+        as ``threshold``, ``window``, ``border`` and ``steps``.
 
     Raises:
         InputError: a table that :func:`~ssimpert.analysis.check_table` refuses, such as one of several runs that ``by``
@@ -107,7 +108,7 @@ def summarize(
                 **_interval_columns(bounds),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(**run_values(table))
 
 
 def paired_differences(
@@ -153,8 +154,8 @@ def paired_differences(
         both are defined), ``undefined`` (the images where either is NaN), ``unpaired`` (the images that only one of
         them has); ``difference`` (the mean of method minus control, in the direction of the metric), ``median``,
         ``low``, ``high``; ``p_value`` of the two-sided sign-flip test and ``p_holm``; ``cohens_dz`` and
-        ``rank_biserial``, over images; ``test``, ``permutations``, ``comparisons`` and the columns of the interval as
-        in :func:`summarize`.
+        ``rank_biserial``, over images; ``test``, ``permutations``, ``comparisons``, and the columns of the interval and
+        of the run as in :func:`summarize`.
 
     Raises:
         InputError: a table that :func:`~ssimpert.analysis.check_table` refuses, an unknown name or column, a method
@@ -216,7 +217,7 @@ def paired_differences(
                 **_interval_columns(bounds),
             }
         )
-    return _corrected(pd.DataFrame(rows))
+    return _corrected(pd.DataFrame(rows).assign(**run_values(table)))
 
 
 def _corrected(result: pd.DataFrame) -> pd.DataFrame:
@@ -250,6 +251,7 @@ def _parts(table: pd.DataFrame, columns: list[str]) -> list[tuple[dict[str, Any]
 
 def _with_columns(result: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
     """``result`` with columns of one value each in front of its own."""
+    result = result.drop(columns=[name for name in run_values(result) if name in values])
     result = result.rename(columns={name: f"bootstrap_{name}" for name in values})
     for position, (name, value) in enumerate(values.items()):
         result.insert(position, name, value)

@@ -17,7 +17,7 @@ columns tell them apart: see ``by`` of :func:`ssimpert.analysis.summarize`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,14 +45,16 @@ RUN_COLUMNS = (
     "luminance",
     "layers",
     "engine",
+    "steps",
     "seed",
 )
 """The columns that say which run a row is of; the rows of a run's controls have the values of their run.
 
 ``model``, ``constraint`` and ``engine`` are names. ``level`` is what the perturbation was allowed (``1 - threshold``,
 the distance, the radius, or the weight ``gamma``), and ``level_unit`` says which of these. ``threshold``, ``window``,
-``border`` and ``luminance`` are of a set with windows, ``layers`` of a feature distance. ``seed`` is the comparison's.
-Text is empty, and a number is NaN, where a formulation has no such thing.
+``border`` and ``luminance`` are of a set with windows, ``layers`` of a feature distance. ``steps`` is how many were
+allowed, of ``minimal_budget`` at each level. ``seed`` is the comparison's. Text is empty, and a number is NaN, where a
+formulation has no such thing.
 """
 
 # What makes two sets members of one family, whose levels can be compared. A level may differ from image to image.
@@ -156,6 +158,17 @@ def check_table(table: pd.DataFrame) -> None:
 def run_columns_of(table: pd.DataFrame) -> list[str]:
     """The columns of :data:`RUN_COLUMNS` that ``table`` has."""
     return [name for name in RUN_COLUMNS if name in table.columns]
+
+
+def run_values(table: pd.DataFrame, without: Collection[str] = ()) -> dict[str, object]:
+    """The one value that ``table`` has in each of its :data:`RUN_COLUMNS`; none where it has several.
+
+    Args:
+        table: any table with some of these columns.
+        without: columns to leave out. The seed is left out always: tables of statistics have one of their own.
+    """
+    names = [name for name in run_columns_of(table) if name != "seed" and name not in without]
+    return {name: table[name].iloc[0] for name in names if table[name].nunique(dropna=False) == 1}
 
 
 def split_hint(rows: pd.DataFrame) -> str:

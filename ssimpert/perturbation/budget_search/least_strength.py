@@ -23,7 +23,14 @@ GROWTH = 4.0
 
 
 def least_strength(
-    attempt: Attempt, image: Tensor, first: float, *, unit: str, rounds: int = 20, tolerance: float = 0.005
+    attempt: Attempt,
+    image: Tensor,
+    first: float,
+    *,
+    unit: str,
+    needed: Callable[[PerturbResult], float] | None = None,
+    rounds: int = 20,
+    tolerance: float = 0.005,
 ) -> MinimalBudgetResult:
     """The least strength at which ``attempt`` reaches its goal, image by image, by bisection of the logarithm.
 
@@ -32,6 +39,8 @@ def least_strength(
         image: the clean images, (B, C, H, W).
         first: the strength that is tried first, positive.
         unit: what the strength is, in words.
+        needed: the strength that a successful perturbation needs, which may be far less than the one tried; it then
+            takes its place. Default: the one tried.
         rounds: most strengths tried for each image, at least 1.
         tolerance: an image is done once its bracket is within this relative width; between 0 and 1.
 
@@ -46,7 +55,9 @@ def least_strength(
     tolerance = check_share("tolerance", tolerance)
     results, levels, failed_levels, tried = [], [], [], []
     for index in range(len(image)):
-        result, level, failed_level, count = _of_one_image(attempt, image[index : index + 1], first, rounds, tolerance)
+        result, level, failed_level, count = _of_one_image(
+            attempt, image[index : index + 1], first, needed, rounds, tolerance
+        )
         results.append(result)
         levels.append(level)
         failed_levels.append(failed_level)
@@ -67,7 +78,12 @@ def least_strength(
 
 
 def _of_one_image(
-    attempt: Attempt, image: Tensor, first: float, rounds: int, tolerance: float
+    attempt: Attempt,
+    image: Tensor,
+    first: float,
+    needed: Callable[[PerturbResult], float] | None,
+    rounds: int,
+    tolerance: float,
 ) -> tuple[PerturbResult, float, float, int]:
     """The best attempt, the least strength of success (NaN for none), the largest of failure, and the attempts."""
     low, high, strength = 0.0, math.inf, first
@@ -77,7 +93,7 @@ def _of_one_image(
         result = attempt(image, strength)
         count += 1
         if bool(result.success):
-            best, high = result, strength
+            best, high = result, strength if needed is None else min(strength, needed(result))
         else:
             low = strength
         if bool(result.margin_before > 0):  # the clean image reaches the goal

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import solvers
 from solvers.constraints import Constraint
+from solvers.rounding import length
 from ssimpert.errors import InputError
 
 # Bisections when looking for the least level that holds a perturbation, and the relative width at which they end.
@@ -107,6 +108,12 @@ def _with_feature_radius(template: solvers.Intersection, radius: float) -> Const
     )
 
 
+def _feature_ball(constraint: Constraint) -> solvers.FeatureBall | None:
+    """The ball of features whose radius is the level of ``constraint``; ``None`` where the level is another."""
+    members = constraint.sets if isinstance(constraint, solvers.Intersection) else (constraint,)
+    return next((member for member in members if isinstance(member, solvers.FeatureBall)), None)
+
+
 def _window_family(template: solvers.WindowSSIM | solvers.ProductSSIM | solvers.MeanSSIM, unit: str) -> Family:
     own_level = 1 - template.threshold
     luminance = None if isinstance(template, solvers.ProductSSIM) else template.luminance
@@ -127,7 +134,10 @@ def _window_family(template: solvers.WindowSSIM | solvers.ProductSSIM | solvers.
 
 
 def least_level(family: Family, reference: Tensor, delta: Tensor, sufficient: float) -> float:
-    """The least level whose set holds a perturbation, by bisection to a relative width of 1e-9.
+    """The least level whose set holds a perturbation.
+
+    For a ball of features this is the length of ``J d``, one product. For other sets it is found by bisection, to a
+    relative width of 1e-9.
 
     Args:
         family: of the sets.
@@ -135,6 +145,11 @@ def least_level(family: Family, reference: Tensor, delta: Tensor, sufficient: fl
         delta: its perturbation, (1, C, H, W) float64.
         sufficient: a level whose set holds the perturbation up to rounding; the largest level returned.
     """
+
+    ball = _feature_ball(family.at(sufficient))
+    if ball is not None:
+        distance = float(length(ball.jacobian.apply(delta)))
+        return min(max(distance, LEVEL_RESOLUTION * sufficient), sufficient)
 
     def excess(level: float) -> float:
         return float(family.at(level).bind(reference).excess(delta))

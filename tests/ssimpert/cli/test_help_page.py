@@ -58,6 +58,20 @@ def test_help_imports_nothing_that_only_work_needs() -> None:
     assert not of_commands & {*NOT_FOR_HELP, *NOT_FOR_A_COMMAND}
 
 
+def test_a_missing_file_of_weights_and_wrong_usage_are_refused_before_torch_is_loaded() -> None:
+    code = (
+        "import contextlib, io, sys\n"
+        "from ssimpert import cli\n"
+        "for words in (['--weights', '/no/such.pth'], ['--support', 'x', '--steps', 'abc'], ['-x.png']):\n"
+        "    sys.argv = ['ssimpert', 'perturb', 'chelsea', *words]\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()) as said:\n"
+        "        cli.main()\n"
+        "    assert said.getvalue()\n"
+        "assert not {'torch', 'solvers', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_the_list_has_the_first_sentence_of_each_command(name: str) -> None:
     text = " ".join((inspect.getdoc(COMMANDS[name].load(name)) or "").split())

@@ -23,6 +23,21 @@ def test_a_piped_run_gets_a_line_for_each_photo_with_the_time_left(capsys: pytes
     assert re.fullmatch(r"2/2 b\\x1b\[31m\\n\.png: cat -> dog \(0\.\d s\)", second)
 
 
+def test_a_slow_photo_that_is_piped_gets_a_line_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with photos_progress("looking", 2) as progress:
+        stage = progress.begin("b\x1b[31m.png")
+        for now in (30.0, 61.0, 100.0, 122.0):
+            stage("looking for the least level", int(now), None if now > 100 else 20)
+    assert capsys.readouterr().err.splitlines() == [
+        "1/2 b\\x1b[31m.png: looking for the least level, 61 of at most 20 (61 s)",
+        "1/2 b\\x1b[31m.png: looking for the least level, 122 (2 min)",
+    ]
+
+
 def test_a_line_survives_an_old_code_page(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="cp1252"))

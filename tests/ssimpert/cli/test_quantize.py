@@ -20,10 +20,14 @@ WINDOWS = ("--constraint", "window-ssim", "--window-size", "7", "--stride", "1",
 
 
 def record_of(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    *words: str,
+    photo: str = "rocket",
 ) -> dict[str, object]:
-    """Run ``ssimpert perturb rocket`` with ``words``; the record that it prints and writes."""
-    monkeypatch.setattr("sys.argv", ["ssimpert", "perturb", "rocket", *words, "--out", str(folder), "--json"])
+    """Run ``ssimpert perturb`` on a photo with ``words``; the record that it prints and writes."""
+    monkeypatch.setattr("sys.argv", ["ssimpert", "perturb", photo, *words, "--out", str(folder), "--json"])
     with pytest.raises(SystemExit) as exit_:
         cli.main()
     captured = capsys.readouterr()
@@ -100,3 +104,52 @@ def test_what_can_not_be_kept_is_printed(
     assert record["file"]["success"] is False
     assert record["result"]["verdict"] == "kept"
     assert record["result"]["float_margin"] > 0
+
+
+def label_of(small: Classifier, pixels: np.ndarray) -> int:
+    with torch.no_grad():
+        return int(small(torch.from_numpy(pixels)[None].float()).argmax())
+
+
+@pytest.mark.parametrize(("option", "pixels"), [((), "quantized"), (("--no-quantize",), "rounded")])
+def test_a_tight_perturbation_is_quantized_for_the_png_alone(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    small: Classifier,
+    option: tuple[str, ...],
+    pixels: str,
+) -> None:
+    record = record_of(capsys, monkeypatch, tmp_path, "--constraint", "l2", "--steps", "3", *option, photo="chelsea")
+    result, file = record["result"], record["file"]
+    assert isinstance(result, dict)
+    assert isinstance(file, dict)
+    array, picture = np.load(tmp_path / "adversarial.npy")[0], pixels_of(tmp_path).transpose(2, 0, 1)
+    # The result is the exact one, in the array and in the record, whatever the PNG is.
+    assert label_of(small, array) == result["label_after"] != result["label_before"]
+    assert result["shrink_share"] < 1
+    assert "verdict" not in result
+    assert np.abs(array * 255 - (array * 255).round()).max() > 0.1
+    assert file["pixels"] == pixels
+    assert file["label"] == label_of(small, picture)
+    if pixels == "quantized":
+        assert file["success"] is True
+        assert file["label"] != result["label_before"]
+        assert np.linalg.norm(picture - array) > 0
+    else:
+        assert file["success"] is False
+        assert np.array_equal(picture, (array.astype(np.float64) * 255).round() / 255)
+
+
+def test_the_table_says_which_pngs_are_not_the_rounded_results(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Classifier
+) -> None:
+    for option, words in (((), "The PNG is quantized"), (("--no-quantize",), "only the array has it: chelsea.")):
+        out = tmp_path / f"out{len(option)}"
+        monkeypatch.setattr(
+            "sys.argv", ["ssimpert", "perturb", "chelsea", "--constraint", "l2", *option, "--out", str(out)]
+        )
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert words in " ".join(capsys.readouterr().out.split())

@@ -133,6 +133,7 @@ WRONG_VALUES = [
     (torch.zeros(2, 16, dtype=torch.int64), "is torch.int64 where the network has torch.float32"),
     (torch.zeros(2, 16, dtype=torch.bool), "is torch.bool where the network has torch.float32"),
     (with_nan(), "has 2 values that are NaN or infinite, of 32"),
+    (torch.full((2, 16), 1e300, dtype=torch.float64), "has 32 values that are too large for torch.float32, of 32"),
     (with_nan().half(), "has 2 values that are NaN or infinite, of 32"),
 ]
 

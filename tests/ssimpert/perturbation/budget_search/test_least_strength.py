@@ -36,6 +36,24 @@ def test_the_least_radius_is_the_distance_from_the_boundary(first: float) -> Non
     assert torch.allclose(found.delta.flatten(1).norm(dim=1), found.level, rtol=0.06)
 
 
+def test_a_success_that_needs_less_than_was_tried_closes_the_bracket_sooner() -> None:
+    """The perturbations are drawn back, so that the first success is at the least radius already."""
+    radii: list[float] = []
+
+    def drawn_back(image: Tensor, radius: float) -> PerturbResult:
+        radii.append(radius)
+        return ssimpert.perturb(MODEL, image, solvers.LpBall(2, radius), steps=1, shrink=True)
+
+    options = {"unit": "radius", "rounds": 30, "tolerance": 0.05}
+    found = least_strength(drawn_back, IMAGES[:1], 5.0, needed=lambda result: float(result.delta.norm()), **options)
+    assert float(found.level) == pytest.approx(DISTANCE[0], rel=0.05)
+    assert float(found.level) == float(found.delta.norm())
+    assert float(found.failed_level) < DISTANCE[0]
+    count = len(radii)
+    least_strength(drawn_back, IMAGES[:1], 5.0, **options)
+    assert count < len(radii) - count
+
+
 def test_an_image_is_searched_by_itself() -> None:
     options = {"unit": "radius", "rounds": 6, "tolerance": 0.01}
     whole = least_strength(l2_step, IMAGES, 0.01, **options)
