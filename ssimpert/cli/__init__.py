@@ -1,6 +1,6 @@
 """The command line: ``ssimpert --help``.
 
-Found here: the commands (``app``, ``listings``, ``doctor``), their options (``options``, ``option_groups``,
+Found here: the commands (``app``, ``listings``, ``doctor``, ``report``), their options (``options``, ``option_groups``,
 ``numbers``, ``constraints``, ``feature_balls``, ``engines``, ``region``, ``class_names``), what a command is to do
 (``perturb_run``, ``perturb_photo``, ``minimal_run``), its photos, their objects, and the model (``photos``,
 ``objects``, ``workspace``), the folder for the results (``output_folder``, ``folder_names``, ``run_record``), the way

@@ -27,6 +27,7 @@ from ssimpert.cli.options import (
 from ssimpert.cli.perturb_photo import perturb_photo
 from ssimpert.cli.perturb_run import perturb_run_from_options
 from ssimpert.cli.photos import PhotoOptions, select_photos
+from ssimpert.cli.report import report
 from ssimpert.cli.run_record import run_record
 from ssimpert.cli.workspace import Workspace, print_json
 from ssimpert.escaping import printable
@@ -315,5 +316,6 @@ def minimal(
     exit_codes.end(record["result"]["success"] for record in records)
 
 
+app.command()(report)
 for listing in (listings.models, listings.layers, listings.classes, listings.samples, listings.methods, doctor.doctor):
     app.command()(listing)

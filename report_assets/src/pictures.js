@@ -1,0 +1,68 @@
+// Pictures are kept as data URIs in blocks of JSON, one block a photo, and become images when they come near.
+
+const NEAR = "1500px 0px";
+const FAR = "8000px 0px";
+const read = new WeakMap();
+
+/** The pictures of a photo by name: { photo, perturbed, difference, layers: [...] }. */
+export function pictures(card) {
+  if (!read.has(card)) {
+    read.set(card, JSON.parse(document.getElementById(card.dataset.pictures).textContent));
+  }
+  return read.get(card);
+}
+
+function show(card, images) {
+  const found = pictures(card);
+  for (const image of images) {
+    const uri = image.dataset.picture.startsWith("layer-")
+      ? found.layers[Number(image.dataset.picture.slice(6))]
+      : found[image.dataset.picture];
+    if (uri && image.getAttribute("src") !== uri) image.src = uri;
+  }
+}
+
+/** Give the images of a card that are meant for the screen their pictures. */
+export function showImages(card) {
+  show(card, card.querySelectorAll("img[data-picture]:not([data-print])"));
+  card.dispatchEvent(new CustomEvent("shown"));
+}
+
+function forget(card) {
+  for (const image of card.querySelectorAll("img[data-picture]")) image.removeAttribute("src");
+  read.delete(card);
+}
+
+/** Show pictures that are near the visible part of the page, give back those that are far, and show all for a print. */
+export function watchImages(cards) {
+  const near = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) if (entry.isIntersecting) showImages(entry.target);
+    },
+    { rootMargin: NEAR },
+  );
+  const far = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) if (!entry.isIntersecting) forget(entry.target);
+    },
+    { rootMargin: FAR },
+  );
+  for (const card of cards) {
+    near.observe(card);
+    far.observe(card);
+  }
+  const showAll = () => {
+    for (const card of cards) {
+      showImages(card);
+      show(card, card.querySelectorAll("img[data-print]"));
+    }
+  };
+  window.addEventListener("beforeprint", showAll);
+  const button = document.getElementById("print");
+  button?.addEventListener("click", async () => {
+    showAll();
+    const images = [...document.querySelectorAll("img[src]")];
+    await Promise.allSettled(images.map((image) => image.decode()));
+    window.print();
+  });
+}
