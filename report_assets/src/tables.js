@@ -83,6 +83,12 @@ function textCell(cell) {
   return anchor;
 }
 
+function escaped(text) {
+  const span = document.createElement("span");
+  span.textContent = text;
+  return span.innerHTML;
+}
+
 function title(cell) {
   const span = document.createElement("span");
   const { title, unit } = cell.getColumn().getDefinition().titleFormatterParams;
@@ -103,6 +109,7 @@ function column({ field, title: heading, kind, digits, unit, link }) {
     title: "", // would be read as HTML; the formatter sets the text
     titleFormatter: title,
     titleFormatterParams: { title: heading, unit },
+    titlePrint: escaped(unit ? `${heading} (${unit})` : heading), // becomes HTML
     titleDownload: unit ? `${heading} (${unit})` : heading,
     formatter: textCell,
     formatterParams: { kind, digits, link },
@@ -159,8 +166,10 @@ function makeTable(place) {
   });
 }
 
-// Column headings can be reached and used by keys; each row, heading and cell has its role.
+// Column headings can be reached and used by keys. A grid may have no focusable part that is no row; where the table is
+// wider than the page, the headings and links within scroll it.
 function makeAccessible(place) {
+  place.querySelector(".tabulator-tableholder")?.removeAttribute("tabindex");
   for (const heading of place.querySelectorAll(".tabulator-col")) {
     const text = heading.querySelector(".tabulator-col-title");
     if (!text || text.dataset.ready) continue;

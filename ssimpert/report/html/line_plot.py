@@ -12,9 +12,9 @@ from ssimpert.escaping import printable
 from ssimpert.report.drawing import MINUS
 from ssimpert.report.html.view import Line, Plot
 
-WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 14, 34, 46
-LETTER = 7.0
+WIDTH, HEIGHT = 400, 270
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 30, 44
+LETTER = 6.6
 DOT = 3.5
 COLOURS = 4
 # More dots than this hide the line.
@@ -81,7 +81,7 @@ class _Axes:
 
     def _x_ticks(self) -> list[float]:
         if not self.plot.log_x:
-            whole = all(x == int(x) for line in self.plot.lines for x, _ in line.points)
+            whole = all(x == int(x) for line in self.plot.lines for x, y in line.points if math.isfinite(y))
             return _ticks(*self.x, whole=whole)
         low, high = self.x
         found = [float(value) for value in LogLocator(subs=(1.0, 2.0, 5.0)).tick_values(low, high)]

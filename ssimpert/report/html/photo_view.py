@@ -16,7 +16,7 @@ from ssimpert.errors import InputError
 from ssimpert.report.drawing import Array
 from ssimpert.report.figure import amplification
 from ssimpert.report.html.map_meanings import map_meaning, map_unit
-from ssimpert.report.html.numbers_in_words import index, number, set_and_steps
+from ssimpert.report.html.numbers_in_words import counted, index, number, set_and_steps
 from ssimpert.report.html.pictures import PictureStorage, difference_picture, map_picture
 from ssimpert.report.html.result_folder import StoredPhoto
 from ssimpert.report.html.solver_plot import solver_plot
@@ -109,8 +109,8 @@ def facts_of(record: dict[str, Any]) -> tuple[FactTable, ...]:
             )
         )
     distances = [
-        Fact("mean SSIM (Gaussian 11x11)", index(result.get("ssim"))),
-        Fact("least SSIM of a window", index(result.get("min_window_ssim"))),
+        Fact("mean SSIM (Gaussian 11x11, stride 1)", index(result.get("ssim"))),
+        Fact(f"least SSIM of a window ({_least_window(record)})", index(result.get("min_window_ssim"))),
         Fact("contrast distance d2", number(result.get("contrast_distance"))),
         Fact("l2 norm", number(result.get("l2_norm"), "of the pixel range")),
         Fact("largest change of a pixel", number(result.get("linf_norm"), "of the pixel range")),
@@ -123,9 +123,19 @@ def facts_of(record: dict[str, Any]) -> tuple[FactTable, ...]:
     )
 
 
+def _least_window(record: dict[str, Any]) -> str:
+    """Which windows the least one is of: those of the set, or the standard ones, always at stride 1."""
+    constraint = (record.get("settings") or {}).get("constraint")
+    window = constraint.get("window") if isinstance(constraint, dict) else None
+    if not isinstance(window, dict) or constraint["kind"] not in ("WindowSSIM", "ProductSSIM"):
+        return "Gaussian 11x11, stride 1"
+    shape = "uniform" if window.get("sigma") is None else f"Gaussian, sigma {window['sigma']:g}"
+    return f"{shape} {window['size']}x{window['size']}, stride 1"
+
+
 def _search_facts(record: dict[str, Any]) -> list[Fact]:
     result, history = record["result"], record.get("history") or []
-    facts = [Fact("set and steps", conditions_of(record))]
+    facts = []
     if result.get("level") is not None:
         facts += [
             Fact("least level found", f"{number(result['level'])} ({result.get('level_unit', 'level')})"),
@@ -214,24 +224,32 @@ def _plots(stored: StoredPhoto) -> tuple[Plot, ...]:
 
 
 def _margin_plot(result: dict[str, Any], history: list[dict[str, Any]], conditions: str) -> Plot | None:
+    """The margin after each step. Several runs of steps, as of a search for a level, follow one another with gaps."""
     if not history:
         return None
-    start = 0.0, _plotted(result["margin_before"])
-    points = (start, *((float(row["step"]), _plotted(row["margin"])) for row in history))
-    of_level = " The steps are those at the least level." if result.get("level") is not None else ""
+    points: list[tuple[float, float]] = [(0.0, _plotted(result["margin_before"]))]
+    starts: list[float] = []
+    before = 0
+    for count, row in enumerate(history, start=1):
+        if row["step"] <= before:
+            points.append((count - 0.5, math.nan))
+            starts.append(count - 0.5)
+        points.append((float(count), _plotted(row["margin"])))
+        before = row["step"]
+    runs = " Dotted lines: the steps begin anew, as at another level." if starts else ""
     return Plot(
         title="Margin over steps",
         x_label="step",
         y_label="margin (logits)",
-        lines=(Line("margin", points),),
+        lines=(Line("margin", tuple(points)),),
         caption=(
-            f"The goal is reached where the margin is above 0. Step 0 is the photo.{of_level} "
-            f"{set_and_steps(conditions)}"
+            f"The goal is reached where the margin is above 0. Step 0 is the photo.{runs} {set_and_steps(conditions)}"
         ),
         alt=(
-            f"Margin over {len(history)} steps, from {number(result['margin_before'])} to "
+            f"Margin over {counted(len(history), 'step')}, from {number(result['margin_before'])} to "
             f"{number(history[-1]['margin'], 'logits')}"
         ),
+        marks=tuple(starts),
     )
 
 
