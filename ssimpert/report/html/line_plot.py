@@ -98,7 +98,7 @@ def _drawn_line(line: Line, number: int, axes: _Axes) -> Iterator[Markup]:
     points = [point for point in line.points if math.isfinite(point[1])]
     if line.dots and len(points) <= MOST_DOTS:
         for x, y in points:
-            words = f"{line.name}: {number_text(y)} at {number_text(x)}"
+            words = printable(f"{line.name}: {number_text(y)} at {number_text(x)}")
             yield Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>').format(
                 colour, axes.x_at(x), axes.y_at(y), DOT, words
             )

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 SIDE = 32
-CONDITIONS = (
-    "SSIM ≥ 0.95 in every window (8x8 uniform, stride 8, border full; luminance 0.001), at most 20 steps by pgd"
-)
+CONDITIONS = "SSIM ≥ 0.95 in every window (8x8 uniform, stride 8, border full; luminance 0.001), at most 20 steps"
+
 METHOD = "WindowSSIM"
 
 
