@@ -17,7 +17,7 @@ from ssimpert.report.drawing import Array
 from ssimpert.report.figure import amplification
 from ssimpert.report.html.map_meanings import map_meaning, map_unit
 from ssimpert.report.html.numbers_in_words import counted, index, number, set_and_steps
-from ssimpert.report.html.pictures import PictureStorage, difference_picture, map_picture
+from ssimpert.report.html.pictures import PictureStorage, map_picture
 from ssimpert.report.html.result_folder import StoredPhoto
 from ssimpert.report.html.solver_plot import solver_plot
 from ssimpert.report.html.view import Difference, Fact, FactTable, Layer, Line, PhotoView, Plot
@@ -52,6 +52,7 @@ def photo_view(stored: StoredPhoto, anchor: str, storage: PictureStorage, find_p
     except InputError as error:
         clean = None
         warnings.append(f"The clean photo is not shown, nor what is made from it: {error}.")
+    difference = None if clean is None else _difference(perturbed - clean, storage)
     return PhotoView(
         anchor=anchor,
         name=stored.name,
@@ -59,8 +60,8 @@ def photo_view(stored: StoredPhoto, anchor: str, storage: PictureStorage, find_p
         conditions=conditions_of(stored.record),
         photo=None if clean is None else storage.photo(clean, f"Photo: {label_text(stored.result, 'before')}"),
         perturbed=storage.photo(perturbed, f"Perturbed photo: {label_text(stored.result, 'after')}"),
-        difference=None if clean is None else _difference(perturbed - clean),
-        layers=_layers(stored, clean, perturbed),
+        difference=difference,
+        layers=_layers(stored, clean, perturbed, difference),
         facts=facts_of(stored.record),
         plots=_plots(stored),
         warnings=tuple(warnings),
@@ -126,8 +127,9 @@ def facts_of(record: dict[str, Any]) -> tuple[FactTable, ...]:
 def _least_window(record: dict[str, Any]) -> str:
     """Which windows the least one is of: those of the set, or the standard ones, always at stride 1."""
     constraint = (record.get("settings") or {}).get("constraint")
-    window = constraint.get("window") if isinstance(constraint, dict) else None
-    if not isinstance(window, dict) or constraint["kind"] not in ("WindowSSIM", "ProductSSIM"):
+    constraint = constraint if isinstance(constraint, dict) else {}
+    window = constraint.get("window")
+    if not isinstance(window, dict) or constraint.get("kind") not in ("WindowSSIM", "ProductSSIM"):
         return "Gaussian 11x11, stride 1"
     shape = "uniform" if window.get("sigma") is None else f"Gaussian, sigma {window['sigma']:g}"
     return f"{shape} {window['size']}x{window['size']}, stride 1"
@@ -163,15 +165,17 @@ def _search_facts(record: dict[str, Any]) -> list[Fact]:
     return facts
 
 
-def _difference(delta: Array) -> Difference:
+def _difference(delta: Array, storage: PictureStorage) -> Difference:
     factor = amplification(delta)
     powers = [step * 10.0**power for power in range(9) for step in (1, 2, 5)]
     levels = tuple(level for level in powers if level <= max(1.0, factor))
     alt = f"The perturbation, amplified {factor:g} times; grey means no change"
-    return Difference(difference_picture(delta, factor, alt), factor, levels)
+    return Difference(storage.difference(delta, factor, alt), factor, levels)
 
 
-def _layers(stored: StoredPhoto, clean: Array | None, perturbed: Array) -> tuple[Layer, ...]:
+def _layers(
+    stored: StoredPhoto, clean: Array | None, perturbed: Array, difference: Difference | None
+) -> tuple[Layer, ...]:
     """The class activation map and the perturbation's maps first, then the perturbation itself and all other maps."""
     stored_maps = stored.maps()
     layers: list[Layer] = []
@@ -189,8 +193,8 @@ def _layers(stored: StoredPhoto, clean: Array | None, perturbed: Array) -> tuple
         layers += [
             _map_layer(map_name(kind), kind, saliency(kind, image, adversarial)[0].numpy()) for kind in ("rms", "ssim")
         ]
-    if clean is not None:
-        layers.append(_signed_layer(perturbed - clean))
+    if difference is not None:
+        layers.append(_signed_layer(difference))
     return tuple(layers)
 
 
@@ -201,13 +205,12 @@ def _map_layer(name: str, kind: str, values: Array) -> Layer:
     return Layer(name, picture, "viridis", "0", number(top, unit, 3), map_meaning(kind) + missing)
 
 
-def _signed_layer(delta: Array) -> Layer:
-    factor = amplification(delta)
-    picture = difference_picture(delta, factor, f"The perturbation, amplified {factor:g} times; grey means no change")
+def _signed_layer(difference: Difference) -> Layer:
+    factor = difference.factor
     limit = 0.5 / factor
     return Layer(
         f"perturbation ×{factor:g}",
-        picture,
+        difference.picture,
         "signed",
         number(-limit, "of the pixel range", 3),
         number(limit, "", 3),

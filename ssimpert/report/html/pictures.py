@@ -26,7 +26,7 @@ class PictureStorage:
     """How the pictures of a report are stored.
 
     Attributes:
-        without_loss: whether photos and perturbed photos are exact to 8 bits.
+        without_loss: whether photos, perturbed photos and perturbations are exact to 8 bits.
     """
 
     without_loss: bool
@@ -35,10 +35,14 @@ class PictureStorage:
         """A picture (H, W, 3) in [0, 1], rounded to 8 bits."""
         return _picture(_bytes_of(pixels), alt, None if self.without_loss else PHOTO_QUALITY)
 
+    def difference(self, delta: Array, factor: float, alt: str) -> Picture:
+        """0.5 + ``factor`` d for a perturbation d (H, W, 3), cut to [0, 1]: grey where nothing changed."""
+        return _picture(_bytes_of(0.5 + factor * delta), alt, None if self.without_loss else DIFFERENCE_QUALITY)
+
     def words(self) -> str:
         """What the page says of its pictures."""
         if self.without_loss:
-            return "Photos and perturbed photos are stored exactly to 8 bits; maps are compressed with loss."
+            return "Photos, perturbed photos and perturbations are exact to 8 bits; maps are compressed with loss."
         return (
             f"All pictures are compressed with loss (WebP; photos at quality {PHOTO_QUALITY}, maps at {MAP_QUALITY}). "
             "The numbers are of the exact arrays."
@@ -48,11 +52,6 @@ class PictureStorage:
 def picture_storage(count: int) -> PictureStorage:
     """How to store the pictures of ``count`` photos, so that a report of 200 photos stays under 60 MB."""
     return PictureStorage(without_loss=count <= MOST_WITHOUT_LOSS)
-
-
-def difference_picture(delta: Array, factor: float, alt: str) -> Picture:
-    """0.5 + ``factor`` d for a perturbation d (H, W, 3), cut to [0, 1]: grey where nothing changed."""
-    return _picture(_bytes_of(0.5 + factor * delta), alt, DIFFERENCE_QUALITY)
 
 
 def map_picture(values: Array, alt: str) -> tuple[Picture, float]:

@@ -60,10 +60,7 @@ def open_page(browser: Any, report: Path) -> Iterator[Open]:
         page.on("console", lambda message: heard.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: heard.append(f"error: {error}"))
         page.on("dialog", lambda dialog: heard.append(f"dialog: {dialog.message}"))
-        page.on(
-            "request",
-            lambda request: heard.append(f"request: {request.url[:200]}") if _is_foreign(request, path) else None,
-        )
+        page.on("request", lambda request: heard.extend(_foreign(request, path)))
         page.goto(path.as_uri())
         return page
 
