@@ -2,6 +2,8 @@
 
 const NEAR = "1500px 0px";
 const FAR = "8000px 0px";
+// The source of an image without its picture. No image is ever without a source: see the template.
+const NOTHING_YET = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=";
 const read = new WeakMap();
 
 /** The pictures of a photo by name: { photo, perturbed, difference, layers: [...] }. */
@@ -29,12 +31,17 @@ export function showImages(card) {
 }
 
 function forget(card) {
-  for (const image of card.querySelectorAll("img[data-picture]")) image.removeAttribute("src");
+  for (const image of card.querySelectorAll("img[data-picture]")) image.src = NOTHING_YET;
   read.delete(card);
 }
 
 /** Show pictures that are near the visible part of the page, give back those that are far, and show all for a print. */
 export function watchImages(cards) {
+  for (const frame of document.querySelectorAll(".frame")) {
+    // So that the page does not jump when the picture comes.
+    const image = frame.querySelector("img");
+    frame.style.aspectRatio = `${image.getAttribute("width")} / ${image.getAttribute("height")}`;
+  }
   const near = new IntersectionObserver(
     (entries) => {
       for (const entry of entries) if (entry.isIntersecting) showImages(entry.target);
@@ -61,7 +68,7 @@ export function watchImages(cards) {
   const button = document.getElementById("print");
   button?.addEventListener("click", async () => {
     showAll();
-    const images = [...document.querySelectorAll("img[src]")];
+    const images = [...document.querySelectorAll("img[data-picture]")];
     await Promise.allSettled(images.map((image) => image.decode()));
     window.print();
   });

@@ -144,6 +144,9 @@ function makeTable(place) {
     printRowRange: "active",
     printStyled: false,
     columnHeaderSortMulti: true,
+    initialHeaderFilter: columns
+      .filter(({ firstFilter }) => firstFilter)
+      .map(({ field, firstFilter }) => ({ field, value: firstFilter })),
     headerSortTristate: true,
   });
   const count = () => {

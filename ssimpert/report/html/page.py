@@ -107,6 +107,7 @@ def table_values(table: Table) -> dict[str, Any]:
                 "digits": column.digits,
                 "link": None if column.link is None else f"c{column.link}",
                 "hidden": column.hidden,
+                "firstFilter": column.first_filter,
             }
             for k, column in enumerate(table.columns)
         ],

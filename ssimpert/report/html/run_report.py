@@ -8,8 +8,9 @@ from typing import Any
 
 from ssimpert.errors import InputError
 from ssimpert.report.html.numbers_in_words import counted
-from ssimpert.report.html.photo_view import FindPhoto, conditions_of, photo_view
-from ssimpert.report.html.pictures import picture_storage
+from ssimpert.report.html.photo_view import FindPhoto, photo_view
+from ssimpert.report.html.photo_words import conditions_of
+from ssimpert.report.html.pictures import COMPRESSIONS, bytes_of_a_photo
 from ssimpert.report.html.result_folder import ResultFolder, StoredPhoto, read_result_folder
 from ssimpert.report.html.run_tables import agreement_tables, photo_table
 from ssimpert.report.html.view import Fact, PhotoView, ReportView
@@ -35,13 +36,16 @@ def run_report(folder: Path, find_photo: FindPhoto, observer: Callable[[], None]
         InputError: the folder has no complete result.
     """
     results = read_result_folder(folder)
-    storage = picture_storage(len(results.photos))
+    most_bytes = bytes_of_a_photo(len(results.photos))
+    coarsest = COMPRESSIONS[0]
     shown: list[StoredPhoto] = []
     views: list[PhotoView] = []
     incomplete = list(results.incomplete)
     for number, stored in enumerate(results.photos, start=1):
         try:
-            views.append(photo_view(stored, f"photo-{number}", storage, find_photo))
+            view, compression = photo_view(stored, f"photo-{number}", find_photo, most_bytes)
+            coarsest = max(coarsest, compression, key=COMPRESSIONS.index)
+            views.append(view)
             shown.append(stored)
         except InputError as error:
             incomplete.append(f"{stored.name}: {error}")
@@ -59,7 +63,7 @@ def run_report(folder: Path, find_photo: FindPhoto, observer: Callable[[], None]
         tables=(photo_table(shown, anchors, conditions), *agreement_tables(shown, anchors, conditions)),
         photos=tuple(views),
         origin=_origin(results, shown),
-        notes=(storage.words(),),
+        notes=(coarsest.words(),),
     )
 
 

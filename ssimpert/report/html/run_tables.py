@@ -7,7 +7,7 @@ from typing import Any
 
 from ssimpert.analysis.statistics.summaries import summarize
 from ssimpert.report.html.numbers_in_words import finite, set_and_steps
-from ssimpert.report.html.photo_view import label_text
+from ssimpert.report.html.photo_words import label_text
 from ssimpert.report.html.result_folder import StoredPhoto
 from ssimpert.report.html.view import Column, Table, Value
 from ssimpert.report.names import map_name, metric_name
@@ -137,11 +137,12 @@ def _mean_agreement(compared: Sequence[tuple[StoredPhoto, str]], metrics: list[s
     return Table(
         name="mean-agreement",
         title="Agreement of the maps, means over the photos",
-        caption=f"{caption} The interval is a 95% bootstrap interval of the mean over photos.",
+        caption=f"{caption} The interval is a 95% bootstrap interval of the mean over photos. Clear the filter "
+        "to see all metrics.",
         columns=(
             Column("method"),
             Column("map"),
-            Column("metric"),
+            Column("metric", first_filter=metric_name(metrics[0])),
             Column("mean", "number", digits=3),
             Column("interval from", "number", digits=3),
             Column("interval to", "number", digits=3),

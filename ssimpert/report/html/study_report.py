@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ssimpert.errors import InputError
 from ssimpert.report.html.numbers_in_words import counted, finite, set_and_steps
-from ssimpert.report.html.pictures import PictureStorage
 from ssimpert.report.html.view import Column, Fact, PhotoView, Plot, ReportView, Table, Value
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def study_report(
     plots: Sequence[Plot] = (),
     photos: Sequence[PhotoView] = (),
     origin: Mapping[str, str] | None = None,
-    storage: PictureStorage | None = None,
+    notes: Sequence[str] = (),
 ) -> ReportView:
     """What a study shows.
 
@@ -58,7 +57,7 @@ def study_report(
         plots: plots of the whole study; default none.
         photos: photos to show; default none.
         origin: where the numbers come from, by name; default nothing.
-        storage: how the pictures of ``photos`` are stored; default None, without a word on that.
+        notes: sentences for the end of the page, such as how the pictures of ``photos`` are compressed; default none.
 
     Raises:
         InputError: counts that contradict one another, or a table without a column.
@@ -84,7 +83,7 @@ def study_report(
         plots=tuple(plots),
         photos=tuple(photos),
         origin=tuple(Fact(key, value) for key, value in (origin or {}).items()),
-        notes=() if storage is None else (storage.words(),),
+        notes=tuple(notes),
     )
 
 

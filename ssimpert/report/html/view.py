@@ -131,6 +131,7 @@ class Column:
         digits: significant digits shown.
         link: the number of the column with the anchor that this column's cells lead to; None for no link.
         hidden: whether the column is only there for links.
+        first_filter: what the column's filter has when the page opens; the reader can clear it.
     """
 
     title: str
@@ -139,6 +140,7 @@ class Column:
     digits: int = 4
     link: int | None = None
     hidden: bool = False
+    first_filter: str = ""
 
 
 @dataclass(frozen=True)

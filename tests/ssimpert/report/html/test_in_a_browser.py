@@ -25,7 +25,9 @@ PHOTO, PERTURBED = (np.rint(of(1)[0, :, 0, 0].numpy() * 255) for of in (photo_of
 TOLERANCE = 2.0  # grey levels
 # Functions and not expressions, which the page's policy would not let the browser evaluate again and again.
 ROWS_LEFT = "left => document.querySelectorAll('#table-photos .tabulator-row').length === left"
-LAST_HAS_PICTURE = "() => [...document.querySelectorAll('article.photo')].at(-1).querySelector('img').src"
+LAST_HAS_PICTURE = (
+    "() => [...document.querySelectorAll('article.photo')].at(-1).querySelector('img').src.includes('webp')"
+)
 
 Open = Callable[..., Any]
 
@@ -54,7 +56,7 @@ def open_page(browser: Any, report: Path) -> Iterator[Open]:
 
     def open_(path: Path = report, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": 1200, "height": 700}, **options)
-        context.set_default_timeout(5000)
+        context.set_default_timeout(20_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: heard.append(f"console: {message.text}"))
@@ -98,7 +100,7 @@ def test_the_slider_moves_pixels(open_page: Open) -> None:
     page = open_page()
     slider = first_card(page).locator("img-comparison-slider")
     slider.scroll_into_view_if_needed()
-    page.wait_for_function("() => document.querySelector('img[slot=second]').complete")
+    page.wait_for_function("() => document.querySelector('img[slot=second]').naturalWidth > 1")
     assert is_colour(colour_at(slider, 0.3), PHOTO)
     assert is_colour(colour_at(slider, 0.7), PERTURBED)
     box = slider.bounding_box()
@@ -193,11 +195,23 @@ def test_a_heading_sorts_by_the_enter_key(open_page: Open) -> None:
 def test_a_row_leads_to_its_photo_and_only_near_photos_hold_pictures(open_page: Open) -> None:
     page = open_page()
     last = page.locator("article.photo").last.locator("img").first
-    assert last.get_attribute("src") is None
+    assert last.get_attribute("src").startswith("data:image/gif")
     page.locator("#table-photos").get_by_role("link", name="six.png").click()
     page.wait_for_function(LAST_HAS_PICTURE)
     assert page.evaluate("location.hash") == "#photo-6"
     assert page.locator("#photo-6 h3").is_visible()
+
+
+def test_every_picture_has_its_size_once_its_photo_is_reached(open_page: Open) -> None:
+    page = open_page()
+    for card in page.locator("article.photo").all():
+        # The next cards get their pictures before they are rendered.
+        card.scroll_into_view_if_needed()
+        page.wait_for_timeout(100)
+        for image in card.locator(".frame img").all():
+            box = image.bounding_box()
+            assert box is not None
+            assert min(box["width"], box["height"]) > 100
 
 
 def test_names_of_files_are_shown_and_never_run(open_page: Open) -> None:
@@ -264,7 +278,7 @@ def test_a_print_has_every_picture_and_the_tables_with_their_headings(open_page:
     page = open_page(color_scheme="dark")
     page.emulate_media(media="print")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    missing = "[...document.querySelectorAll('img[data-picture]')].filter(image => !image.src).length"
+    missing = "[...document.querySelectorAll('img[data-picture]')].filter(image => !image.src.includes('webp')).length"
     assert page.evaluate(missing) == 0
     headings = page.locator(".tabulator-print-table th").all_inner_texts()
     assert "margin after (logits)" in headings

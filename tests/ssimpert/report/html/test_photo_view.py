@@ -16,16 +16,17 @@ from torch import Tensor
 from ssimpert.errors import InputError
 from ssimpert.metrics import ssim_map
 from ssimpert.report.html.photo_view import photo_view
-from ssimpert.report.html.pictures import MOST_WITHOUT_LOSS, picture_storage
+from ssimpert.report.html.pictures import COMPRESSIONS, bytes_of_a_photo, photo_picture
 from ssimpert.report.html.result_folder import read_result_folder
 from ssimpert.report.html.view import PhotoView, Picture
 from tests.ssimpert.report.html.small_results import CONDITIONS, SIDE, find_photo, perturbed_of, photo_of, write_photo
 
 
-def viewed(folder: Path, find: Any = find_photo, count: int = 1, **changes: Any) -> PhotoView:
+def viewed(folder: Path, find: Any = find_photo, **changes: Any) -> PhotoView:
     write_photo(folder, 1, "a.png", **changes)
     (stored,) = read_result_folder(folder).photos
-    return photo_view(stored, "photo-1", picture_storage(count), find)
+    view, _ = photo_view(stored, "photo-1", find, bytes_of_a_photo(1))
+    return view
 
 
 def pixels_of(picture: Picture | None) -> np.ndarray[Any, Any]:
@@ -43,15 +44,28 @@ def test_photo_and_perturbed_photo_are_exact_to_8_bits(tmp_path: Path) -> None:
         assert np.array_equal(pixels_of(picture), np.rint(image[0].permute(1, 2, 0).numpy() * 255))
 
 
-def test_many_photos_are_compressed_and_the_report_says_so(tmp_path: Path) -> None:
-    few, many = picture_storage(MOST_WITHOUT_LOSS), picture_storage(MOST_WITHOUT_LOSS + 1)
-    assert "are exact to 8 bits" in few.words()
-    assert "with loss" in many.words()
+def test_pictures_are_compressed_no_further_than_their_room_asks_for(tmp_path: Path) -> None:
+    write_photo(tmp_path, 1, "a.png")
+    (stored,) = read_result_folder(tmp_path).photos
+    exact, compression = photo_view(stored, "photo-1", find_photo, 10**6)
+    assert compression == COMPRESSIONS[0]
+    assert "are exact to 8 bits" in compression.words()
+    size = sum(len(str(picture)) for picture in (exact.photo, exact.perturbed, exact.difference, *exact.layers))
+    _, less_room = photo_view(stored, "photo-1", find_photo, size // 4)
+    assert less_room in COMPRESSIONS[1:]
+    assert "compressed with loss" in less_room.words()
+    _, no_room = photo_view(stored, "photo-1", find_photo, 1)
+    assert no_room == COMPRESSIONS[-1]
+
+
+def test_coarser_pictures_are_smaller_and_still_the_same_picture() -> None:
     generator = np.random.default_rng(0)
-    smooth = np.kron(generator.random((4, 4, 3)), np.ones((8, 8, 1)))
-    found = pixels_of(many.photo(smooth, "alt"))
-    assert np.abs(found - smooth * 255).mean() < 8
-    assert len(many.photo(smooth, "").uri) < len(few.photo(generator.random((32, 32, 3)), "").uri)
+    pixels = np.kron(generator.random((4, 4, 3)), np.ones((8, 8, 1))) * 0.8 + 0.2 * generator.random((32, 32, 3))
+    pictures = [photo_picture(pixels, "", compression) for compression in COMPRESSIONS]
+    sizes = [len(picture.uri) for picture in pictures]
+    assert sizes == sorted(sizes, reverse=True)
+    for picture in pictures:
+        assert np.abs(pixels_of(picture) - pixels * 255).mean() < 25
 
 
 def test_the_difference_is_grey_where_nothing_changed_and_amplified_elsewhere(tmp_path: Path) -> None:
