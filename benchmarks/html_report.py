@@ -138,7 +138,7 @@ def measure(count: int) -> dict[str, Any]:
 
 def main(*, record: bool = False) -> None:
     """Measure, write and print."""
-    rows = [measure(count) for count in (10, PHOTOS)]
+    rows = [measure(count) for count in (20, PHOTOS)]
     table = Table(*rows[0], title="reports of photos of 224 pixels, eleven maps each")
     for row in rows:
         table.add_row(*map(str, row.values()))

@@ -28,6 +28,7 @@ PACKAGES = (
     "ssimpert.models",
     "ssimpert.perturbation",
     "ssimpert.report",
+    "ssimpert.report.html",
 )
 
 

@@ -11,7 +11,7 @@ async function pixels(uri) {
   return [canvas, context, context.getImageData(0, 0, canvas.width, canvas.height)];
 }
 
-export function amplify(card, pictures) {
+export function amplify(card, picture) {
   const control = card.querySelector("[data-amplification]");
   if (!control) return;
   const shown = card.querySelector("[data-amplification-shown]");
@@ -23,13 +23,12 @@ export function amplify(card, pictures) {
     const level = levels[Number(control.value)];
     shown.textContent = `×${level}`;
     control.setAttribute("aria-valuetext", `${level} times`);
-    const found = pictures(card);
     if (level === 1) {
-      image.src = found.perturbed;
+      image.src = picture(card, "perturbed");
       return;
     }
-    const [canvas, context, photo] = await pixels(found.photo);
-    const [, , difference] = await pixels(found.difference);
+    const [canvas, context, photo] = await pixels(picture(card, "photo"));
+    const [, , difference] = await pixels(picture(card, "difference"));
     if (levels[Number(control.value)] !== level) return; // moved on meanwhile
     for (let k = 0; k < photo.data.length; k++) {
       if (k % 4 === 3) continue; // opacity

@@ -1,6 +1,6 @@
 // The layer over the photo: which one, how opaque, and what its colours mean.
 
-export function connectLayers(card, pictures) {
+export function connectLayers(card, picture) {
   const choice = card.querySelector("[data-layer-choice]");
   if (!choice) return;
   const image = card.querySelector("[data-layer-image]");
@@ -18,7 +18,7 @@ export function connectLayers(card, pictures) {
     const option = choice.selectedOptions[0];
     image.dataset.picture = `layer-${choice.value}`;
     image.alt = option.dataset.alt;
-    image.src = pictures(card).layers[Number(choice.value)];
+    image.src = picture(card, image.dataset.picture);
     scale.dataset.scale = option.dataset.colours;
     [texts.firstElementChild.textContent, texts.lastElementChild.textContent] = [option.dataset.low, option.dataset.high];
     meaning.textContent = option.dataset.meaning;

@@ -7,19 +7,24 @@ const NOTHING_YET = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=";
 const read = new WeakMap();
 
 /** The pictures of a photo by name: { photo, perturbed, difference, layers: [...] }. */
-export function pictures(card) {
+function pictures(card) {
   if (!read.has(card)) {
     read.set(card, JSON.parse(document.getElementById(card.dataset.pictures).textContent));
   }
   return read.get(card);
 }
 
-function show(card, images) {
+/** The picture of a photo by its name: photo, perturbed, difference, or layer-0, layer-1, ... */
+export function picture(card, name) {
   const found = pictures(card);
+  if (!name.startsWith("layer-")) return found[name];
+  const layer = found.layers[Number(name.slice(6))];
+  return layer === "difference" ? found.difference : layer; // stored once
+}
+
+function show(card, images) {
   for (const image of images) {
-    const uri = image.dataset.picture.startsWith("layer-")
-      ? found.layers[Number(image.dataset.picture.slice(6))]
-      : found[image.dataset.picture];
+    const uri = picture(card, image.dataset.picture);
     if (uri && image.getAttribute("src") !== uri) image.src = uri;
   }
 }

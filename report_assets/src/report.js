@@ -3,7 +3,7 @@
 import "img-comparison-slider";
 import { amplify } from "./amplification.js";
 import { makeTables } from "./tables.js";
-import { pictures, watchImages } from "./pictures.js";
+import { picture, watchImages } from "./pictures.js";
 import { followColours } from "./colours.js";
 import { connectLayers } from "./layers.js";
 import { connectSlider } from "./slider.js";
@@ -14,7 +14,7 @@ makeTables(document.querySelectorAll("[data-table]"));
 
 for (const card of document.querySelectorAll("[data-pictures]")) {
   connectSlider(card);
-  connectLayers(card, pictures);
-  amplify(card, pictures);
+  connectLayers(card, picture);
+  amplify(card, picture);
 }
 watchImages(document.querySelectorAll("[data-pictures]"));

@@ -17,10 +17,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+import ssimpert.report.html.bundle as bundle
 from ssimpert.atomic_files import write_atomically
 from ssimpert.errors import InputError
 from ssimpert.escaping import printable
-from ssimpert.report.html import bundle
 from ssimpert.report.html.line_plot import plot_svg
 from ssimpert.report.html.view import PhotoView, ReportView, Table
 
@@ -85,12 +85,13 @@ def _environment() -> Environment:
 
 
 def pictures_of(photo: PhotoView) -> dict[str, Any]:
-    """The pictures of a photo for the script."""
+    """The pictures of a photo for the script. A layer that is the difference is named, not stored twice."""
+    difference = photo.difference.picture.uri if photo.difference else None
     return {
         "photo": photo.photo.uri if photo.photo else None,
         "perturbed": photo.perturbed.uri if photo.perturbed else None,
-        "difference": photo.difference.picture.uri if photo.difference else None,
-        "layers": [layer.picture.uri for layer in photo.layers],
+        "difference": difference,
+        "layers": ["difference" if layer.picture.uri == difference else layer.picture.uri for layer in photo.layers],
     }
 
 

@@ -25,6 +25,9 @@ from ssimpert.report.html.result_folder import StoredPhoto
 from ssimpert.report.html.view import Difference, Layer, Picture
 from ssimpert.report.names import CAM_NAMES, map_name, method_and_map
 
+# Bytes of text for each value of a pixel below which no photo is tried without loss.
+HOPELESS_BYTES = 2
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -52,14 +55,16 @@ class Pictures:
 
     def size(self) -> int:
         """All pictures together, in bytes of text."""
-        uris = [picture.uri for picture in (self.photo, self.perturbed) if picture is not None]
-        uris += [layer.picture.uri for layer in self.layers]
-        return sum(map(len, uris)) + (0 if self.difference is None else len(self.difference.picture.uri))
+        uris = {picture.uri for picture in (self.photo, self.perturbed) if picture is not None}
+        uris |= {layer.picture.uri for layer in self.layers}  # one of them is the difference
+        return sum(map(len, uris))
 
 
 def pictures_within(stored: StoredPhoto, pixels: Pixels, most_bytes: int) -> tuple[Pictures, Compression]:
     """The pictures, compressed no further than ``most_bytes`` asks for."""
-    for compression in COMPRESSIONS:
+    # Three pictures without loss take about three bytes of text for each value of a pixel, and trying takes time.
+    is_hopeless = most_bytes < HOPELESS_BYTES * pixels.perturbed.size
+    for compression in COMPRESSIONS[1:] if is_hopeless else COMPRESSIONS:
         pictures = _pictures(stored, pixels, compression)
         if pictures.size() <= most_bytes:
             break

@@ -85,7 +85,7 @@ def _picture(pixels: NDArray[np.uint8], alt: str, quality: int | None) -> Pictur
     content = BytesIO()
     # Without loss the quality is the effort.
     options = {"lossless": True, "quality": 60} if quality is None else {"quality": quality}
-    Image.fromarray(pixels).save(content, "WEBP", method=4, **options)
+    Image.fromarray(pixels).save(content, "WEBP", method=2, **options)
     height, width = pixels.shape[:2]
     uri = f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
     return Picture(uri, width, height, alt)

@@ -44,7 +44,6 @@ def study_report(
     plots: Sequence[Plot] = (),
     photos: Sequence[PhotoView] = (),
     origin: Mapping[str, str] | None = None,
-    notes: Sequence[str] = (),
 ) -> ReportView:
     """What a study shows.
 
@@ -56,8 +55,7 @@ def study_report(
         units: the units of columns, by the names of the columns; default none.
         plots: plots of the whole study; default none.
         photos: photos to show; default none.
-        origin: where the numbers come from, by name; default nothing.
-        notes: sentences for the end of the page, such as how the pictures of ``photos`` are compressed; default none.
+        origin: where the numbers come from, by name, and how pictures are compressed; default nothing.
 
     Raises:
         InputError: counts that contradict one another, or a table without a column.
@@ -83,7 +81,6 @@ def study_report(
         plots=tuple(plots),
         photos=tuple(photos),
         origin=tuple(Fact(key, value) for key, value in (origin or {}).items()),
-        notes=tuple(notes),
     )
 
 
@@ -125,6 +122,8 @@ def _number(value: Any) -> Value:
 
 
 def _text(value: Any) -> Value:
+    import pandas as pd
+
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "" if value is None or value != value else str(value)
+    return "" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value)

@@ -99,7 +99,7 @@ def test_data_for_the_script_are_json_that_reads_back(page: str) -> None:
     rows: Any = blocks[0]["rows"]
     assert "window.ran" in rows[0][0]
     assert rows[1] == ["b", None]
-    assert blocks[1]["layers"] == [PICTURE.uri]
+    assert blocks[1]["layers"] == ["difference"]
 
 
 def test_only_our_script_and_our_style_may_run(page: str) -> None:

@@ -27,6 +27,12 @@ def test_numbers_stay_numbers_and_all_else_is_text() -> None:
     assert "<i>" not in report_page(view)
 
 
+def test_missing_values_of_every_kind_are_empty() -> None:
+    frame = pd.DataFrame({"a": pd.array([1, None], dtype="Int64"), "b": [pd.NaT, pd.NA], "c": [[1], {"k": None}]})
+    (table,) = study_report("one", {"Results": frame}, UnitCounts(2, 2), conditions="c").tables
+    assert list(table.rows) == [[1, "", "[1]"], [None, "", "{'k': None}"]]
+
+
 def test_a_partial_study_says_so_first_and_in_every_caption() -> None:
     view = study_report("one", {"Results": TABLE}, UnitCounts(8, 5, 1), conditions="SSIM")
     words = "5 of 8 units are finished, 1 failed, and 2 are missing"
