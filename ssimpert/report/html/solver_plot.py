@@ -41,11 +41,13 @@ def solver_plot(history: Sequence[Mapping[str, Any]], conditions: str) -> Plot |
     return Plot(
         title="Convergence of the solver",
         x_label="time of the solver, steps one after the other (s)",
-        y_label="linearised change of the margin (logits)",
+        y_label="objective of each step's problem",
         lines=(Line("objective", tuple(objective)), Line("certified bound", tuple(bound), dashed=True)),
         caption=(
-            "The best objective so far and the certified bound, at each check. Where the lines meet, the step's convex "
-            f"problem is solved. Dotted lines: ends of steps. {set_and_steps(conditions)}"
+            "The best objective so far and the certified bound, at each check. A step that maximises the linearised "
+            "margin (in logits) has its bound above; a projection, which minimises half the squared distance (of the "
+            "pixel range), has its bound below. Where the lines meet, the step's problem is solved. Dotted lines: ends "
+            f"of steps. {set_and_steps(conditions)}"
         ),
         alt=f"Objective and certified bound against time over {counted(len(ends), 'step')} and {started:.3g} seconds",
         marks=tuple(ends[:-1]),

@@ -283,7 +283,8 @@ def test_a_print_has_every_picture_and_the_tables_with_their_headings(open_page:
     headings = page.locator(".tabulator-print-table th").all_inner_texts()
     assert "margin after (logits)" in headings
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator("article.photo .print-pair").first.is_visible()
+    pair, figure = (page.locator(f"article.photo {name}").first.bounding_box() for name in (".print-pair", "figure"))
+    assert pair["y"] == pytest.approx(figure["y"], abs=1)  # no gap where the slider was
     assert not page.locator("img-comparison-slider").first.is_visible()
 
 
