@@ -15,13 +15,14 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "ssimpert needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making $(VENV) and installing the project there. This takes a minute or two, and longer with a slow network."
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[dev,bench,baselines,coco,models,onnx,docs]'
+	$(PIP) -e '.[dev,bench,baselines,browser,coco,models,onnx,docs]'
 	@touch $@
 	@echo "Ready: '. $(BIN)/activate' puts ssimpert on the path, and '$(BIN)/ssimpert doctor' checks this installation."
 
 demo: setup
 	$(BIN)/ssimpert compare coffee --constraint global-ssim --distance 0.005 --out out/demo
 	@echo; echo "Written:"; ls -1 out/demo/*
+	@echo; $(BIN)/ssimpert report out/demo -o out/demo/report.html --force
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2

@@ -29,6 +29,7 @@ PACKAGES = (
     "ssimpert.models",
     "ssimpert.perturbation",
     "ssimpert.report",
+    "ssimpert.report.html",
     "ssimpert.study",
 )
 

@@ -1,13 +1,13 @@
 """The command line: ``ssimpert --help``.
 
 Found here: the commands (``app``, ``command_group``, ``help_page``, ``perturb_command``, ``compare_command``,
-``minimal_command``, ``listings``, ``doctor``), their options (``options``, ``option_groups``, ``numbers``,
-``constraints``, ``feature_balls``, ``engines``, ``region``, ``class_names``), what a command is to do (``perturb_run``,
-``perturb_photo``, ``minimal_run``), its photos, their objects, and the model (``photos``, ``objects``, ``workspace``),
-the folder for the results (``output_folder``, ``folder_names``, ``run_record``), the way from photo to photo
-(``photo_loop``, ``interruption``, ``progress``), what it writes and prints (``outputs``, ``json_output``,
-``comparison``, ``recorded_results``, ``conformance``, ``tables``, ``localization_table``, ``terminal``), and with which
-code it ends (``exit_codes``).
+``minimal_command``, ``report``, ``study``, ``study_commands``, ``study_outputs``, ``listings``, ``doctor``), their
+options (``options``, ``option_groups``, ``numbers``, ``constraints``, ``feature_balls``, ``engines``, ``region``,
+``class_names``), what a command is to do (``perturb_run``, ``perturb_photo``, ``minimal_run``), its photos, their
+objects, and the model (``photos``, ``objects``, ``workspace``), the folder for the results (``output_folder``,
+``folder_names``, ``run_record``), the way from photo to photo (``photo_loop``, ``interruption``, ``progress``), what it
+writes and prints (``outputs``, ``json_output``, ``comparison``, ``recorded_results``, ``conformance``, ``tables``,
+``localization_table``, ``terminal``), and with which code it ends (``exit_codes``).
 """
 
 from __future__ import annotations

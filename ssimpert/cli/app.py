@@ -18,6 +18,10 @@ COMMANDS = {
     "minimal": CommandEntry(
         "ssimpert.cli.minimal_command", "Find the least level of a set at which each image's label changes."
     ),
+    "report": CommandEntry(
+        "ssimpert.cli.report",
+        "Make one HTML file of the results of perturb, compare or minimal, to be opened in a browser.",
+    ),
     "study": CommandEntry(
         "ssimpert.cli.study",
         "Compute many formulations on many images, resume at any time, and make tables and plots of the results.",

@@ -20,7 +20,14 @@ from ssimpert.cli.feature_balls import (
     layers_from_option,
 )
 from ssimpert.cli.numbers import as_number, count_option, number_option
-from ssimpert.formulations.options import EPS_REL, FEATURE_EPS_REL, FEATURE_MAX_ITER, MAX_ITER, solver_defaults
+from ssimpert.formulations.options import (
+    EPS_REL,
+    FEATURE_EPS_REL,
+    FEATURE_FORMULATIONS,
+    FEATURE_MAX_ITER,
+    MAX_ITER,
+    solver_defaults,
+)
 from ssimpert.weights_path import check_weights_path
 
 if TYPE_CHECKING:

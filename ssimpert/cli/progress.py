@@ -38,7 +38,13 @@ class PhotosProgress:
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """A progress bar of ``total`` steps (``None``: unknown). Yields a function that advances the bar by one step."""
+    """A progress bar of ``total`` steps (``None``: unknown). Yields a function that advances the bar by one step.
+
+    Where stderr is no terminal, nothing is printed.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     with _on_stderr(

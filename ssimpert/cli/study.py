@@ -10,11 +10,21 @@ from ssimpert.cli.help_page import PAGE_WIDTH
 COMMANDS = {
     "init": CommandEntry("ssimpert.cli.study_commands", "Write a study file in which every key is explained."),
     "run": CommandEntry("ssimpert.cli.study_commands", "Compute the units of a study that have no record yet."),
-    "status": CommandEntry("ssimpert.cli.study_commands", "Say how far a study is."),
+    "status": CommandEntry(
+        "ssimpert.cli.study_commands",
+        "Say how far a study is: units declared, done, failed and missing, overall and for each column.",
+    ),
     "merge": CommandEntry("ssimpert.cli.study_commands", "Join the folders of a study's shards."),
-    "table": CommandEntry("ssimpert.cli.study_outputs", "Print or write a table of a study's results."),
-    "plot": CommandEntry("ssimpert.cli.study_outputs", "Draw a value against the level, or against a distance."),
-    "compare": CommandEntry("ssimpert.cli.study_outputs", "Set the results of two studies side by side."),
+    "table": CommandEntry(
+        "ssimpert.cli.study_outputs",
+        "Print a table of a study's results: means over images with 95% bootstrap intervals.",
+    ),
+    "plot": CommandEntry(
+        "ssimpert.cli.study_outputs", "Draw a value with its intervals against the level, or against a common distance."
+    ),
+    "compare": CommandEntry(
+        "ssimpert.cli.study_outputs", "Set the results of two studies side by side, over the images that both have."
+    ),
 }
 
 

@@ -16,11 +16,25 @@ class StepRow(TypedDict):
     seconds: float
 
 
+class SolverChecks(TypedDict):
+    """The certified state at the checks of one solve: a list over checks for each quantity.
+
+    ``seconds`` count from the beginning of the solve. ``objective`` and ``bound`` are the best certified values so far,
+    of the step's linearised problem. The lists are empty where the step's images were solved in several parts.
+    """
+
+    iteration: list[int]
+    seconds: list[float]
+    objective: list[float]
+    bound: list[float]
+
+
 class SolverRow(StepRow):
-    """A step that a solver found, with the solver's relative gap and status."""
+    """A step that a solver found, with the solver's relative gap, status and checks."""
 
     rel_gap: float
     status: str
+    checks: SolverChecks
 
 
 class ObjectiveRow(StepRow):

@@ -21,7 +21,7 @@ from torch import Tensor
 import solvers
 from solvers.batch_algebra import per_image
 from ssimpert.perturbation.goal import Goal
-from ssimpert.perturbation.history import SolverRow, StepRow
+from ssimpert.perturbation.history import SolverChecks, SolverRow, StepRow
 from ssimpert.perturbation.results import FinalIterate
 
 # From gradients (K, C, H, W), references (K, C, H, W) and the images' indices in the batch (K,) to a solver's step.
@@ -249,6 +249,19 @@ def _record(
             step_length=float(length[k]),
             rel_gap=gaps[k],
             status=solution.status[k].value,
+            checks=_checks(solution, k),
             seconds=seconds,
         )
         state.history.append(row)
+
+
+def _checks(solution: solvers.SolveResult, k: int) -> SolverChecks:
+    """The solver's checks of the image at position ``k`` of a solve."""
+    # The rows are of the images without a defect only, so with a defect nobody knows which image is at which position.
+    rows = [row for row in solution.history if len(row.objective) == len(solution.status)]
+    return SolverChecks(
+        iteration=[row.iteration for row in rows],
+        seconds=[row.time for row in rows],
+        objective=[row.objective[k] for row in rows],
+        bound=[row.bound[k] for row in rows],
+    )
