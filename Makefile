@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "ssimpert needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making $(VENV) and installing the project there. This takes a minute or two, and longer with a slow network."
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[dev,bench,baselines,browser,coco,models,onnx,docs]'
+	$(PIP) -e '.[dev,bench,baselines,browser,cluster,coco,models,onnx,docs]'
 	@touch $@
 	@echo "Ready: '. $(BIN)/activate' puts ssimpert on the path, and '$(BIN)/ssimpert doctor' checks this installation."
 

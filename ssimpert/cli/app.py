@@ -18,10 +18,7 @@ COMMANDS = {
     "minimal": CommandEntry(
         "ssimpert.cli.minimal_command", "Find the least level of a set at which each image's label changes."
     ),
-    "report": CommandEntry(
-        "ssimpert.cli.report",
-        "Make one HTML file of the results of perturb, compare or minimal, to be opened in a browser.",
-    ),
+    "report": CommandEntry("ssimpert.cli.report", "Write results as one HTML file: pictures, maps, tables and plots."),
     "study": CommandEntry(
         "ssimpert.cli.study",
         "Compute many formulations on many images, resume at any time, and make tables and plots of the results.",

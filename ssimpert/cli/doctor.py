@@ -27,7 +27,7 @@ REQUIRED = (
     "pillow",
     "matplotlib",
 )
-OPTIONAL = {"foolbox": "baselines", "torchmetrics": "lpips", "onnxruntime": "onnx"}
+OPTIONAL = {"foolbox": "baselines", "torchmetrics": "lpips", "onnxruntime": "onnx", "distributed": "cluster"}
 # The gap that the self-test solves to, and the seconds beyond which it is slow, compilation included.
 SELF_TEST_GAP, SELF_TEST_SECONDS = 1e-2, 5.0
 
