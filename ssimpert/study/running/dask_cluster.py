@@ -20,6 +20,12 @@ CONNECT_SECONDS = 15.0
 RECONNECT_SECONDS = 60.0
 """How long a lost scheduler is looked for before the run ends."""
 
+MAX_LOSSES = 5
+"""After so many losses in a row without a result the run ends."""
+
+CLOSE_SECONDS = 2.0
+"""How long the end of a connection is waited for."""
+
 TASKS_PER_THREAD = 2
 """Tasks that are under way for each thread of the cluster: one at work and one that waits there."""
 
@@ -75,6 +81,7 @@ class DaskCluster:
         """
         waiting, again, retries = iter(tasks), deque[Task](), Retries()
         under_way: dict[Any, Task] = {}
+        losses = 0
         following = next(waiting, None)
         while True:
             try:
@@ -103,7 +110,13 @@ class DaskCluster:
                             continue
                         result = TaskResult([], failures, {})
                     outcomes.append((task, result))
-            except _LostScheduler:
+            except _LostScheduler as lost:
+                losses += 1
+                if losses > MAX_LOSSES:
+                    raise SchedulerError(
+                        f"the Dask scheduler {self._address!r} was lost {losses} times without a result in between "
+                        f"({lost.__cause__}); what is done is on the disk, and the same command goes on from there"
+                    ) from lost
                 # Whatever was under way is asked for again; what is written already is not.
                 again.extend(under_way.values())
                 under_way.clear()
@@ -111,6 +124,7 @@ class DaskCluster:
                 self._close()
                 self._client = self._connected(self._reconnect_seconds)
                 continue
+            losses = 0 if outcomes else losses
             yield outcomes
 
     def _limit(self) -> int:
@@ -126,7 +140,8 @@ class DaskCluster:
         from distributed import wait
 
         try:
-            wait(futures, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+            with self._client.as_current():
+                wait(futures, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
         except TimeoutError:
             pass
         except Exception as error:
@@ -168,8 +183,15 @@ class DaskCluster:
         if self._client is None:
             return
         client, self._client = self._client, None
-        with suppress(Exception):  # a scheduler that is gone
-            client.close(timeout=2)
+
+        def close() -> None:
+            with suppress(Exception):
+                client.close(timeout=CLOSE_SECONDS)
+
+        # A client whose scheduler is gone may wait for ever, whatever its timeout.
+        thread = threading.Thread(target=close, name="closing a Dask client", daemon=True)
+        thread.start()
+        thread.join(CLOSE_SECONDS)
 
 
 class _LostScheduler(Exception):
