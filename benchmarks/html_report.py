@@ -30,7 +30,7 @@ from benchmarks.machine import machine
 from benchmarks.script_options import script_parser, write_record
 from ssimpert.data import load_image, samples
 from ssimpert.report.html.page import write_report
-from ssimpert.report.html.run_report import run_report
+from ssimpert.report.html.report_of_run import run_report
 from tests.ssimpert.report.html import chromium
 from tests.ssimpert.report.html.small_results import record_of
 

@@ -49,7 +49,7 @@ def report(
     if photos is not None and not photos.is_dir():
         raise InputError(f"--photos {str(photos)!r} is no folder")
     from ssimpert.report.html.page import write_report
-    from ssimpert.report.html.run_report import run_report
+    from ssimpert.report.html.report_of_run import run_report
 
     with progress_bar("drawing", None) as advance:
         view = run_report(results, photo_finder(photos), advance)

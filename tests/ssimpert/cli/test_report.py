@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ssimpert.models import Classifier
-from ssimpert.report.html.run_report import run_report
+from ssimpert.report.html.report_of_run import run_report
 from tests.ssimpert.cli.small_model import Command
 from tests.ssimpert.report.html.small_results import write_run
 
@@ -57,7 +57,7 @@ def test_what_a_command_wrote_becomes_a_page(
 ) -> None:
     views: list[Any] = []
     monkeypatch.setattr(
-        "ssimpert.report.html.run_report.run_report",
+        "ssimpert.report.html.report_of_run.run_report",
         lambda *given: views.append(run_report(*given)) or views[-1],  # type: ignore[func-returns-value]
     )
     out = perturbed(command, photo, *words)

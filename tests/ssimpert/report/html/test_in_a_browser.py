@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ssimpert.report.html.page import write_report
-from ssimpert.report.html.run_report import run_report
+from ssimpert.report.html.report_of_run import run_report
 from tests.ssimpert.report.html import chromium
 from tests.ssimpert.report.html.small_results import find_photo, perturbed_of, photo_of, write_run
 

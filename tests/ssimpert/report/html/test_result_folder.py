@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ssimpert.errors import InputError
+from ssimpert.report.html.report_of_run import run_report
 from ssimpert.report.html.result_folder import read_result_folder
-from ssimpert.report.html.run_report import run_report
 from tests.ssimpert.report.html.small_results import find_photo, write_photo, write_run
 
 

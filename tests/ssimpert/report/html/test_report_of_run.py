@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from ssimpert.errors import InputError
-from ssimpert.report.html.run_report import run_report
+from ssimpert.report.html.report_of_run import run_report
 from ssimpert.report.html.view import ReportView, Table
 from tests.ssimpert.report.html.small_results import CONDITIONS, find_photo, write_run
 

@@ -9,7 +9,7 @@ import pytest
 
 from ssimpert.errors import InputError
 from ssimpert.report.html.page import report_page
-from ssimpert.report.html.study_report import UnitCounts, study_report
+from ssimpert.report.html.report_of_study import UnitCounts, study_report
 
 TABLE = pd.DataFrame(
     {"model": ["a", None], "level": [0.05, math.nan], "n": [3, 4], "success": [True, False], "<b>": ["<i>", "x"]}
