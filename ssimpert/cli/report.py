@@ -25,7 +25,7 @@ ENDINGS = (".html", ".htm")
 
 def report(
     results: Annotated[
-        Path, typer.Argument(help="The folder that perturb, compare or minimal wrote, its --out.", show_default=False)
+        Path, typer.Argument(help="The folder that perturb, compare, minimal or study run wrote.", show_default=False)
     ],
     output: Annotated[
         Path | None,
@@ -50,9 +50,11 @@ def report(
         raise InputError(f"--photos {str(photos)!r} is no folder")
     from ssimpert.report.html.page import write_report
     from ssimpert.report.html.report_of_run import run_report
+    from ssimpert.report.html.study_folder import is_study_folder, study_folder_report
 
     with progress_bar("drawing", None) as advance:
-        view = run_report(results, photo_finder(photos), advance)
+        is_study = is_study_folder(results)
+        view = study_folder_report(results) if is_study else run_report(results, photo_finder(photos), advance)
     for warning in view.warnings:
         say(warning)
     write_report(view, target)
