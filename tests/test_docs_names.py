@@ -16,8 +16,11 @@ DOCS = ROOT / "docs"
 PAGES = [page for page in sorted(DOCS.glob("**/*.md")) if "assets" not in page.parts]
 PAGES += [ROOT / "README.md"]
 FOLDERS = ("solvers", "ssimpert", "tests", "benchmarks", "examples", "docs")
-# What a command writes or another program keeps is not in the tree.
-ELSEWHERE = re.compile(r"^(out|~)/")
+# What a command writes, another program keeps or a data set has is not in the tree.
+ELSEWHERE = re.compile(
+    r"^(out|~|parts|provenance|validation|validation-segmentation|VOCdevkit|ImageSets|val2017|annotations)/"
+    r"|^data/(ILSVRC2012|meta)"
+)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 

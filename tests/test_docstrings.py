@@ -35,6 +35,8 @@ ENTRY_POINTS = {
     "ssimpert/analysis/statistics/summaries.py:paired_differences": "statistics with their options",
     "ssimpert/cli/compare_command.py:compare": "a command: its parameters are the command's options",
     "ssimpert/cli/minimal_command.py:minimal": "a command: its parameters are the command's options",
+    "ssimpert/cli/study_commands.py:run": "a command: its parameters are the command's options",
+    "ssimpert/cli/study_outputs.py:table": "a command: its parameters are the command's options",
     "ssimpert/metrics/feature_distance.py:feature_distance": "a distance with its options",
     "ssimpert/perturbation/baselines/foolbox_baseline.py:foolbox_baseline": "an attack with its options",
     "ssimpert/perturbation/budget_search/margin_curve.py:margin_curve": "a perturbation with its options",
@@ -44,6 +46,7 @@ ENTRY_POINTS = {
     "ssimpert/perturbation/perturb.py:perturb": "a perturbation with its options",
     "ssimpert/study/study.py:Study.__init__": "one keyword for each section of a study",
     "ssimpert/report/agreement_against_level.py:agreement_against_level_figure": "a figure with its options",
+    "ssimpert/study/running/run.py:run_study": "a whole study in one call",
 }
 
 
