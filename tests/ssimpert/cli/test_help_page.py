@@ -9,9 +9,22 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from ssimpert.cli.app import COMMANDS
+from ssimpert.cli.command_group import CommandEntry
+from ssimpert.cli.study import COMMANDS as STUDY_COMMANDS
 from tests.ssimpert.cli.small_model import Command
+
+# How the pages of studies call their arguments.
+STUDY_ARGUMENTS = {
+    "file": "FILE",
+    "folder": "FOLDER",
+    "target": "TARGET",
+    "sources": "SHARD",
+    "first": "A ",
+    "second": "B ",
+}
 
 # What costs tenths of a second, or seconds: nothing of this is needed to print a page of help.
 NOT_FOR_HELP = (
@@ -72,12 +85,14 @@ def test_a_missing_file_of_weights_and_wrong_usage_are_refused_before_torch_is_l
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", list(COMMANDS))
-def test_the_list_has_the_first_sentence_of_each_command(name: str) -> None:
-    text = " ".join((inspect.getdoc(COMMANDS[name].load(name)) or "").split())
-    assert text.startswith(COMMANDS[name].summary)
-    assert COMMANDS[name].summary.endswith(".")
-    assert ". " not in COMMANDS[name].summary
+@pytest.mark.parametrize(("name", "entry"), [*COMMANDS.items(), *STUDY_COMMANDS.items()])
+def test_the_list_has_the_first_sentence_of_each_command(name: str, entry: CommandEntry) -> None:
+    loaded = entry.load(name)
+    function = loaded.registered_callback.callback if isinstance(loaded, typer.Typer) else loaded
+    text = " ".join((inspect.getdoc(function) or "").split())
+    assert text.startswith(entry.summary)
+    assert entry.summary.endswith(".")
+    assert ". " not in entry.summary
 
 
 def test_the_page_of_a_command_has_every_option_under_its_heading_and_breaks_no_word(command: Command) -> None:
@@ -102,11 +117,16 @@ def test_the_page_of_a_command_has_every_option_under_its_heading_and_breaks_no_
 
 
 def test_every_option_of_the_signature_is_on_the_page(command: Command) -> None:
-    for name, entry in COMMANDS.items():
-        _, page, _ = command(name, "--help")
+    commands = {(name,): entry for name, entry in COMMANDS.items() if name != "study"}
+    commands |= {("study", name): entry for name, entry in STUDY_COMMANDS.items()}
+    for words, entry in commands.items():
+        _, page, _ = command(*words, "--help")
+        name = words[-1]
         for parameter in inspect.signature(entry.load(name)).parameters:
-            renamed = {"redo": "--force", "every": "--all"}.get(parameter, f"--{parameter.replace('_', '-')}")
-            assert f"\n  {renamed}" in page or f"\n  {parameter}" in page, (name, parameter)
+            others = {"redo": "--force", "every": "--all", "output": "-o, --output", "as_json": "--json"}
+            renamed = others.get(parameter, f"--{parameter.replace('_', '-')}")
+            places = (renamed, parameter, STUDY_ARGUMENTS.get(parameter, parameter))
+            assert any(f"\n  {place}" in page for place in places), (name, parameter)
 
 
 @pytest.mark.parametrize("name", ["-x.png", "--x.png"])

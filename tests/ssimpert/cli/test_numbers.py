@@ -10,7 +10,9 @@ import pytest
 import typer
 
 from ssimpert.cli.app import COMMANDS
+from ssimpert.cli.command_group import CommandEntry
 from ssimpert.cli.numbers import as_number
+from ssimpert.cli.study import COMMANDS as STUDY_COMMANDS
 from ssimpert.models import Classifier
 from tests.ssimpert.cli.small_model import Command, records
 
@@ -48,9 +50,11 @@ def test_every_option_that_is_a_float_is_of_this_type(name: str) -> None:
     assert found >= 4
 
 
-@pytest.mark.parametrize("name", list(COMMANDS))
-def test_every_option_that_is_a_count_names_what_it_can_not_read(name: str) -> None:
-    for parameter in inspect.signature(COMMANDS[name].load(name), eval_str=True).parameters.values():
+@pytest.mark.parametrize(
+    ("name", "entry"), [(name, entry) for name, entry in (COMMANDS | STUDY_COMMANDS).items() if name != "study"]
+)
+def test_every_option_that_is_a_count_names_what_it_can_not_read(name: str, entry: CommandEntry) -> None:
+    for parameter in inspect.signature(entry.load(name), eval_str=True).parameters.values():
         kind, *metadata = get_args(parameter.annotation)
         if kind is int or int in get_args(kind):
             (option,) = metadata
