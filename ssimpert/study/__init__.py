@@ -11,7 +11,7 @@ Found here:
   (``changes``) or is joined (``joining``);
 * the folder with its records and its lock (``store``), the run (``running``) and how far it is (``status``);
 * tables, curves and comparisons (``outputs``);
-* the benchmarks of localisation over the records of a study (``localization_benchmarks``).
+* the benchmarks of localisation over the records of a study (``object_benchmarks``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ssimpert.study.keys import unit_seed as unit_seed
     from ssimpert.study.loaded_model import LoadedModel as LoadedModel
     from ssimpert.study.loaded_model import load_study_model as load_study_model
-    from ssimpert.study.localization_benchmarks import localization_benchmarks as localization_benchmarks
+    from ssimpert.study.object_benchmarks import localization_benchmarks as localization_benchmarks
     from ssimpert.study.outputs.comparison import compare_studies as compare_studies
     from ssimpert.study.outputs.curves import curves as curves
     from ssimpert.study.outputs.results import StudyResults as StudyResults
@@ -82,7 +82,7 @@ _MODULES = {
     "join_studies": "ssimpert.study.joining",
     "load_results": "ssimpert.study.outputs.results",
     "load_study_model": "ssimpert.study.loaded_model",
-    "localization_benchmarks": "ssimpert.study.localization_benchmarks",
+    "localization_benchmarks": "ssimpert.study.object_benchmarks",
     "model_identities": "ssimpert.study.readiness",
     "paired_columns": "ssimpert.study.outputs.table",
     "pivot": "ssimpert.study.outputs.table",
@@ -116,17 +116,12 @@ __all__ = [
     "cell_digest",
     "cells",
     "check_ready",
-    "compare_studies",
-    "curves",
     "join_studies",
     "load_results",
     "load_study_model",
     "localization_benchmarks",
     "model_identities",
-    "paired_columns",
-    "pivot",
     "read_study",
-    "run_study",
     "score_frame",
     "study_status",
     "study_template",

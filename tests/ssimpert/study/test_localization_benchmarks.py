@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from ssimpert.study import Study
-from ssimpert.study.localization_benchmarks import localization_benchmarks
+from ssimpert.study.object_benchmarks import localization_benchmarks
 from ssimpert.study.schema import record_schema
 
 STUDY = Study(

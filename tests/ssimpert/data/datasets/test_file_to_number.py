@@ -22,7 +22,7 @@ from torch import nn
 from ssimpert.models import Classifier
 from ssimpert.study import Study, cells
 from ssimpert.study.evaluation import StudyEvaluator
-from ssimpert.study.localization_benchmarks import localization_benchmarks
+from ssimpert.study.object_benchmarks import localization_benchmarks
 from ssimpert.study.readiness import check_ready
 from ssimpert.study.schema import record_schema
 from ssimpert.study.sections.section import OptionError
