@@ -92,7 +92,8 @@ class DaskCluster:
                     else:
                         assert following is not None
                         task, following = following, next(waiting, None)
-                    under_way[self._submitted(task)] = task
+                    again.appendleft(task)  # so that a scheduler that is lost now does not take the task with it
+                    under_way[self._submitted(task)] = again.popleft()
                 if not under_way:
                     if stop() or (following is None and not again):
                         return
