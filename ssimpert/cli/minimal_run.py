@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # The curve reaches from the least level divided by this factor to the least level times this factor.
 CURVE_FACTOR = 4.0
 DEFAULT_STEPS = 10
+# The picture of a curve is as wide as every other figure: 1200 pixels.
+CURVE_DPI = 200
 # The options of the search that the perceptual balls take.
 SEARCH_OPTIONS_TAKEN = ("steps", "rounds", "tolerance", "target")
 
@@ -371,7 +373,7 @@ def write_curve(
     levels, margins = [level for level, _ in points], [margin for _, margin in points]
     figure = margin_figure(levels, margins, unit=unit, least=least_level, note=windows)
     for ending in ("png", "svg"):
-        save_figure(figure, folder / f"curve.{ending}")
+        save_figure(figure, folder / f"curve.{ending}", dpi=CURVE_DPI)
     if reached and least_level > 0 and reached[0] < least_level * (1 - result.settings["tolerance"]):
         say(
             f"{workspace.names[index]}: the curve reaches the goal at level {reached[0]:.4g} already, below the least "
