@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 # The curve reaches from the least level divided by this factor to the least level times this factor.
 CURVE_FACTOR = 4.0
-DEFAULT_STEPS = 10
 # The picture of a curve is as wide as every other figure: 1200 pixels.
 CURVE_DPI = 200
 # The options of the search that the perceptual balls take.
@@ -106,13 +105,13 @@ def minimal_run_from_options(
 
     if solver_options.ball_method is not None:
         return _ball_run(solver_options.ball_method, constraint_options, search_options, solver_options)
-    constraint, settings = constraint_options.build(), solver_options.settings(constraint_options.name)
+    constraint, settings = constraint_options.build(), solver_options.settings(constraint_options.name, searching=True)
     engine = check_engine_fits(constraint, search_options.engine, solver_options.method)
     _check_search(search_options)
     if not isinstance(constraint, FeatureBallSet):  # this set has a level, but needs a model first
         with options_are_at_fault():
             check_level_options(constraint, engine)
-    steps = search_options.steps or DEFAULT_STEPS
+    steps = search_options.steps_of(constraint_options.name)
     return MinimalRun(
         constraint,
         engine,
@@ -126,7 +125,7 @@ def minimal_run_from_options(
         region=region_from_options(images, search_options.support, outside=search_options.outside),
         options={
             **constraint_options.effective(constraint_options.name),
-            **solver_options.effective(constraint_options.name),
+            **solver_options.effective(constraint_options.name, searching=True),
             **recorded_target(search_options.target),
             "engine": engine,
             "steps": steps,
@@ -162,8 +161,8 @@ def _ball_run(
     refuse_others(ball_method, search_options, SEARCH_OPTIONS_TAKEN)
     refuse_others(ball_method, solver_options, SOLVER_OPTIONS_TAKEN[ball_method])
     _check_search(search_options)
-    settings, target = solver_options.settings(ball_method), search_options.target
-    steps = search_options.steps or (100 if ball_method is BallMethod.PENALISED else DEFAULT_STEPS)
+    settings, target = solver_options.settings(ball_method, searching=True), search_options.target
+    steps = search_options.steps_of(ball_method)
     ball: PerceptualBall
     if ball_method is BallMethod.PENALISED:
         ball = penalised_ball(values, wanted_given=given["wanted_margin"] is not None, faithful=False, target=target)
@@ -184,7 +183,7 @@ def _ball_run(
         region=None,
         options={
             **constraint_options.effective(ball_method),
-            **solver_options.effective(ball_method),
+            **solver_options.effective(ball_method, searching=True),
             **recorded_target(target),
             "steps": steps,
             "rounds": search_options.rounds,
