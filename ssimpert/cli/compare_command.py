@@ -6,20 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from ssimpert.cli.constraint_options import ConstraintOptions
+from ssimpert.cli.engine_options import EngineOptions, SolverOptions
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.numbers import count_option
 from ssimpert.cli.objects import ObjectOptions
 from ssimpert.cli.option_groups import with_option_groups
-from ssimpert.cli.options import (
-    AsJson,
-    ConstraintOptions,
-    EngineOptions,
-    ForwardName,
-    Images,
-    ModelOptions,
-    OutputOptions,
-    SolverOptions,
-)
+from ssimpert.cli.options import AsJson, ForwardName, Images, ModelOptions, OutputOptions
 from ssimpert.cli.photos import PhotoOptions
 
 

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from ssimpert.cli.constraint_options import ConstraintOptions
+from ssimpert.cli.engine_options import SearchOptions, SolverOptions
 from ssimpert.cli.numbers import count_option
 from ssimpert.cli.option_groups import with_option_groups
-from ssimpert.cli.options import (
-    AsJson,
-    ConstraintOptions,
-    Images,
-    ModelOptions,
-    OutputOptions,
-    SearchOptions,
-    SolverOptions,
-)
+from ssimpert.cli.options import AsJson, Images, ModelOptions, OutputOptions
 from ssimpert.cli.photos import PhotoOptions
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.class_names import margin_for_target, recorded_target, target_number
+from ssimpert.cli.constraint_options import ConstraintOptions
 from ssimpert.cli.constraints import values_of
+from ssimpert.cli.engine_options import SearchOptions, SolverOptions
 from ssimpert.cli.engines import check_engine_fits
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.exit_codes import options_are_at_fault
@@ -19,12 +21,10 @@ from ssimpert.cli.feature_balls import (
     constrained_ball,
     penalised_ball,
 )
-from ssimpert.cli.options import ConstraintOptions, SearchOptions, SolverOptions
 from ssimpert.cli.perturb_run import SOLVER_OPTIONS_TAKEN, check_ball_set, refuse_others, set_around
 from ssimpert.cli.photo_loop import ProcessPhoto, WriteFiles
 from ssimpert.cli.progress import Stage
 from ssimpert.cli.region import Region, region_from_options
-from ssimpert.formulations.options import default_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # The curve reaches from the least level divided by this factor to the least level times this factor.
 CURVE_FACTOR = 4.0
+# The picture of a curve is as wide as every other figure: 1200 pixels.
+CURVE_DPI = 200
 # The options of the search that the perceptual balls take.
 SEARCH_OPTIONS_TAKEN = ("steps", "rounds", "tolerance", "target")
 
@@ -104,13 +106,13 @@ def minimal_run_from_options(
 
     if solver_options.ball_method is not None:
         return _ball_run(solver_options.ball_method, constraint_options, search_options, solver_options)
-    constraint, settings = constraint_options.build(), solver_options.settings(constraint_options.name)
+    constraint, settings = constraint_options.build(), solver_options.settings(constraint_options.name, searching=True)
     engine = check_engine_fits(constraint, search_options.engine, solver_options.method)
     _check_search(search_options)
     if not isinstance(constraint, FeatureBallSet):  # this set has a level, but needs a model first
         with options_are_at_fault():
             check_level_options(constraint, engine)
-    steps = search_options.steps or default_steps(constraint_options.name, searches=True)
+    steps = search_options.steps_of(constraint_options.name)
     return MinimalRun(
         constraint,
         engine,
@@ -124,7 +126,7 @@ def minimal_run_from_options(
         region=region_from_options(images, search_options.support, outside=search_options.outside),
         options={
             **constraint_options.effective(constraint_options.name),
-            **solver_options.effective(constraint_options.name),
+            **solver_options.effective(constraint_options.name, searching=True),
             **recorded_target(search_options.target),
             "engine": engine,
             "steps": steps,
@@ -160,8 +162,8 @@ def _ball_run(
     refuse_others(ball_method, search_options, SEARCH_OPTIONS_TAKEN)
     refuse_others(ball_method, solver_options, SOLVER_OPTIONS_TAKEN[ball_method])
     _check_search(search_options)
-    settings, target = solver_options.settings(ball_method), search_options.target
-    steps = search_options.steps or default_steps(ball_method, searches=True)
+    settings, target = solver_options.settings(ball_method, searching=True), search_options.target
+    steps = search_options.steps_of(ball_method)
     ball: PerceptualBall
     if ball_method is BallMethod.PENALISED:
         ball = penalised_ball(values, wanted_given=given["wanted_margin"] is not None, faithful=False, target=target)
@@ -182,7 +184,7 @@ def _ball_run(
         region=None,
         options={
             **constraint_options.effective(ball_method),
-            **solver_options.effective(ball_method),
+            **solver_options.effective(ball_method, searching=True),
             **recorded_target(target),
             "steps": steps,
             "rounds": search_options.rounds,
@@ -371,7 +373,7 @@ def write_curve(
     levels, margins = [level for level, _ in points], [margin for _, margin in points]
     figure = margin_figure(levels, margins, unit=unit, least=least_level, note=windows)
     for ending in ("png", "svg"):
-        save_figure(figure, folder / f"curve.{ending}")
+        save_figure(figure, folder / f"curve.{ending}", dpi=CURVE_DPI)
     if reached and least_level > 0 and reached[0] < least_level * (1 - result.settings["tolerance"]):
         say(
             f"{workspace.names[index]}: the curve reaches the goal at level {reached[0]:.4g} already, below the least "

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
+from ssimpert.cli.constraint_options import ConstraintOptions
+from ssimpert.cli.engine_options import EngineOptions, SolverOptions
 from ssimpert.cli.option_groups import with_option_groups
-from ssimpert.cli.options import (
-    AsJson,
-    ConstraintOptions,
-    EngineOptions,
-    Images,
-    ModelOptions,
-    OutputOptions,
-    SolverOptions,
-)
+from ssimpert.cli.options import AsJson, Images, ModelOptions, OutputOptions
 from ssimpert.cli.photos import PhotoOptions
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.class_names import margin_for_target, recorded_target, target_number
+from ssimpert.cli.constraint_options import ConstraintOptions
 from ssimpert.cli.constraints import ConstraintName, values_of
+from ssimpert.cli.engine_options import EngineOptions, SearchOptions, SolverOptions
 from ssimpert.cli.engines import EngineName, check_engine_fits, choose_engine
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.exit_codes import options_are_at_fault
@@ -20,7 +22,6 @@ from ssimpert.cli.feature_balls import (
     constrained_ball,
     penalised_ball,
 )
-from ssimpert.cli.options import ConstraintOptions, EngineOptions, SearchOptions, SolverOptions
 from ssimpert.cli.region import Region, region_from_options
 from ssimpert.formulations.options import default_steps
 

@@ -120,9 +120,11 @@ def outcome(before: str, after: str, success: bool, message: str) -> Text:
 def minimal_table(names: list[str], result: MinimalBudgetResult | RecordedResults, label_name: LabelName) -> Table:
     """A row for each image: the least level that changes the label, and the distances at this level."""
     settings = result.settings
+    has_set = not str(settings.get("method")).startswith("perceptual_ball")
+    began = "of the set in which the search began, " if has_set else ""
     shown = table(
         f"Least level ({settings['level']})",
-        f"level: of the set in which the search began, {_conditions(result)}; at most {settings['rounds']} levels, to "
+        f"level: {began}{_conditions(result)}; at most {settings['rounds']} levels, to "
         f"a relative width of {settings['tolerance']:g}.\n"
         f"SSIM: the mean. least window: {least_window_in_words(result.constraint)}.",
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 import solvers
 from solvers.constraints import Constraint
+from ssimpert.linearization import FeatureJacobian
 from ssimpert.metrics import STANDARD_WINDOW
 from ssimpert.perturbation.results import ConstraintRule, MinimalBudgetResult, PerturbResult
 
@@ -19,8 +22,7 @@ def conditions(result: PerturbResult) -> str:
     by projected_gradient".
     """
     settings = result.settings
-    penalised = result.constraint is None and "gamma" in settings
-    parts = ["the features' change weighed" if penalised else constraint_in_words(result.constraint)]
+    parts = [_ball_in_words(result) or constraint_in_words(result.constraint)]
     if settings.get("recentred"):
         parts[0] += " around the current image at each step"
     if "steps" in settings:
@@ -28,6 +30,20 @@ def conditions(result: PerturbResult) -> str:
         engine = f" by {settings['engine']}" if settings.get("engine") else ""
         parts.append(f"at most {settings['steps']} steps{per_level}{engine}")
     return ", ".join(parts)
+
+
+def _ball_in_words(result: PerturbResult) -> str | None:
+    """What a perceptual ball keeps to, with its layers; ``None`` for other results."""
+    settings = result.settings
+    if result.constraint is not None or not ("gamma" in settings or "radius" in settings):
+        return None
+    layers = _layers(settings.get("layers") or ())
+    if "gamma" in settings:
+        return f"the features' change weighed{layers}"
+    if isinstance(result, MinimalBudgetResult):
+        return f"true feature distance at most the level{layers}"
+    radii = torch.tensor(settings["radius"], dtype=torch.float64)
+    return f"true feature distance ≤ {_radius(radii)}{layers}"
 
 
 def constraint_in_words(constraint: ConstraintRule | None) -> str:
@@ -46,7 +62,8 @@ def constraint_in_words(constraint: ConstraintRule | None) -> str:
         norm = "linf" if math.isinf(constraint.p) else f"l{constraint.p:g}"
         return f"{norm} norm ≤ {_radius(constraint.radius)}"
     if isinstance(constraint, solvers.FeatureBall):
-        return f"linearised feature distance ≤ {_radius(constraint.radius)}"
+        layers = constraint.jacobian.layers if isinstance(constraint.jacobian, FeatureJacobian) else ()
+        return f"linearised feature distance ≤ {_radius(constraint.radius)}{_layers(layers)}"
     return constraint.kind if isinstance(constraint, Constraint) else "a set that a rule makes for each image"
 
 
@@ -77,6 +94,10 @@ def _windows(constraint: solvers.WindowSSIM | solvers.ProductSSIM | solvers.Mean
     if luminance is None:
         return words
     return f"{words}; luminance {luminance if isinstance(luminance, str) else f'{luminance:g}'}"
+
+
+def _layers(names: Sequence[str]) -> str:
+    return f" (layers {', '.join(names)})" if names else ""
 
 
 def _radius(radius: float | Tensor) -> str:

@@ -21,6 +21,7 @@ from ssimpert.formulations.options import (
     default_steps,
     formulation_named,
     is_recentred,
+    search_tolerance,
     solver_defaults,
 )
 from ssimpert.linearization import LeastLikely, Margin, Targeted, Untargeted
@@ -36,7 +37,6 @@ from ssimpert.study.sections.formulation_keys import (
     MARGINS,
     SEARCH_CANDIDATES,
     SEARCH_ROUNDS,
-    SEARCH_TOLERANCE,
     USE_KEYS,
     WINDOW_KEYS,
     keys_taken,
@@ -233,7 +233,7 @@ class FormulationSection(Section):
         """The options of the search for the least level, with their defaults; ``candidates`` for sets alone."""
         options: dict[str, Any] = {
             "rounds": self.rounds or SEARCH_ROUNDS,
-            "tolerance": SEARCH_TOLERANCE if self.tolerance is None else self.tolerance,
+            "tolerance": search_tolerance(self.formulation) if self.tolerance is None else self.tolerance,
         }
         if isinstance(self.formulation, ConstraintName):
             options["candidates"] = self.candidates or SEARCH_CANDIDATES
@@ -250,7 +250,7 @@ class FormulationSection(Section):
 
     def solver_settings(self) -> solvers.Settings:
         """The settings of the solver of each convex step."""
-        eps_rel, max_iter = solver_defaults(self.formulation)
+        eps_rel, max_iter = solver_defaults(self.formulation, searches=self.is_minimal)
         return solvers.Settings(
             eps_rel=eps_rel if self.eps_rel is None else self.eps_rel,
             max_iter=max_iter if self.max_iter is None else self.max_iter,

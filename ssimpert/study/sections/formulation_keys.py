@@ -13,7 +13,7 @@ WINDOW_KEYS = {"size": "window_size", "stride": "stride", "border": "border", "s
 ENGINES = (*ENGINES_AROUND_ORIGINAL, "recentred")
 BUDGETS = ("fixed", "minimal")
 MARGINS = ("untargeted", "least-likely")
-SEARCH_ROUNDS, SEARCH_TOLERANCE, SEARCH_CANDIDATES = 20, 0.005, 10
+SEARCH_ROUNDS, SEARCH_CANDIDATES = 20, 10
 """The defaults of a search for the least level, as of :func:`ssimpert.minimal_budget`."""
 
 # The keys about how a set is used, beside the options that describe it.

@@ -13,9 +13,11 @@ from skimage.metrics import structural_similarity
 
 import ssimpert
 from solvers import MeanSSIM, WindowSSIM
+from ssimpert.cli.constraint_options import ConstraintOptions
 from ssimpert.cli.constraints import OPTIONS, ConstraintName, build_constraint
+from ssimpert.cli.engine_options import EngineOptions, SearchOptions, SolverOptions
 from ssimpert.cli.engines import EngineAroundOriginal, EngineName
-from ssimpert.cli.options import ConstraintOptions, EngineOptions, ModelOptions, SearchOptions, SolverOptions
+from ssimpert.cli.options import ModelOptions
 from ssimpert.models import Classifier
 from ssimpert.perturbation.engines.catalog import ENGINES_AROUND_ORIGINAL, Engine
 from tests.ssimpert.cli.small_model import SIDE, Command, records

@@ -48,7 +48,9 @@ def test_a_value_that_an_option_does_not_take_is_wrong_usage(
 def test_a_missing_weights_file_is_refused_before_anything_else(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, weights: str
 ) -> None:
-    monkeypatch.setattr("ssimpert.cli.options.ConstraintOptions.build", lambda _: pytest.fail("torch would be loaded"))
+    monkeypatch.setattr(
+        "ssimpert.cli.constraint_options.ConstraintOptions.build", lambda _: pytest.fail("torch would be loaded")
+    )
     code, _, err = command(name, "no-such-photo", "--weights", str(tmp_path / weights), "--out", tmp_path)
     assert code == exit_codes.FAILED == 1
     assert "give a .pth, .pt or .safetensors state dict, or 'random'" in err

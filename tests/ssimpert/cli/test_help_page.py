@@ -47,7 +47,13 @@ NOT_FOR_HELP = (
     "torchvision",
 )
 # What typer needs for options, and for no list of commands.
-NOT_FOR_THE_LIST = ("pydantic", "ssimpert.cli.options", "ssimpert.cli.listings", "ssimpert.cli.doctor")
+NOT_FOR_THE_LIST = (
+    "pydantic",
+    "ssimpert.cli.constraint_options",
+    "ssimpert.cli.engine_options",
+    "ssimpert.cli.listings",
+    "ssimpert.cli.doctor",
+)
 NOT_FOR_A_COMMAND = ("ssimpert.data", "ssimpert.perturbation", "ssimpert.cli.workspace", "ssimpert.cli.perturb_run")
 
 

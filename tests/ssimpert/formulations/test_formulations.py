@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import solvers
+from ssimpert.cli.constraint_options import ConstraintOptions
 from ssimpert.cli.constraints import build_constraint as build_from_typed
+from ssimpert.cli.engine_options import SolverOptions
 from ssimpert.cli.feature_balls import constrained_ball, penalised_ball
-from ssimpert.cli.options import ConstraintOptions, SolverOptions
 from ssimpert.errors import InputError
 from ssimpert.formulations.constraint_sets import build_constraint
 from ssimpert.formulations.feature_balls import ConstrainedBall, FeatureBallSet, PenalisedBall

@@ -51,6 +51,20 @@ def test_recentring_and_steps_are_said() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"gamma": 1e4, "layers": ["a", "b"], "steps": 100}, "the features' change weighed (layers a, b), at most 100"),
+        ({"radius": [0.25], "layers": ["a"], "steps": 5}, "true feature distance ≤ 0.25 (layers a), at most 5 steps"),
+        ({"radius": [0.25, 0.5], "layers": []}, "true feature distance ≤ 0.25 to 0.5, one for each image"),
+        ({"level": "x", "steps": 5}, "no constraint set, at most 5 steps"),
+    ],
+)
+def test_perceptual_balls_are_named_with_radius_and_layers(settings: dict[str, Any], words: str) -> None:
+    result: Any = SimpleNamespace(constraint=None, settings=settings)
+    assert conditions(result).startswith(words)
+
+
 def test_the_least_window_need_not_be_one_of_the_sets() -> None:
     words = least_window_in_words(solvers.WindowSSIM(0.95, TILES))
     assert words.startswith("the least SSIM of all whole 8x8 uniform windows at stride 1, not only of the set's")
