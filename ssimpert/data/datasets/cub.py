@@ -45,7 +45,7 @@ class CubDataset(PhotoDataset):
             if missing is not None:
                 raise InputError(f"{str(root / name)!r} lacks photo {missing}, which images.txt has")
         chosen = [number for number in photos if is_train[number][0] in _SPLITS[split]]
-        self._photos = [photos[number][0] for number in chosen]
+        self._names = [photos[number][0] for number in chosen]
         self._classes = []
         self._boxes = []
         for number in chosen:
@@ -58,27 +58,27 @@ class CubDataset(PhotoDataset):
             self._boxes.append(check_area(path_of_boxes, int(number), (x, y, x + width, y + height)))
         self._tables = tuple(root / name for name in ("classes.txt", "image_class_labels.txt", "bounding_boxes.txt"))
         self._masks = None if masks is None else need_folder("CUB masks", masks, "the folder segmentations")
-        _need_files("CUB photos", self._images, self._photos)
+        _need_files("CUB photos", self._images, self._names)
         if self._masks is not None:
-            _need_files("CUB masks", self._masks, [_mask_name(name) for name in self._photos])
+            _need_files("CUB masks", self._masks, [_mask_name(name) for name in self._names])
 
     def __len__(self) -> int:
-        return len(self._photos)
+        return len(self._names)
 
     def name_of(self, index: int) -> str:
-        return Path(self._photos[index]).stem
+        return Path(self._names[index]).stem
 
     def photo_of(self, index: int) -> Path:
-        return self._images / self._photos[index]
+        return self._images / self._names[index]
 
     def annotation_files(self, index: int) -> tuple[Path, ...]:
-        return self._tables if self._masks is None else (*self._tables, self._masks / _mask_name(self._photos[index]))
+        return self._tables if self._masks is None else (*self._tables, self._masks / _mask_name(self._names[index]))
 
     def annotation_of(self, index: int, frame: Frame) -> PhotoAnnotation:
         name, mask, size = self._classes[index], None, (frame.width, frame.height)
         source = str(self._tables[2])
         if self._masks is not None:
-            path = self._masks / _mask_name(self._photos[index])
+            path = self._masks / _mask_name(self._names[index])
             mask = load_mask(path)
             source, size = str(path), (mask.shape[1], mask.shape[0])
         objects = (ObjectAnnotation(name, self._boxes[index], mask),) if size == (frame.width, frame.height) else ()

@@ -25,13 +25,7 @@ class FolderDataset(PhotoDataset):
     def __init__(self, path: Path, recursive: bool = False) -> None:
         self._folder = need_folder("data folder", path, "a folder of pictures")
         found = find_photos([str(path)], recursive=check_flag("recursive", recursive), strict=True)
-        self._files = [Path(name) for name in found.names]
-
-    def __len__(self) -> int:
-        return len(self._files)
+        self._photos = [Path(name) for name in found.names]
 
     def name_of(self, index: int) -> str:
-        return self._files[index].relative_to(self._folder).as_posix()
-
-    def photo_of(self, index: int) -> Path:
-        return self._files[index]
+        return self._photos[index].relative_to(self._folder).as_posix()

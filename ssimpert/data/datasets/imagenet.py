@@ -59,15 +59,6 @@ class ImageNetDataset(PhotoDataset):
             need_names("boxes of ImageNet", self._boxes, [photo.stem + ".xml" for photo in self._photos])
         self.has_objects = boxes is not None
 
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    def name_of(self, index: int) -> str:
-        return self._photos[index].stem
-
-    def photo_of(self, index: int) -> Path:
-        return self._photos[index]
-
     def annotation_files(self, index: int) -> tuple[Path, ...]:
         return self._devkit_files if self._boxes is None else (self._xml(index), *self._devkit_files)
 

@@ -53,15 +53,9 @@ class ImageNetSDataset(PhotoDataset):
             need_folder("ImageNet-S masks", self._masks / synset, "a folder of masks for each synset")
             need_names("ImageNet-S masks", self._masks / synset, names)
 
-    def __len__(self) -> int:
-        return len(self._photos)
-
     def name_of(self, index: int) -> str:
         photo = self._photos[index]
         return f"{photo.parent.name}/{photo.stem}"
-
-    def photo_of(self, index: int) -> Path:
-        return self._photos[index]
 
     def annotation_files(self, index: int) -> tuple[Path, ...]:
         photo = self._photos[index]

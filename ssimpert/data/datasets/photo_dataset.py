@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,10 +49,17 @@ class PhotoDataset(Dataset):
     """
 
     upright: ClassVar[bool] = False
+    _photos: Sequence[Path]  # in the order of the items; a reader without such a list has these three methods itself
 
-    @abstractmethod
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def name_of(self, index: int) -> str:
+        return self._photos[index].stem
+
     def photo_of(self, index: int) -> Path | str:
         """The photo: a file, or a sample's name."""
+        return self._photos[index]
 
     def annotation_files(self, index: int) -> tuple[Path, ...]:
         """The files of the annotation of an item."""

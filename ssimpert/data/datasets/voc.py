@@ -52,15 +52,6 @@ class VocDataset(PhotoDataset):
         self.label_table = label_table or "voc"
         self._table = read_label_table(self.label_table)
 
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    def name_of(self, index: int) -> str:
-        return self._photos[index].stem
-
-    def photo_of(self, index: int) -> Path:
-        return self._photos[index]
-
     def annotation_files(self, index: int) -> tuple[Path, ...]:
         return (self._xml[index],)
 
