@@ -19,7 +19,8 @@ def outline_pixels(outline: Any, what: str, frame: Frame) -> np.ndarray:
         frame: of the photo, for its size.
 
     Raises:
-        InputError: the outline is none of these, or of a photo of another size; pycocotools is not installed.
+        InputError: the outline is none of these, or of a photo of another size; a corner lies more than the photo's
+            side beside the photo, or is not finite; pycocotools is not installed.
     """
     coco = require_pycocotools()
     fault = InputError(f"{what} has no usable 'segmentation'; polygons or run lengths (RLE) are valid")
@@ -28,6 +29,7 @@ def outline_pixels(outline: Any, what: str, frame: Frame) -> np.ndarray:
             polygons = [[float(value) for value in polygon] for polygon in outline]
             if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
                 raise fault
+            _check_corners(polygons, what, frame)
             codes = coco.frPyObjects(polygons, frame.height, frame.width)
         else:
             if list(outline["size"]) != [frame.height, frame.width]:
@@ -48,6 +50,21 @@ def outline_pixels(outline: Any, what: str, frame: Frame) -> np.ndarray:
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise fault from error
     return pixels
+
+
+def _check_corners(polygons: list[list[float]], what: str, frame: Frame) -> None:
+    """Raise :class:`InputError` for a corner that lies more than the photo's side beside the photo.
+
+    pycocotools walks along the edges in steps of a fifth of a pixel: a far corner takes all memory, and a corner that
+    is not finite ends the process.
+    """
+    for polygon in polygons:
+        for x, y in zip(polygon[0::2], polygon[1::2], strict=True):
+            if not (-frame.width <= x <= 2 * frame.width and -frame.height <= y <= 2 * frame.height):
+                raise InputError(
+                    f"{what} has a corner at ({x:g}, {y:g}), far outside of its photo of {frame.width}x{frame.height} "
+                    "pixels"
+                )
 
 
 def _run_lengths(counts: str) -> list[int]:

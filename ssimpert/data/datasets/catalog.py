@@ -17,6 +17,7 @@ from ssimpert.data.datasets.folder import FolderDataset
 from ssimpert.data.datasets.imagenet import ImageNetDataset
 from ssimpert.data.datasets.imagenet_s import ImageNetSDataset
 from ssimpert.data.datasets.item import Dataset
+from ssimpert.data.datasets.photo_dataset import PhotoDataset
 from ssimpert.data.datasets.samples import SamplesDataset
 from ssimpert.data.datasets.voc import VocDataset
 from ssimpert.errors import InputError, unknown_name
@@ -91,7 +92,8 @@ def open_dataset(kind: str, options: Mapping[str, Any]) -> Dataset:
     """The data set of a kind, with its options.
 
     Raises:
-        InputError: no such kind, an option that the kind does not have, or a value that can't be used.
+        InputError: no such kind, an option that the kind does not have, a value that can't be used, or two photos of
+            one name.
     """
     known = dataset_options(kind)
     for name in options:
@@ -100,7 +102,21 @@ def open_dataset(kind: str, options: Mapping[str, Any]) -> Dataset:
     for name, description in known.items():
         if description.default is MISSING and name not in options:
             raise InputError(f"data {kind!r} needs the option {name!r}")
-    return DATASETS[kind](**{name: _value(known[name], value) for name, value in options.items()})
+    dataset = DATASETS[kind](**{name: _value(known[name], value) for name, value in options.items()})
+    if isinstance(dataset, PhotoDataset):
+        _check_names(kind, dataset)
+    return dataset
+
+
+def _check_names(kind: str, dataset: PhotoDataset) -> None:
+    """Raise :class:`InputError` where two photos have one name: a table could not tell their rows apart."""
+    first: dict[str, int] = {}
+    for index in range(len(dataset)):
+        name = dataset.name_of(index)
+        if name in first:
+            photos = " and ".join(repr(str(dataset.photo_of(number))) for number in (first[name], index))
+            raise InputError(f"data {kind!r} has two photos that are called {name!r}: {photos}")
+        first[name] = index
 
 
 def _value(description: OptionDescription, value: Any) -> Any:

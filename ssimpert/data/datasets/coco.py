@@ -15,7 +15,7 @@ from ssimpert.data.box_files import read_coco
 from ssimpert.data.coco_outlines import outline_pixels, require_pycocotools
 from ssimpert.data.datasets.item import ObjectAnnotation
 from ssimpert.data.datasets.label_map import read_label_table
-from ssimpert.data.datasets.layout import need_file, need_folder, need_names
+from ssimpert.data.datasets.layout import check_different, need_file, need_folder, need_names
 from ssimpert.data.datasets.photo_dataset import PhotoAnnotation, PhotoDataset
 from ssimpert.data.frame import Frame
 from ssimpert.errors import InputError
@@ -47,7 +47,7 @@ class CocoDataset(PhotoDataset):
         self.label_table = label_table or "coco"
         self._coco = _indexed(self._json)
         self._classes = _class_names(self._json, self._coco.cats, read_label_table(self.label_table).check_class)
-        _check_annotations(self._json, self._coco)
+        _check_annotations(self._json, self._coco, self._masks)
         self._images = list(self._coco.imgs.values())
         need_names("COCO photos", self._folder, [image["file_name"] for image in self._images])
 
@@ -101,6 +101,9 @@ def _indexed(path: Path) -> Any:
     for entry in content["images"]:
         if not isinstance(entry.get("file_name"), str):
             raise InputError(f"{str(path)!r}: image {entry['id']} has file_name {entry.get('file_name')!r}")
+    # pycocotools keeps the last of two entries with one number, and the first is lost.
+    for name in ("images", "annotations", "categories"):
+        check_different(f"{str(path)!r}, {name!r}", "the id", [entry["id"] for entry in content[name]])
     from pycocotools.coco import COCO
 
     coco = COCO()
@@ -117,8 +120,11 @@ def _class_names(path: Path, categories: dict[Any, dict[str, Any]], check: Any) 
     return names
 
 
-def _check_annotations(path: Path, coco: Any) -> None:
-    """Raise :class:`InputError` for an annotation of an unknown image or category, or with an unusable box."""
+def _check_annotations(path: Path, coco: Any, masks: bool) -> None:
+    """Raise :class:`InputError` for an annotation of an unknown image or category, or with an unusable box.
+
+    With ``masks`` an annotation without an outline is refused, too. Files that were made for detection have none.
+    """
     for entry in coco.dataset["annotations"]:
         where = f"{str(path)!r}: annotation {entry['id']}"
         for key, there, what in (("image_id", coco.imgs, "image"), ("category_id", coco.cats, "category")):
@@ -126,6 +132,11 @@ def _check_annotations(path: Path, coco: Any) -> None:
                 raise InputError(f"{where} is of {what} {entry[key]!r}, which is missing")
         if entry.get("iscrowd", 0) not in (0, 1):
             raise InputError(f"{where} has iscrowd {entry['iscrowd']!r}; 0 or 1 is valid")
+        if masks and not entry.get("segmentation"):
+            raise InputError(
+                f"{where} has no outline: its 'segmentation' is {entry.get('segmentation')!r}; with the option masks = "
+                "false the boxes stand for the objects"
+            )
         _box(path, entry)
 
 

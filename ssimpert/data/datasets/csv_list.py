@@ -10,7 +10,7 @@ from pathlib import Path
 from ssimpert.data.annotation_numbers import check_area, four_numbers
 from ssimpert.data.datasets.item import ObjectAnnotation
 from ssimpert.data.datasets.label_map import read_label_table
-from ssimpert.data.datasets.layout import need_file
+from ssimpert.data.datasets.layout import check_different, need_file
 from ssimpert.data.datasets.photo_dataset import PhotoAnnotation, PhotoDataset
 from ssimpert.data.file_kinds import path_fault
 from ssimpert.data.frame import Frame
@@ -88,10 +88,14 @@ class CsvDataset(PhotoDataset):
 def _rows(path: Path) -> list[_Row]:
     try:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True)
+        names = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = names
         lines = [(reader.line_num, line) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"list of photos {str(path)!r} is no readable CSV file ({error})") from error
-    names = list(reader.fieldnames or ())
+    check_different(f"list of photos {str(path)!r}", "the column", names)
+    if "" in names:
+        raise InputError(f"list of photos {str(path)!r}: column {names.index('') + 1} has no name")
     if "path" not in names:
         raise InputError(f"list of photos {str(path)!r} lacks the column 'path'; its first line is {names}")
     if "box" in names and "label" not in names:

@@ -44,6 +44,12 @@ class CubDataset(PhotoDataset):
             missing = next((number for number in photos if number not in table), None)
             if missing is not None:
                 raise InputError(f"{str(root / name)!r} lacks photo {missing}, which images.txt has")
+        for number in photos:
+            (part,) = is_train[number]
+            if part not in _SPLITS["all"]:
+                raise InputError(
+                    f"{str(root / 'train_test_split.txt')!r}: photo {number} has {part!r}; 0 or 1 is valid"
+                )
         chosen = [number for number in photos if is_train[number][0] in _SPLITS[split]]
         self._names = [photos[number][0] for number in chosen]
         self._classes = []
@@ -92,6 +98,8 @@ def _table(path: Path, columns: int) -> dict[str, list[str]]:
         number, *words = text.split()
         if len(words) != columns or not number.isdecimal():
             raise InputError(f"{str(path)!r}, line {line}: {text!r}; a number and {columns} more are valid")
+        if number in found:
+            raise InputError(f"{str(path)!r}, line {line}: the number {number} is there twice")
         found[number] = words
     return found
 

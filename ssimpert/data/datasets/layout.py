@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ssimpert.data.file_kinds import path_fault
 from ssimpert.errors import InputError
@@ -40,6 +41,15 @@ def need_names(what: str, folder: Path, names: Iterable[str]) -> None:
     if missing:
         shown = ", ".join(repr(name) for name in missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
         raise InputError(f"{what} {str(folder)!r} lacks {len(missing)} of the files listed: {shown}")
+
+
+def check_different(where: str, what: str, values: Iterable[Any]) -> None:
+    """Raise :class:`InputError` where two of ``values`` are equal; the first such value is named."""
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise InputError(f"{where}: {what} {value!r} is there twice")
+        seen.add(value)
 
 
 def text_lines(what: str, path: Path, wanted: str) -> list[str]:

@@ -103,6 +103,16 @@ def test_polygons_and_run_lengths_become_masks(tmp_path: Path) -> None:
         mask_of_photo("plain", masks, Frame(50, 30, 30))
 
 
+def test_outlines_may_leave_the_photo_a_little(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools.mask", reason="pip install 'ssimpert[coco]'")
+    images = [{"id": 1, "file_name": "x.jpg", "width": 40, "height": 30}]
+    outline = [[-3, -2, 25, -2, 25, 20, -3, 20]]
+    masks = find_masks(coco(tmp_path / "a.json", images, [{"image_id": 1, "segmentation": outline}]))
+    seen = mask_of_photo("x.jpg", masks, Frame(40, 30))
+    assert seen[:20, :25].all()
+    assert seen.sum() == 20 * 25
+
+
 @pytest.mark.parametrize(
     "outline",
     [
@@ -110,6 +120,11 @@ def test_polygons_and_run_lengths_become_masks(tmp_path: Path) -> None:
         [],
         [[1, 2, 3]],
         [["a"] * 6],
+        # On these pycocotools ends the process, or takes all memory.
+        [[5, 5, 1e300, 5, 5, 9]],
+        [[5, 5, float("inf"), 5, 5, 9]],
+        [[5, 5, 9, float("nan"), 5, 9]],
+        [[5, 5, 9, -31, 5, 9]],
         {"size": [30, 40], "counts": [5, 7]},
         {"size": [30, 40], "counts": [-1200, 2400]},
         {"size": [3000000, 4000000], "counts": [12]},

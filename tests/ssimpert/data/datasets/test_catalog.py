@@ -12,7 +12,7 @@ from PIL import Image
 from ssimpert.data.composites import composites
 from ssimpert.data.datasets.catalog import DATASETS, dataset_options, open_dataset
 from ssimpert.errors import InputError
-from tests.ssimpert.data.datasets.fixtures import write_photo
+from tests.ssimpert.data.datasets.fixtures import write_photo, write_voc
 
 
 def test_every_option_is_explained() -> None:
@@ -35,6 +35,17 @@ def test_unknown_kinds_and_options_are_named() -> None:
         open_dataset("cub", {})
     with pytest.raises(InputError, match="path must be a path, got 3"):
         open_dataset("cub", {"path": 3})
+
+
+def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
+    for synset in ("n01440764", "n01443537"):
+        write_photo(tmp_path / "imagenet" / synset / "1.JPEG", 32, 32)
+    with pytest.raises(InputError, match=r"two photos that are called '1': .*n01440764/1.JPEG' and .*n01443537/1.JPEG"):
+        open_dataset("imagenet", {"path": tmp_path / "imagenet"})
+    write_voc(tmp_path / "voc", {"000001": (32, 32, [("cat", (1, 1, 9, 9), 0)])})
+    (tmp_path / "voc" / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main" / "test.txt").write_text("000001\n000001\n")
+    with pytest.raises(InputError, match="two photos that are called '000001'"):
+        open_dataset("voc", {"path": tmp_path / "voc"})
 
 
 def test_folders_are_read_upright_and_named_by_their_paths(tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ def changed(entry: str, key: str, value: Any) -> dict[str, Any]:
         (changed("annotations", "bbox", [0, 0, -5, 4]), "box 11 has no area"),
         (changed("annotations", "bbox", [0, 0, 5]), r"annotation 11 has bbox \[0, 0, 5\]"),
         (changed("annotations", "iscrowd", 3), "annotation 11 has iscrowd 3"),
+        (changed("annotations", "segmentation", []), r"annotation 11 has no outline: .* masks = false the boxes stand"),
+        (changed("annotations", "id", 900100000139), "'annotations': the id 900100000139 is there twice"),
+        (changed("images", "id", 285), "'images': the id 285 is there twice"),
+        (changed("categories", "id", 18), "'categories': the id 18 is there twice"),
+        (changed("images", "file_name", "000000000285.jpg"), "two photos that are called '000000000285'"),
         (changed("categories", "name", "persn"), "category 1: unknown class 'persn'; did you mean person"),
         (content(categories=None), "each entry of 'categories' needs a number"),
         (content(annotations=None), "is no COCO JSON file"),
@@ -99,6 +104,14 @@ def test_what_is_missing_is_named_when_the_set_is_opened(tmp_path: Path) -> None
     (tmp_path / "annotations" / "instances_val2017.json").unlink()
     with pytest.raises(InputError, match=r"instances_val2017\.json' does not exist"):
         open_dataset("coco", {"path": tmp_path})
+
+
+def test_boxes_without_outlines_are_enough_without_masks(tmp_path: Path) -> None:
+    made = content()
+    for entry in made["annotations"]:
+        entry["segmentation"] = []
+    dog, crowd = open_dataset("coco", {"path": write_coco(tmp_path, made), "masks": False}).item(0, 16).objects
+    assert (dog.box, dog.mask, crowd.crowd) == ((0, 0, 8, 8), None, True)
 
 
 def test_an_outline_that_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -32,6 +32,11 @@ def test_lines_of_one_photo_are_its_objects(tmp_path: Path) -> None:
     assert item.identity == data.identity_of(0)
 
 
+def test_spaces_around_the_names_of_columns_do_not_count(tmp_path: Path) -> None:
+    item = open_dataset("csv", {"path": write(tmp_path, "path, label\nphotos/a.png, cat\n")}).item(0, 16)
+    assert (item.class_names, item.columns) == (("cat",), {})
+
+
 def test_paths_alone_are_enough(tmp_path: Path) -> None:
     data = open_dataset("csv", {"path": write(tmp_path, f"path\nphotos/b.png\n{tmp_path / 'photos' / 'a.png'}\n")})
     assert [data.name_of(0), data.name_of(1)] == ["photos/b.png", "photos/a.png"]
@@ -44,6 +49,8 @@ def test_paths_alone_are_enough(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("file\nphotos/a.png\n", r"lacks the column 'path'; its first line is \['file'\]"),
+        ("path,label,path\nphotos/a.png,cat,photos/b.png\n", "the column 'path' is there twice"),
+        ("path,\nphotos/a.png,x\n", "column 2 has no name"),
         ("path,box\nphotos/a.png,0 0 1 1\n", "has the column 'box' and lacks the column 'label'"),
         ("path\nphotos/c.png\n", r"line 2: '.*c\.png' does not exist"),
         ("path,label\nphotos/a.png\n", "line 2: 2 values are needed"),

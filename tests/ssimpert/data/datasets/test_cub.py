@@ -57,6 +57,8 @@ def test_masks_count_from_three_of_five_annotators_on(tmp_path: Path) -> None:
         ("bounding_boxes.txt", "1 0 0 5 5\n2 1 1 2 2\n", r"bounding_boxes\.txt' lacks photo 3"),
         ("bounding_boxes.txt", "1 0 0 0 5\n2 1 1 2 2\n3 1 1 2 2\n", "box 1 has no area"),
         ("image_class_labels.txt", "1 7\n2 1\n3 1\n", r"photo 1 has class '7', which .*classes\.txt' lacks"),
+        ("train_test_split.txt", "1 0\n2 2\n3 0\n", r"train_test_split\.txt': photo 2 has '2'; 0 or 1 is valid"),
+        ("images.txt", "1 a/b.jpg\n1 a/c.jpg\n", r"images\.txt', line 2: the number 1 is there twice"),
         ("images.txt", "1 no/photo.jpg\n", "lack the folder 'no'"),
     ],
 )
