@@ -46,7 +46,9 @@ def attack(name: str, passes: int, level: float | None = None) -> dict[str, Any]
     return {"attack": name, "passes": passes, "level": level, "level_unit": unit, "engine": ""}
 
 
-def score(kind: str, metric: str, value: float, method: str = "perturbation", p_value: float = np.nan) -> dict[str, Any]:
+def score(
+    kind: str, metric: str, value: float, method: str = "perturbation", p_value: float = np.nan
+) -> dict[str, Any]:
     """One entry of the column ``scores``."""
     reason = "the map is constant" if np.isnan(value) else ""
     return {"method": method, "map": kind, "metric": metric, "value": value, "p_value": p_value, "reason": reason}
