@@ -116,9 +116,9 @@ def paired_columns(
         seed: of the bootstrap and the test.
 
     Returns:
-        A row for each pair: ``model``, ``first``, ``second``, ``n`` (images where both are defined), ``unpaired``
-        (images where one of them is not), ``difference`` (the mean of first minus second), ``low``, ``high``,
-        ``p_value`` of the sign-flip test, ``p_holm`` over all rows, and ``cohens_dz``.
+        A row for each pair of columns: ``model``, ``first``, ``second``; ``n`` (pairs of one image and repeat where
+        both are defined) and ``unpaired`` (pairs where one of them is not); ``difference`` (the mean of first minus
+        second), ``low``, ``high``; ``p_value`` of the sign-flip test, ``p_holm`` over all rows, and ``cohens_dz``.
 
     Raises:
         InputError: an unknown value, column or baseline, or fewer than two columns.
