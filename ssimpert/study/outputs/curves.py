@@ -155,7 +155,7 @@ def _points(group: pd.DataFrame, is_level: bool) -> _Points | None:
 
 
 def _curve(model: str, family: str, unit: str, points: _Points, is_level: bool, bootstrap: _Bootstrap) -> Curve:
-    at, mean = points.x.mean(axis=0), points.y.mean(axis=0)
+    at, mean = points.levels if is_level else points.x.mean(axis=0), points.y.mean(axis=0)
     grid = np.array([]) if is_level or len(at) < 2 else np.linspace(at[0], at[-1], GRID)
     low, high, grid_low, grid_high = _intervals(points, grid, bootstrap)
     return Curve(
