@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ssimpert.analysis.statistics.bootstrap import CONFIDENCE
 from ssimpert.report.drawing import (
     SMALL_SIZE,
     TEXT_SIZE,
@@ -20,11 +21,13 @@ from ssimpert.report.drawing import (
     plain_axes,
     shortened,
 )
-from ssimpert.study.outputs.curves import LEVEL, Curve, curves
+from ssimpert.study.outputs.curves import LEVEL, Curve, curves, with_families
 from ssimpert.study.outputs.results import StudyResults
 from ssimpert.study.outputs.values import unit_values
+from ssimpert.validation import check_number
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.9
+LEAST_WIDTH, LEAST_PANEL_WIDTH = 3.0, 2.3
 MAX_PANELS_A_ROW = 3
 
 
@@ -33,7 +36,8 @@ def study_figure(
     value: str,
     *,
     against: str = LEVEL,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
+    width: float | None = None,
     seed: int = 0,
 ) -> Figure:
     """A value with its bootstrap intervals against the level, or against a common distance.
@@ -46,21 +50,26 @@ def study_figure(
         value: such as ``"rms.pearson"``; see :func:`ssimpert.study.outputs.values.unit_values`.
         against: ``"level"``, or a value that all families share, such as ``"one_minus_ssim"``.
         confidence: of the intervals.
+        width: of the figure in inches, at least 3; default: 3.6 for each of up to three panels in a row.
         seed: of the bootstrap.
 
     Returns:
         A matplotlib figure on an Agg canvas. Lines differ in colour, marker and dashes.
 
     Raises:
-        InputError: an unknown value, or no family with a number.
+        InputError: an unknown value, no family with a number, or a width out of range.
     """
+    if width is not None:
+        width = check_number("width", width, minimum=LEAST_WIDTH)
     found = curves(results, value, against=against, confidence=confidence, seed=seed)
     title = unit_values(results, value).title
     lines = list(dict.fromkeys(_line(curve, against) for curve in found))
     panels = list(dict.fromkeys(_panel(curve, against) for curve in found))
-    across = min(len(panels), MAX_PANELS_A_ROW)
+    room = MAX_PANELS_A_ROW if width is None else max(1, int(width // LEAST_PANEL_WIDTH))
+    across = min(len(panels), MAX_PANELS_A_ROW, room)
     down = math.ceil(len(panels) / across)
-    width = max(PANEL_WIDTH * across, 4.5)
+    if width is None:
+        width = max(PANEL_WIDTH * across, 4.5)
     figure = agg_figure((width, PANEL_HEIGHT * down + 0.25 * len(lines) + 0.7))
     axes: Any = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
     for panel, one in zip(panels, axes, strict=False):
@@ -83,7 +92,9 @@ def study_figure(
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower left", fontsize=SMALL_SIZE, frameon=False, handlelength=3.6
     )
-    figure.suptitle(caption_lines(_note(results, found, confidence), width), fontsize=SMALL_SIZE, x=0.01, ha="left")
+    figure.suptitle(
+        caption_lines(_note(results, value, found, confidence), width), fontsize=SMALL_SIZE, x=0.01, ha="left"
+    )
     return figure
 
 
@@ -104,9 +115,17 @@ def _panel(curve: Curve, against: str) -> str:
     return curve.family if against == LEVEL else curve.model
 
 
-def _note(results: StudyResults, found: Sequence[Curve], confidence: float) -> str:
+def _note(results: StudyResults, value: str, found: Sequence[Curve], confidence: float) -> str:
     counts = sorted({curve.images for curve in found})
     images = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    partial = f"{results.first_line()}. " if results.counts.is_partial else ""
-    single = " A single image has no interval." if counts[0] < 2 else ""
-    return f"{partial}{results.name}: means over {images} images, {100 * confidence:g}% bootstrap intervals.{single}"
+    families = dict.fromkeys(with_families(unit_values(results, value).frame)["family"])
+    missing = [name for name in families if name not in {curve.family for curve in found}]
+    most_left_out = max(curve.left_out for curve in found)
+    notes = (
+        results.first_line() if results.counts.is_partial else "",
+        f"{results.name}: means over {images} images, {100 * confidence:g}% bootstrap intervals",
+        "A single image has no interval" if counts[0] < 2 else "",
+        f"Up to {most_left_out} images without a number at every level of a curve left out" if most_left_out else "",
+        f"Not drawn, for want of levels or numbers: {', '.join(missing)}" if missing else "",
+    )
+    return ". ".join(filter(None, notes)) + "."

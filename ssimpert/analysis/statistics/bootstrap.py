@@ -108,6 +108,14 @@ def cluster_sums(sample: Floats, clusters: Clusters | None) -> tuple[Floats, Flo
     """
     if clusters is None:
         return sample, np.ones_like(sample)
+    codes = cluster_codes(sample, clusters)
+    units = int(codes.max()) + 1 if len(codes) else 0
+    sums = np.bincount(codes, weights=sample, minlength=units).astype(np.float64)
+    return sums, np.bincount(codes, minlength=units).astype(np.float64)
+
+
+def cluster_codes(sample: Floats, clusters: Clusters) -> NDArray[np.intp]:
+    """The number of each value's cluster, (n,), from 0 in order of first appearance."""
     # Labels of an array or a tensor become Python's: two tensors with one number are two keys of a dictionary.
     labels = as_list(clusters)
     if labels is None:
@@ -115,9 +123,7 @@ def cluster_sums(sample: Floats, clusters: Clusters | None) -> tuple[Floats, Flo
     if len(labels) != len(sample):
         raise InputError(f"clusters must hold a label for each value, got {len(labels)} for {len(sample)} values")
     index_of = {label: index for index, label in enumerate(dict.fromkeys(labels))}
-    codes = np.array([index_of[label] for label in labels], dtype=np.intp)
-    sums = np.bincount(codes, weights=sample, minlength=len(index_of)).astype(np.float64)
-    return sums, np.bincount(codes, minlength=len(index_of)).astype(np.float64)
+    return np.array([index_of[label] for label in labels], dtype=np.intp)
 
 
 def _bounds(

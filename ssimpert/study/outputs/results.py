@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ssimpert.errors import InputError
-from ssimpert.study.declared import read_cells, unit_keys
+from ssimpert.study.declared import DeclaredCell, read_cells, unit_keys
 from ssimpert.study.item_index import read_item_index
 from ssimpert.study.joining import STUDY_FILE
 from ssimpert.study.schema import deterministic_columns, record_schema, relabelled
@@ -35,12 +35,14 @@ class StudyResults:
             of the study: column by column, item by item.
         counts: of the declared units.
         notes: lines about what could not be read.
+        cells: the columns of the study, with the options that decide their records.
     """
 
     name: str
     records: pa.Table
     counts: Counts
     notes: tuple[str, ...] = ()
+    cells: tuple[DeclaredCell, ...] = ()
 
     def first_line(self) -> str:
         """How complete the records are; the first word is PARTIAL where some unit has no record."""
@@ -70,25 +72,38 @@ def load_results(folder: str | Path) -> StudyResults:
     table = found.table.take(pa.array(order[places[is_there]]))
     counted = count_units(cells, items.identities, keys, read_failures(folder))
     table = relabelled(table, {cell.digest: cell.names for cell in cells})
-    return StudyResults(study.name, table, counted.counts, found.notes)
+    return StudyResults(study.name, table, counted.counts, found.notes, cells)
 
 
 def unit_frame(records: pa.Table) -> pd.DataFrame:
     """The records as a table of pandas, without the nested columns; labels such as the object become columns."""
-    import pandas as pd
-
     nested = [
         field.name for field in records.schema if pa.types.is_nested(field.type) or pa.types.is_binary(field.type)
     ]
     frame = records.drop_columns(nested).to_pandas()
     frame["margin_gain"] = frame["margin_after"] - frame["margin_before"]
     frame["one_minus_ssim"] = 1 - frame["ssim"]
-    if "labels" in records.column_names:
-        labels = [dict(pairs or ()) for pairs in records.column("labels").to_pylist()]
-        for name in dict.fromkeys(name for pairs in labels for name in pairs):
-            if name not in frame.columns:
-                frame[name] = pd.Series([pairs.get(name, "") for pairs in labels], index=frame.index)
+    for name, texts in _labels(records).items():
+        if name not in frame.columns:
+            frame[name] = texts
     return frame
+
+
+def _labels(records: pa.Table) -> dict[str, np.ndarray]:
+    """A column (records,) for each name among the items' labels; empty text where a record lacks the label."""
+    if "labels" not in records.column_names:
+        return {}
+    labels = records.column("labels").combine_chunks()
+    pairs = labels.cast(pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())])))
+    row = np.repeat(np.arange(len(labels)), np.asarray(pairs.value_lengths().fill_null(0)))
+    flat = pairs.flatten()
+    names, values = _texts(flat.field("key")), _texts(flat.field("value"))
+    found = {}
+    for name in dict.fromkeys(names):
+        is_name = names == name
+        found[str(name)] = np.full(len(labels), "", dtype=object)
+        found[str(name)][row[is_name]] = values[is_name]
+    return found
 
 
 def score_frame(records: pa.Table) -> pd.DataFrame:
@@ -96,25 +111,39 @@ def score_frame(records: pa.Table) -> pd.DataFrame:
 
     A row for each unit, method, map and metric. ``image`` is the item's name, with the name of its data set before it
     where there are several. Further columns say which unit a row is of: model, formulation, level, level_unit, engine,
-    attack, passes, repeat, seed, and the item's labels. ``by`` of :func:`ssimpert.analysis.summarize` takes units of
-    several columns apart: ``by=("model", "formulation", "level")``.
+    attack, passes, repeat, seed, and the item's labels. ``constraint`` is the formulation's name, or the attack's, so
+    that a table of several is told apart as one of several sets. ``by`` of :func:`ssimpert.analysis.summarize` takes
+    units of several columns apart: ``by=("model", "formulation", "level")``.
     """
     import pandas as pd
 
     units = unit_frame(records)
-    scores = records.column("scores").combine_chunks()
-    lengths = np.diff(scores.offsets.to_numpy())
-    flat = scores.flatten()
-    row = np.repeat(np.arange(len(units)), lengths)
-    columns = {name: flat.field(name).to_pandas() for name in ("method", "map", "metric", "value", "p_value", "reason")}
+    flat = records.column("scores").combine_chunks().flatten()
+    row = np.repeat(np.arange(len(units)), score_counts(records))
+    columns = {name: flat.field(name) for name in ("method", "map", "metric", "value", "p_value")}
+    columns["reason"] = flat.field("reason").fill_null("")
+    scores = pa.table(columns).to_pandas()
     datas = units["data"]
     names = units["item"] if datas.nunique() <= 1 else datas + "/" + units["item"]
-    table = pd.DataFrame({"image": names.to_numpy()[row], **columns})
-    labels = [name for name in units.columns if name not in records.column_names and name not in _DERIVED]
-    for name in (*CELL_COLUMNS, "seed", *labels):
-        if name not in table.columns:
-            table[name] = units[name].to_numpy()[row]
-    return table
+    units["constraint"] = units["attack"].where(units["attack"] != "", units["formulation"])
+    labels = [name for name in units.columns if name not in records.column_names and name not in DERIVED]
+    of_units = dict.fromkeys([*CELL_COLUMNS, "constraint", "seed", *labels])
+    taken = {name: units[name].array.take(row) for name in of_units if name not in scores.columns}
+    table = {"image": names.array.take(row), **{str(name): scores[name] for name in scores.columns}, **taken}
+    return pd.DataFrame(table, copy=False)
 
 
-_DERIVED = ("margin_gain", "one_minus_ssim")
+def score_counts(records: pa.Table) -> np.ndarray:
+    """How many scores each record has, (records,)."""
+    lengths = records.column("scores").combine_chunks().value_lengths()
+    return np.asarray(lengths.fill_null(0).to_numpy(zero_copy_only=False))
+
+
+def _texts(column: pa.Array) -> np.ndarray:
+    """A column of few distinct texts as an array of objects, each text once in memory; missing text is empty."""
+    encoded = column.fill_null("").dictionary_encode()
+    return np.asarray(encoded.dictionary.to_numpy(zero_copy_only=False))[encoded.indices.to_numpy()]
+
+
+DERIVED = ("margin_gain", "one_minus_ssim")
+"""The columns of :func:`unit_frame` that are computed from a record's columns."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Literal, get_args
 
 import pandas as pd
 
 from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, RESAMPLES, bootstrap_interval
+from ssimpert.analysis.statistics.bootstrap_median import bootstrap_median_interval
 from ssimpert.analysis.statistics.paired_tests import cohens_dz, holm, sign_flip_test
-from ssimpert.errors import InputError
+from ssimpert.errors import InputError, unknown_name
+from ssimpert.study.outputs.number_text import name_text
 from ssimpert.study.outputs.results import StudyResults
 from ssimpert.study.outputs.values import check_columns, unit_values
 
@@ -19,6 +22,8 @@ COLUMN_OF_STUDY = ("model", "formulation", "attack", "level", "level_unit", "pas
 
 DEFAULT_ROWS = ("formulation", "level_unit", "level")
 
+Statistic = Literal["mean", "median"]
+
 
 def pivot(
     results: StudyResults,
@@ -26,18 +31,20 @@ def pivot(
     *,
     rows: Sequence[str] = DEFAULT_ROWS,
     columns: Sequence[str] = ("model",),
+    statistic: Statistic = "mean",
     cluster: str | None = None,
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The mean of a value over the images of each group, with a bootstrap interval.
+    """The mean and the median of a value over the images of each group, one of them with a bootstrap interval.
 
     Args:
         results: of a study.
         value: see :func:`~ssimpert.study.outputs.values.unit_values`.
         rows, columns: names of columns of the records, such as ``formulation``, ``level``, ``model``, ``object``. Both
             together make the groups. An attack stands among the formulations, with its passes.
+        statistic: which of them the interval is of, ``"mean"`` (default) or ``"median"``.
         cluster: the column whose values are resampled as wholes, such as ``object``; default: images are independent.
         confidence: of the interval.
         resamples: of the bootstrap.
@@ -49,18 +56,22 @@ def pivot(
         two images is NaN.
 
     Raises:
-        InputError: an unknown value or column, or a column asked for twice.
+        InputError: an unknown value, column or statistic, a column asked for twice, or images without a cluster.
     """
+    if statistic not in get_args(Statistic):
+        raise unknown_name("statistic", str(statistic), get_args(Statistic))
     names = [*rows, *columns]
     if len(set(names)) < len(names):
         raise InputError(f"columns {', '.join(names)} must be all different")
     frame = with_attacks_named(unit_values(results, value).frame)
-    check_columns(frame, [*names, *([] if cluster is None else [cluster])])
+    check_columns(frame, names)
+    check_cluster(frame, cluster)
+    interval_of = bootstrap_interval if statistic == "mean" else bootstrap_median_interval
     found = []
     grouped = frame.groupby(names, sort=False, dropna=False) if names else [((), frame)]
     for key, group in grouped:
         defined = group[group["value"].notna()].sort_values("item", kind="stable")
-        interval = bootstrap_interval(
+        interval = interval_of(
             defined["value"].to_numpy(),
             # The repeats of one image, and one image under several columns, are not independent.
             clusters=(defined["data"] + "/" + defined["item"] if cluster is None else defined[cluster]).tolist(),
@@ -105,16 +116,16 @@ def paired_columns(
         seed: of the bootstrap and the test.
 
     Returns:
-        A row for each pair: ``model``, ``first``, ``second``, ``n`` (images where both are defined), ``unpaired``
-        (images where one of them is not), ``difference`` (the mean of first minus second), ``low``, ``high``,
-        ``p_value`` of the sign-flip test, ``p_holm`` over all rows, and ``cohens_dz``.
+        A row for each pair of columns: ``model``, ``first``, ``second``; ``n`` (pairs of one image and repeat where
+        both are defined) and ``unpaired`` (pairs where one of them is not); ``difference`` (the mean of first minus
+        second), ``low``, ``high``; ``p_value`` of the sign-flip test, ``p_holm`` over all rows, and ``cohens_dz``.
 
     Raises:
         InputError: an unknown value, column or baseline, or fewer than two columns.
     """
     frame = with_attacks_named(unit_values(results, value).frame)
-    check_columns(frame, [] if cluster is None else [cluster])
-    frame = frame.assign(column=[column_text(row) for row in frame.to_dict("records")])
+    check_cluster(frame, cluster)
+    frame = with_columns_named(frame)
     if baseline is not None and baseline not in set(frame["formulation"]):
         raise InputError(
             f"the baseline must be a formulation or an attack of the study, one of "
@@ -136,19 +147,38 @@ def paired_columns(
 
 def with_attacks_named(frame: pd.DataFrame) -> pd.DataFrame:
     """``frame`` with the names of attacks, and their passes, among those of the formulations."""
-    names = [
-        f"{attack} ({int(passes)} passes)" if attack else formulation
-        for formulation, attack, passes in zip(frame["formulation"], frame["attack"], frame["passes"], strict=True)
-    ]
-    return frame.assign(formulation=names)
+    is_attack = frame["attack"] != ""
+    passes = pd.to_numeric(frame["passes"]).fillna(0).astype("int64").astype(str)
+    return frame.assign(formulation=frame["formulation"].mask(is_attack, frame["attack"] + " (" + passes + " passes)"))
 
 
-def column_text(row: dict[str, object]) -> str:
-    """A column of a study in words: the formulation, and its level where it has one."""
-    level = row["level"]
-    if level is None or (isinstance(level, float) and math.isnan(level)):
-        return str(row["formulation"])
-    return f"{row['formulation']}, {row['level_unit']} {level:g}".replace(",  ", ", ")
+def with_columns_named(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame``, whose attacks are named, with the column ``column``: the study's column in words."""
+    names = ["formulation", "level_unit", "level"]
+    distinct = frame[names].drop_duplicates()
+    texts = [_column_text(*row) for row in distinct.itertuples(index=False)]
+    named = frame.merge(distinct.assign(column=texts), on=names, how="left")
+    return named.set_index(frame.index)
+
+
+def _column_text(formulation: str, unit: str, level: float) -> str:
+    """The formulation, and its level where it has one."""
+    text = name_text(level)
+    return ", ".join(filter(None, [formulation, f"{unit} {text}".strip() if text else ""]))
+
+
+def check_cluster(frame: pd.DataFrame, cluster: str | None) -> None:
+    """Raise :class:`InputError` unless every unit has a label in the column ``cluster``; ``None`` is no column."""
+    if cluster is None:
+        return
+    check_columns(frame, [cluster])
+    is_missing = frame[cluster].isna() | (frame[cluster].astype(str) == "")
+    if is_missing.any():
+        first = frame.loc[is_missing].iloc[0]
+        raise InputError(
+            f"{first['data']}/{first['item']} has no {cluster!r}, as {int(is_missing.sum())} of {len(frame)} units; "
+            "every image needs a cluster"
+        )
 
 
 def _pairs(named: dict[str, pd.DataFrame], baseline: str | None) -> list[tuple[str, str]]:

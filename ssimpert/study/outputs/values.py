@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ssimpert.errors import InputError, unknown_name
-from ssimpert.study.outputs.results import StudyResults, score_frame, unit_frame
+from ssimpert.study.outputs.results import StudyResults, score_counts, unit_frame
 from ssimpert.study.unit_scores import PERTURBATION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
+
+MEASURE = ("method", "map", "metric")
+Measure = tuple[str, str, str]
 
 NUMBERS = {
     "success": "share of images whose label changed",
@@ -42,7 +50,7 @@ class UnitValues:
     Attributes:
         name: as asked for, such as ``"ssim"`` or ``"rms.pearson"``.
         title: in words, with the unit.
-        frame: a row for each unit, with its columns and the column ``value``; NaN where undefined.
+        frame: a row for each unit, with its columns and the column ``value``; NaN where undefined or infinite.
     """
 
     name: str
@@ -66,33 +74,27 @@ def unit_values(results: StudyResults, name: str) -> UnitValues:
         raise InputError(f"study {results.name!r} has no records yet")
     units = unit_frame(results.records)
     if name in NUMBERS:
-        return UnitValues(name, NUMBERS[name], units.assign(value=units[name].astype("float64")))
-    scores = score_frame_with_unit(results)
-    measured = scores[["method", "map", "metric"]].drop_duplicates()
-    known = [_score_name(*row) for row in measured.itertuples(index=False)]
-    if name not in known:
-        shorter = {_short(known_name, measured): known_name for known_name in known}
-        if name not in shorter:
-            raise unknown_name("value", name, [*NUMBERS, *known])
-        name = shorter[name]
-    chosen = scores[[_score_name(*row) == name for row in scores[["method", "map", "metric"]].itertuples(index=False)]]
-    values = chosen.set_index("unit")["value"].reindex(range(len(units)))
-    method, kind, metric = chosen.iloc[0][["method", "map", "metric"]]
+        return UnitValues(name, NUMBERS[name], _finite(units, units[name].astype("float64").to_numpy()))
+    scores = results.records.column("scores").combine_chunks().flatten()
+    measured = _measured(scores)
+    names = {_score_name(*measure): measure for measure in measured}
+    shorter = {_short(measure, measured): measure for measure in measured}
+    measure = names.get(name) or shorter.get(name)
+    if measure is None:
+        raise unknown_name("value", name, [*NUMBERS, *names])
+    is_chosen = _all_equal(scores, measure)
+    unit = np.repeat(np.arange(len(units)), score_counts(results.records))[is_chosen]
+    numbers = np.full(len(units), math.nan)
+    numbers[unit] = scores.field("value").to_numpy(zero_copy_only=False)[is_chosen]
+    method, kind, metric = measure
     title = f"{metric.replace('_', ' ')} of {kind}" + ("" if method == PERTURBATION else f" ({method})")
-    return UnitValues(name, title, units.assign(value=values.to_numpy()))
-
-
-def score_frame_with_unit(results: StudyResults) -> pd.DataFrame:
-    """:func:`score_frame` with the number of the unit that each row is of."""
-    frame = score_frame(results.records)
-    lengths = results.records.column("scores").combine_chunks().value_lengths().fill_null(0).to_numpy()
-    return frame.assign(unit=pd.Series(range(len(lengths))).repeat(lengths).to_numpy())
+    return UnitValues(_score_name(*measure), title, _finite(units, numbers))
 
 
 def value_names(results: StudyResults) -> list[str]:
     """All names that :func:`unit_values` takes for these results."""
-    measured = score_frame(results.records)[["method", "map", "metric"]].drop_duplicates()
-    return [*NUMBERS, *(_score_name(*row) for row in measured.itertuples(index=False))]
+    measured = _measured(results.records.column("scores").combine_chunks().flatten())
+    return [*NUMBERS, *(_score_name(*measure) for measure in measured)]
 
 
 def check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
@@ -106,9 +108,30 @@ def _score_name(method: str, kind: str, metric: str) -> str:
     return f"{kind}.{metric}" if method == PERTURBATION else f"{method}.{kind}.{metric}"
 
 
-def _short(name: str, measured: pd.DataFrame) -> str:
-    """``METHOD.METRIC`` where the method has one map."""
-    parts = name.split(".")
-    if len(parts) == 3 and measured[measured["method"] == parts[0]]["map"].nunique() == 1:
-        return f"{parts[0]}.{parts[2]}"
-    return name
+def _short(measure: Measure, measured: Sequence[Measure]) -> str:
+    """``METHOD.METRIC`` where the method has one map, else the whole name."""
+    method, kind, metric = measure
+    maps = {other_kind for other, other_kind, _ in measured if other == method}
+    return f"{method}.{metric}" if method != PERTURBATION and len(maps) == 1 else _score_name(method, kind, metric)
+
+
+def _measured(scores: pa.StructArray) -> list[Measure]:
+    """The different measures, in the order of their first rows."""
+    table = pa.table({name: scores.field(name).dictionary_encode() for name in MEASURE})
+    counted = table.append_column("row", pa.array(np.arange(len(scores)))).group_by(list(MEASURE))
+    first = counted.aggregate([("row", "min")]).sort_by("row_min")
+    return list(zip(*(first.column(name).to_pylist() for name in MEASURE), strict=True))
+
+
+def _all_equal(scores: pa.StructArray, measure: Measure) -> np.ndarray:
+    """Which rows are of ``measure``, (rows,) bool."""
+    equal = [
+        np.asarray(pc.fill_null(pc.equal(scores.field(name), wanted), False))
+        for name, wanted in zip(MEASURE, measure, strict=True)
+    ]
+    return np.logical_and.reduce(equal)
+
+
+def _finite(units: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
+    """``units`` with their values; an infinite number has no mean and is undefined."""
+    return units.assign(value=np.where(np.isfinite(numbers), numbers, math.nan))
