@@ -97,5 +97,5 @@ def test_a_width_that_is_none_is_refused(width: float) -> None:
 
 
 def test_an_unknown_value_is_named() -> None:
-    with pytest.raises(InputError, match="did you mean rms.pearson"):
+    with pytest.raises(InputError, match=r"did you mean rms.pearson"):
         study_figure(results(), "rms.person")
