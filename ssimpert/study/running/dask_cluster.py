@@ -6,13 +6,12 @@ import hashlib
 import pickle
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 from ssimpert.errors import InputError
-from ssimpert.study.running.outcome import Outcome, Outcomes, Retries, WorkerDeath
+from ssimpert.study.running.outcome import Outcomes, PendingTasks, WorkerDeath
 from ssimpert.study.running.worker_process import computed
 from ssimpert.study.tasks import Evaluator, Task, TaskResult
 
@@ -74,43 +73,30 @@ class DaskCluster:
         """Compute ``tasks``. Once ``stop`` says so, no further task is handed out; those at work are finished.
 
         Yields:
-            the outcomes that came, every second at least.
+            the results that came, every second at least.
 
         Raises:
             SchedulerError: the scheduler was lost and did not come back.
         """
-        waiting, again, retries = iter(tasks), deque[Task](), Retries()
+        pending = PendingTasks(tasks)
         under_way: dict[Any, Task] = {}
         losses = 0
-        following = next(waiting, None)
         while True:
             try:
                 limit = self._limit()
-                while not stop() and (again or following is not None) and len(under_way) < limit:
-                    if again:
-                        task = again.popleft()
-                    else:
-                        assert following is not None
-                        task, following = following, next(waiting, None)
-                    again.appendleft(task)  # so that a scheduler that is lost now does not take the task with it
-                    under_way[self._submitted(task)] = again.popleft()
+                while pending and not stop() and len(under_way) < limit:
+                    self._submit(pending.take(), under_way, pending)
                 if not under_way:
-                    if stop() or (following is None and not again):
+                    if stop() or not pending:
                         return
                     time.sleep(POLL_SECONDS)  # no worker yet
                     yield []
                     continue
-                outcomes: list[Outcome] = []
+                results: list[TaskResult] = []
                 for future in self._finished(list(under_way)):
                     task = under_way.pop(future)
-                    result = _result_of(future)
-                    if isinstance(result, WorkerDeath):
-                        tried, failures = retries.after(task, result)
-                        again.extend(tried)
-                        if not failures:
-                            continue
-                        result = TaskResult([], failures, {})
-                    outcomes.append((task, result))
+                    if (outcome := pending.outcome_of(task, _result_of(future))) is not None:
+                        results.append(outcome)
             except _LostScheduler as lost:
                 losses += 1
                 if losses > MAX_LOSSES:
@@ -119,14 +105,14 @@ class DaskCluster:
                         f"({lost.__cause__}); what is done is on the disk, and the same command goes on from there"
                     ) from lost
                 # Whatever was under way is asked for again; what is written already is not.
-                again.extend(under_way.values())
+                pending.give_back(under_way.values())
                 under_way.clear()
                 yield []
                 self._close()
                 self._client = self._connected(self._reconnect_seconds)
                 continue
-            losses = 0 if outcomes else losses
-            yield outcomes
+            losses = 0 if results else losses
+            yield results
 
     def _limit(self) -> int:
         threads = sum(
@@ -134,8 +120,14 @@ class DaskCluster:
         )
         return TASKS_PER_THREAD * threads
 
-    def _submitted(self, task: Task) -> Any:
-        return self._asked(lambda: self._client.submit(compute_on_worker, self._payload, task, pure=False))
+    def _submit(self, task: Task, under_way: dict[Any, Task], pending: PendingTasks) -> None:
+        """Hand a task to the scheduler; a scheduler that is lost in this moment does not take the task with it."""
+        try:
+            future = self._asked(lambda: self._client.submit(compute_on_worker, self._payload, task, pure=False))
+        except _LostScheduler:
+            pending.give_back([task])
+            raise
+        under_way[future] = task
 
     def _finished(self, futures: list[Any]) -> list[Any]:
         from distributed import wait

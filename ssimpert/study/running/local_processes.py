@@ -5,13 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from ssimpert.study.running.outcome import Outcome, Outcomes, Retries, WorkerDeath
+from ssimpert.study.running.outcome import Outcomes, PendingTasks, WorkerDeath
 from ssimpert.study.running.worker_process import work
 from ssimpert.study.tasks import Evaluator, Task, TaskResult
 
@@ -53,39 +52,24 @@ class LocalProcesses:
         """Compute ``tasks``. Once ``stop`` says so, no further task is handed out; those at work are finished.
 
         Yields:
-            the outcomes that came, every second at least.
+            the results that came, every second at least.
         """
-        waiting, again, retries = iter(tasks), deque[Task](), Retries()
-        following = next(waiting, None)
+        pending = PendingTasks(tasks)
         while True:
             stopping = stop()
-            while not stopping and (again or following is not None):
-                worker = self._idle_worker()
-                if worker is None:
-                    break
-                if again:
-                    task = again.popleft()
-                else:
-                    assert following is not None
-                    task, following = following, next(waiting, None)
-                worker.give(task)
+            while pending and not stopping and (worker := self._idle_worker()) is not None:
+                worker.give(pending.take())
             busy = [worker for worker in self._workers if worker.task is not None]
             if not busy:
-                if stopping or (following is None and not again):
-                    return
-                continue
-            outcomes: list[Outcome] = []
+                return
+            results: list[TaskResult] = []
             for worker in _ready(busy):
                 task, result = worker.take()
                 if isinstance(result, WorkerDeath):
                     self._workers.remove(worker)
-                    tried, failures = retries.after(task, result)
-                    again.extend(tried)
-                    if not failures:
-                        continue
-                    result = TaskResult([], failures, {})
-                outcomes.append((task, result))
-            yield outcomes
+                if (outcome := pending.outcome_of(task, result)) is not None:
+                    results.append(outcome)
+            yield results
 
     def _idle_worker(self) -> _Worker | None:
         for worker in self._workers:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from ssimpert.study.tasks import Task, TaskResult, UnitFailure
 
@@ -23,27 +23,55 @@ class WorkerDeath:
     reason: str
 
 
-@dataclass
-class Retries:
-    """Which units workers died on, and how often: each of them is tried again alone."""
+class PendingTasks:
+    """The tasks that no worker has: those that were never handed out, and those that are tried again, which come first.
 
-    deaths: Counter[str] = field(default_factory=Counter)
+    A unit whose worker died is tried again alone, and has failed once :data:`MAX_DEATHS` workers died on it.
+    """
 
-    def after(self, task: Task, death: WorkerDeath) -> tuple[list[Task], list[UnitFailure]]:
-        """What to try again after a worker died on ``task``, unit by unit, and which units have failed by that."""
-        again: list[Task] = []
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        """All of ``tasks``, which are taken one by one."""
+        self._new = iter(tasks)
+        self._again: deque[Task] = deque()
+        self._deaths: Counter[str] = Counter()
+        self._following = next(self._new, None)
+
+    def __bool__(self) -> bool:
+        """Whether some task is left."""
+        return bool(self._again) or self._following is not None
+
+    def take(self) -> Task:
+        """The next task.
+
+        Raises:
+            IndexError: no task is left.
+        """
+        if self._again:
+            return self._again.popleft()
+        if self._following is None:
+            raise IndexError("no task is left")
+        task, self._following = self._following, next(self._new, None)
+        return task
+
+    def give_back(self, tasks: Iterable[Task]) -> None:
+        """Put tasks back that were taken and not computed."""
+        self._again.extend(tasks)
+
+    def outcome_of(self, task: Task, result: TaskResult | WorkerDeath) -> TaskResult | None:
+        """What becomes of a task: its result; for a death the units that have failed by it, ``None`` where none has."""
+        if isinstance(result, TaskResult):
+            return result
         failures: list[UnitFailure] = []
         for item, key in zip(task.items, task.keys, strict=True):
-            self.deaths[key] += 1
-            if self.deaths[key] < MAX_DEATHS:
-                again.append(Task(task.cell, (item,), (key,)))
+            self._deaths[key] += 1
+            tries = self._deaths[key]
+            if tries < MAX_DEATHS:
+                self._again.append(Task(task.cell, (item,), (key,)))
             else:
-                tries = self.deaths[key]
-                reason = f"{death.reason}, {tries} times; the memory may be too small for this unit"
-                failures.append(UnitFailure(key, task.cell, item, reason, death.reason, tries))
-        return again, failures
+                reason = f"{result.reason}, {tries} times; the memory may be too small for this unit"
+                failures.append(UnitFailure(key, task.cell, item, reason, result.reason, tries))
+        return TaskResult([], failures, {}) if failures else None
 
 
-Outcome = tuple[Task, TaskResult | WorkerDeath]
-Outcomes = Iterator[list[Outcome]]
-"""Lists of outcomes as they come; the runner writes each list at once. A list may be empty: nothing came meanwhile."""
+Outcomes = Iterator[list[TaskResult]]
+"""Lists of results as they come; the runner writes each list at once. A list may be empty: nothing came meanwhile."""

@@ -139,8 +139,7 @@ class StudyRun:
         workers: dict[str, dict[str, Any]] = {}
         with PartWriter(self._folder, prepared.schema) as writer:
             try:
-                for outcomes in pool.run(tasks, stop):
-                    results = [result for _, result in outcomes if isinstance(result, TaskResult)]
+                for results in pool.run(tasks, stop):
                     for result in results:
                         if result.provenance:
                             workers[str(result.provenance.get("worker", "worker"))] = result.provenance
