@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ssimpert.cli.command_group import CommandEntry, CommandGroup
-from ssimpert.cli.help_page import PAGE_WIDTH
+from ssimpert.cli.command_group import CommandEntry, CommandGroup, group_of_commands
 from ssimpert.cli.numbers import count_option
 
 COMMANDS = {
@@ -49,17 +48,13 @@ class Commands(CommandGroup):
     entries = COMMANDS
 
 
-app = typer.Typer(
-    name="ssimpert",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = group_of_commands(
+    "ssimpert",
+    Commands,
     help="Adversarial perturbations under perceptual constraints, compared with class activation maps.",
     epilog="Exit codes: 0 done; 1 something that was named can't be used (an image, a model, a folder, ...); 2 wrong "
     "usage, or an option's value that does not exist or is out of its range; 3 all was written, but the goal was not "
     "reached.",
-    cls=Commands,
-    context_settings={"max_content_width": PAGE_WIDTH},
 )
 
 

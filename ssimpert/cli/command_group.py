@@ -63,6 +63,25 @@ class CommandGroup(TyperGroup):
             return super().make_context(*args, **extra)
 
 
+def group_of_commands(name: str, group: type[CommandGroup], **options: Any) -> typer.Typer:
+    """A group of commands for typer: plain help, no traceback of rich.
+
+    Args:
+        name: of the group.
+        group: has the commands.
+        options: as for ``typer.Typer``.
+    """
+    return typer.Typer(
+        name=name,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        cls=group,
+        context_settings={"max_content_width": PAGE_WIDTH},
+        **options,
+    )
+
+
 class _Commands(MutableMapping[str, Any]):
     """Commands by name, as typer makes them; each is made when it is looked up."""
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
-from ssimpert.cli.command_group import CommandEntry, CommandGroup
-from ssimpert.cli.help_page import PAGE_WIDTH
+from ssimpert.cli.command_group import CommandEntry, CommandGroup, group_of_commands
 
 COMMANDS = {
     "init": CommandEntry("ssimpert.cli.study_commands", "Write a study file in which every key is explained."),
@@ -34,14 +31,7 @@ class StudyCommands(CommandGroup):
     entries = COMMANDS
 
 
-study = typer.Typer(
-    name="study",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    cls=StudyCommands,
-    context_settings={"max_content_width": PAGE_WIDTH},
-)
+study = group_of_commands("study", StudyCommands)
 
 
 @study.callback()

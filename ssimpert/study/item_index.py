@@ -38,9 +38,12 @@ class ItemIndex:
     Attributes:
         table: a row for each item: the data set's position in the study, the item's index in the data set, its name,
             its identity and its files.
+        copies: the names of items with the pixels and the annotation of an earlier item. They would be the same units,
+            and have no row.
     """
 
     table: pa.Table
+    copies: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -77,22 +80,19 @@ def index_items(datasets: Sequence[Dataset], before: ItemIndex | None = None) ->
         for row in before.table.to_pylist():
             if row["files"]:
                 known[row["name"], repr(_plain(row["files"]))] = row["identity"]
-    rows: list[dict[str, Any]] = []
+    rows: dict[str, dict[str, Any]] = {}
+    copies: list[str] = []
     for number, dataset in enumerate(datasets):
         for index in range(len(dataset)):
             name = dataset.name_of(index)
             files = [_file(path) for path in dataset.files_of(index)]
             identity = known.get((name, repr(_plain(files)))) if files else None
-            rows.append(
-                {
-                    "data": number,
-                    "index": index,
-                    "name": name,
-                    "identity": identity or _identity(dataset, index, name, files),
-                    "files": files,
-                }
-            )
-    return ItemIndex(pa.Table.from_pylist(rows, ITEM_SCHEMA))
+            identity = identity or _identity(dataset, index, name, files)
+            if identity in rows:
+                copies.append(name)
+                continue
+            rows[identity] = {"data": number, "index": index, "name": name, "identity": identity, "files": files}
+    return ItemIndex(pa.Table.from_pylist(list(rows.values()), ITEM_SCHEMA), tuple(copies))
 
 
 def changed_items(before: ItemIndex, after: ItemIndex) -> list[str]:

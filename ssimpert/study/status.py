@@ -14,7 +14,7 @@ from ssimpert.study.declared import DeclaredCell, read_cells, unit_keys
 from ssimpert.study.item_index import read_item_index
 from ssimpert.study.store.failures import read_failures
 from ssimpert.study.store.lock import LockOwner, lock_age, read_lock
-from ssimpert.study.store.parts import part_names, read_part
+from ssimpert.study.store.parts import sound_parts
 from ssimpert.study.store.provenance import read_provenance
 from ssimpert.study.store.results import read_compacted
 from ssimpert.study.tasks import UnitFailure
@@ -141,14 +141,7 @@ def count_units(
 
 def done_keys(folder: Path) -> np.ndarray:
     """The keys of all units with a record, sorted: (units,) of text."""
-    columns: list[pa.ChunkedArray] = []
-    for name in part_names(folder):
-        try:
-            part = read_part(folder, name)
-        except FileNotFoundError:  # compacted in this moment
-            continue
-        if part.table is not None:
-            columns.append(part.table.column("key"))
+    columns: list[pa.ChunkedArray] = [table.column("key") for _, table in sound_parts(folder)]
     compacted = read_compacted(folder)
     if compacted is not None:
         columns.append(compacted.column("key"))

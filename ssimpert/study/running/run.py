@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from solvers.validation import as_integer, as_list, shown
 from ssimpert.atomic_files import remove_temporary_files, write_atomically
 from ssimpert.errors import InputError
 from ssimpert.study.changes import StudyChanges, study_changes
@@ -29,7 +30,7 @@ from ssimpert.study.store.lock import StudyLock
 from ssimpert.study.store.parts import repair_parts
 from ssimpert.study.study import Study
 from ssimpert.study.study_file import read_study, write_study
-from ssimpert.validation import check_count
+from ssimpert.validation import Integers, check_count
 
 GPU_BATCH = 32
 """The units of a task on a GPU, where nothing else is asked for. On a CPU each unit is computed alone."""
@@ -67,7 +68,7 @@ def run_study(
     device: str = "auto",
     batch_size: int | None = None,
     retry_failed: bool = False,
-    shard: tuple[int, int] = (0, 1),
+    shard: Integers = (0, 1),
     wait: bool = False,
     tell: Callable[[str], None] = lambda line: None,
     progress: Callable[[RunProgress], None] = lambda state: None,
@@ -105,7 +106,7 @@ def run_study(
         )
     workers = None if workers is None else check_count("workers", workers)
     batch_size = None if batch_size is None else check_count("batch_size", batch_size)
-    check_shard(shard)
+    shard = check_shard(shard)
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     with StudyLock(folder, wait=wait) as lock:
@@ -113,6 +114,8 @@ def run_study(
         prepared = prepare(study, read_item_index(folder), device)
         notes = list(repair_parts(folder))
         changes = _record_study(folder, study, prepared)
+        if prepared.items.copies:
+            notes.append(copies_line(prepared.items.copies))
         for line in (*notes, *changes.lines()):
             tell(line)
         size = batch_size or (GPU_BATCH if _is_gpu(device) else 1)
@@ -158,6 +161,12 @@ def prepare(study: Study, known_items: ItemIndex | None, device: str) -> Prepare
     return PreparedStudy(declared, items, schema, deterministic_columns(schema), evaluator)
 
 
+def copies_line(names: Sequence[str]) -> str:
+    """How many images count once only, in words."""
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} images have the pixels and the annotation of an earlier image, and count once: {shown}"
+
+
 def default_workers(device: str = "auto") -> int:
     """A process for each GPU, or for each core that this process may use."""
     if _is_gpu(device):
@@ -168,11 +177,12 @@ def default_workers(device: str = "auto") -> int:
         return os.cpu_count() or 1
 
 
-def check_shard(shard: tuple[int, int]) -> None:
-    """Raise :class:`InputError` unless ``shard`` is (i, n) with 0 <= i < n."""
-    number, count = shard
-    if not 0 <= number < count:
-        raise InputError(f"shard must be (i, n) with 0 <= i < n, got {tuple(shard)!r}")
+def check_shard(shard: Integers) -> tuple[int, int]:
+    """``shard`` as two integers (i, n); :class:`InputError` unless 0 <= i < n."""
+    values = [as_integer(value) for value in as_list(shard) or ()]
+    if len(values) == 2 and values[0] is not None and values[1] is not None and 0 <= values[0] < values[1]:
+        return values[0], values[1]
+    raise InputError(f"shard must be two integers (i, n) with 0 <= i < n, got {shown(shard)}")
 
 
 def _is_gpu(device: str) -> bool:

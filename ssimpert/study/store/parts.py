@@ -162,6 +162,20 @@ def read_part(folder: Path, name: str) -> Part:
     return Part(name, table, max(len(content) - end, 0), corrupt_rows)
 
 
+def sound_parts(folder: Path) -> Iterator[tuple[Part, pa.Table]]:
+    """The parts of a folder of which at least the schema is sound, one after the other, each with its records.
+
+    A part that is compacted away in the meantime is left out: its records are in the compacted file then.
+    """
+    for name in part_names(folder):
+        try:
+            part = read_part(folder, name)
+        except FileNotFoundError:
+            continue
+        if part.table is not None:
+            yield part, part.table
+
+
 def repair_parts(folder: Path, *, keep: str = "") -> list[str]:
     """Move what can't be read to ``parts/torn/``, so that its units are missing again.
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ssimpert.errors import InputError
-from ssimpert.study.store.parts import part_names, read_part
+from ssimpert.study.store.parts import sound_parts
 
 RESULTS = "results.parquet"
 
@@ -55,15 +55,10 @@ def read_records(folder: Path, schema: pa.Schema, deterministic: Sequence[str]) 
     """
     tables, notes = [], []
     # Parts before the compacted file: a unit that moves from one to the other meanwhile is then seen twice, not never.
-    for name in part_names(folder):
-        try:
-            part = read_part(folder, name)
-        except FileNotFoundError:  # compacted in this moment
-            continue
-        if part.table is not None:
-            tables.append(with_schema(part.table, schema))
+    for part, table in sound_parts(folder):
+        tables.append(with_schema(table, schema))
         if part.corrupt_rows:
-            notes.append(f"parts/{name}: {part.corrupt_rows} records can't be read, and count as missing")
+            notes.append(f"parts/{part.name}: {part.corrupt_rows} records can't be read, and count as missing")
     compacted = read_compacted(folder)
     if compacted is not None:
         tables.insert(0, with_schema(compacted, schema))

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from ssimpert.data.datasets.catalog import DATASETS
 from ssimpert.data.datasets.item import Dataset, Item, ObjectAnnotation
@@ -18,8 +17,9 @@ from ssimpert.study import Cell, Study, cells
 from ssimpert.study.evaluation import StudyEvaluator
 from ssimpert.study.keys import cell_digest, unit_key
 from ssimpert.study.tasks import Task
+from tests.ssimpert.small_classifier import SIDE as SIDE
+from tests.ssimpert.small_classifier import small_classifier as small_classifier
 
-SIDE = 32
 BALL = {"name": "ball", "constraint": "l2", "radius": 0.5, "steps": 2}
 WINDOWS = {"name": "windows", "constraint": "window-ssim", "threshold": [0.9], "steps": 2}
 
@@ -53,23 +53,6 @@ class ToyDataset(Dataset):
         frame = Frame(size, size, size)
         name, columns = self.name_of(index), {"scene": "noise"}
         return Item(name, self.identity_of(index), image, frame, ("square",), (square,), columns)
-
-
-def small_classifier() -> Classifier:
-    """Five classes of 32x32 images, so close together that small perturbations change the label."""
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        network = nn.Sequential(
-            nn.Conv2d(3, 8, 5, stride=2, padding=2),
-            nn.Tanh(),
-            nn.Conv2d(8, 8, 3),
-            nn.Tanh(),
-            nn.Flatten(),
-            nn.LazyLinear(5),
-        )
-        network(torch.zeros(1, 3, SIDE, SIDE))
-    names = ("ant", "bee", "cat", "dog", "elk")
-    return Classifier(network, name="small", input_size=SIDE, labels=names, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 @pytest.fixture
