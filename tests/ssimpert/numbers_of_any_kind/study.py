@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 from ssimpert import study
 from ssimpert.study.schema import record_schema
 from tests.ssimpert.numbers_of_any_kind.inputs import Calls
+from tests.ssimpert.study.outputs.synthetic_results import cell, results_of, unit
 
 
 def described(**options: Any) -> study.Study:
@@ -33,7 +35,35 @@ def benchmarks(**options: Any) -> Any:
     return study.localization_benchmarks(table, **options).columns.tolist()
 
 
+def results() -> study.StudyResults:
+    levels = [cell("tiles", 0.9), cell("tiles", 0.5)]
+    return results_of([unit(names, f"photo {k}", l2_norm=k / 4, ssim=0.5) for names in levels for k in range(4)])
+
+
+def run(**options: Any) -> Any:
+    """A run that is stopped before its first unit."""
+    made = described(data={"kind": "samples", "names": ["chelsea"]}, models={"name": "efficientnet-lite0"})
+    with tempfile.TemporaryDirectory() as folder:
+        return study.run_study(made, folder, stop=lambda: True, **options).counts.declared
+
+
+BOOTSTRAP = {"confidence": 0.75, "resamples": 30, "seed": 3}
+
 CALLS: Calls = {
+    "ssimpert.study.run_study": (run, {"workers": 1, "batch_size": 2, "shard": (0, 1)}),
+    "ssimpert.study.pivot": (lambda **o: study.pivot(results(), "l2_norm", **o).to_dict(), BOOTSTRAP),
+    "ssimpert.study.paired_columns": (
+        lambda **o: study.paired_columns(results(), "l2_norm", **o).to_dict(),
+        BOOTSTRAP,
+    ),
+    "ssimpert.study.curves": (
+        lambda **o: [one.low.tolist() for one in study.curves(results(), "l2_norm", **o)],
+        BOOTSTRAP,
+    ),
+    "ssimpert.study.compare_studies": (
+        lambda **o: study.compare_studies(results(), results(), ["l2_norm"], **o).table.to_dict(),
+        BOOTSTRAP,
+    ),
     "ssimpert.study.localization_benchmarks": (benchmarks, {"seed": 3}),
     "ssimpert.study.unit_seed": (lambda **o: study.unit_seed(key="abc", **o), {"study_seed": 3}),
     "ssimpert.Study": (described, {"seed": 3, "repeats": 2}),

@@ -48,6 +48,7 @@ TAKE_TEXTS = ("ssimpert.study.FormulationSection", "ssimpert.study.AttackSection
 KINDS = {
     "ssimpert.onnx_classifier": (1,),
     "ssimpert.feature_jacobian": (1, 2),
+    "ssimpert.study.run_study": (1, 2),
     "ssimpert.perceptual_ball_constrained": (1, 2),
     "ssimpert.report.comparison_figure": (1, 2),
 }
