@@ -6,7 +6,6 @@ photo. The file is written before any result, so that every result that is found
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from ssimpert.cli.errors import UsageError
 from ssimpert.cli.folder_names import comparable, numbered_names
 from ssimpert.cli.run_record import differences
 from ssimpert.errors import InputError
+from ssimpert.record_files import is_filled, read_record
 
 RUN_FILE, RESULT_FILE = "run.json", "result.json"
 # The names of the files of one photo, and of the files of all photos.
@@ -164,7 +164,7 @@ class OutputFolder:
                 "give another --out, or --force to replace the result"
             )
         files = record.get("files")
-        is_complete = isinstance(files, list) and all(_is_filled(folder / str(name)) for name in files)
+        is_complete = isinstance(files, list) and all(is_filled(folder / str(name)) for name in files)
         return record if is_complete else None
 
     def _read_run(self) -> dict[str, Any] | None:
@@ -284,21 +284,6 @@ def lock(folder: Path) -> None:
     except OSError:
         pass  # some network file systems have no locks
     _LOCKED[status.st_dev, status.st_ino] = descriptor
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in the file ``path``; None where there is no such regular file, or no such object in it."""
-    if path.is_symlink() or not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _is_filled(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink() and path.stat().st_size > 0
 
 
 def _status(path: Path) -> os.stat_result | None:

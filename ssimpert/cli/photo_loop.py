@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimpert.cli.interruption import Stopped, finishing_photos
-from ssimpert.cli.output_folder import RESULT_FILE, OutputFolder, Photo, read_record
+from ssimpert.cli.output_folder import RESULT_FILE, OutputFolder, Photo
 from ssimpert.cli.progress import Stage, photos_progress
 from ssimpert.cli.terminal import say
 from ssimpert.errors import InputError
+from ssimpert.record_files import read_record
 
 if TYPE_CHECKING:
     from torch import Tensor

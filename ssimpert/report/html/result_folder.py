@@ -6,7 +6,6 @@ A photo counts as complete if its record is there and all files that the record 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from ssimpert.analysis.comparison.maps import Maps
 from ssimpert.analysis.comparison.stored import load_maps
 from ssimpert.errors import InputError
+from ssimpert.record_files import is_filled, read_record
 from ssimpert.report.drawing import Array
 
 RUN_FILE, RESULT_FILE, MAPS_FILE, ADVERSARIAL_FILE, CURVE_FILE = (
@@ -81,7 +81,7 @@ class StoredPhoto:
 
     def curve(self) -> dict[str, Any] | None:
         """The margins at several levels, of ``minimal --curve``; None without."""
-        return _object_in(self.folder / CURVE_FILE) if CURVE_FILE in self.record.get("files", ()) else None
+        return read_record(self.folder / CURVE_FILE) if CURVE_FILE in self.record.get("files", ()) else None
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def read_result_folder(path: Path) -> ResultFolder:
         raise InputError(f"there is no folder {str(path)!r}; give the folder that {_WRITERS} wrote")
     if not path.is_dir():
         raise InputError(f"{str(path)!r} is a file; give the folder that {_WRITERS} wrote")
-    run = _object_in(path / RUN_FILE)
+    run = read_record(path / RUN_FILE)
     if run is None:
         return _single_photo(path)
     owners = run.get("photos")
@@ -154,7 +154,7 @@ def _stored_photo(path: Path, label: str) -> StoredPhoto | str:
     folder = path / label
     if folder.is_symlink():
         return "its folder is a link, which is not followed"
-    record = _object_in(folder / RESULT_FILE)
+    record = read_record(folder / RESULT_FILE)
     if record is None:
         return f"{RESULT_FILE} is missing or no JSON, so the photo was not finished"
     result, files = record.get("result"), record.get("files")
@@ -162,21 +162,5 @@ def _stored_photo(path: Path, label: str) -> StoredPhoto | str:
         return f"{RESULT_FILE} is no record of {_WRITERS}"
     if not isinstance(files, list):
         return f"{RESULT_FILE} names no files"
-    missing = [str(name) for name in files if not _is_filled(folder, str(name))]
+    missing = [str(name) for name in files if Path(str(name)).name != name or not is_filled(folder / str(name))]
     return f"{missing[0]} is missing or empty" if missing else StoredPhoto(folder, record)
-
-
-def _is_filled(folder: Path, name: str) -> bool:
-    path = folder / name
-    return Path(name).name == name and path.is_file() and not path.is_symlink() and path.stat().st_size > 0
-
-
-def _object_in(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None where there is no such regular file, or no object in it."""
-    if path.is_symlink() or not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
