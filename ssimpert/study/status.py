@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from ssimpert.errors import InputError
 from ssimpert.study.declared import DeclaredCell, read_cells, unit_keys
 from ssimpert.study.item_index import read_item_index
+from ssimpert.study.keys import KEY_LENGTH
 from ssimpert.study.store.failures import read_failures
 from ssimpert.study.store.lock import LockOwner, lock_age, read_lock
 from ssimpert.study.store.parts import sound_parts
 from ssimpert.study.store.provenance import read_provenance
-from ssimpert.study.store.results import read_compacted
+from ssimpert.study.store.results import compacted_keys
 from ssimpert.study.tasks import UnitFailure
 
 
@@ -127,7 +127,7 @@ def count_units(
         done: the keys of the units with a record, in any order; those of other studies are not counted.
         failures: by the keys of their units. A unit that is done did not fail.
     """
-    failed = np.array(sorted(failures), dtype=f"U{_KEY}")
+    failed = np.array(sorted(failures), dtype=f"U{KEY_LENGTH}")
     counted, failed_keys = [], []
     for cell in cells:
         keys = unit_keys(cell.digest, identities)
@@ -141,15 +141,11 @@ def count_units(
 
 def done_keys(folder: Path) -> np.ndarray:
     """The keys of all units with a record, sorted: (units,) of text."""
-    columns: list[pa.ChunkedArray] = [table.column("key") for _, table in sound_parts(folder)]
-    compacted = read_compacted(folder)
+    keys = [np.array(part.keys, dtype=f"U{KEY_LENGTH}") for part in sound_parts(folder)]
+    compacted = compacted_keys(folder)
     if compacted is not None:
-        columns.append(compacted.column("key"))
-    keys = [np.asarray(column.to_numpy(zero_copy_only=False), dtype=f"U{_KEY}") for column in columns if len(column)]
-    return np.unique(np.concatenate(keys)) if keys else np.array([], dtype=f"U{_KEY}")
-
-
-_KEY = 32
+        keys.append(np.asarray(compacted.to_numpy(zero_copy_only=False), dtype=f"U{KEY_LENGTH}"))
+    return np.unique(np.concatenate(keys)) if keys else np.array([], dtype=f"U{KEY_LENGTH}")
 
 
 def _rate(folder: Path) -> float | None:

@@ -56,9 +56,7 @@ class LocalProcesses:
         """
         pending = PendingTasks(tasks)
         while True:
-            stopping = stop()
-            while pending and not stopping and (worker := self._idle_worker()) is not None:
-                worker.give(pending.take())
+            self._hand_out(pending, stop)
             busy = [worker for worker in self._workers if worker.task is not None]
             if not busy:
                 return
@@ -69,7 +67,13 @@ class LocalProcesses:
                     self._workers.remove(worker)
                 if (outcome := pending.outcome_of(task, result)) is not None:
                     results.append(outcome)
+            self._hand_out(pending, stop)  # so that workers compute while the results are written
             yield results
+
+    def _hand_out(self, pending: PendingTasks, stop: Callable[[], bool]) -> None:
+        """Give every idle worker a task, unless the run is to stop."""
+        while pending and not stop() and (worker := self._idle_worker()) is not None:
+            worker.give(pending.take())
 
     def _idle_worker(self) -> _Worker | None:
         for worker in self._workers:

@@ -1,9 +1,9 @@
 """Parts: the records that one writer appended, as an Arrow IPC stream beside a file of checksums.
 
 ``parts/NAME.arrows`` is an Arrow stream of record batches without its end mark. ``parts/NAME.sums`` has a line for each
-piece of that stream, the schema and then every batch: where the piece ends, the CRC-32 of its bytes, and its rows. A
-batch counts once its line is on the disk. So a reader sees whole batches only, however the writer ended, and a byte
-that changed later is found. A name is used once: a part that was left is never appended to.
+piece of that stream, the schema and then every batch: where the piece ends, the CRC-32 of its bytes and its keys, and
+the keys of its records. A batch counts once its line is on the disk. So a reader sees whole batches only, however the
+writer ended, and a byte that changed later is found. A name is used once: a part that was left is never appended to.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class PartWriter:
         self._records: int | None = None
         self._sums: int | None = None
         self._end = 0
+        self._is_broken = False
 
     def append(self, records: Sequence[Mapping[str, Any]] | pa.RecordBatch | pa.Table) -> None:
         """Append records. They are on the disk when this function returns.
@@ -65,9 +67,15 @@ class PartWriter:
         batch = as_batch(records, self._schema)
         if not batch.num_rows:
             return
-        if self._records is None:
-            self._create()
-        self._write(_message(batch), batch.num_rows)
+        if self._is_broken:
+            raise OSError(f"part {self.name} could not be written before; begin another part")
+        try:
+            if self._records is None:
+                self._create()
+            self._write(_message(batch), batch.column("key").to_pylist())
+        except BaseException:
+            self._is_broken = True  # what follows half a batch would be read by nobody
+            raise
         self.rows += batch.num_rows
 
     def close(self) -> None:
@@ -89,15 +97,15 @@ class PartWriter:
         self._records = os.open(self._folder / f"{self.name}{RECORDS}", flags, 0o666)
         self._sums = os.open(self._folder / f"{self.name}{SUMS}", flags, 0o666)
         sync_folder(self._folder)
-        self._write(_schema_message(self._schema), 0)
+        self._write(_schema_message(self._schema), [])
 
-    def _write(self, content: bytes, rows: int) -> None:
+    def _write(self, content: bytes, keys: Sequence[str]) -> None:
         assert self._records is not None
         assert self._sums is not None
         _write_all(self._records, content)
         os.fsync(self._records)
         self._end += len(content)
-        _write_all(self._sums, f"{self._end} {zlib.crc32(content):08x} {rows}\n".encode())
+        _write_all(self._sums, _sum_line(self._end, content, keys))
         os.fsync(self._sums)
 
 
@@ -107,20 +115,30 @@ class Part:
 
     Attributes:
         name: of the part.
-        table: the records of all sound batches; ``None`` where not even the schema is sound.
+        pieces: the bytes of the schema and of all sound batches; empty where not even the schema is sound.
+        keys: of the records of all sound batches.
         torn_bytes: bytes after the last whole batch.
         corrupt_rows: records of batches whose bytes changed.
     """
 
     name: str
-    table: pa.Table | None
+    pieces: tuple[memoryview, ...] = ()
+    keys: tuple[str, ...] = ()
     torn_bytes: int = 0
     corrupt_rows: int = 0
 
     @property
     def is_sound(self) -> bool:
         """Whether every byte was readable."""
-        return self.table is not None and not self.torn_bytes and not self.corrupt_rows
+        return bool(self.pieces) and not self.torn_bytes and not self.corrupt_rows
+
+    @cached_property
+    def table(self) -> pa.Table | None:
+        """The records of all sound batches; ``None`` where not even the schema is sound."""
+        if not self.pieces:
+            return None
+        with pa.ipc.open_stream(pa.py_buffer(b"".join(self.pieces))) as reader:
+            return reader.read_all()
 
 
 def part_name() -> str:
@@ -142,28 +160,27 @@ def read_part(folder: Path, name: str) -> Part:
     """
     path = folder / PARTS / f"{name}{RECORDS}"
     # The sums first: a batch that is appended in the meantime is then not looked for.
-    pieces = _pieces(path.with_suffix(SUMS))
+    lines = _sum_lines(path.with_suffix(SUMS))
     content = memoryview(path.read_bytes())
     sound: list[memoryview] = []
+    keys: list[str] = []
     start = end = corrupt_rows = 0
-    for number, (end, checksum, rows) in enumerate(pieces):
+    for number, (end, checksum, piece_keys) in enumerate(lines):
         piece = content[start:end]
-        if len(piece) == end - start and zlib.crc32(piece) == checksum:
+        if len(piece) == end - start and _checksum(piece, piece_keys) == checksum:
             sound.append(piece)
+            keys += piece_keys
         elif number == 0:
-            return Part(name, None, corrupt_rows=sum(rows for _, _, rows in pieces), torn_bytes=len(content))
+            rows = sum(len(line_keys) for _, _, line_keys in lines)
+            return Part(name, torn_bytes=len(content), corrupt_rows=rows)
         else:
-            corrupt_rows += rows
+            corrupt_rows += len(piece_keys)
         start = end
-    if not sound:
-        return Part(name, None, torn_bytes=len(content))
-    with pa.ipc.open_stream(pa.py_buffer(b"".join(sound))) as reader:
-        table = reader.read_all()
-    return Part(name, table, max(len(content) - end, 0), corrupt_rows)
+    return Part(name, tuple(sound), tuple(keys), max(len(content) - end, 0), corrupt_rows)
 
 
-def sound_parts(folder: Path) -> Iterator[tuple[Part, pa.Table]]:
-    """The parts of a folder of which at least the schema is sound, one after the other, each with its records.
+def sound_parts(folder: Path) -> Iterator[Part]:
+    """The parts of a folder of which at least the schema is sound, one after the other.
 
     A part that is compacted away in the meantime is left out: its records are in the compacted file then.
     """
@@ -172,8 +189,8 @@ def sound_parts(folder: Path) -> Iterator[tuple[Part, pa.Table]]:
             part = read_part(folder, name)
         except FileNotFoundError:
             continue
-        if part.table is not None:
-            yield part, part.table
+        if part.pieces:
+            yield part
 
 
 def repair_parts(folder: Path, *, keep: str = "") -> list[str]:
@@ -254,16 +271,26 @@ def _put_aside(folder: Path, part: Part) -> None:
 
 def stream_of(table: pa.Table) -> tuple[bytes, bytes]:
     """A table as the contents of a part's two files."""
-    pieces = [(_schema_message(table.schema), 0), *((_message(batch), batch.num_rows) for batch in table.to_batches())]
     content, lines = io.BytesIO(), []
-    for piece, rows in pieces:
+    pieces: list[tuple[bytes, list[str]]] = [(_schema_message(table.schema), [])]
+    pieces += [(_message(batch), batch.column("key").to_pylist()) for batch in table.to_batches()]
+    for piece, keys in pieces:
         content.write(piece)
-        lines.append(f"{content.tell()} {zlib.crc32(piece):08x} {rows}\n")
-    return content.getvalue(), "".join(lines).encode()
+        lines.append(_sum_line(content.tell(), piece, keys))
+    return content.getvalue(), b"".join(lines)
 
 
-def _pieces(path: Path) -> list[tuple[int, int, int]]:
-    """The end, the checksum and the rows of each piece of a part; lines after one that is not whole do not count."""
+def _sum_line(end: int, piece: bytes, keys: Sequence[str]) -> bytes:
+    """``END CRC KEY,KEY,...``"""
+    return f"{end} {_checksum(piece, keys):08x} {','.join(keys)}\n".encode()
+
+
+def _checksum(piece: bytes | memoryview, keys: Sequence[str]) -> int:
+    return zlib.crc32(",".join(keys).encode(), zlib.crc32(piece))
+
+
+def _sum_lines(path: Path) -> list[tuple[int, int, list[str]]]:
+    """The end, the checksum and the keys of each piece of a part; nothing counts after a line that is not whole."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -271,15 +298,15 @@ def _pieces(path: Path) -> list[tuple[int, int, int]]:
     return list(_parsed(text))
 
 
-def _parsed(text: bytes) -> Iterator[tuple[int, int, int]]:
+def _parsed(text: bytes) -> Iterator[tuple[int, int, list[str]]]:
     last_end = 0
     for line in text.split(b"\n")[:-1]:
         try:
-            end, checksum, rows = line.split(b" ")
-            piece = int(end), int(checksum, 16), int(rows)
+            end, checksum, keys = line.split(b" ")
+            piece = int(end), int(checksum, 16), keys.decode("ascii").split(",") if keys else []
         except ValueError:
             return
-        if piece[0] <= last_end or piece[2] < 0:
+        if piece[0] <= last_end:
             return
         last_end = piece[0]
         yield piece

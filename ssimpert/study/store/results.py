@@ -55,8 +55,8 @@ def read_records(folder: Path, schema: pa.Schema, deterministic: Sequence[str]) 
     """
     tables, notes = [], []
     # Parts before the compacted file: a unit that moves from one to the other meanwhile is then seen twice, not never.
-    for part, table in sound_parts(folder):
-        tables.append(with_schema(table, schema))
+    for part in sound_parts(folder):
+        tables.append(with_schema(part.table, schema))
         if part.corrupt_rows:
             notes.append(f"parts/{part.name}: {part.corrupt_rows} records can't be read, and count as missing")
     compacted = read_compacted(folder)
@@ -72,11 +72,25 @@ def read_compacted(folder: Path) -> pa.Table | None:
     Raises:
         InputError: the file can't be read.
     """
+    return _read(folder, None)
+
+
+def compacted_keys(folder: Path) -> pa.ChunkedArray | None:
+    """The keys in ``results.parquet``; ``None`` where there is no such file.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    table = _read(folder, ["key"])
+    return None if table is None else table.column("key")
+
+
+def _read(folder: Path, columns: list[str] | None) -> pa.Table | None:
     path = folder / RESULTS
     if not path.exists():
         return None
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path} can't be read ({error}); move it away, and the next run computes its units again"
