@@ -1,19 +1,15 @@
-"""``cells.json`` and the keys of all declared units: what a study asks for, known without a model."""
+"""``cells.json``: what a study asks for, known without a model."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ssimpert.atomic_files import write_atomically
 from ssimpert.errors import InputError
-from ssimpert.study.keys import KEY_LENGTH
 
 CELLS = "cells.json"
 
@@ -31,17 +27,6 @@ class DeclaredCell:
     digest: str
     names: Mapping[str, Any]
     options: Mapping[str, Any]
-
-
-def unit_keys(digest: str, identities: Sequence[str]) -> np.ndarray:
-    """The keys of a cell's units, as :func:`ssimpert.study.unit_key` makes them: (items,) of text."""
-    started = hashlib.sha256(bytes.fromhex(digest))
-    keys = []
-    for identity in identities:
-        hashed = started.copy()
-        hashed.update(identity.encode())
-        keys.append(hashed.hexdigest()[:KEY_LENGTH])
-    return np.array(keys, dtype=f"U{KEY_LENGTH}")
 
 
 def read_cells(folder: Path) -> tuple[DeclaredCell, ...] | None:

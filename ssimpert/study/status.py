@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ssimpert.errors import InputError
-from ssimpert.study.declared import DeclaredCell, read_cells, unit_keys
+from ssimpert.study.declared import DeclaredCell, read_cells
 from ssimpert.study.item_index import read_item_index
-from ssimpert.study.keys import KEY_LENGTH
+from ssimpert.study.key_arrays import KeyArray, arrow_keys, is_among, key_array, key_texts, unit_keys
 from ssimpert.study.store.failures import read_failures
 from ssimpert.study.store.lock import LockOwner, lock_age, read_lock
 from ssimpert.study.store.parts import sound_parts
@@ -117,35 +117,35 @@ class CountedUnits:
 
 
 def count_units(
-    cells: Sequence[DeclaredCell], identities: Sequence[str], done: np.ndarray, failures: Mapping[str, UnitFailure]
+    cells: Sequence[DeclaredCell], identities: Sequence[str], done: KeyArray, failures: Mapping[str, UnitFailure]
 ) -> CountedUnits:
     """Count the units of ``cells`` by items.
 
     Args:
         cells: of the study.
         identities: of its items.
-        done: the keys of the units with a record, in any order; those of other studies are not counted.
+        done: the keys of the units with a record, sorted; those of other studies are not counted.
         failures: by the keys of their units. A unit that is done did not fail.
     """
-    failed = np.array(sorted(failures), dtype=f"U{KEY_LENGTH}")
+    failed = np.sort(key_array(failures))
     counted, failed_keys = [], []
     for cell in cells:
         keys = unit_keys(cell.digest, identities)
-        is_done = np.isin(keys, done)
-        is_failed = np.isin(keys, failed) & ~is_done
-        failed_keys += keys[is_failed].tolist()
+        is_done = is_among(keys, done)
+        is_failed = is_among(keys, failed) & ~is_done
+        failed_keys += key_texts(keys[is_failed])
         counted.append((cell, Counts(len(keys), int(is_done.sum()), int(is_failed.sum()))))
     total = Counts(*(sum(getattr(counts, name) for _, counts in counted) for name in ("declared", "done", "failed")))
     return CountedUnits(total, tuple(counted), tuple(failed_keys))
 
 
-def done_keys(folder: Path) -> np.ndarray:
-    """The keys of all units with a record, sorted: (units,) of text."""
-    keys = [np.array(part.keys, dtype=f"U{KEY_LENGTH}") for part in sound_parts(folder)]
+def done_keys(folder: Path) -> KeyArray:
+    """The keys of all units with a record, sorted."""
+    keys = [part.keys for part in sound_parts(folder)]
     compacted = compacted_keys(folder)
     if compacted is not None:
-        keys.append(np.asarray(compacted.to_numpy(zero_copy_only=False), dtype=f"U{KEY_LENGTH}"))
-    return np.unique(np.concatenate(keys)) if keys else np.array([], dtype=f"U{KEY_LENGTH}")
+        keys.append(arrow_keys(compacted))
+    return np.unique(np.concatenate([key_array(()), *keys]))
 
 
 def _rate(folder: Path) -> float | None:

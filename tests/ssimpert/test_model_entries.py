@@ -175,6 +175,7 @@ CALLS: dict[str, Call] = {
 
 # Public names that take a model and are not called with images here, and why.
 EXCEPTIONS = {
+    "Cell": "names a model of a study",
     "Classifier": "wraps a network; tested in models/test_classifier.py",
     "OnnxClassifier": "made by onnx_classifier",
     "Features": "made by deep_features",

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from ssimpert.errors import InputError
-from ssimpert.study.declared import DeclaredCell, read_cells, unit_keys
+from ssimpert.study.declared import DeclaredCell, read_cells
 from ssimpert.study.item_index import read_item_index
 from ssimpert.study.joining import STUDY_FILE
+from ssimpert.study.key_arrays import arrow_keys, is_among, unit_keys
 from ssimpert.study.schema import deterministic_columns, record_schema, relabelled
 from ssimpert.study.status import Counts, count_units
 from ssimpert.study.store.failures import read_failures
@@ -64,12 +65,9 @@ def load_results(folder: str | Path) -> StudyResults:
     schema = record_schema(study)
     found = read_records(folder, schema, deterministic_columns(schema))
     declared = np.concatenate([unit_keys(cell.digest, items.identities) for cell in cells])
-    keys = found.table.column("key").to_numpy(zero_copy_only=False).astype(declared.dtype)
-    order = np.argsort(keys)
-    places = np.searchsorted(keys[order], declared)
-    is_there = places < len(keys)
-    is_there[is_there] = keys[order][places[is_there]] == declared[is_there]
-    table = found.table.take(pa.array(order[places[is_there]]))
+    keys = arrow_keys(found.keys)
+    is_there = is_among(declared, keys)
+    table = found.table.take(pa.array(np.searchsorted(keys, declared[is_there])))
     counted = count_units(cells, items.identities, keys, read_failures(folder))
     table = relabelled(table, {cell.digest: cell.names for cell in cells})
     return StudyResults(study.name, table, counted.counts, found.notes, cells)

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ssimpert.study.declared import DeclaredCell, unit_keys
+from ssimpert.study.declared import DeclaredCell
+from ssimpert.study.key_arrays import KeyArray, is_among, key_texts, unit_keys
 from ssimpert.study.tasks import Task
 
 
 def missing_tasks(
     cells: Sequence[DeclaredCell],
     identities: Sequence[str],
-    done: np.ndarray,
+    done: KeyArray,
     *,
     batch_size: int,
     shard: tuple[int, int] = (0, 1),
@@ -26,7 +27,7 @@ def missing_tasks(
     Args:
         cells: of the study.
         identities: of its items.
-        done: the keys of the units that need no work.
+        done: the keys of the units that need no work, sorted.
         batch_size: the most units of a task.
         shard: (i, n): only the items whose positions leave the rest i when divided by n.
     """
@@ -35,10 +36,10 @@ def missing_tasks(
     chosen = identities[number::shards]
     for index, cell in enumerate(cells):
         keys = unit_keys(cell.digest, chosen)
-        is_missing = ~np.isin(keys, done)
+        is_missing = ~is_among(keys, done)
         for start in range(0, len(keys), batch_size):
             part = slice(start, start + batch_size)
             missing = is_missing[part]
             if missing.any():
                 items = positions[part][missing].tolist()
-                yield Task(index, tuple(items), tuple(keys[part][missing].tolist()))
+                yield Task(index, tuple(items), tuple(key_texts(keys[part][missing])))

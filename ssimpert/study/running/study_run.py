@@ -20,6 +20,7 @@ import pyarrow as pa
 from ssimpert.package_versions import package_versions
 from ssimpert.study.declared import DeclaredCell
 from ssimpert.study.item_index import ItemIndex
+from ssimpert.study.key_arrays import key_array
 from ssimpert.study.running.grouping import missing_tasks
 from ssimpert.study.running.outcome import Outcomes
 from ssimpert.study.status import Counts, count_units, done_keys
@@ -117,7 +118,7 @@ class StudyRun:
         counted = count_units(prepared.cells, identities[number::shards], self._done, self._failures)
         retried = set(counted.failed_keys) if retry_failed else set()
         self.counts = Counts(counted.counts.declared, counted.counts.done, counted.counts.failed - len(retried))
-        self._skipped = np.concatenate([self._done, np.array(sorted(set(self._failures) - retried), dtype="U32")])
+        self._skipped = np.sort(np.concatenate([self._done, key_array(set(self._failures) - retried)]))
         self.new = 0
 
     @property

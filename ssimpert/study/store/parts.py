@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from ssimpert.atomic_files import write_atomically
 from ssimpert.errors import InputError
+from ssimpert.study.key_arrays import KeyArray, bytes_array, key_array
 
 PARTS, TORN = "parts", "torn"
 """The folder of the parts, and the folder within it for what could not be read."""
@@ -72,7 +73,7 @@ class PartWriter:
         try:
             if self._records is None:
                 self._create()
-            self._write(_message(batch), batch.column("key").to_pylist())
+            self._write(_message(batch), _keys_text(batch))
         except BaseException:
             self._is_broken = True  # what follows half a batch would be read by nobody
             raise
@@ -97,9 +98,9 @@ class PartWriter:
         self._records = os.open(self._folder / f"{self.name}{RECORDS}", flags, 0o666)
         self._sums = os.open(self._folder / f"{self.name}{SUMS}", flags, 0o666)
         sync_folder(self._folder)
-        self._write(_schema_message(self._schema), [])
+        self._write(_schema_message(self._schema), b"")
 
-    def _write(self, content: bytes, keys: Sequence[str]) -> None:
+    def _write(self, content: bytes, keys: bytes) -> None:
         assert self._records is not None
         assert self._sums is not None
         _write_all(self._records, content)
@@ -123,7 +124,7 @@ class Part:
 
     name: str
     pieces: tuple[memoryview, ...] = ()
-    keys: tuple[str, ...] = ()
+    keys: KeyArray = field(default_factory=lambda: key_array(()))
     torn_bytes: int = 0
     corrupt_rows: int = 0
 
@@ -163,20 +164,20 @@ def read_part(folder: Path, name: str) -> Part:
     lines = _sum_lines(path.with_suffix(SUMS))
     content = memoryview(path.read_bytes())
     sound: list[memoryview] = []
-    keys: list[str] = []
+    keys: list[bytes] = []
     start = end = corrupt_rows = 0
     for number, (end, checksum, piece_keys) in enumerate(lines):
         piece = content[start:end]
         if len(piece) == end - start and _checksum(piece, piece_keys) == checksum:
             sound.append(piece)
-            keys += piece_keys
+            keys += _split(piece_keys)
         elif number == 0:
-            rows = sum(len(line_keys) for _, _, line_keys in lines)
+            rows = sum(len(_split(line_keys)) for _, _, line_keys in lines)
             return Part(name, torn_bytes=len(content), corrupt_rows=rows)
         else:
-            corrupt_rows += len(piece_keys)
+            corrupt_rows += len(_split(piece_keys))
         start = end
-    return Part(name, tuple(sound), tuple(keys), max(len(content) - end, 0), corrupt_rows)
+    return Part(name, tuple(sound), bytes_array(keys), max(len(content) - end, 0), corrupt_rows)
 
 
 def sound_parts(folder: Path) -> Iterator[Part]:
@@ -272,24 +273,32 @@ def _put_aside(folder: Path, part: Part) -> None:
 def stream_of(table: pa.Table) -> tuple[bytes, bytes]:
     """A table as the contents of a part's two files."""
     content, lines = io.BytesIO(), []
-    pieces: list[tuple[bytes, list[str]]] = [(_schema_message(table.schema), [])]
-    pieces += [(_message(batch), batch.column("key").to_pylist()) for batch in table.to_batches()]
+    pieces = [(_schema_message(table.schema), b"")]
+    pieces += [(_message(batch), _keys_text(batch)) for batch in table.to_batches()]
     for piece, keys in pieces:
         content.write(piece)
         lines.append(_sum_line(content.tell(), piece, keys))
     return content.getvalue(), b"".join(lines)
 
 
-def _sum_line(end: int, piece: bytes, keys: Sequence[str]) -> bytes:
+def _keys_text(batch: pa.RecordBatch) -> bytes:
+    return ",".join(batch.column("key").to_pylist()).encode()
+
+
+def _split(keys: bytes) -> list[bytes]:
+    return keys.split(b",") if keys else []
+
+
+def _sum_line(end: int, piece: bytes, keys: bytes) -> bytes:
     """``END CRC KEY,KEY,...``"""
-    return f"{end} {_checksum(piece, keys):08x} {','.join(keys)}\n".encode()
+    return b"%d %08x %b\n" % (end, _checksum(piece, keys), keys)
 
 
-def _checksum(piece: bytes | memoryview, keys: Sequence[str]) -> int:
-    return zlib.crc32(",".join(keys).encode(), zlib.crc32(piece))
+def _checksum(piece: bytes | memoryview, keys: bytes) -> int:
+    return zlib.crc32(keys, zlib.crc32(piece))
 
 
-def _sum_lines(path: Path) -> list[tuple[int, int, list[str]]]:
+def _sum_lines(path: Path) -> list[tuple[int, int, bytes]]:
     """The end, the checksum and the keys of each piece of a part; nothing counts after a line that is not whole."""
     try:
         text = path.read_bytes()
@@ -298,12 +307,12 @@ def _sum_lines(path: Path) -> list[tuple[int, int, list[str]]]:
     return list(_parsed(text))
 
 
-def _parsed(text: bytes) -> Iterator[tuple[int, int, list[str]]]:
+def _parsed(text: bytes) -> Iterator[tuple[int, int, bytes]]:
     last_end = 0
     for line in text.split(b"\n")[:-1]:
         try:
             end, checksum, keys = line.split(b" ")
-            piece = int(end), int(checksum, 16), keys.decode("ascii").split(",") if keys else []
+            piece = int(end), int(checksum, 16), keys
         except ValueError:
             return
         if piece[0] <= last_end:

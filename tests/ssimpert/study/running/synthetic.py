@@ -12,8 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ssimpert.study.declared import DeclaredCell, unit_keys
+from ssimpert.study.declared import DeclaredCell
 from ssimpert.study.item_index import ITEM_SCHEMA, ItemIndex
+from ssimpert.study.key_arrays import key_texts, unit_keys
 from ssimpert.study.tasks import Task, TaskResult, UnitFailure
 
 SCHEMA = pa.schema([("key", pa.string()), ("value", pa.float64()), ("batch", pa.int64()), ("writer", pa.string())])
@@ -97,7 +98,7 @@ def synthetic_items(count: int) -> ItemIndex:
 
 def declared_keys(cells: tuple[DeclaredCell, ...], items: ItemIndex) -> list[str]:
     """All keys, column by column."""
-    return [key for cell in cells for key in unit_keys(cell.digest, items.identities).tolist()]
+    return [key for cell in cells for key in key_texts(unit_keys(cell.digest, items.identities))]
 
 
 def _hash(text: str) -> str:
