@@ -16,6 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Making $(VENV) and installing the project there. This takes a minute or two, and longer with a slow network."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[dev,bench,baselines,browser,cluster,coco,models,onnx,docs]'
+	@# So that scripts run by their path, such as `python examples/borders.py`, find the checkout's other folders.
+	@$(BIN)/python -c "import pathlib, sysconfig; \
+		pathlib.Path(sysconfig.get_path('purelib'), 'ssimpert-checkout.pth').write_text(str(pathlib.Path.cwd()) + '\n')"
 	@touch $@
 	@echo "Ready: '. $(BIN)/activate' puts ssimpert on the path, and '$(BIN)/ssimpert doctor' checks this installation."
 

@@ -336,5 +336,5 @@ def _failure(position: int, key: str, cell: Cell, error: Exception, *, tries: in
     elif isinstance(error, (InputError, solvers.ProblemError, solvers.MethodError)):
         reason = str(error)
     else:
-        reason = f"unexpected {type(error).__name__}"
+        reason = f"unexpected {last_line}"
     return UnitFailure(key=key, cell=cell.index, item=position, reason=reason, error=last_line, tries=tries)

@@ -252,7 +252,7 @@ def test_errors_become_failures_with_their_reason(small: Classifier, monkeypatch
     assert [record["item"] for record in result.records] == ["toy-0", "toy-2"]
     (failure,) = result.failures
     assert (failure.key, failure.cell, failure.item, failure.tries) == (task.keys[1], 0, 1, 1)
-    assert failure.reason == "unexpected OSError"
+    assert failure.reason == "unexpected OSError: the disk is on fire"
     assert failure.error == "OSError: the disk is on fire"
     assert result.provenance["worker"] == result.records[0]["worker"]
     assert result.provenance["versions"]["torch"] == torch.__version__
