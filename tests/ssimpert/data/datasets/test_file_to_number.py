@@ -168,10 +168,10 @@ def test_coco(tmp_path: Path) -> None:
         counts = counts if flat[0] == 0 else [0, *counts]
         return made | {"iscrowd": 1, "segmentation": {"size": [64, 64], "counts": counts}}
 
-    greys = [DARK, DARK, BRIGHT, DARK, DARK, BRIGHT]
+    greys = [DARK, DARK, BRIGHT, DARK, DARK, BRIGHT, DARK + 5]
     content = {
         "images": [
-            {"id": number, "file_name": f"{number:012d}.jpg", "width": 64, "height": 64} for number in range(1, 7)
+            {"id": number, "file_name": f"{number:012d}.jpg", "width": 64, "height": 64} for number in range(1, 8)
         ],
         "categories": [{"id": 4, "name": "motorcycle"}, {"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}],
         "annotations": [
@@ -186,22 +186,25 @@ def test_coco(tmp_path: Path) -> None:
             # No cat.
             entry(7, 5, 18, OUTER),
             entry(8, 6, 4, OUTER),
+            entry(9, 7, 17, OUTER),
         ],
     }
     write_coco(tmp_path, content)
     for number, grey in enumerate(greys, start=1):
         paint(tmp_path / "val2017" / f"{number:012d}.jpg", grey)
     row, records = benchmarks({"kind": "coco", "options": {"path": tmp_path}})
-    assert [record["object_class"] for record in records] == ["cat", "cat", "motorcycle", "cat", "", "motorcycle"]
-    # Cats: three hits. Motorcycles: 3 is missed, 6 is hit. Difficult: 3 alone.
-    assert row["trials"] == 5
+    assert [record["object_class"] for record in records] == ["cat", "cat", "motorcycle", "cat", "", "motorcycle", "cat"]
+    # Cats: four hits. Motorcycles: 3 is missed, 6 is hit. Difficult: 3 alone.
+    assert row["trials"] == 6
     assert row["pointing"] == pytest.approx((1 + 1 / 2) / 2)
     assert row["pointing_difficult"] == 0
-    # Boxes: 1 and 6 overlap OUTER by 1, 2 by 7/16, 3 by 0.
-    assert row["images"] == 4
-    assert row["max_box_acc"] == pytest.approx(2 / 4)
-    assert row["max_box_acc_v2"] == pytest.approx((3 / 4 + 2 / 4 + 2 / 4) / 3)
-    assert np.isnan(row["error_value"])  # fewer images than folds
+    # Boxes: 1, 6 and 7 overlap OUTER by 1, 2 by 7/16, 3 by 0.
+    assert row["images"] == 5
+    assert row["max_box_acc"] == pytest.approx(3 / 5)
+    assert row["max_box_acc_v2"] == pytest.approx((4 / 5 + 3 / 5 + 3 / 5) / 3)
+    # Each image is judged at the alpha that is best for the other four, which is one of OUTER: 2 and 3 are wrong.
+    for thresholding in ("value", "energy", "mean"):
+        assert row[f"error_{thresholding}"] == pytest.approx(2 / 5)
 
 
 def test_imagenet(tmp_path: Path) -> None:
@@ -240,7 +243,7 @@ def test_imagenet_s(tmp_path: Path) -> None:
     (tmp_path / "categories.txt").write_text("\n".join(names))
     base = tmp_path / "ImageNetS50"
     # The mask of 1 is the rim of OUTER, whose box is OUTER: the point (10, 10) is 2 pixels away, and counts as a hit.
-    places = {1: (0, OUTER), 2: (1, CORNER), 3: (1, STRIP), 4: (0, OUTER)}
+    places = {1: (0, OUTER), 2: (1, CORNER), 3: (1, STRIP), 4: (0, OUTER), 5: (1, OUTER)}
     for number, (label, (x0, y0, x1, y1)) in places.items():
         numbers = np.zeros((64, 64), dtype=np.int64)
         numbers[2 * y0 : 2 * y1, 2 * x0 : 2 * x1] = label + 1
@@ -251,11 +254,14 @@ def test_imagenet_s(tmp_path: Path) -> None:
         write_mask(base / "validation-segmentation" / names[label] / f"{name}.png", numbers)
     options = {"path": base, "categories": tmp_path / "categories.txt"}
     row, records = benchmarks({"kind": "imagenet-s", "options": options})
-    assert [record["object_class"] for record in records] == [names[0], names[0], names[1], names[1]]
-    assert row["trials"] == 4
-    assert row["pointing"] == pytest.approx((1 + 1 / 2) / 2)
-    assert row["max_box_acc"] == pytest.approx(2 / 4)
-    assert row["max_box_acc_v2"] == pytest.approx((3 / 4 + 2 / 4 + 2 / 4) / 3)
+    assert sorted(record["object_class"] for record in records) == [names[0]] * 2 + [names[1]] * 3
+    assert row["trials"] == 5
+    # The first class: two hits; the second: 2 is missed, 3 and 5 are hit.
+    assert row["pointing"] == pytest.approx((1 + 2 / 3) / 2)
+    assert row["max_box_acc"] == pytest.approx(3 / 5)
+    assert row["max_box_acc_v2"] == pytest.approx((4 / 5 + 3 / 5 + 3 / 5) / 3)
+    for thresholding in ("value", "energy", "mean"):
+        assert row[f"error_{thresholding}"] == pytest.approx(2 / 5)
     (energy,) = (
         score["value"]
         for score in records[0]["scores"]
