@@ -14,7 +14,8 @@ from typing import Any
 from ssimpert.errors import InputError
 from ssimpert.study.model_labels import is_label_file
 from ssimpert.study.sections.data import DataSection, path_options
-from ssimpert.study.sections.section import OptionError, Section
+from ssimpert.study.sections.formulation import FormulationSection
+from ssimpert.study.sections.section import OptionError, Section, variants_of
 from ssimpert.study.study import STUDY_SECTION, Study
 from ssimpert.study.toml_lines import line_of
 from ssimpert.weights_path import RANDOM
@@ -96,7 +97,16 @@ def write_study(study: Study) -> str:
 
 
 def _at_line(path: Path, text: str, error: OptionError) -> StudyFileError:
-    return StudyFileError(path, line_of(text, error.section, error.index, error.key), error.message)
+    return StudyFileError(path, line_of(text, error.section, _place(text, error), error.key), error.message)
+
+
+def _place(text: str, error: OptionError) -> int:
+    """Which section of its name in the file the error is about: one section of a file may stand for several."""
+    entries = tomllib.loads(text).get(error.section or "", [])
+    if error.section != FormulationSection.section or not isinstance(entries, list):
+        return error.index
+    places = [place for place, entry in enumerate(entries) for _ in variants_of(FormulationSection, entry)]
+    return places[error.index] if error.index < len(places) else error.index
 
 
 def _text_of(path: Path) -> str:

@@ -41,7 +41,7 @@ threshold = [0.99, 0.95]          # distance of global-ssim; radius of l2, linf,
                                   # perceptual-ball; a number such as 0.01, or a text such as "2/255"
 window = {{ size = 7, stride = 1, border = "full" }}   # sigma = 1.5 for Gaussian weights
 # luminance = 0.001               # bound on 1 - S1; or "split", "preserve"
-# engine = "projected_gradient"   # or sequential_convex, frank_wolfe, recentred
+# engine = "projected_gradient"   # or sequential_convex, frank_wolfe, recentred; a list makes a formulation of each
 # recentred = false               # true is short for engine = "recentred"
 # steps = 20                      # most steps for each image
 # budget = "fixed"                # "minimal" looks for the least level that changes the decision, from one level on

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 import solvers
 from solvers.constraints import Constraint
 from solvers.registry import named_method
+from solvers.validation import as_list
 from ssimpert.errors import InputError
 from ssimpert.formulations.constraint_sets import build_constraint
 from ssimpert.formulations.feature_balls import FeatureBallSet, PerceptualBall, constrained_ball, penalised_ball
@@ -79,7 +80,8 @@ class FormulationSection(Section):
         l2_radius: of the l2 ball around a feature-ball; a number or "none".
         pixel_weight, wanted_margin, margin_term, lower_gamma: of perceptual-ball.
         step_norm: of perceptual-ball-constrained.
-        engine: "projected_gradient", "sequential_convex", "frank_wolfe" or "recentred".
+        engine: "projected_gradient", "sequential_convex", "frank_wolfe" or "recentred". In a study a list of engines
+            stands for as many formulations, called ``"NAME, ENGINE"``.
         recentred: True is short for ``engine = "recentred"``.
         faithful: do exactly what the released code does: of global-ssim with the re-centred engine, and of
             perceptual-ball.
@@ -143,6 +145,14 @@ class FormulationSection(Section):
         self._read_options()
         self._read_uses()
         self._check_together()
+
+    @classmethod
+    def variants(cls, keys: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """A formulation for each engine, where ``engine`` is a list. An empty list is left as it is, to be refused."""
+        engines = as_list(keys.get("engine"))
+        if not engines:
+            return (keys,)
+        return tuple({**keys, "engine": engine, "name": f"{keys.get('name')}, {engine}"} for engine in engines)
 
     @property
     def formulation(self) -> Formulation:

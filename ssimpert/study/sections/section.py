@@ -56,6 +56,11 @@ class Section:
                 raise OptionError(f"the key {entry.name!r} is missing")
         return dict(keys)
 
+    @classmethod
+    def variants(cls, keys: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """The keys of each section that ``keys`` stand for. One, unless the kind of section says otherwise."""
+        return (keys,)
+
 
 SINGLE_SECTIONS = ("analysis", "out")
 """The sections that a study has once."""
@@ -88,7 +93,9 @@ def section_from(kind: type[AnySection], value: Section | Mapping[str, Any], ind
 def sections_from(
     kind: type[AnySection], values: Sequence[Section | Mapping[str, Any]] | Section | Mapping[str, Any]
 ) -> tuple[AnySection, ...]:
-    """Sections of ``kind``; a single one stands for a list of one.
+    """Sections of ``kind``; a single one stands for a list of one, and a mapping may stand for several.
+
+    Errors have the position among the sections that are returned.
 
     Raises:
         OptionError: as :func:`section_from`, and a value that is no list of sections.
@@ -97,7 +104,16 @@ def sections_from(
         values = (values,)
     if not isinstance(values, (list, tuple)):
         raise OptionError(f"{kind.section} must be a list of sections, got {shown(values)}", section=kind.section)
-    return tuple(section_from(kind, value, index) for index, value in enumerate(values))
+    found: list[AnySection] = []
+    for value in values:
+        for keys in variants_of(kind, value):
+            found.append(section_from(kind, keys, len(found)))
+    return tuple(found)
+
+
+def variants_of(kind: type[Section], value: Any) -> tuple[Any, ...]:
+    """What one value of a list of sections stands for: the value itself, or the keys of several sections."""
+    return kind.variants(value) if isinstance(value, Mapping) else (value,)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ssimpert.errors import InputError
-from ssimpert.study import StudyFileError, read_study, write_study
+from ssimpert.study import StudyFileError, cells, read_study, write_study
 from ssimpert.study.sections import formulation
 from ssimpert.study.sections.analysis import AnalysisSection
 from ssimpert.study.sections.attack import AttackSection
@@ -232,3 +232,31 @@ def test_every_line_that_the_template_offers_is_valid_where_it_stands(tmp_path: 
             is_radius_of_other_attack = lines[number].startswith("# radius") and "l2-pgd" in lines[number]
             changed[number] = lines[number] if is_radius_of_other_attack else lines[number].removeprefix("# ")
         read_study(write(tmp_path, "\n".join(changed)))
+
+
+def test_a_list_of_engines_stands_for_a_formulation_each(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    head = '[study]\nname = "s"\n[[data]]\nkind = "samples"\n[[model]]\nname = "efficientnet-lite0"\n'
+    engines = '["projected_gradient", "frank_wolfe"]'
+    grid = f'[[formulation]]\nname = "l2"\nconstraint = "l2"\nradius = [0.5, 1]\nengine = {engines}\n'
+    path.write_text(head + grid)
+    made = read_study(path)
+    assert [(entry.name, entry.engine) for entry in made.formulations] == [
+        ("l2, projected_gradient", "projected_gradient"),
+        ("l2, frank_wolfe", "frank_wolfe"),
+    ]
+    assert len(cells(made)) == 4
+    again = tmp_path / "again.toml"
+    again.write_text(write_study(made))
+    assert read_study(again) == made
+    # The line of an error is that of the section in the file, however many formulations stood before.
+    wrong = '[[formulation]]\nname = "x"\nconstraint = "linf"\nradius = "wide"\n'
+    path.write_text(head + grid + wrong)
+    with pytest.raises(StudyFileError, match=r"line 15.*'wide'"):
+        read_study(path)
+    path.write_text(head + grid.replace('"frank_wolfe"', '"frankwolfe"'))
+    with pytest.raises(StudyFileError, match=r"line 11.*'frankwolfe'; did you mean 'frank_wolfe'"):
+        read_study(path)
+    path.write_text(head + grid.replace(engines, "[]"))
+    with pytest.raises(StudyFileError, match=r"line 11.*engine must be one of"):
+        read_study(path)

@@ -193,7 +193,15 @@ def test_coco(tmp_path: Path) -> None:
     for number, grey in enumerate(greys, start=1):
         paint(tmp_path / "val2017" / f"{number:012d}.jpg", grey)
     row, records = benchmarks({"kind": "coco", "options": {"path": tmp_path}})
-    assert [record["object_class"] for record in records] == ["cat", "cat", "motorcycle", "cat", "", "motorcycle", "cat"]
+    assert [record["object_class"] for record in records] == [
+        "cat",
+        "cat",
+        "motorcycle",
+        "cat",
+        "",
+        "motorcycle",
+        "cat",
+    ]
     # Cats: four hits. Motorcycles: 3 is missed, 6 is hit. Difficult: 3 alone.
     assert row["trials"] == 6
     assert row["pointing"] == pytest.approx((1 + 1 / 2) / 2)
