@@ -10,10 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ssimpert.study import cells, read_study
 from tests.ssimpert.cli.small_model import Command
 
 PAGE = Path(__file__).parents[3] / "docs" / "tutorials" / "study.md"
-PHOTOS = 'names = ["chelsea", "coffee", "camera", "rocket", "astronaut", "motorcycle_left"]'
+PHOTOS = 'names = ["chelsea", "coffee", "camera", "rocket", "astronaut", "motorcycle"]'
 MODEL = 'name = "efficientnet-lite0"'
 
 
@@ -55,3 +56,11 @@ def test_the_page_leads_from_an_empty_folder_to_a_plot(
     assert all("PARTIAL" not in text for line, text in said if " table " in line)
     assert len(pd.read_csv("first.csv", comment="#"))
     assert all(Path(name).stat().st_size for name in ("success.svg", "first.html"))
+
+
+def test_the_study_of_the_page_can_be_run_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text("".join(text for language, text in blocks("toml")), encoding="utf-8")
+    study = read_study(path)
+    assert len(study.data[0].open()) == 6
+    assert len(cells(study)) == 6
