@@ -394,3 +394,14 @@ def test_a_point_that_no_step_brings_inside_becomes_zero(uniform: Draw, normal: 
     single = certifier.moved_inside(point, torch.float32)
     assert float(single[0].abs().max()) == 0
     assert float(single[1].abs().max()) > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 9), (1, 1, 9, 1)], ids=["one row", "one column"])
+def test_an_image_of_one_row_or_column_is_certified(shape: tuple[int, ...], uniform: Draw, normal: Draw) -> None:
+    x, g = uniform(*shape), normal(*shape)
+    problem = LinearProblem(g, x, [LpBall(2, 0.1), Box(0, 1)])
+    result = solvers.solve(problem)
+    certificate = solvers.certify(problem, 2 * result.delta, result.dual)  # outside: brought back by its scale
+    assert float(certificate.objective[0]) == pytest.approx(float(result.objective[0]))
+    assert float(certificate.bound[0]) >= float(result.objective[0])
+    assert float(certificate.rel_gap[0]) < 1e-6

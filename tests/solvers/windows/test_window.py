@@ -245,8 +245,15 @@ def test_smallest_image_is_one_window() -> None:
         ({"size": 7, "sigma": 0.0}, "sigma must be positive and finite, got 0.0"),
         ({"size": 7, "sigma": float("nan")}, "sigma must be positive and finite, got nan"),
         ({"size": 12, "sigma": 0.01}, "sigma 0.01 is too small for a window of 12 pixels"),
+        ({"size": 11, "sigma": 0.2499}, "sigma 0.2499 is too small for a window of 11 pixels"),
     ],
 )
 def test_a_window_that_makes_no_sense_is_refused_with_its_value(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ProblemError, match=message):
         Window(**arguments)  # type: ignore[arg-type]
+
+
+def test_the_corner_of_a_gaussian_window_may_lie_twenty_sigma_from_its_centre() -> None:
+    op = build(Window(11, sigma=0.25), shape=(16, 16))  # along each axis; one digit less is refused
+    weights = op.vectors(torch.ones(16, 16, dtype=torch.float64)).square().sum(dim=-1)
+    assert weights.allclose(torch.ones_like(weights))

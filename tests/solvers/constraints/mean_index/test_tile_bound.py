@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from solvers import MeanSSIM, Window
-from solvers.constraints.mean_index.tile_bound import LARGEST_LEVEL, _first_rectangles, _halved, _rectangle_bounds
+from solvers.constraints.mean_index.tile_bound import (
+    LARGEST_LEVEL,
+    _first_rectangles,
+    _halved,
+    _rectangle_bounds,
+    first_cuts,
+    lagrangian_values,
+    refine,
+)
 from solvers.constraints.mean_index.tile_losses import TileLevels
 
 Draw = Callable[..., Tensor]
@@ -61,3 +69,22 @@ def test_no_point_of_a_rectangle_lies_above_its_bound(luminance: float | None, u
         # The bound of the best single plane is attained at a corner.
         at_corners = on_planes[:, -4:] + (price * (1 / ((1 + a) * (1 + b)) - 1))[-4:]
         torch.testing.assert_close(bounds[k], at_corners.amax(dim=1).min(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("luminance", [None, 1e-2])
+def test_cuts_are_added_until_the_bound_is_near_what_points_attain(luminance: float | None, uniform: Draw) -> None:
+    levels = tile_levels(uniform, luminance)
+    first_cuts(levels)
+    multiplier, slack = torch.tensor([0.3], dtype=torch.float64), 1e-3
+    bound = refine(levels, multiplier, max_cuts=60, slack=slack)
+    budget_part = multiplier * (1 - levels.bound.constraint.threshold)
+    attained = budget_part + levels.sum(lagrangian_values(levels, multiplier).amax(dim=0))
+    assert float(attained[0]) <= float(bound[0]) <= float(attained[0]) * (1 + 2 * slack)
+    coarse = refine(tile_levels_with_cuts(uniform, luminance), multiplier, max_cuts=0, slack=slack)
+    assert float(bound[0]) < float(coarse[0])
+
+
+def tile_levels_with_cuts(uniform: Draw, luminance: float | None) -> TileLevels:
+    levels = tile_levels(uniform, luminance)
+    first_cuts(levels)
+    return levels
