@@ -1,6 +1,7 @@
 """What a study costs beside its units: 100,000 units that compute nothing, through worker processes and through Dask.
 
 Run with ``python -m benchmarks.study_overhead`` (``--units``, ``--workers``, ``--only local|dask``). Prints a table.
+With ``--seconds 0.5`` each unit waits so long, in the place of work; the share of the time that workers work is said.
 With ``--record`` the script replaces benchmarks/results/study_overhead.json.
 
 The records are as wide as those of a study with 24 scores for each unit. The overhead of a unit is the time from the
@@ -39,24 +40,24 @@ from tests.ssimpert.study.running.synthetic import synthetic_cells, synthetic_it
 UNITS, CELLS, SHARDS = 100_000, 10, 64
 
 
-def main(*, units: int, workers: int, only: str | None, record: bool) -> None:
+def main(*, units: int, workers: int, only: str | None, seconds: float, record: bool) -> None:
     """Measure, print and write."""
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("local", "dask") if only is None else (only,):
             folder = Path(scratch) / name
-            results[name] = measured(folder, name, units, workers)
+            results[name] = measured(folder, name, units, workers, seconds)
             print(line(name, results[name]), flush=True)
         results["folder"] = of_folder(folder, Path(scratch))
         print(", ".join(f"{key.replace('_', ' ')} {value:.2f}" for key, value in results["folder"].items()), flush=True)
-    document = {"units": units, "workers": workers, **results, "machine": machine()}
+    document = {"units": units, "workers": workers, "unit_seconds": seconds, **results, "machine": machine()}
     write_record("study_overhead", document, record=record)
 
 
-def measured(folder: Path, name: str, units: int, workers: int) -> dict[str, float]:
+def measured(folder: Path, name: str, units: int, workers: int, unit_seconds: float = 0.0) -> dict[str, float]:
     """The overhead and the runner's memory."""
     folder.mkdir()
-    evaluator = HashEvaluator()
+    evaluator = HashEvaluator(unit_seconds)
     cells, items = synthetic_cells(CELLS), synthetic_items(units // CELLS)
     write_cells(folder, cells)
     write_item_index(folder, items)
@@ -86,7 +87,8 @@ def measured(folder: Path, name: str, units: int, workers: int) -> dict[str, flo
     (first, began), (_, ended) = marks[0], marks[-1]
     return {
         "seconds": ended - began,
-        "overhead_ms": 1000 * (ended - began) * workers / (units - first),
+        "overhead_ms": 1000 * ((ended - began) * workers / (units - first) - unit_seconds),
+        "busy_share": unit_seconds * (units - first) / (ended - began) / workers,
         "runner_cpu_ms": 1000 * cpu / units,
         "units_a_sync": units / len(marks),
         "memory_tenth_mb": memory[1],
@@ -122,7 +124,8 @@ def megabytes() -> float:
 def line(name: str, result: dict[str, float]) -> str:
     """A result in words."""
     return (
-        f"{name}: {result['seconds']:.0f} s, {result['overhead_ms']:.2f} ms a unit a worker; the runner took "
+        f"{name}: {result['seconds']:.0f} s, workers were busy for {result['busy_share']:.1%} of them; "
+        f"{result['overhead_ms']:.2f} ms a unit a worker beside its work; the runner took "
         f"{result['runner_cpu_ms']:.2f} ms of a core a unit and synced every {result['units_a_sync']:.0f} units; "
         f"its memory was {result['memory_tenth_mb']:.0f} MB after a tenth, {result['memory_end_mb']:.0f} MB at the end"
     )
@@ -132,6 +135,7 @@ if __name__ == "__main__":
     parser = script_parser(__doc__, records=True)
     parser.add_argument("--units", type=int, default=UNITS)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--only", choices=("local", "dask"))
     given = parser.parse_args()
-    main(units=given.units, workers=given.workers, only=given.only, record=given.record)
+    main(units=given.units, workers=given.workers, only=given.only, seconds=given.seconds, record=given.record)
