@@ -24,15 +24,21 @@ def python_blocks(page: Path) -> list[str]:
 
 
 PAGES_WITH_EXAMPLES = [
-    page for folder in ("concepts", "methods") for page in sorted((DOCS / folder).glob("*.md")) if python_blocks(page)
+    page
+    for pattern in ("concepts/*", "methods/*", "sets/*", "attributions/*", "tutorials/*", "get-started", "faq", "api")
+    for page in sorted(DOCS.glob(f"{pattern}.md"))
+    if python_blocks(page)
 ]
+# Where the text claims something of the results, the examples assert what is claimed.
+WITH_CLAIMS = ("concepts", "sets", "attributions", "tutorials")
+SECTIONS = ["Formula", "Parameters", "Example", "When to take it", "Source and code"]
 
 
 def test_a_method_of_ones_own_takes_ten_lines_and_is_certified(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = python_blocks(DOCS / "how-to-choose.md")
+    code, *_ = python_blocks(DOCS / "tutorials" / "own-method.md")
     names: dict[str, object] = {}
     try:
-        exec(compile(code, "how-to-choose", "exec"), names)
+        exec(compile(code, "own-method", "exec"), names)
         result = names["result"]
         assert isinstance(result, solvers.SolveResult)
         assert result.method == "sign"
@@ -50,24 +56,66 @@ def test_a_method_of_ones_own_takes_ten_lines_and_is_certified(capsys: pytest.Ca
     assert "MAX_ITER" in capsys.readouterr().out
 
 
-def test_a_model_and_a_set_of_ones_own_work() -> None:
-    names: dict[str, Any] = {}
-    torch.manual_seed(0)
-    for number, code in enumerate(python_blocks(DOCS / "api.md")):
-        exec(compile(code, f"api block {number}", "exec"), names)
-        assert names["result"].steps.tolist() == [[20, 20], [20, 20], [3, 3]][number]
-    assert names["view"].cam_layer == "1"
-
-
-@pytest.mark.parametrize("page", PAGES_WITH_EXAMPLES, ids=lambda page: f"{page.parent.name}/{page.name}")
-def test_the_examples_of_a_page_run_in_order(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("page", PAGES_WITH_EXAMPLES, ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_the_examples_of_a_page_run_in_order(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Later blocks see the names of earlier ones. What a page claims of its results, the page asserts."""
     names: dict[str, Any] = {}
     torch.manual_seed(0)
-    assert page.parent.name != "concepts" or any("assert" in code for code in python_blocks(page))
+    monkeypatch.chdir(tmp_path)  # tutorials write files
+    assert page.parent.name not in WITH_CLAIMS or any("assert" in code for code in python_blocks(page))
     for number, code in enumerate(python_blocks(page)):
         exec(compile(code, f"{page.parent.name}/{page.name} block {number}", "exec"), names)
     capsys.readouterr()  # what the examples print is no part of the test's output
+
+
+def pages_of_sets() -> dict[str, Path]:
+    """The page that each constraint set of ``solvers`` should have: ``WindowSSIM`` has ``sets/window-ssim.md``."""
+    sets = [name for name in solvers.__all__ if is_set(getattr(solvers, name))]
+    return {name: DOCS / "sets" / f"{re.sub('(?<=[a-z])(?=[A-Z])', '-', name).lower()}.md" for name in sets}
+
+
+def is_set(exported: object) -> bool:
+    """Whether an exported name is a set that users make, not the class that all sets share."""
+    return (
+        isinstance(exported, type)
+        and issubclass(exported, solvers.Constraint)
+        and exported is not solvers.Constraint
+    )
+
+
+def pages_of_maps() -> dict[str, Path]:
+    """The page that each attribution and each map of a perturbation should have."""
+    attributions = {name: DOCS / "attributions" / f"{name.replace('_', '-')}.md" for name in analysis.ATTRIBUTIONS}
+    return attributions | {kind: DOCS / "attributions" / f"{kind}-map.md" for kind in analysis.SALIENCY_KINDS}
+
+
+def test_every_set_and_every_map_has_its_page() -> None:
+    assert len(pages_of_sets()) == 9
+    missing = [name for name, page in (pages_of_sets() | pages_of_maps()).items() if not page.is_file()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", pages_of_sets() | pages_of_maps())
+def test_the_page_of_a_set_or_map_has_every_part(name: str) -> None:
+    text = (pages_of_sets() | pages_of_maps())[name].read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    parts = dict(zip(SECTIONS, re.split(r"^## .+$", text, flags=re.MULTILINE)[1:], strict=True))
+    assert "$$" in parts["Formula"]
+    assert parts["Parameters"].count("\n- ") >= 1
+    assert "assert" in parts["Example"]
+    assert "- Take " in parts["When to take it"]
+    assert "- Do not " in parts["When to take it"]
+    assert "](../../s" in parts["Source and code"]  # the code
+    exported = name if name in pages_of_sets() else {"ssim": "ssim_saliency"}.get(name, name)
+    assert f".{exported})" in parts["Source and code"]  # the entry of the interface
+
+
+def test_no_page_of_a_set_or_map_is_left_over() -> None:
+    """A page whose set or map was renamed or removed is found, too."""
+    expected = {*pages_of_sets().values(), *pages_of_maps().values(), DOCS / "attributions" / "controls.md"}
+    assert {*(DOCS / "sets").glob("*.md"), *(DOCS / "attributions").glob("*.md")} == expected
 
 
 @pytest.mark.parametrize(
