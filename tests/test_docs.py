@@ -79,9 +79,7 @@ def pages_of_sets() -> dict[str, Path]:
 def is_set(exported: object) -> bool:
     """Whether an exported name is a set that users make, not the class that all sets share."""
     return (
-        isinstance(exported, type)
-        and issubclass(exported, solvers.Constraint)
-        and exported is not solvers.Constraint
+        isinstance(exported, type) and issubclass(exported, solvers.Constraint) and exported is not solvers.Constraint
     )
 
 
@@ -128,6 +126,53 @@ def test_no_page_of_a_set_or_map_is_left_over() -> None:
 def test_a_page_of_methods_leaves_none_out(page: str, methods: Iterable[str]) -> None:
     text = (DOCS / "methods" / f"{page}.md").read_text(encoding="utf-8")
     assert [name for name in methods if f"`ssimpert.analysis.{name}`" not in text] == []
+
+
+def figures(model: str, table: str) -> dict[tuple[str, str], dict[str, str]]:
+    """A table of the results, without intervals: (row, map) -> column -> figure."""
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    header, _, *rows = text.split(f"<!-- {model}: {table} -->\n")[1].split("\n<!-- end -->")[0].splitlines()
+    columns = cells(header)[2:]
+    return {
+        (cells(row)[0], cells(row)[1]): dict(
+            zip(columns, (figure.split(" ")[0] for figure in cells(row)[2:]), strict=True)
+        )
+        for row in rows
+    }
+
+
+def cells(row: str) -> list[str]:
+    """The cells of a row of a table in Markdown."""
+    return [cell.strip() for cell in row.strip().removeprefix("|").removesuffix("|").split("|")]
+
+
+def test_the_choice_of_a_formulation_has_the_figures_of_the_results() -> None:
+    names = {
+        "perceptual ball (L-BFGS)": "perceptual_ball_lbfgs",
+        "MeanSSIM, published border": "MeanSSIM",
+        "WindowSSIM, 8x8 tiles": "WindowSSIM 8x8 tiles",
+        "WindowSSIM, 7x7": "WindowSSIM 7x7",
+        "l-infinity": "linf",
+        "*local deviation of the photo*": "local std",
+        "*a centred Gaussian*": "centred Gaussian",
+    }
+    tables = {
+        column: [figures(f"efficientnet-lite{number}", table) for number in (0, 1)]
+        for column, table in (("CC", "agreement"), ("pointing", "benchmarks"), ("MaxBoxAccV2", "benchmarks"))
+    }
+    page = (DOCS / "choose-a-formulation.md").read_text(encoding="utf-8")
+    header, _, *rows = page[page.index("| formulation |") :].split("\n\n")[0].splitlines()
+    compared = 0
+    for row in rows:
+        title, *shown = cells(row)
+        name = names.get(title.replace("`", ""), title.replace("`", ""))
+        for column, figure in zip(cells(header)[1:], shown, strict=True):
+            if figure:
+                metric, _, kind = column.partition(", ")
+                kind = "" if title.startswith("*") else {"rms": "rms", "contribution": "g·d"}[kind]
+                assert figure == ", ".join(table[name, kind][metric] for table in tables[metric]), (title, column)
+                compared += 1
+    assert compared == 9 * 5 + 2 * 3
 
 
 def test_the_interface_at_a_glance_leaves_no_name_out() -> None:
