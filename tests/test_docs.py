@@ -25,7 +25,7 @@ def python_blocks(page: Path) -> list[str]:
 
 PAGES_WITH_EXAMPLES = [
     page
-    for pattern in ("concepts/*", "methods/*", "sets/*", "attributions/*", "tutorials/*", "get-started", "faq", "api")
+    for pattern in ("concepts/*", "methods/*", "sets/*", "attributions/*", "tutorials/*", "get-started", "faq", "papers", "api")
     for page in sorted(DOCS.glob(f"{pattern}.md"))
     if python_blocks(page)
 ]
