@@ -23,9 +23,10 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
+FOLDERS_WITH_EXAMPLES = ("concepts", "methods", "sets", "attributions", "tutorials")
 PAGES_WITH_EXAMPLES = [
     page
-    for pattern in ("concepts/*", "methods/*", "sets/*", "attributions/*", "tutorials/*", "get-started", "faq", "papers", "api")
+    for pattern in (*(f"{folder}/*" for folder in FOLDERS_WITH_EXAMPLES), "get-started", "faq", "papers", "api")
     for page in sorted(DOCS.glob(f"{pattern}.md"))
     if python_blocks(page)
 ]
