@@ -129,6 +129,44 @@ def test_a_page_of_methods_leaves_none_out(page: str, methods: Iterable[str]) ->
     assert [name for name in methods if f"`ssimpert.analysis.{name}`" not in text] == []
 
 
+SYMBOL = re.compile(r"[A-Za-z]\d?(_\w)?|alpha|beta|gamma|sigma|theta|lambda|sqrt|max|min")
+RELATION = re.compile(r"\^|[≤≥∞√∑·]|\bsqrt\b|[<>]=? ?[A-Za-z(\d]|\|[^| ][^|]*\||[A-Za-z]'[A-Za-z]|->| [-+*/] ")
+CHANGED_CODE = {"mutations.md", "reliability.md"}  # they quote lines of code that were changed
+
+
+def formulas_as_code(text: str) -> list[str]:
+    """The spans in backticks that are mathematics: a relation or an operation, and no words but its own."""
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [span for span in spans if RELATION.search(span) and is_symbolic(span)]
+
+
+def is_symbolic(span: str) -> bool:
+    words = re.findall(r"[A-Za-z]\w*", span)
+    is_of_symbols = all(SYMBOL.fullmatch(word) for word in words)
+    return bool(words) and is_of_symbols and not re.search(r"[^\w\s|().,'+*/^=<>≤≥∞√∑·-]", span)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("**/*.md")), ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_no_formula_is_set_as_code(page: Path) -> None:
+    if page.name not in CHANGED_CODE:
+        assert formulas_as_code(page.read_text(encoding="utf-8")) == []
+
+
+def test_formulas_and_code_are_told_apart() -> None:
+    formulas = [
+        "`|d|_2 <= r`",
+        "`g'd`",
+        "`1 - S1 <= beta`",
+        "`x + d`",
+        "`sqrt(w)`",
+        "`u -> J'u`",
+        "`(1 + A)(1 + B) <= 1/t`",
+    ]
+    assert [formulas_as_code(span) for span in formulas] == [[span.strip("`")] for span in formulas]
+    code = ["`p=2`", "`[0, 1]`", "`x.half()`", "`a & b`", "`(B, C, H, W)`", "`<= 3`", "`eps_rel=1e-3`", "`8/255`"]
+    assert [formulas_as_code(span) for span in code] == [[]] * len(code)
+
+
 def figures(model: str, table: str) -> dict[tuple[str, str], dict[str, str]]:
     """A table of the results, without intervals: (row, map) -> column -> figure."""
     text = (DOCS / "results.md").read_text(encoding="utf-8")
