@@ -1,8 +1,8 @@
-"""The pictures of the pages on concepts: the SSIM ball, four sets for one gradient, and a certificate that closes.
+"""The pictures of the pages on concepts: the SSIM ball, four sets for one gradient, a certificate, all attributions.
 
-Run with `python -m examples.concept_pictures`; it takes a minute. The pictures are written below out/bench/. With
-`--record` the script replaces docs/images/ssim-ball.png, why-a-constraint.jpg and certificate.png. Nothing is drawn at
-random, and no time is drawn, so two runs on one machine make the same pictures.
+Run with `python -m examples.concept_pictures`; it takes two minutes. The pictures are written below out/bench/. With
+`--record` the script replaces docs/images/ssim-ball.png, why-a-constraint.jpg, certificate.png and attributions.jpg.
+Seeds are fixed and no time is drawn, so two runs on one machine make the same pictures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from torch import Tensor
 import solvers
 import ssimpert
 from benchmarks.script_options import ROOT, output_path, script_parser
+from ssimpert import analysis
 from ssimpert.report.figure import CONTROL_COLOUR, IMAGE_COLOUR, PERTURBATION_COLOUR
+from ssimpert.report.names import map_name
 
 IMAGES = ROOT / "docs" / "images"
 THRESHOLD = 0.95
@@ -27,6 +29,7 @@ THRESHOLD = 0.95
 PHOTO, TOP, LEFT, SIDE = "coffee", 40, 70, 112
 # The l2 norm to which all perturbations are scaled, and the factor by which they are drawn on the photo.
 NORM, AMPLIFICATION = 1.0, 8.0
+FEWER_PASSES: dict[str, dict[str, int]] = {"smooth_grad": {"samples": 20}, "rise": {"masks": 400}}
 SETS: dict[str, solvers.Constraint] = {
     "l2 ball": solvers.LpBall(2, 1.0),
     "l-infinity ball": solvers.LpBall(math.inf, 2 / 255),
@@ -136,10 +139,29 @@ def draw_certificate(figure: Figure) -> None:
     axes.legend(frameon=False)
 
 
+def draw_attributions(figure: Figure) -> None:
+    """Every attribution of one photo for the class that the model sees, over the photo in grey."""
+    model = ssimpert.load_model("efficientnet-lite0", device="cpu")
+    image = ssimpert.load_image("chelsea", size=model.input_size)
+    target = model.predict(image)
+    grey = image[0].mean(dim=0).numpy()
+    panels = figure.subplots(2, 7).flatten()
+    panels[0].imshow(image[0].permute(1, 2, 0).numpy())
+    panels[0].set_title(f"photo: {model.label_name(int(target))}", fontsize=10)
+    for axes, name in zip(panels[1:], analysis.ATTRIBUTIONS, strict=True):
+        maps = analysis.attribution(name, model, image, target, **FEWER_PASSES.get(name, {}))
+        axes.imshow(grey, cmap="gray", vmin=0, vmax=1)
+        axes.imshow(maps[0].numpy(), cmap="inferno", alpha=0.65, vmin=0, vmax=float(maps.flatten().quantile(0.998)))
+        axes.set_title(map_name(name), fontsize=10)
+    for axes in panels:
+        axes.set_axis_off()
+
+
 PICTURES = {
     "ssim-ball.png": (draw_ball, (9.0, 4.2), {}),
     "why-a-constraint.jpg": (draw_sets, (12.0, 5.4), {"quality": 80}),
     "certificate.png": (draw_certificate, (6.5, 3.6), {}),
+    "attributions.jpg": (draw_attributions, (13.0, 4.2), {"quality": 80}),
 }
 
 
