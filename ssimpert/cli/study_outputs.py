@@ -29,7 +29,7 @@ Cluster = Annotated[
 ]
 Seed = Annotated[int, count_option(at_least=0, help="The seed of the bootstrap.")]
 Write = Annotated[
-    Path | None, typer.Option("--write", help="Write the table, too: FILE.csv, FILE.tex, FILE.parquet or FILE.json.")
+    Path | None, typer.Option("--write", help="Write the table, too: a .csv, .tex, .md, .parquet or .json file.")
 ]
 
 

@@ -1,4 +1,4 @@
-"""Tables of studies on disk: CSV, LaTeX, Parquet and JSON. Every file of an incomplete study says so."""
+"""Tables of studies on disk: CSV, LaTeX, Markdown, Parquet and JSON. Every file of an incomplete study says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ssimpert.study.outputs.text_table import TextTable
 if TYPE_CHECKING:
     import pandas as pd
 
-SUFFIXES = (".csv", ".tex", ".parquet", ".json")
+SUFFIXES = (".csv", ".tex", ".md", ".parquet", ".json")
 
 
 def check_table_path(path: Path) -> None:
@@ -30,11 +30,11 @@ def write_study_table(path: Path, frame: pd.DataFrame, tables: Sequence[TextTabl
     Args:
         path: its folder is made where it does not exist; the file appears whole or not at all.
         frame: every number in full precision: for CSV, Parquet and JSON.
-        tables: the same as text: for LaTeX.
+        tables: the same as text: for LaTeX and Markdown.
         counts: how complete each study is (:meth:`ssimpert.study.StudyResults.first_line`). A line that begins with
-            PARTIAL is the first one of a CSV file, after ``# `` (``pandas.read_csv(..., comment="#")``), and the first
-            row of a LaTeX table. Parquet has all lines under ``ssimpert.counts`` in the metadata of its schema; JSON
-            has them under ``"counts"``, beside ``"rows"``.
+            PARTIAL is the first one of a CSV file, after ``# `` (``pandas.read_csv(..., comment="#")``), the first row
+            of a LaTeX table, and stands above a table in Markdown. Parquet has all lines under ``ssimpert.counts`` in
+            the metadata of its schema; JSON has them under ``"counts"``, beside ``"rows"``.
 
     Raises:
         InputError: another suffix, or a file that can't be written.
@@ -46,6 +46,8 @@ def write_study_table(path: Path, frame: pd.DataFrame, tables: Sequence[TextTabl
         content = ("".join(f"# {printable(line)}\n" for line in partial) + frame.to_csv(index=False)).encode()
     elif suffix == ".tex":
         content = "\n".join(latex(table, partial) for table in tables).encode()
+    elif suffix == ".md":
+        content = "\n".join(markdown(table, partial) for table in tables).encode()
     elif suffix == ".json":
         rows = json.loads(frame.to_json(orient="records", double_precision=15))
         content = (json.dumps({"counts": list(counts), "rows": rows}, indent=1) + "\n").encode()
@@ -76,6 +78,15 @@ def latex(table: TextTable, partial: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown(table: TextTable, partial: Sequence[str] = ()) -> str:
+    """A table for a page in Markdown, below its title, every name escaped; ``partial`` are lines above the table."""
+    marks = ["---"] * table.names + ["--:"] * (len(table.headings) - table.names)
+    rows = [[_in_markdown(cell) for cell in row] for row in (table.headings, *table.rows)]
+    lines = [f"| {' | '.join(row)} |" for row in (rows[0], marks, *rows[1:])]
+    above = [f"{_in_markdown(line)}\n" for line in (table.title, *partial)]
+    return "\n".join([*above, *lines, *(f"\n{_in_markdown(note)}" for note in table.notes)]) + "\n"
+
+
 def escaped(text: str) -> str:
     """``text`` in one line, with the letters escaped that mean something to LaTeX."""
     return "".join(_SPECIAL.get(letter, letter) for letter in printable(text))
@@ -89,6 +100,13 @@ _SPECIAL = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
 }
+
+
+def _in_markdown(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in _MARKDOWN else letter for letter in printable(text))
+
+
+_MARKDOWN = "\\`*_{}[]<>|#~"
 
 
 def _latex_row(cells: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Tables of studies as rows of text, for the terminal and for LaTeX."""
+"""Tables of studies as rows of text, for the terminal, LaTeX and Markdown."""
 
 from __future__ import annotations
 

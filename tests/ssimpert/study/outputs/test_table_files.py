@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pytest
+from markdown_it import MarkdownIt
 
 from ssimpert.errors import InputError
 from ssimpert.study import pivot
 from ssimpert.study.outputs.number_text import estimate_text, name_text, number_text
-from ssimpert.study.outputs.table_files import SUFFIXES, escaped, latex, write_study_table
+from ssimpert.study.outputs.table_files import SUFFIXES, escaped, latex, markdown, write_study_table
 from ssimpert.study.outputs.text_table import TextTable, pivot_text
 from tests.ssimpert.study.outputs.synthetic_results import cell, results_of, unit
 
@@ -84,6 +85,19 @@ def test_no_letter_of_a_name_means_something_to_latex() -> None:
     assert "\n" not in escaped("two\nlines")
 
 
+def test_markdown_is_read_as_one_table_with_the_names_as_they_are() -> None:
+    name = r"a|b*c*_d_`e`<b>f</b>[g](h)~~i~~#\\j"
+    text = TextTable("of *all*", ("name", "n"), ((name, "0.5 [0.25, 0.75]"), ("# b", "2")), 1, ("a | note",))
+    tokens = (
+        MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(markdown(text, [PARTIAL]))
+    )
+    shown = ["".join(part.content for part in token.children or ()) for token in tokens if token.type == "inline"]
+    assert shown == ["of *all*", PARTIAL, "name", "n", name, "0.5 [0.25, 0.75]", "# b", "2", "a | note"]
+    assert [token.type for token in tokens].count("table_open") == 1
+    kinds = {part.type for token in tokens for part in token.children or ()}
+    assert kinds <= {"text", "text_special"}
+
+
 def test_a_cell_that_begins_with_a_bracket_is_no_argument_of_the_line_before() -> None:
     text = TextTable("title", ("name", "n"), (("[0.1]", "1"),), 1)
     assert r"{[0.1]} & 1 \\" in latex(text)
@@ -91,7 +105,7 @@ def test_a_cell_that_begins_with_a_bracket_is_no_argument_of_the_line_before() -
 
 def test_another_suffix_and_an_unusable_folder_are_refused(tmp_path: Path) -> None:
     part, text = table()
-    with pytest.raises(InputError, match=r"must end in \.csv, \.tex, \.parquet, \.json, got '.*table\.xlsx'"):
+    with pytest.raises(InputError, match=r"must end in \.csv, \.tex, \.md, \.parquet, \.json, got '.*table\.xlsx'"):
         write_study_table(tmp_path / "table.xlsx", part, [text], [])
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't write"):
