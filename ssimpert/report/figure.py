@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 import solvers
+from ssimpert.amplification import amplification
 from ssimpert.analysis.comparison.maps import GRADIENT_MAGNITUDE, LOCAL_STD
 from ssimpert.analysis.comparison.result import AgreementRow, Comparison
 from ssimpert.analysis.map_agreement.agreement import TOP_SHARE
@@ -151,16 +152,6 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: float = 100) -> None:
         write_atomically(path, content.getvalue())
     except OSError as error:
         raise InputError(f"can't write figure {str(path)!r}: {error.strerror or error}") from error
-
-
-def amplification(delta: Array) -> float:
-    """The largest of 1, 2, 5 times a power of ten that keeps the 99.5th percentile of |delta| within 0.5."""
-    large = float(np.percentile(np.abs(delta), 99.5))
-    if not (math.isfinite(large) and large > 0):
-        return 1.0
-    largest_factor = 0.5 / large
-    power = 10.0 ** math.floor(math.log10(largest_factor))
-    return max(step * power for step in (1, 2, 5) if step * power <= largest_factor * (1 + 1e-9))
 
 
 def _drawn(comparison: Comparison) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ COMMANDS = (
     ("compare", "coffee", "--out", "compared"),
     ("report", "compared", "-o", "report.html"),
 )
-WRITTEN = ("perturbed/chelsea/adversarial.png", "compared/coffee/figure.png", "report.html")
+WRITTEN = ("perturbed/adversarial.png", "compared/figure.png", "report.html")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

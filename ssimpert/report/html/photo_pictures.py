@@ -10,7 +10,7 @@ import torch
 
 from ssimpert.analysis.perturbation_maps.saliency import saliency
 from ssimpert.report.drawing import Array
-from ssimpert.report.figure import amplification
+from ssimpert.amplification import amplification
 from ssimpert.report.html.map_meanings import map_meaning, map_unit
 from ssimpert.report.html.numbers_in_words import number
 from ssimpert.report.html.photo_words import label_text

@@ -19,7 +19,8 @@ from torch import Tensor
 from ssimpert.analysis.comparison.compare import compare
 from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.errors import InputError
-from ssimpert.report.figure import amplification, comparison_figure, save_figure
+from ssimpert.amplification import amplification
+from ssimpert.report.figure import comparison_figure, save_figure
 from tests.ssimpert.analysis.example import CLASSES, SmallClassifier, example_images, example_result
 
 Case = tuple[Tensor, Any, Comparison]
