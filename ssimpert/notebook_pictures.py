@@ -1,6 +1,6 @@
 """Small pictures below the tables that results show in notebooks.
 
-The pictures are PNG within the HTML: no widget, no script, nothing from elsewhere, so that they stay where a notebook is
+The pictures are PNG within the HTML: no widget, no script, nothing from elsewhere. So they stay where a notebook is
 read, exported or sent. Only the first images are shown, each at most :data:`SIDE` pixels wide and high. Every word is
 escaped.
 """
@@ -61,7 +61,7 @@ def perturbation_pictures(adversarial: Tensor, delta: Tensor) -> str:
         (
             Thumbnail(_photo(perturbed - change), f"photo {index}"),
             Thumbnail(_photo(perturbed), "perturbed"),
-            Thumbnail(_photo(0.5 + (factor := amplification(change)) * change), f"change ×{factor:g}"),
+            Thumbnail(_photo(0.5 + (factor := amplification(change)) * change), f"amplified {factor:g} times"),
         )
         for index, (perturbed, change) in enumerate(zip(_shown(adversarial), _shown(delta), strict=True))
     )

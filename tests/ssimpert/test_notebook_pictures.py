@@ -74,7 +74,7 @@ def test_a_perturbation_shows_photo_perturbed_photo_and_change() -> None:
     delta = result.delta[1, 0].numpy()
     large = np.abs(delta) > 0.2 * np.abs(delta).max()
     assert np.array_equal(signs[large], np.sign(delta[large]))
-    assert "photo 1\nperturbed\nchange ×" in shown.words
+    assert "photo 1\nperturbed\namplified " in shown.words
 
 
 def test_only_the_first_images_have_pictures_and_the_view_stays_small() -> None:
@@ -87,7 +87,9 @@ def test_only_the_first_images_have_pictures_and_the_view_stays_small() -> None:
 
 
 def test_small_images_are_shown_larger() -> None:
-    (tag,) = [attributes for tag, attributes in Tags(photo_pictures(torch.zeros(1, 1, 8, 8), ["a"])).tags if tag == "img"]
+    (tag,) = [
+        attributes for tag, attributes in Tags(photo_pictures(torch.zeros(1, 1, 8, 8), ["a"])).tags if tag == "img"
+    ]
     assert tag["width"] == str(LEAST_WIDTH)
 
 

@@ -16,10 +16,10 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
+from ssimpert.amplification import amplification
 from ssimpert.analysis.comparison.compare import compare
 from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.errors import InputError
-from ssimpert.amplification import amplification
 from ssimpert.report.figure import comparison_figure, save_figure
 from tests.ssimpert.analysis.example import CLASSES, SmallClassifier, example_images, example_result
 
