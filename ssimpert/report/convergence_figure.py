@@ -92,10 +92,10 @@ def _rows(name: str, history: History, image: int) -> dict[str, np.ndarray[Any, 
 def _draw(
     values: Axes, gaps: Axes, name: str, table: Mapping[str, np.ndarray[Any, Any]], style: dict[str, Any]
 ) -> None:
-    spacing = {"markevery": max(1, len(table["time"]) // 8)}
-    values.plot(table["time"], table["objective"], **style, **spacing)
-    values.plot(table["time"], table["bound"], **(style | {"linestyle": (0, (4, 2))}), **spacing)
-    gaps.plot(table["time"], table["rel_gap"], label=name, **style, **spacing)
+    solid = style | {"markevery": max(1, len(table["time"]) // 8)}
+    values.plot(table["time"], table["objective"], **solid)
+    values.plot(table["time"], table["bound"], **(solid | {"linestyle": (0, (4, 2))}))
+    gaps.plot(table["time"], table["rel_gap"], label=name, **solid)
 
 
 def _time_axis(axes: Axes, style: FigureStyle) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ Array = NDArray[np.float64]
 
 COLOUR_MAP = "viridis"
 MINUS = "\u2212"
+NOTEBOOK_DPI = 80
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 10.5, 9.5
 SCREEN = FigureStyle(12.0, TITLE_SIZE, TEXT_SIZE, SMALL_SIZE)
 # Okabe and Ito's colours differ in every kind of colour vision. Printed in grey, the markers and dashes differ.
@@ -31,9 +33,18 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SOLID, DASHED = ("-", "-.", (0, (3, 1, 1, 1, 1, 1))), ((0, (5, 2)), (0, (1, 1.5)), (0, (8, 3)))
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows where it is the last value of a cell, with or without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        content = BytesIO()
+        self.savefig(content, format="png", dpi=NOTEBOOK_DPI)
+        return content.getvalue()
+
+
 def agg_figure(size: tuple[float, float], layout: Any = "constrained") -> Figure:
     """An empty figure of ``size`` in inches on an Agg canvas. pyplot's global state is neither used nor changed."""
-    figure = Figure(figsize=size, layout=layout)
+    figure = NotebookFigure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 

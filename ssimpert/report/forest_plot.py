@@ -111,9 +111,8 @@ def forest_plot(
     block_heights = [scale * LINE_HEIGHT * (len(lines) + 0.6) for _, lines in blocks]
     confidence = float(differences["confidence"].iloc[0])
     captions = [*_caption(confidence, level, layout.columns), run_conditions(differences)]
-    caption = "\n".join(filter(None, [caption_lines(text, style.width - 0.3, style) for text in captions])).replace(
-        "d_z:", "$d_z$:"
-    )
+    folded = [caption_lines(text, style.width - 0.3, style) for text in captions if text]
+    caption = "\n".join(folded).replace("d_z:", "$d_z$:")
     space_below = scale * (SPACE_BELOW + CAPTION_LINE_HEIGHT * (len(caption.splitlines()) - 2))
     height = scale * (SPACE_ABOVE + SPACE_BETWEEN * (len(blocks) - 1)) + sum(block_heights) + space_below
     figure = agg_figure((style.width, height), None)

@@ -1,4 +1,4 @@
-"""One option makes every figure as wide as a column or a page of a paper: nothing cut off, letters of 7 points or more."""
+"""Every figure can be as wide as a column or a page of a paper: nothing is cut off, and no letter is too small."""
 
 from __future__ import annotations
 
