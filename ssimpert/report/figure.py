@@ -200,9 +200,9 @@ def _caption(
 
 def _heights(style: FigureStyle, across: int, aspect: float, bars: int) -> tuple[float, float]:
     """In inches: the pictures with their titles and scales, and below them a line for each bar and the caption."""
-    texts = 1.25 if style.is_narrow else 0.85
+    texts = 1.35 if style.is_narrow else 1.1
     picture = 0.8 * aspect * style.width / across + texts * style.scale
-    caption = 2.2 if style.is_narrow else 1.4
+    caption = 2.4 if style.is_narrow else 1.6
     return (6 // across) * picture, style.scale * (caption + 0.18 * (bars + 4))
 
 
