@@ -1,4 +1,4 @@
-# make setup | demo | test | certify-fuzz | mutants | study-torture | lint | docs | bench
+# make setup | demo | test | test-all | dist | certify-fuzz | mutants | study-torture | lint | docs | bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Without --quiet: pip says what it downloads and how far it is.
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test certify-fuzz mutants study-torture lint format docs bench microbench clean
+.PHONY: setup demo test test-all dist certify-fuzz mutants study-torture lint format docs bench microbench clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,18 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2
+
+# The whole suite on every Python that ssimpert supports and that is found here, each in an environment of its own.
+test-all: setup
+	$(BIN)/python -m tests.release.all_pythons
+
+# Wheel and source distribution in dist/: built, checked, installed in an empty environment, and used there.
+dist: setup
+	$(PIP) -e '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m tests.release.try_distribution dist
 
 # Certificates of N random problems against exact arithmetic, from the seed SEED on, in JOBS processes.
 N    ?= 10000
@@ -73,4 +85,4 @@ microbench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/micro --benchmark-columns=median,iqr,rounds
 
 clean:
-	rm -rf $(VENV) out build *.egg-info
+	rm -rf $(VENV) out build dist *.egg-info

@@ -46,6 +46,8 @@ ENTRY_POINTS = {
     "ssimpert/perturbation/perturb.py:perturb": "a perturbation with its options",
     "ssimpert/study/study.py:Study.__init__": "one keyword for each section of a study",
     "ssimpert/report/agreement_against_level.py:agreement_against_level_figure": "a figure with its options",
+    "ssimpert/report/insertion_deletion_figure.py:insertion_deletion_figure": "a figure with its options",
+    "ssimpert/report/map_grid.py:map_grid": "a figure with its options",
     "ssimpert/study/outputs/table.py:pivot": "a table with its options",
     "ssimpert/study/running/run.py:run_study": "a whole study in one call",
 }

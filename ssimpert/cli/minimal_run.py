@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # The curve reaches from the least level divided by this factor to the least level times this factor.
 CURVE_FACTOR = 4.0
 # The picture of a curve is as wide as every other figure: 1200 pixels.
-CURVE_DPI = 200
+CURVE_DPI = 150
 # The options of the search that the perceptual balls take.
 SEARCH_OPTIONS_TAKEN = ("steps", "rounds", "tolerance", "target")
 

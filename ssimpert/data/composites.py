@@ -17,6 +17,7 @@ from ssimpert.data.cut_outs import IMAGENET_CLASSES, CompositeObject, cut_out_pi
 from ssimpert.data.resizing import resize
 from ssimpert.data.samples import samples
 from ssimpert.errors import InputError
+from ssimpert.notebook_pictures import photo_pictures
 from ssimpert.validation import Names, check_count
 
 SMALLEST_SIZE = 64
@@ -113,6 +114,9 @@ class CompositeSet(Printed):
             images,
             [] if self.distractors is None else ["with a second object of another class in each"],
         )
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + photo_pictures(self.images, self.objects)
 
 
 @dataclass(frozen=True)

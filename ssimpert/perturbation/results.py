@@ -16,6 +16,7 @@ from solvers.printing import Printed, Summary, cells, counted, image_numbers, im
 from ssimpert.errors import InputError
 from ssimpert.linearization import Margin
 from ssimpert.models.forward_passes import Model
+from ssimpert.notebook_pictures import perturbation_pictures
 from ssimpert.perturbation.goal import Goal
 from ssimpert.perturbation.history import StepRow, renumbered
 from ssimpert.printing import changes, norms, shares_below_one
@@ -152,6 +153,9 @@ class PerturbResult(Printed):
     def _summary_columns(self) -> dict[str, list[str]]:
         """Further columns of :meth:`summary`."""
         return {}
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + perturbation_pictures(self.adversarial, self.delta)
 
     @classmethod
     def extending(cls, result: PerturbResult, **fields_added: Any) -> Self:

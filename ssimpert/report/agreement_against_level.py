@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,15 +17,13 @@ from ssimpert.analysis.statistics.table import FAMILY_COLUMNS, split_hint
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.escaping import figure_text
 from ssimpert.report.drawing import (
-    SMALL_SIZE,
-    TEXT_SIZE,
-    TITLE_SIZE,
     agg_figure,
     caption_lines,
     line_style,
     plain_axes,
     shortened,
 )
+from ssimpert.report.figure_style import Width, figure_style
 from ssimpert.report.names import method_and_map, metric_name
 from ssimpert.report.run_conditions import run_conditions
 from ssimpert.validation import Names, check_share
@@ -34,6 +32,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_LEGEND_ROWS = 6
+# In inches, with letters for a screen.
+LEAST_PANEL_WIDTH = 3.6
+# Metrics on one scale, whose panels can be compared by eye.
+CORRELATIONS = ("pearson", "spearman")
 
 
 def agreement_against_level_figure(
@@ -48,6 +50,7 @@ def agreement_against_level_figure(
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    width: Width = None,
 ) -> Figure:
     """Mean agreement with its bootstrap interval against the level: a panel for each metric, a line for each map.
 
@@ -66,6 +69,7 @@ def agreement_against_level_figure(
             drawn.
         controls: the methods that are drawn dashed.
         cluster, confidence, resamples, seed: as in :func:`ssimpert.analysis.summarize`, for each level separately.
+        width: ``"column"`` or ``"page"`` of a paper, or inches; default 6 inches for each metric, for a screen.
 
     Returns:
         A matplotlib figure on an Agg canvas.
@@ -83,31 +87,38 @@ def agreement_against_level_figure(
     lines = list(dict.fromkeys(zip(chosen["method"], chosen["map"], strict=True)))
     levels = sorted(set(chosen[level]))
 
-    columns = 1 if len(lines) <= MAX_LEGEND_ROWS or len(metrics) == 1 else 2
-    figure = agg_figure((max(6.0 * len(metrics), 7.5), 4.2 + 0.24 * math.ceil(len(lines) / columns)))
-    panels: Any = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for axes, metric in zip(panels, metrics, strict=True):
+    style = figure_style(width, max(6.0 * len(metrics), 7.5))
+    across = min(len(metrics), max(1, int(style.width / (LEAST_PANEL_WIDTH * style.scale))))
+    down = math.ceil(len(metrics) / across)
+    columns = 1 if len(lines) <= MAX_LEGEND_ROWS or across == 1 else 2
+    height = (3.8 * down + 0.4 + 0.24 * math.ceil(len(lines) / columns)) * style.scale
+    figure = agg_figure((style.width, height))
+    panels: Any = figure.subplots(down, across, squeeze=False).ravel()
+    for unused in panels[len(metrics) :]:
+        unused.set_visible(False)
+    for axes, metric in zip(panels, metrics, strict=False):
         rows = chosen[chosen["metric"] == metric]
         for index, (method, kind) in enumerate(lines):
             line = rows[(rows["method"] == method) & (rows["map"] == kind)].set_index(level).reindex(levels)
-            style = line_style(index, control=method in controls)
+            drawn = line_style(index, control=method in controls, style=style)
             mean, low, high = (line[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
             positions = np.array(levels) + (index - (len(lines) - 1) / 2) * _offset(levels, len(lines))
-            axes.plot(positions, mean, label=shortened(method_and_map(method, kind), 60), **style)
-            axes.vlines(positions, low, high, color=style["color"], linewidth=1.2)
-        axes.set_title(metric_name(metric), fontsize=TITLE_SIZE, fontweight="bold")
-        axes.set_xlabel(figure_text(unit) if level_name is None else level_name, fontsize=TEXT_SIZE)
-        axes.set_ylabel(_direction(metric), fontsize=TEXT_SIZE)
-        plain_axes(axes)
+            axes.plot(positions, mean, label=shortened(method_and_map(method, kind), 60), **drawn)
+            axes.vlines(positions, low, high, color=drawn["color"], linewidth=0.75 * style.line)
+        axes.set_title(metric_name(metric), fontsize=style.title, fontweight="bold")
+        axes.set_xlabel(figure_text(unit) if level_name is None else level_name, fontsize=style.text)
+        axes.set_ylabel(_direction(metric), fontsize=style.text)
+        plain_axes(axes, style)
+    _share_correlations(dict(zip(metrics, panels, strict=False)))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower left", fontsize=SMALL_SIZE, frameon=False, handlelength=3.6, ncols=columns
+        handles, labels, loc="outside lower left", fontsize=style.small, frameon=False, handlelength=3.6, ncols=columns
     )
     dashed = "Dashed: controls." if controls else ""
     images = table["image"].nunique()
     note = f"Means over {images} images with {100 * confidence:g}% bootstrap intervals, side by side at each level. "
-    lines_above = [note + dashed, caption_lines(run_conditions(table), figure.get_figwidth() - 0.5)]
-    figure.suptitle("\n".join(filter(None, lines_above)), fontsize=SMALL_SIZE, x=0.01, ha="left")
+    lines_above = [caption_lines(text, style.width - 0.5, style) for text in (note + dashed, run_conditions(table))]
+    figure.suptitle("\n".join(filter(None, lines_above)), fontsize=style.small, x=0.01, ha="left")
     return figure
 
 
@@ -168,6 +179,15 @@ def _offset(levels: Sequence[float], lines: int) -> float:
     """The distance between the points of neighbouring lines: small, and never so large that levels overlap."""
     gaps = np.diff(levels)
     return 0.0 if len(gaps) == 0 else min(0.008 * float(gaps.sum()), 0.6 * float(gaps.min()) / lines)
+
+
+def _share_correlations(panels: Mapping[str, Any]) -> None:
+    """One range of the axis for both correlations."""
+    chosen = [axes for metric, axes in panels.items() if metric in CORRELATIONS]
+    if chosen:
+        ranges = [axes.get_ylim() for axes in chosen]
+        for axes in chosen:
+            axes.set_ylim(min(low for low, _ in ranges), max(high for _, high in ranges))
 
 
 def _direction(metric: str) -> str:

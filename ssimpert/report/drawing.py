@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -17,27 +18,38 @@ from solvers.validation import as_integer, shown
 from ssimpert.analysis.map_agreement.metrics import TOP_SHARE
 from ssimpert.errors import InputError
 from ssimpert.escaping import figure_text, printable
+from ssimpert.report.figure_style import FigureStyle
 
 Array = NDArray[np.float64]
 
 COLOUR_MAP = "viridis"
 MINUS = "\u2212"
+NOTEBOOK_DPI = 80
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 10.5, 9.5
-SMALL_LETTERS_PER_INCH = 13.5
+SCREEN = FigureStyle(12.0, TITLE_SIZE, TEXT_SIZE, SMALL_SIZE)
 # Okabe and Ito's colours differ in every kind of colour vision. Printed in grey, the markers and dashes differ.
 LINE_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SOLID, DASHED = ("-", "-.", (0, (3, 1, 1, 1, 1, 1))), ((0, (5, 2)), (0, (1, 1.5)), (0, (8, 3)))
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows where it is the last value of a cell, with or without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        content = BytesIO()
+        self.savefig(content, format="png", dpi=NOTEBOOK_DPI)
+        return content.getvalue()
+
+
 def agg_figure(size: tuple[float, float], layout: Any = "constrained") -> Figure:
     """An empty figure of ``size`` in inches on an Agg canvas. pyplot's global state is neither used nor changed."""
-    figure = Figure(figsize=size, layout=layout)
+    figure = NotebookFigure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
-def line_style(index: int, *, control: bool) -> dict[str, Any]:
+def line_style(index: int, *, control: bool, style: FigureStyle = SCREEN) -> dict[str, Any]:
     """Colour, marker and dashes of line number ``index``. The lines of controls are broken."""
     colour, turn = index % len(LINE_COLOURS), index // len(LINE_COLOURS)
     dashes = DASHED if control else SOLID
@@ -45,15 +57,15 @@ def line_style(index: int, *, control: bool) -> dict[str, Any]:
         "color": LINE_COLOURS[colour],
         "marker": MARKERS[(colour + turn) % len(MARKERS)],
         "linestyle": dashes[turn % len(dashes)],
-        "markersize": 5,
-        "linewidth": 1.6,
+        "markersize": style.marker,
+        "linewidth": style.line,
     }
 
 
-def plain_axes(axes: Axes) -> None:
+def plain_axes(axes: Axes, style: FigureStyle = SCREEN) -> None:
     """Left and bottom spines only, small tick labels, a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=SMALL_SIZE)
+    axes.tick_params(which="both", labelsize=style.small)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -123,9 +135,9 @@ def shortened(text: str, length: int) -> str:
     return figure_text(name if len(name) <= length else name[: length - 1].rstrip() + "…")
 
 
-def caption_lines(text: str, width: float) -> str:
+def caption_lines(text: str, width: float, style: FigureStyle = SCREEN) -> str:
     """``text``, folded to lines that fit ``width`` inches in small type."""
-    return "\n".join(textwrap.wrap(figure_text(text), max(20, int(width * SMALL_LETTERS_PER_INCH))))
+    return "\n".join(textwrap.wrap(figure_text(text), max(20, style.letters(width))))
 
 
 def decimal(value: float, digits: int = 2) -> str:

@@ -15,9 +15,6 @@ from ssimpert.analysis.faithfulness.curve import Kind, PixelCurve
 from ssimpert.analysis.statistics.bootstrap import CONFIDENCE, Clusters, bootstrap_interval
 from ssimpert.errors import InputError, unknown_name
 from ssimpert.report.drawing import (
-    SMALL_SIZE,
-    TEXT_SIZE,
-    TITLE_SIZE,
     Array,
     agg_figure,
     caption_lines,
@@ -27,6 +24,7 @@ from ssimpert.report.drawing import (
     plain_axes,
     shortened,
 )
+from ssimpert.report.figure_style import Width, figure_style
 from ssimpert.report.names import method_and_map
 from ssimpert.validation import check_share
 
@@ -34,6 +32,8 @@ Curves = Mapping[str, Mapping[Kind, PixelCurve]]
 """The name of a map -> its insertion and deletion curves. All curves are of the same images."""
 
 FIGURE_RESAMPLES = 2000
+# In inches: the figure, and a panel with its axis and its title, with letters for a screen.
+SCREEN_WIDTH, PANEL_HEIGHT = 13.0, 3.6
 PANELS: tuple[tuple[Kind, str, str], ...] = (
     ("insertion", "Insertion: higher is better", "share of pixels inserted"),
     ("deletion", "Deletion: lower is better", "share of pixels deleted"),
@@ -60,6 +60,7 @@ def insertion_deletion_figure(
     resamples: int = FIGURE_RESAMPLES,
     seed: int = 0,
     note: str | None = None,
+    width: Width = None,
 ) -> Figure:
     """Mean probability along insertion and deletion, a line for each map, AUC with its interval in the legend.
 
@@ -74,6 +75,7 @@ def insertion_deletion_figure(
             are pointwise: the mean at each step has its own interval. A single image has no bands.
         note: a sentence below the figure, such as under which conditions the perturbation was made
             (:func:`ssimpert.report.conditions.conditions`).
+        width: ``"column"`` or ``"page"`` of a paper, or inches; default 13 inches, for a screen.
 
     Returns:
         A matplotlib figure on an Agg canvas.
@@ -85,39 +87,45 @@ def insertion_deletion_figure(
     confidence = check_share("confidence", confidence)
     clusters = None if clusters is None else as_list(clusters)
     count = _check(curves, controls, clusters)
-    figure = agg_figure((13, 4.0 + 0.235 * len(curves)))
-    panels: Any = figure.subplots(1, 2, sharey=True)
+    style = figure_style(width, SCREEN_WIDTH)
+    down, across = (2, 1) if style.is_narrow else (1, 2)
+    # Panel, labels and title of the axes, and a legend with a line for each map.
+    panel_height = (PANEL_HEIGHT + 0.235 * (len(curves) + 1)) * style.scale
+    figure = agg_figure((style.width, down * panel_height + 0.4))
+    panels: Any = figure.subplots(down, across, sharey=True)
     for axes, (kind, title, label) in zip(panels, PANELS, strict=True):
         for index, (name, pair) in enumerate(curves.items()):
             _line(
                 axes,
                 name,
                 pair[kind],
-                line_style(index, control=name in controls),
+                line_style(index, control=name in controls, style=style),
                 bands=bands,
                 clusters=clusters,
                 bootstrap_options={"confidence": confidence, "resamples": resamples, "seed": seed},
             )
-        axes.set_title(title, fontsize=TITLE_SIZE, fontweight="bold")
-        axes.set_xlabel(label, fontsize=TEXT_SIZE)
+        axes.set_title(title, fontsize=style.title, fontweight="bold")
+        axes.set_xlabel(label, fontsize=style.text)
         axes.set_xlim(0, 1)
-        plain_axes(axes)
+        plain_axes(axes, style)
         axes.legend(
             title=f"AUC [{100 * confidence:g}% interval]" if count > 1 else "AUC",
             loc="upper center",
             bbox_to_anchor=(0.5, -0.17),
-            fontsize=SMALL_SIZE,
-            title_fontsize=SMALL_SIZE,
+            fontsize=style.small,
+            title_fontsize=style.small,
             frameon=False,
             handlelength=3.2,
         )
-    panels[0].set_ylabel("probability of the class", fontsize=TEXT_SIZE)
+    for axes in panels if style.is_narrow else panels[:1]:
+        axes.set_ylabel("probability of the class", fontsize=style.text)
     panels[0].set_ylim(bottom=0)
     averaged = "one image" if count == 1 else f"mean over {count} images"
     band_note = f"; bands: pointwise {100 * confidence:g}% bootstrap intervals" if bands and count > 1 else ""
     if note is not None:
-        figure.supxlabel(caption_lines(note, 12.5), fontsize=SMALL_SIZE, x=0.01, ha="left")
-    figure.suptitle(f"Lines: {averaged}{band_note}.", fontsize=SMALL_SIZE, x=0.01, ha="left")
+        figure.supxlabel(caption_lines(note, style.width - 0.5, style), fontsize=style.small, x=0.01, ha="left")
+    heading = caption_lines(f"Lines: {averaged}{band_note}.", style.width - 0.5, style)
+    figure.suptitle(heading, fontsize=style.small, x=0.01, ha="left")
     return figure
 
 

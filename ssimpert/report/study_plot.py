@@ -12,22 +12,19 @@ from matplotlib.figure import Figure
 
 from ssimpert.analysis.statistics.bootstrap import CONFIDENCE
 from ssimpert.report.drawing import (
-    SMALL_SIZE,
-    TEXT_SIZE,
-    TITLE_SIZE,
     agg_figure,
     caption_lines,
     line_style,
     plain_axes,
     shortened,
 )
+from ssimpert.report.figure_style import Width, figure_style
 from ssimpert.study.outputs.curves import LEVEL, Curve, curves, with_families
 from ssimpert.study.outputs.results import StudyResults
 from ssimpert.study.outputs.values import unit_values
-from ssimpert.validation import check_number
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.9
-LEAST_WIDTH, LEAST_PANEL_WIDTH = 3.0, 2.3
+LEAST_PANEL_WIDTH = 2.3
 MAX_PANELS_A_ROW = 3
 
 
@@ -37,7 +34,7 @@ def study_figure(
     *,
     against: str = LEVEL,
     confidence: float = CONFIDENCE,
-    width: float | None = None,
+    width: Width = None,
     seed: int = 0,
 ) -> Figure:
     """A value with its bootstrap intervals against the level, or against a common distance.
@@ -50,7 +47,8 @@ def study_figure(
         value: such as ``"rms.pearson"``; see :func:`ssimpert.study.outputs.values.unit_values`.
         against: ``"level"``, or a value that all families share, such as ``"one_minus_ssim"``.
         confidence: of the intervals.
-        width: of the figure in inches, at least 3; default: 3.6 for each of up to three panels in a row.
+        width: ``"column"`` or ``"page"`` of a paper, or inches, at least 3; default: 3.6 inches for each of up to three
+            panels in a row, for a screen.
         seed: of the bootstrap.
 
     Returns:
@@ -59,41 +57,51 @@ def study_figure(
     Raises:
         InputError: an unknown value, no family with a number, or a width out of range.
     """
-    if width is not None:
-        width = check_number("width", width, minimum=LEAST_WIDTH)
+    figure_style(width, PANEL_WIDTH)  # a width that is out of range is refused before any curve is made
     found = curves(results, value, against=against, confidence=confidence, seed=seed)
     title = unit_values(results, value).title
     lines = list(dict.fromkeys(_line(curve, against) for curve in found))
     panels = list(dict.fromkeys(_panel(curve, against) for curve in found))
-    room = MAX_PANELS_A_ROW if width is None else max(1, int(width // LEAST_PANEL_WIDTH))
-    across = min(len(panels), MAX_PANELS_A_ROW, room)
+    style = figure_style(width, max(PANEL_WIDTH * min(len(panels), MAX_PANELS_A_ROW), 4.5))
+    across = min(len(panels), MAX_PANELS_A_ROW, max(1, int(style.width // LEAST_PANEL_WIDTH)))
     down = math.ceil(len(panels) / across)
-    if width is None:
-        width = max(PANEL_WIDTH * across, 4.5)
-    figure = agg_figure((width, PANEL_HEIGHT * down + 0.25 * len(lines) + 0.7))
+    figure = agg_figure((style.width, PANEL_HEIGHT * down + (0.25 * len(lines) + 0.7) * style.scale))
     axes: Any = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
     for panel, one in zip(panels, axes, strict=False):
         inside = [curve for curve in found if _panel(curve, against) == panel]
         for curve in inside:
-            _draw(one, curve, line_style(lines.index(_line(curve, against)), control=False), _line(curve, against))
-        one.set_title(shortened(panel, 44), fontsize=TITLE_SIZE - 1)
+            _draw(
+                one,
+                curve,
+                line_style(lines.index(_line(curve, against)), control=False, style=style),
+                _line(curve, against),
+            )
+        one.set_title(shortened(panel, 44), fontsize=style.title - style.scale)
         one.set_xlabel(
             shortened(inside[0].unit or "level", 40) if against == LEVEL else unit_values(results, against).title,
-            fontsize=TEXT_SIZE,
+            fontsize=style.text,
         )
-        plain_axes(one)
+        plain_axes(one, style)
     for one in axes[len(panels) :]:
         one.set_visible(False)
     for row in range(down):
-        axes[row * across].set_ylabel(shortened(title, 48), fontsize=TEXT_SIZE)
+        axes[row * across].set_ylabel(shortened(title, 48), fontsize=style.text)
     handles: dict[str, Any] = {}
     for one in axes[: len(panels)]:
         handles |= dict(zip(*reversed(one.get_legend_handles_labels()), strict=True))
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower left", fontsize=SMALL_SIZE, frameon=False, handlelength=3.6
+        handles.values(),
+        handles.keys(),
+        loc="outside lower left",
+        fontsize=style.small,
+        frameon=False,
+        handlelength=3.6,
     )
     figure.suptitle(
-        caption_lines(_note(results, value, found, confidence), width), fontsize=SMALL_SIZE, x=0.01, ha="left"
+        caption_lines(_note(results, value, found, confidence), style.width, style),
+        fontsize=style.small,
+        x=0.01,
+        ha="left",
     )
     return figure
 

@@ -30,7 +30,7 @@ def test_a_perturbation_prints_at_most_ten_lines(count: int) -> None:
     assert "0 -> 1" in lines[3]
     assert len(lines) == 3 + min(count, 5) + (count > 5) <= 10
     assert (lines[-1] == "  ... and 7 more") == (count == 12)
-    assert result._repr_html_().count("<tr>") == 1 + min(count, 5)
+    assert result.summary().html().count("<tr>") == 1 + min(count, 5)
     assert str(result) == repr(result)
 
 
@@ -63,7 +63,7 @@ def test_a_comparison_prints_its_correlations(small_comparison: ssimpert.Compari
     assert len(lines) <= 10
     first = next(row for row in small_comparison.records if row["perturbation"] == small_comparison.perturbation)
     assert f"{first['pearson']:+.3f}" in lines[3]
-    assert small_comparison._repr_html_()
+    assert small_comparison._repr_html_().count("<img ") == 2 * 5  # Grad-CAM and four maps of two images
 
 
 @pytest.fixture

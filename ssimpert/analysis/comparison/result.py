@@ -19,6 +19,7 @@ from ssimpert.analysis.map_agreement.agreement import Agreement
 from ssimpert.analysis.statistics.bootstrap import Clusters
 from ssimpert.analysis.statistics.table import COLUMNS, agreement_table
 from ssimpert.errors import InputError
+from ssimpert.notebook_pictures import map_pictures
 from ssimpert.perturbation.results import PerturbResult
 from ssimpert.printing import listed
 from ssimpert.records import json_values
@@ -105,6 +106,10 @@ class Comparison(Printed):
             images,
             [f"methods: {listed(list(self.scores))}; Pearson correlations of the first map of each; table() has all"],
         )
+
+    def _repr_html_(self) -> str:
+        first = [(name, next(iter(kinds.values()))) for name, kinds in self.maps.items() if kinds]
+        return super()._repr_html_() + map_pictures([(self.cam_name, self.cam), *first[:METHODS_SHOWN]])
 
     @cached_property
     def records(self) -> list[AgreementRow]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ssimpert.amplification import amplification
 from ssimpert.analysis.perturbation_maps.saliency import saliency
 from ssimpert.report.drawing import Array
-from ssimpert.report.figure import amplification
 from ssimpert.report.html.map_meanings import map_meaning, map_unit
 from ssimpert.report.html.numbers_in_words import number
 from ssimpert.report.html.photo_words import label_text

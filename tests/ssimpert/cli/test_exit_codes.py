@@ -57,7 +57,7 @@ def test_a_missing_weights_file_is_refused_before_anything_else(
 
 
 def test_load_model_refuses_a_missing_file_before_it_builds_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssimpert.models.catalog._create_timm", lambda _: pytest.fail("a network was built"))
+    monkeypatch.setattr("ssimpert.models.catalog._create_timm", lambda *_: pytest.fail("a network was built"))
     with pytest.raises(ssimpert.InputError, match="does not exist"):
         ssimpert.load_model("efficientnet-lite0", weights="missing.pth", device="cpu")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torchvision import models as tv_models
 
 from ssimpert.errors import InputError
 from ssimpert.models import load_model, models
@@ -72,6 +74,23 @@ def test_the_embedded_architecture_takes_a_file_too(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "own.pt")
     loaded = load_model("efficientnet-lite0", weights=str(tmp_path / "own.pt"), device="cpu")
     assert torch.equal(loaded.network.state_dict()["conv_stem.weight"], network.state_dict()["conv_stem.weight"])
+
+
+@pytest.mark.parametrize("name", ["torchvision:mobilenet_v3_small", "torchvision:squeezenet1_1", "timm:resnet10t"])
+def test_weights_for_another_number_of_classes_are_taken(name: str, tmp_path: Path) -> None:
+    """A network that was fine-tuned on five classes, saved as a state dict."""
+    library, _, inner = name.partition(":")
+    make = timm.create_model if library == "timm" else tv_models.get_model
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trained = make(inner, num_classes=5).eval()
+    torch.save(trained.state_dict(), tmp_path / "five.pt")
+    model = load_model(name, weights=tmp_path / "five.pt", device="cpu")
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(model(images), trained((images - model.mean) / model.std), atol=1e-5)
+    assert len(model.labels) == 5
+    assert model.label_name(4) == "class 4"
 
 
 def test_weights_of_another_network_name_the_keys(state: dict[str, Tensor], tmp_path: Path) -> None:

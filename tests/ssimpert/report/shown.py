@@ -14,8 +14,8 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
 
 
-def check_texts(figure: Figure) -> None:
-    """Every text lies inside the figure, is no smaller than 9.5 points, and none lies over another."""
+def check_texts(figure: Figure, smallest: float = SMALLEST) -> None:
+    """Every text lies inside the figure, is no smaller than ``smallest`` points, and none lies over another."""
     figure.canvas.draw()
     renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     found, beyond = [], _beyond_the_axes(figure)
@@ -26,7 +26,7 @@ def check_texts(figure: Figure) -> None:
                 found.append((text, box))
     assert found
     for text, box in found:
-        assert text.get_fontsize() >= SMALLEST, text
+        assert text.get_fontsize() >= smallest, text
         assert box.x0 >= 0, text
         assert box.y0 >= 0, text
         assert box.x1 <= figure.bbox.width, text
@@ -43,7 +43,7 @@ def _beyond_the_axes(figure: Figure) -> list[Text]:
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
-            for tick in axis.get_major_ticks():
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
                 if not low - 1e-9 <= tick.get_loc() <= high + 1e-9:
                     found += [tick.label1, tick.label2]
     return found

@@ -16,10 +16,11 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
+from ssimpert.amplification import amplification
 from ssimpert.analysis.comparison.compare import compare
 from ssimpert.analysis.comparison.result import Comparison
 from ssimpert.errors import InputError
-from ssimpert.report.figure import amplification, comparison_figure, save_figure
+from ssimpert.report.figure import comparison_figure, save_figure
 from tests.ssimpert.analysis.example import CLASSES, SmallClassifier, example_images, example_result
 
 Case = tuple[Tensor, Any, Comparison]

@@ -55,4 +55,4 @@ def test_margins_go_with_levels() -> None:
 def test_a_margin_that_is_nan_leaves_a_gap(tmp_path: Path) -> None:
     save_figure(margin_figure(LEVELS, [-1.0, math.nan, 2.0]), tmp_path / "gap.png")
     with Image.open(tmp_path / "gap.png") as picture:
-        assert picture.size == (600, 400)
+        assert picture.size == (800, 480)
