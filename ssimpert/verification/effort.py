@@ -15,23 +15,21 @@ class Effort:
     """The steps of a verification, which ends as soon as the decision is verified or falsified.
 
     Attributes:
+        numbers: how many inputs of nonlinear layers are bounded over the set itself, those that matter most, in every
+            round. The numbers are chosen anew by the bounds of the round before.
         slope_iterations: gradient steps of the relaxations' slopes; 0 for none.
-        numbers: how many inputs of nonlinear layers are bounded over the set itself, those that matter most; 0 for
-            none.
-        rounds: how often the numbers are chosen anew, by the bounds of the round before.
         leaves: leaves of the branch and bound over signs; 0 for none.
     """
 
+    numbers: tuple[int, ...]
     slope_iterations: int
-    numbers: int
-    rounds: int
     leaves: int
 
 
 EFFORTS: dict[str, Effort] = {
-    "cheap": Effort(slope_iterations=0, numbers=0, rounds=0, leaves=0),
-    "standard": Effort(slope_iterations=20, numbers=200, rounds=1, leaves=0),
-    "thorough": Effort(slope_iterations=60, numbers=1000, rounds=3, leaves=400),
+    "cheap": Effort(numbers=(), slope_iterations=0, leaves=0),
+    "standard": Effort(numbers=(60, 200), slope_iterations=20, leaves=0),
+    "thorough": Effort(numbers=(60, 300, 1000), slope_iterations=60, leaves=400),
 }
 
 

@@ -8,6 +8,7 @@ the solver came.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -105,6 +106,7 @@ class PerturbationSet:
         *,
         warm_start: solvers.SolveResult | None = None,
         max_iter: int | None = None,
+        until: float = float("inf"),
         deadline: float = float("inf"),
     ) -> Minimum:
         """The least values of linear functions over the set.
@@ -113,6 +115,7 @@ class PerturbationSet:
             bound: the functions.
             warm_start: of an earlier call with as many functions.
             max_iter: most iterations of the solver; default by the settings.
+            until: end once every value is above this.
             deadline: a time of ``time.perf_counter``. What is not solved then has its value by the pixel bounds.
         """
         slope, offset = bound.slope.detach(), bound.offset.detach()
@@ -123,9 +126,11 @@ class PerturbationSet:
             remaining = deadline - time.perf_counter()
             if remaining <= 0:
                 return Minimum(value, delta, None)
+            iterations = min(max_iter or self.settings.max_iter, self.settings.max_iter)
             settings = replace(
                 self.settings,
-                max_iter=max_iter or self.settings.max_iter,
+                max_iter=iterations,
+                callback=_ends_above(until, offset[rows]),
                 time_limit=min(self.settings.time_limit, max(remaining, 0.01)),
             )
             count = len(rows)
@@ -141,6 +146,11 @@ class PerturbationSet:
             delta[rows] = torch.as_tensor(result.delta)
             parts.append(result)
         return Minimum(value, delta, parts[0] if len(parts) == 1 else solvers.SolveResult.concatenate(parts))
+
+
+def _ends_above(until: float, offset: Tensor) -> Callable[[solvers.Progress], bool]:
+    """A callback that stops the solver once every value ``offset - bound`` is above ``until``."""
+    return lambda progress: bool((offset - torch.as_tensor(progress.bound) > until).all())
 
 
 def _repeated(constraint: Constraint, count: int) -> Constraint:

@@ -25,7 +25,7 @@ from ssimpert.verification.perturbation_set import PerturbationSet
 from ssimpert.verification.rules.base import Interval, NonlinearRule, Relaxation
 
 # Iterations of the solver for one number's bound: a loose dual is valid too, and thousands of numbers are waiting.
-SOLVER_ITERATIONS = 100
+SOLVER_ITERATIONS = 25
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _tightened(
     lower, upper = interval.lower.flatten().clone(), interval.upper.flatten().clone()
     shape = network.shape_of(position)
     for numbers in which.flatten().nonzero()[:, 0].split(max(chunk // 2, 1)):
-        if limits.is_over:
+        if limits.is_over or not len(numbers):
             break
         rows = unit_rows(shape, numbers)
         # From below, and the negative from below for the bound from above.

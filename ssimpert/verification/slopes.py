@@ -31,8 +31,10 @@ from ssimpert.verification.rules.lines import ActivationRule
 SHARE_STEP, MULTIPLIER_STEP = 0.1, 0.1
 # What the step is multiplied by at every iteration.
 DECAY = 0.97
-# Iterations of the solver for d* at the first and at every further iteration.
-FIRST_SOLVER_ITERATIONS, SOLVER_ITERATIONS = 100, 25
+# Gradient steps between two solves for d*, which changes slowly.
+STEPS_A_SOLVE = 5
+# Iterations of the solver at the first and the last solve, and at every other.
+LONG_SOLVE, SHORT_SOLVE = 100, 25
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def row_bounds(
             bound = linear_bound(
                 network, perturbations.image, rows[index], network.logits, relaxations_of(network, part_bounds)
             )
-            minimum = perturbations.least(bound, max_iter=max_iter, deadline=limits.deadline)
+            minimum = perturbations.least(bound, max_iter=max_iter, until=until, deadline=limits.deadline)
             part = RowBounds(minimum.value, minimum.delta, dict(bound.at_output))
         parts.append(part)
     if len(parts) == 1:
@@ -133,6 +135,7 @@ def _optimised(
     """See :func:`row_bounds`."""
     best = rows.new_full((len(rows),), -torch.inf)
     best_delta, warm_start = rows.new_zeros(len(rows), *network.image_shape), None
+    delta = best_delta
     usual = linear_bound(network, perturbations.image, rows, network.logits, relaxations_of(network, bounds))
     at_output = dict(usual.at_output)
     parameters = _parameters(network, bounds, signs, at_output, len(rows))
@@ -146,19 +149,21 @@ def _optimised(
         at_output = dict(bound.at_output)
         # Its least value over the set, and where.
         is_last = iteration == iterations or optimiser is None
-        count = FIRST_SOLVER_ITERATIONS if iteration == 0 or is_last else SOLVER_ITERATIONS
-        minimum = perturbations.least(bound, warm_start=warm_start, max_iter=count, deadline=limits.deadline)
-        better = minimum.value > best
-        best = torch.where(better, minimum.value, best)
-        best_delta[better] = minimum.delta[better]
-        if minimum.result is not None:
-            warm_start = minimum.result
+        if is_last or iteration % STEPS_A_SOLVE == 0:
+            count = LONG_SOLVE if iteration == 0 or is_last else SHORT_SOLVE
+            minimum = perturbations.least(
+                bound, warm_start=warm_start, max_iter=count, until=until, deadline=limits.deadline
+            )
+            better = minimum.value > best
+            best = torch.where(better, minimum.value, best)
+            best_delta[better] = minimum.delta[better]
+            delta, warm_start = minimum.delta, minimum.result
         if is_last or bool((best > until).all()) or limits.is_over:
             break
         # A gradient step of slopes and multipliers.
         assert optimiser is not None
         with torch.enable_grad():
-            least = bound.offset + (bound.slope * minimum.delta).flatten(1).sum(dim=1)
+            least = bound.offset + (bound.slope * delta).flatten(1).sum(dim=1)
             optimiser.zero_grad()
             (-least.sum()).backward()
         optimiser.step()
