@@ -21,9 +21,9 @@ from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation import MinimalBudgetResult
 from ssimpert.perturbation.budget_search.levels import Family, family_of
-from ssimpert.perturbation.inputs import check_image, support_set, support_share
+from ssimpert.perturbation.inputs import support_set, support_share
 from ssimpert.records import describe, describe_settings
-from ssimpert.validation import check_count, check_positive, check_share
+from ssimpert.validation import check_count, check_pixels, check_positive, check_share
 from ssimpert.verification.effort import EffortName, effort_of
 from ssimpert.verification.image_search import ImageSearch
 from ssimpert.verification.linear_bounds import rows_at_once
@@ -81,7 +81,7 @@ def certified_level(
             family.
     """
     settings = SOLVER_SETTINGS if settings is None else solvers.Settings.of(settings)
-    check_image(image)
+    check_pixels("image", image, smallest_side=1)
     steps = effort_of(effort)
     tolerance, rounds = check_share("tolerance", tolerance), check_count("rounds", rounds)
     time_limit = math.inf if time_limit is None else check_positive("time_limit", time_limit)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import solvers
+from solvers.batch_algebra import per_image
 from solvers.certificate import Certifier
 from solvers.constraints import Constraint
 from ssimpert.errors import InputError
@@ -72,7 +73,10 @@ class PerturbationSet:
         self.settings = settings
         self._rows_at_once = self.check_memory(self.image, memory_limit)
         certifier = Certifier(solvers.LinearProblem(torch.ones_like(self.image), self.image, self.constraints))
-        self.lower, self.upper = certifier.implied_lower, certifier.implied_upper
+        # Some sets state no bound for each pixel, but one for all of them.
+        largest = per_image(certifier.largest_pixel)
+        self.lower = torch.maximum(certifier.implied_lower, -largest)
+        self.upper = torch.minimum(certifier.implied_upper, largest)
         self._sets = certifier.sets
 
     @staticmethod
@@ -157,9 +161,7 @@ def _repeated(constraint: Constraint, count: int) -> Constraint:
     """The set of one image for ``count`` copies of the image."""
     if isinstance(constraint, solvers.Intersection):
         return solvers.Intersection([_repeated(member, count) for member in constraint.sets])
-    repeated = constraint.select(torch.zeros(count, dtype=torch.long), 1)
     if isinstance(constraint, solvers.FeatureBall):
-        assert isinstance(repeated, solvers.FeatureBall)
         # Its products are those of one image, and take one image at a time.
         one = constraint.jacobian
         several = solvers.LinearOperator(
@@ -167,5 +169,6 @@ def _repeated(constraint: Constraint, count: int) -> Constraint:
             lambda features: torch.cat([one.adjoint(entry[None]) for entry in features]),
             one.dtype,
         )
-        return replace(repeated, jacobian=several)
-    return repeated
+        radius = constraint.radius
+        return solvers.FeatureBall(radius.expand(count) if isinstance(radius, Tensor) else radius, several)
+    return constraint.select(torch.zeros(count, dtype=torch.long), 1)

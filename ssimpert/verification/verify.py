@@ -20,7 +20,7 @@ from ssimpert.perturbation.engines.step_solver import certified
 from ssimpert.perturbation.evaluation import require_sound_margins
 from ssimpert.perturbation.inputs import check_image, checked_goal, support_set, support_share
 from ssimpert.records import describe, describe_settings
-from ssimpert.validation import check_count, check_flag, check_positive
+from ssimpert.validation import check_count, check_flag, check_pixels, check_positive
 from ssimpert.verification.effort import EffortName, effort_of
 from ssimpert.verification.image_search import ImageSearch
 from ssimpert.verification.linear_bounds import rows_at_once
@@ -76,7 +76,7 @@ def verify(
             Default: none.
         memory_limit: bytes for the coefficients of one pass, and for one solve. Default 2 GiB.
         attack: whether :func:`~ssimpert.perturb` looks for an image that changes the decision, where the cheap bound
-            does not verify the image.
+            does not verify the image. It takes images of at least 11 pixels a side, as :func:`~ssimpert.perturb` does.
         stop_when_decided: whether the work on an image ends at its verdict. ``False`` goes on to the tightest bound of
             the effort.
         support: where pixels may change, bool, as for :func:`~ssimpert.perturb`. Default: everywhere.
@@ -93,11 +93,15 @@ def verify(
         solvers.ProblemError: a set that does not fit the images.
     """
     settings = SOLVER_SETTINGS if settings is None else solvers.Settings.of(settings)
-    check_image(image)
+    attack = check_flag("attack", attack)
+    if attack:
+        check_image(image)  # as perturb does, which measures the SSIM of what it finds
+    else:
+        check_pixels("image", image, smallest_side=1)
     steps = effort_of(effort)
     time_limit = math.inf if time_limit is None else check_positive("time_limit", time_limit)
     memory_limit = check_count("memory_limit", memory_limit)
-    attack, stop_when_decided = check_flag("attack", attack), check_flag("stop_when_decided", stop_when_decided)
+    stop_when_decided = check_flag("stop_when_decided", stop_when_decided)
     check_certified_set(constraint)
     constraint.check(image)
     region = support_set(support, image)
