@@ -22,8 +22,9 @@ from ssimpert.verification.slopes import RowBounds, row_bounds
 
 # Leaves that are split together, and gradient steps for each of them.
 LEAVES_AT_ONCE, LEAF_ITERATIONS = 8, 20
-# A leaf is done once its bound is this near, in logits, to the least value found within the set.
-RESOLUTION = 1e-6
+# A leaf is done once its bound has closed all but this share of the gap between the first bound and the least value
+# found within the set.
+RESOLUTION = 1e-2
 
 Split = tuple[int, int, int]
 """The position of an activation, the number of its input, and the sign: 1 or -1."""
@@ -77,10 +78,13 @@ def branched_bounds(
         at_output = {position: part[row : row + 1] for position, part in first.at_output.items()}
         leaves.append(Leaf(row, (), float(value[row]), _costliest(network, bounds, at_output, ())))
     made = 0
+    goals = torch.full_like(value, until)
+    if found is not None:
+        goals = torch.minimum(goals, found - RESOLUTION * (found - value))
     while made < max_leaves and not limits.is_over:
         # Split the leaves with the least bounds.
         open_leaves = sorted(
-            (leaf for leaf in leaves if leaf.next_split is not None and leaf.value <= _goal(leaf.row, until, found)),
+            (leaf for leaf in leaves if leaf.next_split is not None and leaf.value <= float(goals[leaf.row])),
             key=lambda leaf: leaf.value,
         )[:LEAVES_AT_ONCE]
         if not open_leaves:
@@ -116,11 +120,6 @@ def branched_bounds(
     for row in range(len(rows)):
         value[row] = max(float(value[row]), min(leaf.value for leaf in leaves if leaf.row == row))
     return value
-
-
-def _goal(row: int, until: float, found: Tensor | None) -> float:
-    """A leaf of this row whose bound is above is not split."""
-    return until if found is None else min(until, float(found[row]) - RESOLUTION)
 
 
 def _with_splits(

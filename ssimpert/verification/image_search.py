@@ -83,9 +83,12 @@ class ImageSearch:
             self._report("attack")
             self._attack()
         # Inner bounds over the set, where they matter.
+        bounded = 0
         for count in effort.numbers:
-            if self.finished:
+            # Where the round before took all loose numbers, another has none to choose.
+            if self.finished or loose_numbers(self.network, bounds) <= bounded:
                 break
+            bounded = count
             self._report("inner bounds over the set")
             chosen = important_numbers(self.network, bounds, first.at_output, count)
             bounds = pre_activation_bounds(self.network, self.perturbations, self.limits, earlier=bounds, chosen=chosen)
