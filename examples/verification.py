@@ -199,9 +199,9 @@ def measure_level(
         "bound": result.bound.tolist(),
         "found": result.least_margin_found.tolist(),
         "processor_seconds_an_image": seconds,
-        "wall_seconds": result.seconds.tolist(),
+        "wall_seconds": list(result.seconds),
         "cheap": int(cheap.verified.sum()),
-        "cheap_wall_seconds": cheap.seconds.tolist(),
+        "cheap_wall_seconds": list(cheap.seconds),
         **{
             method: sum(
                 pixel_bounds_verify(network, images[k : k + 1], label, constraint, method)
@@ -234,7 +234,7 @@ def measure_bracket(network: nn.Module, image: Tensor, effort: str, time_limit: 
         "unverified": float(certified.unverified_level[0]),
         "found": float(certified.found_level[0]),
         "ratio": float(certified.ratio[0]),
-        "seconds": float(certified.seconds[0]),
+        "seconds": certified.seconds[0],
     }
 
 

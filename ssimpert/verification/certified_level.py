@@ -127,7 +127,7 @@ def certified_level(
         unverified_level=torch.tensor(unverified, dtype=torch.float64),
         found_level=torch.tensor(found_levels, dtype=torch.float64),
         rounds=torch.tensor(tried),
-        seconds=torch.tensor(seconds, dtype=torch.float64),
+        seconds=tuple(seconds),
         sentence=tuple(
             sentence(Verdict.VERIFIED, family.at(level), region) if level > 0 else "No level was verified."
             for level in certified

@@ -33,7 +33,7 @@ class VerificationResult(Printed):
         adversarial: (B, C, H, W), for a FALSIFIED image the image that changes the decision, else the clean image.
         adversarial_label: (B,) long, the model's label of ``adversarial``, by a fresh forward pass.
         loose_numbers: (B,) long, how many inputs of nonlinear layers may lie on both sides of a kink.
-        seconds: (B,) float64, wall-clock time of each image.
+        seconds: (B,), wall-clock time of each image.
         sentence: (B,), what is known, in words that name the set.
         messages: (B,), why the work ended early, or empty.
         constraint: the set.
@@ -50,7 +50,7 @@ class VerificationResult(Printed):
     adversarial: Tensor
     adversarial_label: Tensor
     loose_numbers: Tensor
-    seconds: Tensor
+    seconds: tuple[float, ...]
     sentence: tuple[str, ...]
     messages: tuple[str, ...]
     constraint: Constraint
@@ -95,7 +95,7 @@ class VerificationResult(Printed):
                 "least_margin_found": float(self.least_margin_found[k]),
                 "adversarial_label": int(self.adversarial_label[k]),
                 "loose_numbers": int(self.loose_numbers[k]),
-                "seconds": float(self.seconds[k]),
+                "seconds": self.seconds[k],
                 "sentence": self.sentence[k],
                 "message": self.messages[k],
             }
@@ -114,7 +114,7 @@ class CertifiedLevelResult(Printed):
         found_level: (B,) float64, the least level at which a perturbation is known to change the decision; NaN where
             none is known.
         rounds: (B,) long, levels tried.
-        seconds: (B,) float64, wall-clock time of each image.
+        seconds: (B,), wall-clock time of each image.
         sentence: (B,), what is proved, in words that name the set.
         unit: what the level is, in words.
         settings: how the result was made, as plain values.
@@ -124,7 +124,7 @@ class CertifiedLevelResult(Printed):
     unverified_level: Tensor
     found_level: Tensor
     rounds: Tensor
-    seconds: Tensor
+    seconds: tuple[float, ...]
     sentence: tuple[str, ...]
     unit: str
     settings: dict[str, Any]
@@ -160,7 +160,7 @@ class CertifiedLevelResult(Printed):
                 "unverified_level": float(self.unverified_level[k]),
                 "found_level": float(self.found_level[k]),
                 "rounds": int(self.rounds[k]),
-                "seconds": float(self.seconds[k]),
+                "seconds": self.seconds[k],
                 "sentence": self.sentence[k],
             }
             for k in range(len(self.level))

@@ -199,7 +199,7 @@ def _result(
         adversarial=adversarial,
         adversarial_label=forward(model, adversarial).argmax(dim=1),
         loose_numbers=torch.tensor([search.loose for search in searches], device=device),
-        seconds=torch.tensor([seconds for _, seconds in images], dtype=torch.float64),
+        seconds=tuple(seconds for _, seconds in images),
         sentence=tuple(sentence(verdict, constraint, region) for verdict in verdicts),
         messages=tuple(_message(search) for search in searches),
         constraint=constraint,

@@ -13,6 +13,7 @@ from torch import nn
 import solvers
 import ssimpert
 from solvers.constraints import Constraint
+from ssimpert.verification.effort import EFFORTS, Effort
 
 SIDE = 4
 WINDOW = solvers.Window.uniform(3, stride=1)
@@ -79,27 +80,29 @@ SETS = [
 ]
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_efforts_rise_to_the_exact_minimum(number: int) -> None:
+@pytest.mark.parametrize(("number", "effort"), [(0, "standard"), (1, "thorough"), (2, "thorough")])
+def test_efforts_rise_to_the_exact_minimum(number: int, effort: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EFFORTS, "standard", Effort(numbers=(9,), slope_iterations=5, leaves=0))
     constraint, network = SETS[number], toy(number)
     generator = torch.Generator().manual_seed(10 + number)
     image = 0.3 + 0.4 * torch.rand(1, 1, SIDE, SIDE, generator=generator, dtype=torch.float64)
     label = int(network(image).argmax())
     exact = exact_minimum(network, image, label, constraint)
     bounds = {}
-    for effort in ("cheap", "thorough"):
+    for name in ("cheap", effort):
         result = ssimpert.verify(
             network,
             image,
             constraint,
-            effort=effort,
+            effort=name,
             attack=False,
             stop_when_decided=False,
             settings={"eps_rel": 1e-2, "max_iter": 50},
         )
-        bounds[effort] = float(result.bound)
-        assert bounds[effort] <= exact + 1e-6
+        bounds[name] = float(result.bound)
+        assert bounds[name] <= exact + 1e-6
         assert float(result.least_margin_found) >= exact - 1e-6
-    assert bounds["cheap"] <= bounds["thorough"]
+    assert bounds["cheap"] <= bounds[effort]
     # How far the margin falls over the set, and which share of that the bound overstates.
-    assert exact - bounds["thorough"] <= 0.2 * (float(result.margin) - exact)
+    if effort == "thorough":
+        assert exact - bounds[effort] <= 0.2 * (float(result.margin) - exact)

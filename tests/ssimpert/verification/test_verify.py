@@ -258,6 +258,15 @@ def test_outputs_that_are_no_logits_are_refused() -> None:
         ssimpert.verify(nn.Sequential(Photo(), nn.Softmax(1)).eval(), PHOTO, SETS["l2"])
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_works_where_gradients_are_off(mode: type[torch.no_grad] | type[torch.inference_mode]) -> None:
+    expected = ssimpert.verify(Photo(), PHOTO, SETS["l2"], attack=False, stop_when_decided=False)
+    with mode():
+        got = ssimpert.verify(Photo(), PHOTO.clone(), SETS["l2"], attack=False, stop_when_decided=False)
+    assert torch.equal(got.class_bound, expected.class_bound)
+    assert not got.class_bound.is_inference()
+
+
 def test_callers_images_and_weights_do_not_change() -> None:
     model, image = Photo(), PHOTO.clone()
     before = [parameter.clone() for parameter in model.parameters()]
