@@ -22,6 +22,7 @@ PACKAGES = (
     "solvers.constraints",
     "ssimpert",
     "ssimpert.analysis",
+    "ssimpert.verification",
     "ssimpert.data",
     "ssimpert.data.datasets",
     "ssimpert.linearization",

@@ -49,6 +49,7 @@ ENTRY_POINTS = {
     "ssimpert/report/agreement_against_level.py:agreement_against_level_figure": "a figure with its options",
     "ssimpert/study/outputs/table.py:pivot": "a table with its options",
     "ssimpert/verification/certified_level.py:certified_level": "a bisection of proofs with its options",
+    "ssimpert/verification/layer_rules.py:_function_batch_norm": "the parameters of torch's batch_norm",
     "ssimpert/verification/verify.py:verify": "a proof with its options",
     "ssimpert/study/running/run.py:run_study": "a whole study in one call",
 }

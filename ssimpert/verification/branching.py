@@ -22,9 +22,6 @@ from ssimpert.verification.slopes import RowBounds, row_bounds
 
 # Leaves that are split together, and gradient steps for each of them.
 LEAVES_AT_ONCE, LEAF_ITERATIONS = 8, 20
-# A leaf is done once its bound has closed all but this share of the gap between the first bound and the least value
-# found within the set.
-RESOLUTION = 1e-2
 
 Split = tuple[int, int, int]
 """The position of an activation, the number of its input, and the sign: 1 or -1."""
@@ -56,8 +53,7 @@ def branched_bounds(
     limits: Limits,
     *,
     max_leaves: int,
-    until: float = float("inf"),
-    found: Tensor | None = None,
+    goals: Tensor,
 ) -> Tensor:
     """Bounds of rows on the logits from below, (M,), at least those of ``first``.
 
@@ -69,8 +65,7 @@ def branched_bounds(
         first: the bounds of the rows without splits.
         limits: memory and time.
         max_leaves: most leaves that are made.
-        until: rows whose bound exceeds this are done.
-        found: (M,), values of the rows at perturbations of the set: no bound can exceed them.
+        goals: (M,), a row whose bound exceeds its goal is done.
     """
     value = first.value.clone()
     leaves: list[Leaf] = []
@@ -78,9 +73,6 @@ def branched_bounds(
         at_output = {position: part[row : row + 1] for position, part in first.at_output.items()}
         leaves.append(Leaf(row, (), float(value[row]), _costliest(network, bounds, at_output, ())))
     made = 0
-    goals = torch.full_like(value, until)
-    if found is not None:
-        goals = torch.minimum(goals, found - RESOLUTION * (found - value))
     while made < max_leaves and not limits.is_over:
         # Split the leaves with the least bounds.
         open_leaves = sorted(
@@ -108,7 +100,7 @@ def branched_bounds(
             limits,
             signs=signs,
             iterations=LEAF_ITERATIONS,
-            until=until,
+            until=float(goals.max()),
         )
         for number, (parent, splits_of_leaf) in enumerate(children):
             at_output = {position: entry[number : number + 1] for position, entry in part.at_output.items()}

@@ -27,6 +27,8 @@ from ssimpert.verification.verdict import Verdict
 # The attack: every engine finds about the same margin here, and this one needs linear problems alone.
 ATTACK_ENGINE: Engine = "frank_wolfe"
 ATTACK_STEPS = 10
+# Branch and bound ends where it has closed all but this share of the gap between bound and found margin.
+RESOLUTION = 1e-2
 ATTACK_SETTINGS = solvers.Settings(eps_rel=3e-2, max_iter=100)
 
 
@@ -160,6 +162,9 @@ class ImageSearch:
         return part
 
     def _branch(self, classes: Tensor, bounds: dict[int, Interval], first: RowBounds, leaves: int) -> None:
+        # No bound can exceed what was found.
+        found = self.class_found[classes]
+        goals = (found - RESOLUTION * (found - first.value)).clamp_max(self._goal)
         value = branched_bounds(
             self.network,
             self.perturbations,
@@ -168,8 +173,7 @@ class ImageSearch:
             first,
             self.limits,
             max_leaves=leaves,
-            until=self._goal,
-            found=self.class_found[classes],
+            goals=goals,
         )
         self.class_bound[classes] = torch.maximum(self.class_bound[classes], value)
 

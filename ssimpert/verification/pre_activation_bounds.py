@@ -13,13 +13,14 @@ The bounds hold for every perturbation of the set, and so do the relaxations tha
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ssimpert.verification.linear_bounds import linear_bound, relaxations_of, rows_at_once, unit_rows
+from ssimpert.verification.linear_bounds import LinearBound, linear_bound, relaxations_of, rows_at_once, unit_rows
 from ssimpert.verification.network import IMAGE, Network
 from ssimpert.verification.perturbation_set import PerturbationSet
 from ssimpert.verification.rules.base import Interval, NonlinearRule, Relaxation
@@ -74,7 +75,6 @@ def pre_activation_bounds(
     values: dict[int, Interval] = {IMAGE: Interval(image + perturbations.lower, image + perturbations.upper)}
     bounds: dict[int, Interval] = {}
     relaxations: dict[int, Relaxation] = {}
-    chunk = rows_at_once(network, limits.memory) if backward else 0
     for position in range(1, network.logits + 1):
         layer = network.layer(position)
         if isinstance(layer.rule, NonlinearRule):
@@ -83,12 +83,14 @@ def pre_activation_bounds(
             if earlier is not None and position in earlier:
                 interval = interval.intersected(earlier[position])
             if backward:
+                least = perturbations.least_in_box
                 loose = layer.rule.loose(interval)
-                interval = _tightened(network, perturbations, source, interval, loose, relaxations, chunk, limits)
+                interval = _tightened(network, perturbations.image, source, interval, loose, relaxations, least, limits)
                 if chosen is not None and position in chosen:
                     loose = layer.rule.loose(interval) & chosen[position]
+                    least = partial(_least_over_set, perturbations, limits)
                     interval = _tightened(
-                        network, perturbations, source, interval, loose, relaxations, chunk, limits, over_set=True
+                        network, perturbations.image, source, interval, loose, relaxations, least, limits
                     )
             bounds[position] = values[source] = interval
             relaxations |= relaxations_of(network, {position: interval})
@@ -96,19 +98,26 @@ def pre_activation_bounds(
     return bounds
 
 
+def _least_over_set(perturbations: PerturbationSet, limits: Limits, bound: LinearBound) -> Tensor:
+    """The least values of linear functions over the set itself, (M,)."""
+    return perturbations.least(bound, max_iter=SOLVER_ITERATIONS, deadline=limits.deadline).value
+
+
 def _tightened(
     network: Network,
-    perturbations: PerturbationSet,
+    image: Tensor,
     position: int,
     interval: Interval,
     which: Tensor,
     relaxations: Mapping[int, Relaxation],
-    chunk: int,
+    least_of: Callable[[LinearBound], Tensor],
     limits: Limits,
-    *,
-    over_set: bool = False,
 ) -> Interval:
-    """The interval at ``position`` with tighter bounds on the numbers ``which``, (1, *shape) bool."""
+    """The interval at ``position`` with tighter bounds on the numbers ``which``, (1, *shape) bool.
+
+    ``least_of`` gives the least values (M,) of linear functions over what holds all perturbations.
+    """
+    chunk = rows_at_once(network, limits.memory)
     lower, upper = interval.lower.flatten().clone(), interval.upper.flatten().clone()
     shape = network.shape_of(position)
     for numbers in which.flatten().nonzero()[:, 0].split(max(chunk // 2, 1)):
@@ -116,11 +125,7 @@ def _tightened(
             break
         rows = unit_rows(shape, numbers)
         # From below, and the negative from below for the bound from above.
-        bound = linear_bound(network, perturbations.image, torch.cat([rows, -rows]), position, relaxations)
-        if over_set:
-            least = perturbations.least(bound, max_iter=SOLVER_ITERATIONS, deadline=limits.deadline).value
-        else:
-            least = perturbations.least_in_box(bound)
+        least = least_of(linear_bound(network, image, torch.cat([rows, -rows]), position, relaxations))
         low, high = least[: len(numbers)], -least[len(numbers) :]
         lower[numbers] = torch.maximum(lower[numbers], low)
         upper[numbers] = torch.minimum(upper[numbers], high)

@@ -83,7 +83,6 @@ def row_bounds(
     signs: Mapping[int, Tensor] | None = None,
     iterations: int = 0,
     until: float = float("inf"),
-    max_iter: int | None = None,
 ) -> RowBounds:
     """Bounds of rows on the logits from below, over the set.
 
@@ -96,7 +95,6 @@ def row_bounds(
         signs: of the split numbers, by position: 1 for z >= 0, -1 for z <= 0, 0 for no split; (M, *shape) each.
         iterations: gradient steps of the slopes; 0 for the usual slopes.
         until: end once every row's bound exceeds this.
-        max_iter: most iterations of the solver for the usual slopes; default by the set's settings.
     """
     optimised = iterations > 0
     chunk = rows_at_once(network, limits.memory, with_gradients=optimised)
@@ -110,7 +108,7 @@ def row_bounds(
             bound = linear_bound(
                 network, perturbations.image, rows[index], network.logits, relaxations_of(network, part_bounds)
             )
-            minimum = perturbations.least(bound, max_iter=max_iter, until=until, deadline=limits.deadline)
+            minimum = perturbations.least(bound, until=until, deadline=limits.deadline)
             part = RowBounds(minimum.value, minimum.delta, dict(bound.at_output))
         parts.append(part)
     if len(parts) == 1:
