@@ -22,7 +22,6 @@ PACKAGES = (
     "solvers.constraints",
     "ssimpert",
     "ssimpert.analysis",
-    "ssimpert.verification",
     "ssimpert.data",
     "ssimpert.data.datasets",
     "ssimpert.linearization",
@@ -32,6 +31,7 @@ PACKAGES = (
     "ssimpert.report",
     "ssimpert.report.html",
     "ssimpert.study",
+    "ssimpert.verification",
 )
 
 
