@@ -1,4 +1,4 @@
-# make setup | demo | test | test-all | dist | certify-fuzz | mutants | study-torture | lint | docs | bench
+# make setup | demo | test | test-all | dist | certify-fuzz | verify-fuzz | mutants | study-torture | lint | docs | bench
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Without --quiet: pip says what it downloads and how far it is.
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test test-all dist certify-fuzz mutants study-torture lint format docs bench microbench clean
+.PHONY: setup demo test test-all dist certify-fuzz verify-fuzz mutants study-torture lint format docs bench microbench clean
 
 setup: $(STAMP)
 
@@ -49,6 +49,12 @@ JOBS ?= 2
 
 certify-fuzz: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.solvers.exact_arithmetic.fuzz --problems $(N) --first-seed $(SEED) --jobs $(JOBS)
+
+# Claimed bounds of NETWORKS random small networks against sampled and attacked points, from the seed SEED on.
+NETWORKS ?= 1000
+
+verify-fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.ssimpert.verification.random_networks --networks $(NETWORKS) --first-seed $(SEED)
 
 # A small study whose processes are killed at twenty random moments, here and on a Dask cluster.
 study-torture: setup

@@ -1,7 +1,8 @@
 """ssimpert: do imperceptible adversarial perturbations change the regions that a classifier looks at?
 
 Found here, each importing only those named before it: pictures (``data``), classifiers (``models``), the linearised
-decision (``linearization``), distances of images (``metrics``), perturbations within a set (``perturbation``),
+decision (``linearization``), distances of images (``metrics``), perturbations within a set (``perturbation``), proofs
+that no perturbation of a set changes the decision (``verification``),
 formulations by name (``formulations``), maps and what is measured of them (``analysis``), studies of many images
 (``study``), figures (``report``), and the command line (``cli``).
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ssimpert import perturbation as perturbation
     from ssimpert import report as report
     from ssimpert import study as study
+    from ssimpert import verification as verification
     from ssimpert.analysis import Comparison, compare
     from ssimpert.data import composites, load_image, samples, save_array, save_image
     from ssimpert.linearization import (
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
         quantize,
     )
     from ssimpert.study import Study
+    from ssimpert.verification import CertifiedLevelResult, VerificationResult, certified_level, verify
 
 # Whoever imports torchvision after this package gets one that works; see `ssimpert.torchvision_compat`.
 mend_torchvision()
@@ -68,6 +71,7 @@ mend_torchvision()
 # stay quick.
 _HOMES = {
     "AnyOf": "linearization",
+    "CertifiedLevelResult": "verification",
     "Classifier": "models",
     "Comparison": "analysis",
     "FeatureBallResult": "perturbation",
@@ -81,6 +85,8 @@ _HOMES = {
     "Study": "study",
     "Targeted": "linearization",
     "Untargeted": "linearization",
+    "VerificationResult": "verification",
+    "certified_level": "verification",
     "compare": "analysis",
     "composites": "data",
     "deep_features": "linearization",
@@ -102,13 +108,17 @@ _HOMES = {
     "samples": "data",
     "save_array": "data",
     "save_image": "data",
+    "verify": "verification",
 }
 
 # Packages that are attributes too: after `import ssimpert`, `ssimpert.analysis` needs no import of its own.
-_PACKAGES = frozenset({"analysis", "data", "linearization", "metrics", "models", "perturbation", "report", "study"})
+_PACKAGES = frozenset(
+    {"analysis", "data", "linearization", "metrics", "models", "perturbation", "report", "study", "verification"}
+)
 
 __all__ = [
     "AnyOf",
+    "CertifiedLevelResult",
     "Classifier",
     "Comparison",
     "FeatureBallResult",
@@ -123,7 +133,9 @@ __all__ = [
     "Study",
     "Targeted",
     "Untargeted",
+    "VerificationResult",
     "__version__",
+    "certified_level",
     "compare",
     "composites",
     "deep_features",
@@ -145,6 +157,7 @@ __all__ = [
     "samples",
     "save_array",
     "save_image",
+    "verify",
 ]
 
 

@@ -31,6 +31,7 @@ PACKAGES = (
     "ssimpert.report",
     "ssimpert.report.html",
     "ssimpert.study",
+    "ssimpert.verification",
 )
 
 

@@ -35,6 +35,7 @@ ENTRY_POINTS = {
     "ssimpert/analysis/statistics/summaries.py:paired_differences": "statistics with their options",
     "ssimpert/cli/compare_command.py:compare": "a command: its parameters are the command's options",
     "ssimpert/cli/minimal_command.py:minimal": "a command: its parameters are the command's options",
+    "ssimpert/cli/verify_command.py:verify": "a command: its parameters are the command's options",
     "ssimpert/cli/study_commands.py:run": "a command: its parameters are the command's options",
     "ssimpert/cli/study_outputs.py:table": "a command: its parameters are the command's options",
     "ssimpert/metrics/feature_distance.py:feature_distance": "a distance with its options",
@@ -49,6 +50,9 @@ ENTRY_POINTS = {
     "ssimpert/report/insertion_deletion_figure.py:insertion_deletion_figure": "a figure with its options",
     "ssimpert/report/map_grid.py:map_grid": "a figure with its options",
     "ssimpert/study/outputs/table.py:pivot": "a table with its options",
+    "ssimpert/verification/certified_level.py:certified_level": "a bisection of proofs with its options",
+    "ssimpert/verification/layer_rules.py:_function_batch_norm": "the parameters of torch's batch_norm",
+    "ssimpert/verification/verify.py:verify": "a proof with its options",
     "ssimpert/study/running/run.py:run_study": "a whole study in one call",
 }
 

@@ -17,6 +17,9 @@ COMMANDS = {
     "minimal": CommandEntry(
         "ssimpert.cli.minimal_command", "Find the least level of a set at which each image's label changes."
     ),
+    "verify": CommandEntry(
+        "ssimpert.cli.verify_command", "Prove that no image of a set changes each image's label, or find one that does."
+    ),
     "report": CommandEntry("ssimpert.cli.report", "Write results as one HTML file: pictures, maps, tables and plots."),
     "study": CommandEntry(
         "ssimpert.cli.study",

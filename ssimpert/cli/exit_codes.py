@@ -5,7 +5,8 @@
   check failed (``methods --conformance``, ``doctor``).
 - 2: wrong usage: an option that does not exist, contradicts another, or has a value that it does not take: a number out
   of its range, or a class, a layer or a method that does not exist.
-- 3: all was written, but some image did not reach its goal: its label did not change, or no least level was found.
+- 3: all was written, but some image did not reach its goal: its label did not change, no least level was found, or the
+  label was not verified.
 """
 
 from __future__ import annotations

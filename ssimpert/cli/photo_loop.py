@@ -94,5 +94,7 @@ def _what_is_there(output: OutputFolder, complete: int, count: int) -> str:
 
 def _outcome(record: dict[str, Any]) -> str:
     result = record["result"]
+    if "verdict" in result:
+        return str(result["verdict"])
     before, after = result["label_before_name"], result["label_after_name"]
     return f"{before} -> {after}" if result["success"] else f"{after}, goal not reached"

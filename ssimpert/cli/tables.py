@@ -117,6 +117,38 @@ def outcome(before: str, after: str, success: bool, message: str) -> Text:
     return cell(f"{after}: goal not reached{reason}")
 
 
+def verification_table(names: list[str], records: Sequence[dict[str, Any]]) -> Table:
+    """A row for each image: the verdict, the margin of the clean image, and the bounds on the least margin.
+
+    Args:
+        names: the images' names.
+        records: what was recorded of them.
+    """
+    sentences = dict.fromkeys(record["result"]["sentence"] for record in records)
+    caption = "bound: over the whole set no margin is below this. found: the least margin seen.\n" + "\n".join(
+        sentences
+    )
+    shown = table("Verification", caption)
+    for heading in ("image", "label", "verdict"):
+        shown.add_column(cell(heading))
+    for heading in ("margin", "bound", "found", "seconds"):
+        shown.add_column(heading, justify="right")
+    for name, record in zip(names, records, strict=True):
+        row = record["result"]
+        changed = f" → {row['adversarial_label_name']}" if row["verdict"] == "falsified" else ""
+        message = f" ({row['message']})" if row["message"] else ""
+        shown.add_row(
+            cell(Path(name).name),
+            cell(f"{row['label_name']}{changed}"),
+            cell((row["verdict"], "bold"), message),
+            f"{row['margin']:+.3g}",
+            f"{row['bound']:+.3g}",
+            f"{row['least_margin_found']:+.3g}",
+            f"{row['seconds']:.1f}",
+        )
+    return shown
+
+
 def minimal_table(names: list[str], result: MinimalBudgetResult | RecordedResults, label_name: LabelName) -> Table:
     """A row for each image: the least level that changes the label, and the distances at this level."""
     settings = result.settings

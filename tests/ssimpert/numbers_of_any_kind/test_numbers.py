@@ -27,11 +27,12 @@ from tests.ssimpert.numbers_of_any_kind import (
     perturbation,
     report,
     study,
+    verification,
 )
 from tests.ssimpert.numbers_of_any_kind.fingerprint import fingerprint
 from tests.ssimpert.numbers_of_any_kind.inputs import Calls
 
-PACKAGES = (models_and_data, linearization, metrics, perturbation, attributions, analysis, report, study)
+PACKAGES = (models_and_data, linearization, metrics, perturbation, attributions, analysis, report, study, verification)
 CALLS: Calls = {name: call for package in PACKAGES for name, call in package.CALLS.items()}
 OPTIONS = [(call, option) for call, (_, values) in CALLS.items() for option in values]
 NUMBERS = [(call, option) for call, option in OPTIONS if not isinstance(CALLS[call][1][option], tuple)]
