@@ -10,8 +10,10 @@ import typer
 from ssimpert.cli.errors import UsageError
 from ssimpert.cli.numbers import count_option
 from ssimpert.errors import InputError
+from ssimpert.number_text import as_number
 
 if TYPE_CHECKING:
+    from ssimpert.report.figure_style import Width
     from ssimpert.study.outputs.table import Statistic
     from ssimpert.study.outputs.text_table import TextTable
 
@@ -109,8 +111,8 @@ def plot(
         ),
     ] = "level",
     width: Annotated[
-        float | None,
-        typer.Option(help="The width in inches: 3.5 is a column of a paper with two, 7 the page. Default: by panels."),
+        str | None,
+        typer.Option(help="column or page, of a paper with two columns; or inches, at least 3. Default: by panels."),
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -122,8 +124,9 @@ def plot(
 
     if out.suffix.lower() not in FORMATS:
         raise UsageError(f"--out must end in {', '.join(FORMATS)}, got {str(out)!r}")
+    named = _width(width)
     results = load_results(folder)
-    figure = study_figure(results, value, against=against, width=width, seed=seed)
+    figure = study_figure(results, value, against=against, width=named, seed=seed)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -188,6 +191,18 @@ def _show(text: TextTable) -> None:
     for row in text.rows:
         shown.add_row(*(cell(entry) for entry in row))
     show(shown)
+
+
+def _width(text: str | None) -> Width:
+    """The name of a width, or inches."""
+    if text is None:
+        return None
+    if text in ("column", "page"):
+        return "column" if text == "column" else "page"
+    inches = as_number(text)
+    if inches is None:
+        raise UsageError(f"--width must be column, page or a number of inches, got {text!r}")
+    return inches
 
 
 def _names(text: str) -> list[str]:

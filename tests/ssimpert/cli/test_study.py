@@ -120,7 +120,9 @@ def test_table_plot_and_comparison_are_printed_and_written(write: Write, command
     code, out, err = command("study", "table", "made", "--value", "l2_norm", "--tests")
     assert code == 0, err
     assert "first minus second" in out
-    code, out, err = command("study", "plot", "made", "--value", "l2_norm", "--out", "plots/l2.svg")
+    code, out, err = command(
+        "study", "plot", "made", "--value", "l2_norm", "--width", "column", "--out", "plots/l2.svg"
+    )
     assert code == 0, err
     assert Path("plots/l2.svg").read_text(encoding="utf-8").startswith("<?xml")
     code, out, err = command("study", "compare", "made", "made", "--value", "l2_norm")
@@ -158,6 +160,8 @@ def test_shards_are_merged_into_the_whole(write: Write, command: Command) -> Non
         (["table", "made", "--write", "table.doc"], 1, "table.doc"),
         (["plot", "made", "--out", "plot.doc"], 2, "plot.doc"),
         (["plot", "made", "--against", "distance"], 1, "distance"),
+        (["plot", "made", "--width", "colum"], 2, "'colum'"),
+        (["plot", "made", "--width", "2"], 1, "2"),
         (["compare", "made", "nowhere"], 1, "nowhere"),
         (["merge", "merged", "nowhere"], 1, "nowhere"),
     ],

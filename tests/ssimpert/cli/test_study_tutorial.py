@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from ssimpert.study import cells, read_study
+from ssimpert.study.running import run as run_module
 from tests.ssimpert.cli.small_model import Command
+from tests.ssimpert.study.test_run_study import InThisProcess
 
 PAGE = Path(__file__).parents[3] / "docs" / "tutorials" / "study.md"
 PHOTOS = 'names = ["chelsea", "coffee", "camera", "rocket", "astronaut", "motorcycle"]'
@@ -37,6 +39,7 @@ def test_the_page_leads_from_an_empty_folder_to_a_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_module, "LocalProcesses", InThisProcess)  # processes take seconds to begin
     said: list[tuple[str, str]] = []
     for language, text in blocks("toml", "sh"):
         if language == "toml":
