@@ -147,7 +147,8 @@ class BoundLpBall(BoundConstraint):
         )
 
     def conic_size(self) -> int:
-        return 6 * math.prod(self.image_shape)
+        # A cone, two inequalities a pixel, or for p = 1 two inequalities with a bound a pixel, its sign and the sum.
+        return {2: 1, math.inf: 2, 1: 6}[self.p] * math.prod(self.image_shape)
 
 
 def _project_l1(point: Tensor, radius: Tensor) -> Tensor:
