@@ -17,7 +17,7 @@ from ssimpert.models.classifier import Classifier
 from ssimpert.models.embedded import EMBEDDED, EMBEDDED_MEAN, EMBEDDED_STD, EmbeddedModel
 from ssimpert.models.forward_passes import outside_inference_mode
 from ssimpert.models.labels import unknown_among_many
-from ssimpert.models.weights import class_count_of_file, load_weights_file, load_weights_in_order
+from ssimpert.models.weights import load_weights, load_weights_in_order, other_class_count, read_weights
 from ssimpert.weights_path import RANDOM, check_weights_path
 
 _RANDOM_SEED = 0
@@ -88,10 +88,11 @@ def load_model(name: str, weights: str | Path | None = None, device: str | torch
     check_weights_path(weights)
     built = _build(name, weights)
     if weights is not None and weights != RANDOM:
-        classes = class_count_of_file(built.network, weights)
+        state = read_weights(weights)
+        classes = other_class_count(built.network, state)
         if classes is not None:
             built = _build(name, weights, num_classes=classes)
-        load_weights_file(built.network, weights, name)
+        load_weights(built.network, state, weights, name)
     # A timm backbone without a head declares no classes and gives features, which look like logits.
     if getattr(built.network, "num_classes", None) == 0:
         raise InputError(f"model {name!r} gives no class logits; choose one with a classifier head")

@@ -19,24 +19,32 @@ from ssimpert.weights_path import check_weights_path
 _EXTRA_STATE = "_extra_state"
 
 
-def load_weights_file(network: nn.Module, path: str | Path, name: str) -> None:
-    """Fill ``network``, which errors call ``name``, with the state dict in the file ``path``.
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """The state dict in the file ``path``; no code in the file is run.
 
     ``path`` is a ``.safetensors`` file or a torch file, which is read with ``weights_only=True``. A torch file may wrap
     the state dict in an entry "state_dict" or "model", and its keys may have the prefix "module." of data-parallel
     training.
+
+    Raises:
+        InputError: there is no such file, or it is no state dict.
+    """
+    return _read(Path(path))
+
+
+def load_weights(network: nn.Module, state: dict[str, Any], path: str | Path, name: str) -> None:
+    """Fill ``network``, which errors call ``name``, with the state dict that was read from the file ``path``.
 
     Keys and shapes fit where ``network.load_state_dict(state, strict=True)`` takes them. So a file that does not say
     which version of torch's modules it is of may lack the ``num_batches_tracked`` of batch norms. Values are judged
     more strictly than torch judges them: torch would cut off an imaginary part, and keep a NaN.
 
     Raises:
-        InputError: there is no such file, it is no state dict, or its keys or shapes are not those of the network,
-            which may then be filled in part. Also for a tensor that is sparse, nested, quantised or without values (on
-            the meta device), that is complex, integer or bool where the network has real numbers, or that has values
-            which are NaN or infinite, or become infinite in the network's dtype.
+        InputError: keys or shapes are not those of the network, which may then be filled in part. Also for a tensor
+            that is sparse, nested, quantised or without values (on the meta device), that is complex, integer or bool
+            where the network has real numbers, or that has values which are NaN or infinite, or become infinite in the
+            network's dtype.
     """
-    state = _read(Path(path))
     expected = network.state_dict()
     where = f"weights {str(path)!r} don't fit model {name!r}"
     _check_values(path, {key: (value, expected.get(key)) for key, value in state.items()})
@@ -55,25 +63,22 @@ def load_weights_file(network: nn.Module, path: str | Path, name: str) -> None:
         raise InputError(f"{where}: {_count(missing, 'missing')}, {_count(unexpected, 'unexpected')}")
 
 
-def class_count_of_file(network: nn.Module, path: str | Path) -> int | None:
-    """The number of classes of the weights in ``path``, where these are of ``network`` with another number of classes.
+def other_class_count(network: nn.Module, state: Mapping[str, Any]) -> int | None:
+    """The number of classes of the weights ``state``, where these are of ``network`` with another number of classes.
 
     This is so where the entries of other shapes are those of a last layer: a weight at least, all with one number in
     the network, and with one other number in the file, as their first axis. ``None`` otherwise.
-
-    Raises:
-        InputError: as :func:`load_weights_file` for a file that can't be read.
     """
-    state = _read(Path(path))
-    firsts, axes = set(), {0}
-    for key, value in network.state_dict().items():
-        stored = state.get(key)
-        if isinstance(stored, Tensor) and isinstance(value, Tensor) and stored.shape != value.shape:
-            if not stored.ndim or stored.shape[1:] != value.shape[1:]:
-                return None
-            firsts.add((value.shape[0], stored.shape[0]))
-            axes.add(value.ndim)
-    return firsts.pop()[1] or None if len(firsts) == 1 and max(axes) > 1 else None
+    differing = [
+        (value, stored)
+        for key, value in network.state_dict().items()
+        if isinstance(value, Tensor) and isinstance(stored := state.get(key), Tensor) and stored.shape != value.shape
+    ]
+    if any(not stored.ndim or stored.shape[1:] != value.shape[1:] for value, stored in differing):
+        return None
+    counts = {(len(value), len(stored)) for value, stored in differing}
+    has_weight = any(value.ndim > 1 for value, _ in differing)
+    return counts.pop()[1] or None if len(counts) == 1 and has_weight else None
 
 
 def load_weights_in_order(network: nn.Module, path: str | Path, name: str) -> None:

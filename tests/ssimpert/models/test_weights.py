@@ -13,7 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ssimpert.errors import InputError
-from ssimpert.models.weights import load_weights_file, load_weights_in_order
+from ssimpert.models.weights import load_weights, load_weights_in_order, read_weights
+
+
+def load_weights_file(network: nn.Module, path: Path, name: str) -> None:
+    load_weights(network, read_weights(path), path, name)
 
 
 def network() -> nn.Module:
