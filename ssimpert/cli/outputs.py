@@ -46,7 +46,7 @@ def write_images(
             quantized = quantize(model, image, result)
             if bool(quantized.success):
                 picture, pixels = quantized.adversarial, "quantized"
-    saved = load_image(save_image(picture, folder / "adversarial.png"), dtype=image.dtype).to(image.device)
+    saved = write_png(picture, folder)
     logits = forward(model, saved)
     margin = result.margin(logits, result.label)
     return {
@@ -58,6 +58,11 @@ def write_images(
         "min_window_ssim": float(least_window_ssim(image, saved, result.constraint)),
         "contrast_distance": float(contrast_distance(image, saved)),
     }
+
+
+def write_png(picture: Tensor, folder: Path) -> Tensor:
+    """Write ``adversarial.png`` of a picture (1, C, H, W) in [0, 1], and return the picture that the file has."""
+    return load_image(save_image(picture, folder / "adversarial.png"), dtype=picture.dtype).to(picture.device)
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:

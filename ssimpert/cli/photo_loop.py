@@ -25,12 +25,17 @@ ProcessPhoto = Callable[[int, "Tensor", Stage], WriteFiles]
 stages by the third argument."""
 
 
+Outcome = Callable[[dict[str, Any]], str]
+"""What became of a photo, in a few words, from its record."""
+
+
 def process_photos(
     description: str,
     output: OutputFolder,
     photos: list[Photo],
     load: Callable[[int], Tensor],
     process_photo: ProcessPhoto,
+    outcome: Outcome,
 ) -> list[dict[str, Any]]:
     """Process the photos that have no complete record, and return the records of all photos, in order.
 
@@ -43,6 +48,7 @@ def process_photos(
         photos: the photos.
         load: gives the photo at an index, (1, 3, S, S) in [0, 1].
         process_photo: see :data:`ProcessPhoto`.
+        outcome: see :data:`Outcome`.
 
     Raises:
         Stopped: a signal came. The photo in hand is complete.
@@ -59,7 +65,7 @@ def process_photos(
                 write_files = process_photo(index, load(index), progress.begin(name))
                 record = _write(output, index, photos[index], write_files)
                 complete += 1
-                progress.end(name, _outcome(record))
+                progress.end(name, outcome(record))
                 if (number := signal_received()) is not None:
                     raise Stopped(number, _what_is_there(output, complete, len(photos)))
     except Stopped:
@@ -92,9 +98,8 @@ def _what_is_there(output: OutputFolder, complete: int, count: int) -> str:
     return f"{there}; the same command goes on from there"
 
 
-def _outcome(record: dict[str, Any]) -> str:
+def change_of_label(record: dict[str, Any]) -> str:
+    """The :data:`Outcome` of a perturbation."""
     result = record["result"]
-    if "verdict" in result:
-        return str(result["verdict"])
     before, after = result["label_before_name"], result["label_after_name"]
     return f"{before} -> {after}" if result["success"] else f"{after}, goal not reached"

@@ -76,7 +76,7 @@ def verify(
     from ssimpert.cli import exit_codes
     from ssimpert.cli.photos import select_photos
     from ssimpert.cli.run_record import run_record
-    from ssimpert.cli.verify_run import VerifyRun, verify_photo
+    from ssimpert.cli.verify_run import VerifyRun, verdict_of, verify_photo
     from ssimpert.cli.workspace import Workspace
 
     model_options.check()
@@ -94,7 +94,7 @@ def verify(
     run = run_record("verify", model_options.model, verify_run.options)
     region = verify_run.region
     workspace = Workspace(selection, model_options, output_options, run, resolve=verify_run.resolve, region=region)
-    records = workspace.process("verifying", verify_photo(workspace, verify_run))
+    records = workspace.process("verifying", verify_photo(workspace, verify_run), verdict_of)
     if json:
         from ssimpert.cli.json_output import print_json
 

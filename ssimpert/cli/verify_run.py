@@ -136,25 +136,28 @@ def verify_photo(workspace: Workspace, verify_run: VerifyRun) -> ProcessPhoto:
     return process_photo
 
 
+def verdict_of(record: dict[str, Any]) -> str:
+    """What became of a photo, in a word."""
+    return str(record["result"]["verdict"])
+
+
 def _write(workspace: Workspace, index: int, result: VerificationResult, folder: Path) -> dict[str, Any]:
     """Write the image that changes the label, if there is one, and return what the record says of the photo."""
-    from ssimpert import __version__
-    from ssimpert.data import save_array, save_image
+    from ssimpert.cli.outputs import write_png
+    from ssimpert.data import save_array
     from ssimpert.verification import Verdict
 
-    files = []
-    if result.verdict[0] is Verdict.FALSIFIED:
-        save_array(result.adversarial, folder / "adversarial.npy")
-        save_image(result.adversarial, folder / "adversarial.png")
-        files = ["adversarial.npy", "adversarial.png"]
     (numbers,) = result.rows()
     name = workspace.classifier.label_name
+    written: dict[str, Any] = {"files": []}
+    if result.verdict[0] is Verdict.FALSIFIED:
+        save_array(result.adversarial, folder / "adversarial.npy")
+        # Rounding to 8 bits may undo the change, and may leave the set; the array is exact.
+        label = int(workspace.classifier.predict(write_png(result.adversarial, folder)))
+        file = {"pixels": "rounded", "success": label != numbers["label"], "label": label, "label_name": name(label)}
+        written = {"file": file, "files": ["adversarial.npy", "adversarial.png"]}
     return {
-        "ssimpert": __version__,
-        "image": workspace.names[index],
-        "photo": workspace.tried[index].record(),
-        "model": workspace.model_name,
-        "settings": result.settings,
+        **workspace.photo_record(index, result.settings),
         "result": numbers
         | {
             "image": workspace.names[index],
@@ -164,6 +167,6 @@ def _write(workspace: Workspace, index: int, result: VerificationResult, folder:
             "adversarial_label_name": name(numbers["adversarial_label"]),
             "class_bound": result.class_bound[0].tolist(),
         },
-        "files": files,
+        **written,
         "seconds": numbers["seconds"],
     }

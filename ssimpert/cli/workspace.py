@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ssimpert.cli.objects import Objects, comparison_keywords, seen_objects
 from ssimpert.cli.options import ModelOptions, OutputOptions
 from ssimpert.cli.output_folder import OutputFolder, Photo
-from ssimpert.cli.photo_loop import ProcessPhoto, process_photos
+from ssimpert.cli.photo_loop import Outcome, ProcessPhoto, change_of_label, process_photos
 from ssimpert.cli.photos import PhotoSelection, try_photos
 from ssimpert.cli.region import Region
 from ssimpert.cli.run_record import file_hash, photo_hash, weights_record
@@ -111,7 +111,9 @@ class Workspace:
             photo.name, photo_hash(photo.name), mask, None if photo.seen is None else photo.seen.content_hash()
         )
 
-    def process(self, description: str, process_photo: ProcessPhoto) -> list[dict[str, Any]]:
+    def process(
+        self, description: str, process_photo: ProcessPhoto, outcome: Outcome = change_of_label
+    ) -> list[dict[str, Any]]:
         """Process the photos one by one; see :func:`ssimpert.cli.photo_loop.process_photos`.
 
         Raises:
@@ -120,7 +122,19 @@ class Workspace:
             Stopped: a signal came.
         """
         self.output.claim(self.photos, self._inputs, in_folder_itself=self._in_folder_itself)
-        return process_photos(description, self.output, self.photos, self.load, process_photo)
+        return process_photos(description, self.output, self.photos, self.load, process_photo, outcome)
+
+    def photo_record(self, index: int, settings: dict[str, Any]) -> dict[str, Any]:
+        """How the record of a photo begins: the photo, the model, and the settings of the result."""
+        from ssimpert import __version__
+
+        return {
+            "ssimpert": __version__,
+            "image": self.names[index],
+            "photo": self.tried[index].record(),
+            "model": self.model_name,
+            "settings": settings,
+        }
 
     def write_perturbation(
         self, index: int, image: Tensor, result: PerturbResult, folder: Path, *, png_keeps_goal: bool = False
@@ -134,7 +148,6 @@ class Workspace:
             folder: an existing folder for the files.
             png_keeps_goal: whether the PNG is quantized where rounding would undo the result.
         """
-        from ssimpert import __version__
         from ssimpert.cli.outputs import write_images
         from ssimpert.report.conditions import conditions
 
@@ -142,11 +155,7 @@ class Workspace:
         (numbers,) = result.rows()
         name = self.classifier.label_name
         return {
-            "ssimpert": __version__,
-            "image": self.names[index],
-            "photo": self.tried[index].record(),
-            "model": self.model_name,
-            "settings": result.settings,
+            **self.photo_record(index, result.settings),
             "conditions": conditions(result),
             "result": numbers
             | {

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from ssimpert.data import load_image
 from ssimpert.models import Classifier
 from tests.ssimpert.cli.small_model import Command
 
@@ -53,6 +54,9 @@ def test_falsified_image_gives_code_3_and_is_written(command: Command, rectified
     moved = moved.reshape(1, *moved.shape[-3:])
     assert rectified.label_name(int(rectified(moved).argmax())) == record["result"]["adversarial_label_name"]
     assert record["result"]["adversarial_label_name"] != record["result"]["label_name"]
+    picture = load_image(tmp_path / "adversarial.png")
+    assert record["file"]["label"] == int(rectified(picture).argmax())
+    assert record["file"]["success"] == (record["file"]["label"] != record["result"]["label"])
 
 
 def test_model_with_a_layer_without_a_rule_is_refused_by_its_name(
