@@ -17,15 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssimpert.amplification import amplification
+from ssimpert.display_scales import amplification, coloured_map, eight_bits
 
 Pixels = NDArray[np.uint8]
 
 IMAGES_WITH_PICTURES = 3
 # Pictures are made smaller than this, and shown at least so wide.
 SIDE, LEAST_WIDTH = 96, 72
-# The part of a map's pixels that may lie above its colours.
-TOP_PERCENTILE = 99.9
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,7 @@ def map_pictures(named_maps: Sequence[tuple[str, Tensor]]) -> str:
     """
     count = min((len(values) for _, values in named_maps), default=0)
     return rows_of_pictures(
-        [
-            Thumbnail(_coloured(values[index].detach().double().cpu().numpy()), f"{name}, image {index}")
-            for name, values in named_maps
-        ]
+        [Thumbnail(_coloured(values[index]), f"{name}, image {index}") for name, values in named_maps]
         for index in range(min(count, IMAGES_WITH_PICTURES))
     )
 
@@ -98,17 +93,13 @@ def _shown(images: Tensor) -> list[NDArray[np.float64]]:
 
 
 def _photo(values: NDArray[np.float64]) -> Pixels:
-    grey_or_rgb = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    grey_or_rgb = eight_bits(values)
     return np.repeat(grey_or_rgb, 3, axis=2) if grey_or_rgb.shape[2] == 1 else grey_or_rgb
 
 
-def _coloured(values: NDArray[np.float64]) -> Pixels:
-    import matplotlib
-
-    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(np.percentile(finite, TOP_PERCENTILE))
-    scaled = np.clip(finite / top, 0, 1) if top > 0 else np.zeros_like(finite)
-    return np.rint(matplotlib.colormaps["viridis"](scaled)[..., :3] * 255).astype(np.uint8)
+def _coloured(values: Tensor) -> Pixels:
+    colours, _ = coloured_map(values.detach().double().cpu().numpy())
+    return eight_bits(colours)
 
 
 def _cell(thumbnail: Thumbnail) -> str:

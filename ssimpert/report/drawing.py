@@ -16,17 +16,16 @@ from torch import Tensor
 
 from solvers.validation import as_integer, shown
 from ssimpert.analysis.map_agreement.metrics import TOP_SHARE
+from ssimpert.display_scales import COLOUR_MAP, TOP_PERCENTILE
 from ssimpert.errors import InputError
 from ssimpert.escaping import figure_text, printable
 from ssimpert.report.figure_style import FigureStyle
 
 Array = NDArray[np.float64]
 
-COLOUR_MAP = "viridis"
 MINUS = "\u2212"
 NOTEBOOK_DPI = 80
-TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 10.5, 9.5
-SCREEN = FigureStyle(12.0, TITLE_SIZE, TEXT_SIZE, SMALL_SIZE)
+SCREEN = FigureStyle(12.0)
 # Okabe and Ito's colours differ in every kind of colour vision. Printed in grey, the markers and dashes differ.
 LINE_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -110,7 +109,7 @@ def heat_map(axes: Axes, values: Array, cam: Array) -> Any:
 
     The percentile keeps a single extreme pixel from darkening all others.
     """
-    top = float(np.nanpercentile(values, 99.9)) if np.isfinite(values).any() else 0.0
+    top = float(np.nanpercentile(values, TOP_PERCENTILE)) if np.isfinite(values).any() else 0.0
     heat = axes.imshow(values, cmap=COLOUR_MAP, vmin=0, vmax=top if top > 0 else 1.0, interpolation="nearest")
     outline(axes, cam)
     return heat

@@ -18,11 +18,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 import solvers
-from ssimpert.amplification import amplification
 from ssimpert.analysis.comparison.maps import GRADIENT_MAGNITUDE, LOCAL_STD
 from ssimpert.analysis.comparison.result import AgreementRow, Comparison
 from ssimpert.analysis.map_agreement.agreement import TOP_SHARE
 from ssimpert.atomic_files import write_atomically
+from ssimpert.display_scales import amplification
 from ssimpert.errors import InputError
 from ssimpert.escaping import figure_text
 from ssimpert.perturbation.results import PerturbResult

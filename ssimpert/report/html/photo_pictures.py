@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ssimpert.amplification import amplification
 from ssimpert.analysis.perturbation_maps.saliency import saliency
+from ssimpert.display_scales import amplification
 from ssimpert.report.drawing import Array
 from ssimpert.report.html.map_meanings import map_meaning, map_unit
 from ssimpert.report.html.numbers_in_words import number

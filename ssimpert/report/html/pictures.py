@@ -6,18 +6,16 @@ import base64
 from dataclasses import dataclass
 from io import BytesIO
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ssimpert.report.drawing import COLOUR_MAP, Array
+from ssimpert.display_scales import coloured_map, eight_bits
+from ssimpert.report.drawing import Array
 from ssimpert.report.html.view import Picture
 
 # All pictures of a page together, in bytes of text. With script and tables a page of 200 photos stays under 60 MB.
 BYTES_OF_ALL_PICTURES = 55_000_000
-# The part of the pixels of a map that may lie above its colours, so that a single pixel does not darken all others.
-TOP_PERCENTILE = 99.9
 
 
 @dataclass(frozen=True)
@@ -60,25 +58,18 @@ def bytes_of_a_photo(count: int) -> int:
 
 def photo_picture(pixels: Array, alt: str, compression: Compression) -> Picture:
     """A picture (H, W, 3) in [0, 1], rounded to 8 bits."""
-    return _picture(_bytes_of(pixels), alt, compression.photo)
+    return _picture(eight_bits(pixels), alt, compression.photo)
 
 
 def difference_picture(delta: Array, factor: float, alt: str, compression: Compression) -> Picture:
     """0.5 + ``factor`` d for a perturbation d (H, W, 3), cut to [0, 1]: grey where nothing changed."""
-    return _picture(_bytes_of(0.5 + factor * delta), alt, compression.difference)
+    return _picture(eight_bits(0.5 + factor * delta), alt, compression.difference)
 
 
 def map_picture(values: Array, alt: str, compression: Compression) -> tuple[Picture, float]:
     """A map (H, W), nonnegative, in colours from 0 to its 99.9th percentile; also this value. NaN is shown as 0."""
-    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(np.percentile(finite, TOP_PERCENTILE))
-    scaled = np.clip(finite / top, 0, 1) if top > 0 else np.zeros_like(finite)
-    coloured = matplotlib.colormaps[COLOUR_MAP](scaled)[..., :3]
-    return _picture(_bytes_of(coloured), alt, compression.map), top
-
-
-def _bytes_of(pixels: Array) -> NDArray[np.uint8]:
-    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    colours, top = coloured_map(values)
+    return _picture(eight_bits(colours), alt, compression.map), top
 
 
 def _picture(pixels: NDArray[np.uint8], alt: str, quality: int | None) -> Picture:

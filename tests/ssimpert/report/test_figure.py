@@ -16,9 +16,9 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
-from ssimpert.amplification import amplification
 from ssimpert.analysis.comparison.compare import compare
 from ssimpert.analysis.comparison.result import Comparison
+from ssimpert.display_scales import amplification
 from ssimpert.errors import InputError
 from ssimpert.report.figure import comparison_figure, save_figure
 from tests.ssimpert.analysis.example import CLASSES, SmallClassifier, example_images, example_result
