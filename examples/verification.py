@@ -28,11 +28,11 @@ import solvers
 import ssimpert
 from benchmarks.script_options import script_parser
 from solvers.constraints import Constraint
+from ssimpert.verification.checked_arguments import MEMORY_LIMIT, SOLVER_SETTINGS
 from ssimpert.verification.linear_bounds import linear_bound, relaxations_of
 from ssimpert.verification.perturbation_set import PerturbationSet
 from ssimpert.verification.pre_activation_bounds import Limits, interval_bounds, pre_activation_bounds
 from ssimpert.verification.tracing import trace
-from ssimpert.verification.verify import MEMORY_LIMIT, SOLVER_SETTINGS
 
 WINDOW = solvers.Window.uniform(7)
 SETS: dict[str, Callable[[float], Constraint]] = {

@@ -74,7 +74,7 @@ class VerifyRun:
             InputError: a mask can't be used.
         """
         from ssimpert.validation import check_positive
-        from ssimpert.verification.verify import check_certified_set
+        from ssimpert.verification.checked_arguments import check_certified_set
 
         constraint = constraint_options.build()
         with options_are_at_fault():

@@ -21,19 +21,13 @@ from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model
 from ssimpert.perturbation import MinimalBudgetResult
 from ssimpert.perturbation.budget_search.levels import Family, family_of
-from ssimpert.perturbation.inputs import support_set, support_share
-from ssimpert.records import describe, describe_settings
-from ssimpert.validation import check_count, check_pixels, check_positive, check_share
-from ssimpert.verification.effort import EffortName, effort_of
-from ssimpert.verification.image_search import ImageSearch
-from ssimpert.verification.linear_bounds import rows_at_once
-from ssimpert.verification.perturbation_set import PerturbationSet
-from ssimpert.verification.pre_activation_bounds import Limits
+from ssimpert.records import describe
+from ssimpert.validation import check_count, check_pixels, check_share
+from ssimpert.verification.checked_arguments import MEMORY_LIMIT, checked_arguments
+from ssimpert.verification.effort import EffortName
 from ssimpert.verification.results import CertifiedLevelResult
 from ssimpert.verification.sentences import sentence
-from ssimpert.verification.tracing import trace
 from ssimpert.verification.verdict import Verdict
-from ssimpert.verification.verify import MEMORY_LIMIT, SOLVER_SETTINGS, check_certified_set, checked_labels
 
 # The level is multiplied or divided by this while one end of the bracket is missing.
 LEAP = 4.0
@@ -80,40 +74,29 @@ def certified_level(
         InputError: as for :func:`~ssimpert.verify`; a set without a level; ``found`` of other images or of another
             family.
     """
-    settings = SOLVER_SETTINGS if settings is None else solvers.Settings.of(settings)
     check_pixels("image", image, smallest_side=1)
-    steps = effort_of(effort)
     tolerance, rounds = check_share("tolerance", tolerance), check_count("rounds", rounds)
-    time_limit = math.inf if time_limit is None else check_positive("time_limit", time_limit)
-    memory_limit = check_count("memory_limit", memory_limit)
-    check_certified_set(constraint)
+    checked = checked_arguments(
+        model,
+        image,
+        constraint,
+        label=label,
+        effort=effort,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
+        support=support,
+        settings=settings,
+    )
     family = family_of(constraint)
-    constraint.check(image)
     found_levels = _found_levels(found, family, len(image))
-    region = support_set(support, image)
-    labels = checked_labels(model, image, label)
-    network = trace(model, image[:1])
-    rows_at_once(network, memory_limit, with_gradients=steps.slope_iterations > 0)
-    PerturbationSet.check_memory(image[:1], memory_limit)
     certified, unverified, tried, seconds = [], [], [], []
     for number in range(len(image)):
         began = time.perf_counter()
-        index = torch.tensor([number], device=image.device)
         of_image = family.for_image(number, len(image))
 
-        def is_verified(level: float, of_image: Family = of_image, index: Tensor = index) -> bool:
-            search = ImageSearch(
-                model=model,
-                network=network,
-                image=image[index],
-                label=int(labels[index]),
-                constraint=of_image.at(level),
-                support=None if region is None else region.select(index, len(image)),
-                settings=settings,
-                limits=Limits(memory_limit, time.perf_counter() + time_limit),
-                stop_when_decided=True,
-            )
-            search.run(steps, attack=False)
+        def is_verified(level: float, of_image: Family = of_image, number: int = number) -> bool:
+            search = checked.search(number, of_image.at(level), stop_when_decided=True)
+            search.run(checked.effort, attack=False)
             return search.verified
 
         told = None if observer is None else _observer_of(observer, number)
@@ -129,21 +112,16 @@ def certified_level(
         rounds=torch.tensor(tried),
         seconds=tuple(seconds),
         sentence=tuple(
-            sentence(Verdict.VERIFIED, family.at(level), region) if level > 0 else "No level was verified."
+            sentence(Verdict.VERIFIED, family.at(level), checked.region) if level > 0 else "No level was verified."
             for level in certified
         ),
         unit=family.unit,
         settings={
             "constraint": describe(constraint),
             "level": family.unit,
-            "effort": effort,
+            **checked.record,
             "tolerance": tolerance,
             "rounds": rounds,
-            "time_limit": None if math.isinf(time_limit) else time_limit,
-            "memory_limit": memory_limit,
-            "support": support_share(support),
-            "solver": describe_settings(settings),
-            "label": None if label is None else labels.tolist(),
         },
     )
 

@@ -26,8 +26,6 @@ class VerificationResult(Printed):
         margin: (B,) float64, the least margin of the clean image.
         class_bound: (B, K) float64: over the whole set, the margin to each class is at least this. Infinite for the
             label itself.
-        bound: (B,) float64, the least of ``class_bound``; the decision is verified where it is positive.
-        tightest_class: (B,) long, the class of that least bound.
         least_margin_found: (B,) float64, the least margin of any image of the set that was looked at. The least margin
             over the set lies between ``bound`` and this.
         adversarial: (B, C, H, W), for a FALSIFIED image the image that changes the decision, else the clean image.
@@ -44,8 +42,6 @@ class VerificationResult(Printed):
     label: Tensor
     margin: Tensor
     class_bound: Tensor
-    bound: Tensor
-    tightest_class: Tensor
     least_margin_found: Tensor
     adversarial: Tensor
     adversarial_label: Tensor
@@ -55,6 +51,16 @@ class VerificationResult(Printed):
     messages: tuple[str, ...]
     constraint: Constraint
     settings: dict[str, Any]
+
+    @property
+    def bound(self) -> Tensor:
+        """(B,) float64, the least of ``class_bound``; the decision is verified where it is positive."""
+        return self.class_bound.amin(dim=1)
+
+    @property
+    def tightest_class(self) -> Tensor:
+        """(B,) long, the class of the least bound."""
+        return self.class_bound.argmin(dim=1)
 
     @property
     def verified(self) -> Tensor:

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 import solvers
 from solvers.constraints import Constraint
-from ssimpert.errors import InputError
-from ssimpert.linearization import Untargeted
 from ssimpert.models.entry_points import takes_model
 from ssimpert.models.forward_passes import Model, forward
-from ssimpert.perturbation.engines.step_solver import certified
-from ssimpert.perturbation.evaluation import require_sound_margins
-from ssimpert.perturbation.inputs import check_image, checked_goal, support_set, support_share
-from ssimpert.records import describe, describe_settings
-from ssimpert.validation import check_count, check_flag, check_pixels, check_positive
-from ssimpert.verification.effort import EffortName, effort_of
+from ssimpert.perturbation.inputs import check_image
+from ssimpert.records import describe
+from ssimpert.validation import check_flag, check_pixels
+from ssimpert.verification.checked_arguments import MEMORY_LIMIT, checked_arguments
+from ssimpert.verification.effort import EffortName
 from ssimpert.verification.image_search import ImageSearch
-from ssimpert.verification.linear_bounds import rows_at_once
-from ssimpert.verification.perturbation_set import PerturbationSet
-from ssimpert.verification.pre_activation_bounds import Limits
 from ssimpert.verification.results import VerificationResult
 from ssimpert.verification.sentences import sentence
-from ssimpert.verification.tracing import trace
-
-# The solver's settings by default: a percent of a bound decides few verdicts.
-SOLVER_SETTINGS = solvers.Settings(eps_rel=1e-2, max_iter=400)
-MEMORY_LIMIT = 2**31
 
 Observer = Callable[[int, str, float], None]
 """Told of the image's number, of what is done, and of the bound so far."""
@@ -92,121 +80,82 @@ def verify(
             range, or a memory limit that is too small for one row. Raised before any bound is computed.
         solvers.ProblemError: a set that does not fit the images.
     """
-    settings = SOLVER_SETTINGS if settings is None else solvers.Settings.of(settings)
     attack = check_flag("attack", attack)
     if attack:
         check_image(image)  # as perturb does, which measures the SSIM of what it finds
     else:
         check_pixels("image", image, smallest_side=1)
-    steps = effort_of(effort)
-    time_limit = math.inf if time_limit is None else check_positive("time_limit", time_limit)
-    memory_limit = check_count("memory_limit", memory_limit)
     stop_when_decided = check_flag("stop_when_decided", stop_when_decided)
-    check_certified_set(constraint)
-    constraint.check(image)
-    region = support_set(support, image)
-    labels = checked_labels(model, image, label)
-    network = trace(model, image[:1])
-    rows_at_once(network, memory_limit, with_gradients=steps.slope_iterations > 0)
-    PerturbationSet.check_memory(image[:1], memory_limit)
+    checked = checked_arguments(
+        model,
+        image,
+        constraint,
+        label=label,
+        effort=effort,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
+        support=support,
+        settings=settings,
+    )
     images = []
     for number in range(len(image)):
         began = time.perf_counter()
-        index = torch.tensor([number], device=image.device)
-        search = ImageSearch(
-            model=model,
-            network=network,
-            image=image[number : number + 1],
-            label=int(labels[number]),
-            constraint=constraint.select(index, len(image)),
-            support=None if region is None else region.select(index, len(image)),
-            settings=settings,
-            limits=Limits(memory_limit, began + time_limit),
+        search = checked.search(
+            number,
+            constraint.select(torch.tensor([number], device=image.device), len(image)),
             stop_when_decided=stop_when_decided,
             observer=None if observer is None else _observer_of(observer, number),
         )
-        search.run(steps, attack=attack)
-        images.append((search, time.perf_counter() - began))
+        search.run(checked.effort, attack=attack)
+        message = "the time limit was reached" if search.limits.is_over else ""
+        images.append(_Done(search, time.perf_counter() - began, message))
     record = {
         "constraint": describe(constraint),
-        "effort": effort,
-        "time_limit": None if math.isinf(time_limit) else time_limit,
-        "memory_limit": memory_limit,
+        **checked.record,
         "attack": attack,
         "stop_when_decided": stop_when_decided,
-        "support": support_share(support),
-        "solver": describe_settings(settings),
-        "label": None if label is None else labels.tolist(),
     }
-    return _result(images, constraint, region, record)
-
-
-def check_certified_set(constraint: Constraint) -> None:
-    """Raise :class:`InputError` unless the solvers certify a bound over ``constraint``."""
-    if not isinstance(constraint, Constraint):
-        raise InputError(f"constraint must be a set such as solvers.ProductSSIM, got {constraint!r}")
-    if isinstance(constraint, solvers.MeanSSIM) and not constraint.window.is_tiling:
-        raise InputError(
-            "MeanSSIM on overlapping windows has no certified bound, so nothing can be proved over it; give it tiles "
-            "(a stride equal to the window's size), or take ProductSSIM"
-        )
-    if certified(constraint, "auto") == "stationary":
-        raise InputError(f"{constraint.kind} has no certified bound, so nothing can be proved over it")
-
-
-def checked_labels(model: Model, image: Tensor, label: Tensor | None) -> Tensor:
-    """The classes (B,) that are decided for.
-
-    Raises:
-        InputError: no logits, wrong labels, or an image that the model takes for another class than its label.
-    """
-    goal = checked_goal(model, image, label, Untargeted())
-    logits = forward(model, image)
-    require_sound_margins(goal.margin(logits, goal.label))
-    own = logits.argmax(dim=1)
-    for number, (given, predicted) in enumerate(zip(goal.label.tolist(), own.tolist(), strict=True)):
-        if given != predicted:
-            raise InputError(
-                f"image {number} is classified as {predicted}, not as its label {given}; there is no decision to verify"
-            )
-    return goal.label
+    return _result(images, constraint, checked.region, record)
 
 
 def _observer_of(observer: Observer, number: int) -> Callable[[str, float], None]:
     return lambda what, bound: observer(number, what, bound)
 
 
+class _Done(NamedTuple):
+    """The finished work on an image.
+
+    Attributes:
+        search: the work.
+        seconds: how long it took.
+        message: why it ended early, or empty.
+    """
+
+    search: ImageSearch
+    seconds: float
+    message: str
+
+
 def _result(
-    images: list[tuple[ImageSearch, float]],
-    constraint: Constraint,
-    region: solvers.Support | None,
-    record: dict[str, Any],
+    images: list[_Done], constraint: Constraint, region: solvers.Support | None, record: dict[str, Any]
 ) -> VerificationResult:
     """The images' verdicts as one result."""
-    searches = [search for search, _ in images]
+    searches = [image.search for image in images]
     verdicts = tuple(search.verdict for search in searches)
     adversarial = torch.cat([search.image if search.adversarial is None else search.adversarial for search in searches])
     model, device = searches[0].model, adversarial.device
-    class_bound = torch.stack([search.class_bound for search in searches])
     return VerificationResult(
         verdict=verdicts,
         label=torch.tensor([search.label for search in searches], device=device),
         margin=torch.tensor([search.clean_margin for search in searches], dtype=torch.float64, device=device),
-        class_bound=class_bound,
-        bound=class_bound.amin(dim=1),
-        tightest_class=class_bound.argmin(dim=1),
+        class_bound=torch.stack([search.class_bound for search in searches]),
         least_margin_found=torch.stack([search.class_found.min() for search in searches]),
         adversarial=adversarial,
         adversarial_label=forward(model, adversarial).argmax(dim=1),
         loose_numbers=torch.tensor([search.loose for search in searches], device=device),
-        seconds=tuple(seconds for _, seconds in images),
+        seconds=tuple(image.seconds for image in images),
         sentence=tuple(sentence(verdict, constraint, region) for verdict in verdicts),
-        messages=tuple(_message(search) for search in searches),
+        messages=tuple(image.message for image in images),
         constraint=constraint,
         settings=record,
     )
-
-
-def _message(search: ImageSearch) -> str:
-    """Why the work on an image ended early, or empty."""
-    return "the time limit was reached" if search.limits.is_over else ""

@@ -143,6 +143,15 @@ def test_steps_outside_of_the_trace_are_noticed() -> None:
         trace(model, torch.rand(1, 3, 8, 8))
 
 
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 5e-3), (torch.float64, 1e-7)])
+def test_a_small_step_outside_of_the_trace_is_noticed_too(dtype: torch.dtype, share: float) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)).to(dtype).eval()
+    trace(model, torch.rand(1, 3, 8, 8, dtype=dtype))
+    model[1].register_forward_hook(lambda module, args, output: output * (1 + share))
+    with pytest.raises(InputError, match="differ by"):
+        trace(model, torch.rand(1, 3, 8, 8, dtype=dtype))
+
+
 def test_function_is_refused_as_a_model() -> None:
     with pytest.raises(InputError, match=r"needs a torch\.nn\.Module"):
         trace(lambda images: images.flatten(1), torch.rand(1, 3, 8, 8))
