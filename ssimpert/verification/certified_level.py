@@ -23,7 +23,7 @@ from ssimpert.perturbation import MinimalBudgetResult
 from ssimpert.perturbation.budget_search.levels import Family, family_of
 from ssimpert.records import describe
 from ssimpert.validation import check_count, check_pixels, check_share
-from ssimpert.verification.checked_arguments import MEMORY_LIMIT, checked_arguments
+from ssimpert.verification.checked_arguments import MEMORY_LIMIT, Work, checked_arguments
 from ssimpert.verification.effort import EffortName
 from ssimpert.verification.results import CertifiedLevelResult
 from ssimpert.verification.sentences import sentence
@@ -76,17 +76,8 @@ def certified_level(
     """
     check_pixels("image", image, smallest_side=1)
     tolerance, rounds = check_share("tolerance", tolerance), check_count("rounds", rounds)
-    checked = checked_arguments(
-        model,
-        image,
-        constraint,
-        label=label,
-        effort=effort,
-        time_limit=time_limit,
-        memory_limit=memory_limit,
-        support=support,
-        settings=settings,
-    )
+    work = Work.checked(effort, time_limit, memory_limit, settings)
+    checked = checked_arguments(model, image, constraint, work, label=label, support=support)
     family = family_of(constraint)
     found_levels = _found_levels(found, family, len(image))
     certified, unverified, tried, seconds = [], [], [], []
@@ -96,7 +87,7 @@ def certified_level(
 
         def is_verified(level: float, of_image: Family = of_image, number: int = number) -> bool:
             search = checked.search(number, of_image.at(level), stop_when_decided=True)
-            search.run(checked.effort, attack=False)
+            search.run(work.effort, attack=False)
             return search.verified
 
         told = None if observer is None else _observer_of(observer, number)

@@ -35,8 +35,48 @@ MEMORY_LIMIT = 2**31
 
 
 @dataclass(frozen=True, eq=False)
+class Work:
+    """What the work on each image consists of, and what it may take.
+
+    Attributes:
+        effort: the steps that are taken.
+        effort_name: what the steps are called.
+        time_limit: seconds; infinite for none.
+        memory_limit: bytes.
+        settings: of the solver.
+    """
+
+    effort: Effort
+    effort_name: EffortName
+    time_limit: float
+    memory_limit: int
+    settings: solvers.Settings
+
+    @classmethod
+    def checked(
+        cls,
+        effort: EffortName,
+        time_limit: float | None,
+        memory_limit: int,
+        settings: solvers.Settings | dict[str, Any] | None,
+    ) -> Work:
+        """The work that these arguments of :func:`~ssimpert.verify` describe.
+
+        Raises:
+            InputError, solvers.ProblemError: one of them is out of range.
+        """
+        return cls(
+            effort_of(effort),
+            effort,
+            math.inf if time_limit is None else check_positive("time_limit", time_limit),
+            check_count("memory_limit", memory_limit),
+            SOLVER_SETTINGS if settings is None else solvers.Settings.of(settings),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class CheckedArguments:
-    """Images with the network that decides them, and what the work on each may take.
+    """Images with the network that decides them, and the work on each.
 
     Attributes:
         model: the classifier.
@@ -44,10 +84,7 @@ class CheckedArguments:
         image: (B, C, H, W) in [0, 1].
         labels: (B,) long, the classes that are decided for.
         region: where pixels may change; ``None`` for everywhere.
-        effort: the steps that are taken.
-        time_limit: seconds; infinite for none.
-        memory_limit: bytes.
-        settings: of the solver.
+        work: on each image.
         record: the arguments as plain values.
     """
 
@@ -56,10 +93,7 @@ class CheckedArguments:
     image: Tensor
     labels: Tensor
     region: solvers.Support | None
-    effort: Effort
-    time_limit: float
-    memory_limit: int
-    settings: solvers.Settings
+    work: Work
     record: dict[str, Any]
 
     def search(
@@ -86,50 +120,42 @@ class CheckedArguments:
             label=int(self.labels[number]),
             constraint=constraint,
             support=None if self.region is None else self.region.select(index, len(self.image)),
-            settings=self.settings,
-            limits=Limits(self.memory_limit, time.perf_counter() + self.time_limit),
+            settings=self.work.settings,
+            limits=Limits(self.work.memory_limit, time.perf_counter() + self.work.time_limit),
             stop_when_decided=stop_when_decided,
             observer=observer,
         )
 
 
 def checked_arguments(
-    model: Model,
-    image: Tensor,
-    constraint: Constraint,
-    *,
-    label: Tensor | None,
-    effort: EffortName,
-    time_limit: float | None,
-    memory_limit: int,
-    support: Tensor | None,
-    settings: solvers.Settings | dict[str, Any] | None,
+    model: Model, image: Tensor, constraint: Constraint, work: Work, *, label: Tensor | None, support: Tensor | None
 ) -> CheckedArguments:
-    """The arguments of :func:`~ssimpert.verify`, where its docstring allows them; ``image`` is checked before.
+    """The arguments, where nothing forbids a proof.
+
+    Args:
+        model, constraint, label, support: as for :func:`~ssimpert.verify`.
+        image: the images, whose pixels were checked before.
+        work: on each image.
 
     Raises:
         InputError, solvers.ProblemError: as :func:`~ssimpert.verify`.
     """
-    settings = SOLVER_SETTINGS if settings is None else solvers.Settings.of(settings)
-    steps = effort_of(effort)
-    seconds = math.inf if time_limit is None else check_positive("time_limit", time_limit)
-    memory_limit = check_count("memory_limit", memory_limit)
     check_certified_set(constraint)
     constraint.check(image)
     region = support_set(support, image)
     labels = checked_labels(model, image, label)
     network = trace(model, image[:1])
-    rows_at_once(network, memory_limit, with_gradients=steps.slope_iterations > 0)
-    PerturbationSet.check_memory(image[:1], memory_limit)
+    rows_at_once(network, work.memory_limit, with_gradients=work.effort.slope_iterations > 0)
+    PerturbationSet.check_memory(image[:1], work.memory_limit)
     record = {
-        "effort": effort,
-        "time_limit": None if math.isinf(seconds) else seconds,
-        "memory_limit": memory_limit,
+        "effort": work.effort_name,
+        "time_limit": None if math.isinf(work.time_limit) else work.time_limit,
+        "memory_limit": work.memory_limit,
         "support": support_share(support),
-        "solver": describe_settings(settings),
+        "solver": describe_settings(work.settings),
         "label": None if label is None else labels.tolist(),
     }
-    return CheckedArguments(model, network, image, labels, region, steps, seconds, memory_limit, settings, record)
+    return CheckedArguments(model, network, image, labels, region, work, record)
 
 
 def check_certified_set(constraint: Constraint) -> None:

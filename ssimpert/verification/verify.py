@@ -16,7 +16,7 @@ from ssimpert.models.forward_passes import Model, forward
 from ssimpert.perturbation.inputs import check_image
 from ssimpert.records import describe
 from ssimpert.validation import check_flag, check_pixels
-from ssimpert.verification.checked_arguments import MEMORY_LIMIT, checked_arguments
+from ssimpert.verification.checked_arguments import MEMORY_LIMIT, Work, checked_arguments
 from ssimpert.verification.effort import EffortName
 from ssimpert.verification.image_search import ImageSearch
 from ssimpert.verification.results import VerificationResult
@@ -86,17 +86,8 @@ def verify(
     else:
         check_pixels("image", image, smallest_side=1)
     stop_when_decided = check_flag("stop_when_decided", stop_when_decided)
-    checked = checked_arguments(
-        model,
-        image,
-        constraint,
-        label=label,
-        effort=effort,
-        time_limit=time_limit,
-        memory_limit=memory_limit,
-        support=support,
-        settings=settings,
-    )
+    work = Work.checked(effort, time_limit, memory_limit, settings)
+    checked = checked_arguments(model, image, constraint, work, label=label, support=support)
     images = []
     for number in range(len(image)):
         began = time.perf_counter()
@@ -106,7 +97,7 @@ def verify(
             stop_when_decided=stop_when_decided,
             observer=None if observer is None else _observer_of(observer, number),
         )
-        search.run(checked.effort, attack=attack)
+        search.run(work.effort, attack=attack)
         message = "the time limit was reached" if search.limits.is_over else ""
         images.append(_Done(search, time.perf_counter() - began, message))
     record = {
